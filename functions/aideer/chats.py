@@ -1,0 +1,308 @@
+"""Chats: who may see and change them, and how they change.
+
+A chat points to one thread (its generation) and counts it: version, next_n, message_count and preview change in the same
+write as the messages do, or, where all are replaced, in the write that turns the pointer. Every such write requires the
+version that it was made from, so that of two at once one is told. A deleted chat is a tombstone until its job has cleaned
+up; to everyone but that job and its task it is gone.
+"""
+
+import contextlib
+import random
+import time
+from typing import Any
+
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from aideer import auth, clock, etags, jobs, messages, pages
+from aideer.contract.chats import ChatChange, NewChat, NewMessages, OrderBy, PlacedMessage
+from aideer.credits import PREVIEW_CHARACTERS
+from aideer.errors import (
+    BadRequest,
+    Busy,
+    Conflict,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    PreconditionRequired,
+    Unprocessable,
+)
+from aideer.messages import Page, Window
+from aideer.models import Chat, Message, Preset, User, new_id
+from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+
+REPLACED_SECONDS = 20 * 60
+"""How long a replaced thread stays for those who are reading it."""
+
+_INDEXES = {"create_time": Chat.by_create_time, "update_time": Chat.by_update_time, "title": Chat.by_title}
+
+
+def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
+    """Open a chat on a preset's current version, with these messages if any.
+
+    Raises BadRequest where there is no such preset, and Forbidden where it is not this user's to use.
+    """
+    preset = _usable_preset(user, new.preset_id)
+    now = clock.timestamp()
+    chat = Chat(
+        new_id(),
+        owner_id=user.id,
+        preset_id=preset.id,
+        preset_version=preset.number,
+        title=new.title,
+        visibility=new.visibility,
+        version=1,
+        generation=new_id(),
+        next_n=1 + len(new.messages),
+        message_count=len(new.messages),
+        create_time=now,
+        update_time=now,
+    )
+    stored = messages.stored(chat.thread, 1, new.messages, now)
+    chat.preview = _preview(stored)
+    transaction = Transaction()
+    transaction.put("chat", chat, Chat.id.does_not_exist())
+    _put(transaction, stored)
+    transaction.commit(proof=lambda: _find(chat.id) is not None)
+    return chat, stored
+
+
+def listed(
+    user: User, *, order_by: OrderBy, descending: bool, prefix: str | None, limit: int, cursor: str | None, offset: int
+) -> tuple[list[Chat], str | None]:
+    """A page of one's own chats, and the cursor of the next. A prefix (of the title) needs the order by title.
+
+    The page may be shorter than `limit` while there are more: the index lags behind what was deleted.
+    """
+    name = f"chats {order_by} {'desc' if descending else 'asc'} {prefix or ''}"
+    keys = list(
+        _INDEXES[order_by].query(
+            user.id,
+            Chat.title.startswith(prefix) if prefix else None,
+            scan_index_forward=not descending,
+            limit=offset + limit + 1,
+            last_evaluated_key=_start(user, name, order_by, prefix, cursor) if cursor else None,
+        )
+    )[offset:]
+    page = keys[:limit]
+    found = {chat.id: chat for chat in Chat.batch_get([key.id for key in page], consistent_read=True)} if page else {}
+    chats = [found[key.id] for key in page if key.id in found and found[key.id].owner_id == user.id]
+    more = len(keys) > limit
+    return chats, pages.encode(name, [getattr(page[-1], order_by), page[-1].id]) if more else None
+
+
+def read(user: User, chat_id: str, window: Window, if_none_match: str | None = None) -> tuple[Chat, Page]:
+    """A chat and a window of its messages: all of them for who may manage it, only visible ones of a shared one.
+
+    Raises NotFound, Forbidden for another's private one, and NotModified where the caller has this version.
+    """
+    chat = _found(chat_id)
+    own = auth.may_manage(user, chat.owner_id)
+    if not own and chat.visibility != "shared":
+        raise Forbidden("forbidden", "This chat is private.")
+    if if_none_match is not None and etags.names(if_none_match, chat.version):
+        raise etags.NotModified(chat.version)
+    return chat, messages.page(chat.thread, window, consistent=own, hidden=own)
+
+
+def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -> tuple[Chat, Page]:
+    """Change what is given of a chat, all at once, and return it with its last messages.
+
+    Raises NotFound, Forbidden, BadRequest (preset), and where messages are replaced or If-Match is given
+    PreconditionRequired, Conflict (a task is running) and PreconditionFailed (the chat has moved).
+    """
+    chat = _managed(user, chat_id)
+    if wanted.messages is not None:
+        if if_match is None:
+            raise PreconditionRequired("if_match_required", "Replacing messages needs If-Match: the ETag that you read.")
+        _require_no_task(chat)
+    if if_match is not None and not etags.names(if_match, chat.version):
+        raise _moved_on()
+    actions, condition = _fields(user, wanted), Chat.id.exists() & Chat.deleted.does_not_exist()
+    if if_match is not None:
+        condition &= Chat.version == chat.version
+    now = clock.timestamp()
+    if wanted.messages is not None:
+        actions += _replacement(chat, wanted.messages, now)
+        condition &= Chat.active_task.does_not_exist()
+    if actions:
+        actions += [Chat.version.add(1), Chat.update_time.set(now)]
+        try:
+            _write(chat, actions, condition, now)
+        except Refused:
+            chat = _found(chat_id)
+            if wanted.messages is not None:
+                _require_no_task(chat)
+            raise _moved_on() from None
+    chat = _found(chat_id)
+    return chat, messages.page(chat.thread, Window(), consistent=True, hidden=True)
+
+
+def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
+    """Append messages to one's own chat, while a task runs too: its answer has its n already.
+
+    Raises NotFound, Forbidden (even to administrators), TooLarge, and Busy where others keep changing the chat.
+    """
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        chat = _found(chat_id)
+        if chat.owner_id != user.id:
+            raise Forbidden("forbidden", "Only its owner writes into a chat.")
+        now = clock.timestamp()
+        stored = messages.stored(chat.thread, chat.next_n, new.messages, now)
+        actions: list[Action] = [
+            Chat.next_n.set(chat.next_n + len(stored)),
+            Chat.message_count.add(len(stored)),
+            Chat.version.add(1),
+            Chat.update_time.set(now),
+        ]
+        if (preview := _preview(stored)) is not None:
+            actions.append(Chat.preview.set(preview))
+        transaction = Transaction()
+        transaction.update(
+            "chat", Chat(chat.id), actions, (Chat.version == chat.version) & Chat.deleted.does_not_exist()
+        )
+        _put(transaction, stored)
+        try:
+            transaction.commit(proof=lambda stored=stored: _is_stored(stored[0]))  # type: ignore[misc]
+        except Refused:
+            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret
+            continue
+        return stored
+    raise Busy
+
+
+def delete(user: User, chat_id: str) -> None:
+    """Delete a chat: it is gone for everyone at once; its task is stopped, and a job removes what it held.
+
+    Raises NotFound and Forbidden.
+    """
+    from aideer import tasks  # only this one needs it
+
+    chat = _managed(user, chat_id)
+    transaction = Transaction()
+    transaction.update(
+        "chat",
+        Chat(chat.id),
+        [Chat.deleted.set(True), Chat.owner_id.remove()],  # without an owner, it leaves the lists
+        Chat.id.exists() & Chat.deleted.does_not_exist(),
+    )
+    jobs.joined(transaction, "chat", 0, chat_id=chat.id)
+    try:
+        transaction.commit(proof=lambda: (_find(chat.id) or chat).deleted is True)
+    except Refused:
+        raise _gone() from None
+    # No task can begin now; the one that had it at that moment is named on the tombstone.
+    tombstone = _find(chat.id)
+    if tombstone and tombstone.active_task:
+        with contextlib.suppress(Busy):  # the job stops it again
+            tasks.request_stop(tombstone.active_task)
+
+
+def _found(chat_id: str) -> Chat:
+    chat = _find(chat_id)
+    if chat is None or chat.deleted:
+        raise _gone()
+    return chat
+
+
+def _managed(user: User, chat_id: str) -> Chat:
+    chat = _found(chat_id)
+    if not auth.may_manage(user, chat.owner_id):
+        raise Forbidden("forbidden", "This chat is not yours.")
+    return chat
+
+
+def _find(chat_id: str) -> Chat | None:
+    try:
+        return Chat.get(chat_id, consistent_read=True)
+    except Chat.DoesNotExist:
+        return None
+
+
+def _usable_preset(user: User, preset_id: str) -> Preset:
+    try:
+        preset = Preset.get(preset_id, Preset.HEAD, consistent_read=True)
+    except Preset.DoesNotExist:
+        raise BadRequest("preset_not_found", "There is no such preset.") from None
+    if preset.visibility == "private" and not auth.may_manage(user, preset.owner_id):
+        raise Forbidden("preset_forbidden", "This preset is not yours to use.")
+    return preset
+
+
+def _start(user: User, name: str, order_by: OrderBy, prefix: str | None, cursor: str) -> dict[str, Any]:
+    value, chat_id = pages.decode(name, cursor, (str, str))
+    # DynamoDB refuses a key that cannot be, and one outside of what is asked for.
+    if not (0 < len(value.encode()) <= 1024 and 0 < len(chat_id) <= 64 and value.startswith(prefix or "")):
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
+    return {"owner_id": {"S": user.id}, order_by: {"S": value}, "id": {"S": chat_id}}
+
+
+def _fields(user: User, wanted: ChatChange) -> list[Action]:
+    actions: list[Action] = []
+    if wanted.title is not None:
+        actions.append(Chat.title.set(wanted.title))
+    if wanted.visibility is not None:
+        actions.append(Chat.visibility.set(wanted.visibility))
+    if wanted.preset_id is not None:
+        preset = _usable_preset(user, wanted.preset_id)
+        actions += [Chat.preset_id.set(preset.id), Chat.preset_version.set(preset.number)]
+    return actions
+
+
+def _replacement(chat: Chat, placed: list[PlacedMessage], now: str) -> list[Action]:
+    """Write the thread that a chat shall point to, and return the actions that make it do so.
+
+    Its job goes before, and removes later whichever thread the chat does not point to then: no crash leaves one behind.
+    """
+    generation = new_id()
+    thread = messages.laid_out(chat.thread, f"{chat.id}#{generation}", chat.next_n, placed, now)
+    jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, old=chat.generation, new=generation)
+    messages.write(thread)
+    preview = _preview(thread)
+    return [
+        Chat.generation.set(generation),
+        Chat.next_n.set(chat.next_n + sum(message.n is None for message in placed)),
+        Chat.message_count.set(len(thread)),
+        Chat.preview.remove() if preview is None else Chat.preview.set(preview),
+    ]
+
+
+def _write(chat: Chat, actions: list[Action], condition: Condition, now: str) -> None:
+    transaction = Transaction()
+    transaction.update("chat", Chat(chat.id), actions, condition)
+    transaction.commit(proof=lambda: (found := _find(chat.id)) is not None and found.update_time == now)
+
+
+def _require_no_task(chat: Chat) -> None:
+    if chat.active_task:
+        raise Conflict("task_running", "A task is answering in this chat.", task_id=chat.active_task)
+
+
+def _put(transaction: Transaction, stored: list[Message]) -> None:
+    for message in stored:
+        transaction.put(f"message {message.n}", message, Message.n.does_not_exist())
+
+
+def _is_stored(message: Message) -> bool:
+    try:
+        found = Message.get(message.thread, message.n, consistent_read=True)
+    except Message.DoesNotExist:
+        return False
+    return (found.create_time, found.role, found.content) == (message.create_time, message.role, message.content)
+
+
+def _preview(thread: list[Message]) -> str | None:
+    """What a list shows of the last visible message, if there is one."""
+    for message in reversed(thread):
+        if message.visibility:
+            return message.content[:PREVIEW_CHARACTERS]
+    return None
+
+
+def _gone() -> NotFound:
+    return NotFound("chat_not_found", "There is no such chat.")
+
+
+def _moved_on() -> PreconditionFailed:
+    return PreconditionFailed("precondition_failed", "The chat has changed since: read it again.")

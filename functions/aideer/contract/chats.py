@@ -1,0 +1,154 @@
+"""Chats and messages as the API takes and gives them. Sizes that depend on what is stored are checked in messages.py."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from aideer import models
+from aideer.contract.strings import Body, Title
+
+CONTENT_BYTES = 100 * 1024
+
+OrderBy = Literal["create_time", "update_time", "title"]
+Order = Literal["asc", "desc"]
+Visibility = Literal["private", "shared"]
+Role = Literal["user", "assistant", "system"]
+Kind = Literal["text", "image"]
+PresetId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+def _bounded(content: str) -> str:
+    if len(content.encode()) > CONTENT_BYTES:
+        raise PydanticCustomError("content_too_long", "A message may have 100 KB of UTF-8.")
+    return content
+
+
+class NewMessage(Body):
+    """A message to be stored. With `visibility` false, readers of a shared chat do not see it."""
+
+    role: Role
+    type: Kind = "text"
+    content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_bounded)]
+    visibility: bool = True
+
+
+class NewMessages(Body):
+    """Messages to append."""
+
+    messages: Annotated[list[NewMessage], Field(min_length=1, max_length=50)]
+
+
+class NewChat(Body):
+    """A chat to open on a preset."""
+
+    preset_id: PresetId
+    title: Title
+    visibility: Visibility = "private"
+    messages: Annotated[list[NewMessage], Field(max_length=50)] = []
+
+
+class PlacedMessage(Body):
+    """A message of a replacement: with `n` it is a stored one, kept or edited; without, a new one.
+
+    What only answers have is taken and ignored, so that what was read can be sent back as it is.
+    """
+
+    n: Annotated[int | None, Field(ge=1, le=2**53)] = None
+    role: Role
+    type: Kind = "text"
+    content: Annotated[
+        str,
+        StringConstraints(max_length=10**7),
+        Field(description="At most 100 KB of UTF-8, unless it is what is stored."),
+    ]
+    visibility: Annotated[bool | None, Field(description="Where left out: as it was, true for a new one.")] = None
+    create_time: Annotated[Any, Field(description="Ignored.")] = None
+    task_id: Annotated[Any, Field(description="Ignored.")] = None
+    model: Annotated[Any, Field(description="Ignored.")] = None
+    reasoning: Annotated[Any, Field(description="Ignored.")] = None
+    finish_reason: Annotated[Any, Field(description="Ignored.")] = None
+    usage: Annotated[Any, Field(description="Ignored.")] = None
+    credits: Annotated[Any, Field(description="Ignored.")] = None
+
+
+class ChatChange(Body):
+    """What to change of a chat; what is left out (or null) stays."""
+
+    title: Title | None = None
+    visibility: Visibility | None = None
+    preset_id: PresetId | None = None
+    messages: Annotated[
+        list[PlacedMessage] | None,
+        Field(max_length=2000, description="Replace the visible ones: stored ones in the order of n, then new ones."),
+    ] = None
+
+
+class MessageUsage(BaseModel):
+    """Tokens of an answer as the provider counted them; reasoning is part of output."""
+
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int = 0
+
+
+class Message(BaseModel):
+    """A stored message."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    n: int
+    role: Role
+    type: Kind
+    content: str
+    visibility: bool
+    create_time: str
+    task_id: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    model: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    reasoning: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    finish_reason: Annotated[Literal["stop", "length", "stopped", "interrupted"] | None, Field(exclude_if=_is_none)] = None
+    usage: Annotated[MessageUsage | None, Field(exclude_if=_is_none)] = None
+    credits: Annotated[int | None, Field(exclude_if=_is_none)] = None
+
+
+class _AnyChat(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    owner_id: str
+    preset_id: str
+    preset_version: int
+    title: str
+    visibility: Visibility
+    version: int
+    message_count: int
+    active_task: Annotated[str | None, Field(description="The task that is answering.", exclude_if=_is_none)]
+    create_time: str
+    update_time: str
+
+
+class Chat(_AnyChat):
+    """A chat with messages of it, in the order of n."""
+
+    messages: list[Message]
+
+    @classmethod
+    def of(cls, chat: models.Chat, messages: Iterable[models.Message], *, shared: bool = False) -> "Chat":
+        """As its owner sees it, or, where it is shared with the reader, without what only concerns the owner."""
+        fields = _AnyChat.model_validate(chat).model_dump()
+        if shared:
+            del fields["active_task"]
+        return cls(**fields, messages=[Message.model_validate(message) for message in messages])
+
+
+class ListedChat(_AnyChat):
+    """A chat without its messages."""
+
+    last_message: str | None = Field(
+        validation_alias="preview", description="The beginning (200 characters) of the last visible message."
+    )

@@ -1,0 +1,114 @@
+"""Credits, redeem codes and prices."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from aideer import clock
+from aideer.contract.strings import Body, Description
+
+
+def _utc(text: str) -> str:
+    """Any ISO 8601 moment as clock.timestamp writes it, so that text order is time order; without an offset it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return clock.written(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("moment_invalid", "An ISO 8601 date and time is expected.") from None
+
+
+CodeText = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_upper=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$"),
+]
+Moment = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_utc)]
+
+
+class Redemption(Body):
+    """A code to be redeemed, in any case of letters."""
+
+    redeem_code: CodeText
+
+
+class Redeemed(BaseModel):
+    """What a code brought."""
+
+    message: str
+    value: int
+    credits_left: int
+
+
+class CreditRecord(BaseModel):
+    """One line of the ledger. An answer's line also says what was counted, and by which prices."""
+
+    id: str
+    user_id: str
+    amount: int
+    kind: str
+    description: str
+    task_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    model: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    input_tokens: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
+    output_tokens: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
+    price_version: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    create_time: str
+
+
+class Ledger(BaseModel):
+    """Where a user stands, and how it came to that, newest first."""
+
+    credits_left: int
+    credits_held: int
+    credit_records: list[CreditRecord]
+
+
+class NewCode(Body):
+    """A code to be made; without `redeem_code` one is invented."""
+
+    redeem_code: CodeText | None = None
+    value: Annotated[int, Field(ge=1, le=10**12, description="Credits.")]
+    max_uses: Annotated[int, Field(ge=1, le=10**9)] = 1
+    expires_at: Annotated[Moment | None, Field(description="ISO 8601, in the future.")] = None
+    description: Description | None = None
+    count: Annotated[int | None, Field(ge=1, le=500, description="Not supported yet.")] = None
+
+
+class RedeemCode(BaseModel):
+    """A redeem code."""
+
+    redeem_code: str
+    value: int
+    max_uses: int
+    used: int
+    expires_at: str | None
+    batch: str | None
+    create_time: str
+
+
+class PriceTier(BaseModel):
+    """Credits per 1,000 tokens, for prompts of up to `up_to` tokens."""
+
+    up_to: int
+    input: int
+    output: int
+    thinking: Annotated[
+        int | None, Field(exclude_if=lambda value: value is None, description="In place of output, where it thought.")
+    ] = None
+
+
+class ModelPrice(BaseModel):
+    """One model's prices."""
+
+    model: str
+    tiers: list[PriceTier]
+    context: int
+    vision: bool
+
+
+class Prices(BaseModel):
+    """The price list in force."""
+
+    version: str
+    models: list[ModelPrice]

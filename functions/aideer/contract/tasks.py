@@ -1,0 +1,58 @@
+"""Tasks as the contract shows them."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class NewTask(BaseModel):
+    """What to generate. `stream` says that the client is about to open stream_url: the queue then waits a few seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    chat_id: str = Field(min_length=1, max_length=64, examples=["01900000-0000-7000-8000-000000000000"])
+    type: Literal["chat_generation", "title_generation"] = "chat_generation"
+    stream: bool = True
+
+
+class AcceptedTask(BaseModel):
+    """A task that has been accepted: where its text streams, and the credits set aside for it."""
+
+    task_id: str
+    status: str
+    stream_url: str
+    credits_held: int
+    max_tokens: int
+
+
+class TaskUsage(BaseModel):
+    """Tokens as the provider counted them; reasoning is part of output."""
+
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+
+
+class TaskError(BaseModel):
+    """Why a task failed."""
+
+    code: str
+    message: str
+
+
+class TaskView(BaseModel):
+    """A task, with its text so far."""
+
+    task_id: str
+    chat_id: str
+    type: str
+    status: Literal["pending", "running", "finished", "stopped", "failed"]
+    content: str
+    reasoning: str
+    finish_reason: str | None
+    usage: TaskUsage | None
+    credits: int | None
+    error: TaskError | None
+    stream_url: str
+    create_time: str
+    end_time: str | None

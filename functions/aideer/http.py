@@ -1,0 +1,125 @@
+"""The one resolver of all endpoints, and the one place where errors become answers.
+
+A handler file imports `app` to declare its route and `handler` to be Lambda's entry. Each Lambda loads one such file.
+"""
+
+import functools
+import json
+from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.depends import (
+    DependencyResolutionError,
+    build_dependency_tree,
+    solve_dependencies,
+)
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.openapi.exceptions import (
+    RequestUnsupportedContentType,
+    RequestValidationError,
+)
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.shared.json_encoder import Encoder
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from aideer.errors import AideerError, NotFound, UnsupportedMediaType
+
+logger = Logger(service="aideer")
+_serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
+
+app = APIGatewayHttpResolver(
+    enable_validation=True,
+    response_validation_error_http_code=HTTPStatus.INTERNAL_SERVER_ERROR,
+    serializer=_serialize,
+)
+
+
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Lambda's entry for every HTTP endpoint."""
+    return app.resolve(event, context)
+
+
+@app.exception_handler(AideerError)
+def _declared(error: AideerError) -> Response[Any]:
+    return Response(
+        status_code=error.status,
+        content_type="application/json",
+        headers=dict(error.headers),
+        body=_serialize(error.body()),
+    )
+
+
+@app.exception_handler(RequestValidationError)
+def _invalid(error: RequestValidationError) -> Response[Any]:
+    detail = [{"loc": list(e["loc"]), "msg": e.get("msg", ""), "type": e["type"]} for e in error.errors()]
+    return _stranger_first() or _validation_error(detail)
+
+
+@app.exception_handler([UnicodeDecodeError, ValueError])
+def _unreadable(error: ValueError) -> Response[Any]:
+    # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary); from a handler they are bugs.
+    if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
+        return _unknown(error)
+    detail = [{"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}]
+    return _stranger_first() or _validation_error(detail)
+
+
+@app.exception_handler(RequestUnsupportedContentType)
+def _unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
+    return _stranger_first() or _declared(UnsupportedMediaType("unsupported_media_type", "Send application/json."))
+
+
+@app.not_found
+def _no_route(_: NotFoundError) -> Response[Any]:
+    return _declared(NotFound("not_found", "There is nothing here."))
+
+
+@app.exception_handler(Exception)
+def _unknown(error: Exception) -> Response[Any]:
+    # The class and the place only: a message could quote what a user wrote.
+    logger.error("unhandled", extra={"error": type(error).__name__, "at": _place(error)})
+    return Response(
+        status_code=500,
+        content_type="application/json",
+        body=_serialize({"detail": "Something broke on our side.", "code": "internal"}),
+    )
+
+
+def _validation_error(detail: list[dict[str, Any]]) -> Response[Any]:
+    body = _serialize({"detail": detail, "code": "validation_error"})
+    return Response(status_code=422, content_type="application/json", body=body)
+
+
+def _stranger_first() -> Response[Any] | None:
+    """The refusal of a caller who may not call this at all, if so: who is not let in learns nothing of what is inside.
+
+    Powertools validates a request before it resolves what the route depends on, so a stranger's bad body gets here first.
+    """
+    route = app.context["_route"]
+    try:
+        solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request)
+    except DependencyResolutionError as error:
+        if isinstance(error.__cause__, AideerError):
+            return _declared(error.__cause__)
+        raise
+    return None
+
+
+def _raised_in_handler(error: BaseException) -> bool:
+    frames = _frames(error)
+    return any(frame.tb_frame.f_globals.get("__name__") == app.context["_route"].func.__module__ for frame in frames)
+
+
+def _frames(error: BaseException) -> list[Any]:
+    frames, frame = [], error.__traceback__
+    while frame:
+        frames.append(frame)
+        frame = frame.tb_next
+    return frames
+
+
+def _place(error: BaseException) -> list[str]:
+    return [f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}" for frame in _frames(error)][-6:]

@@ -1,0 +1,133 @@
+"""Work that what was done makes necessary, and that a request does not wait for.
+
+A job is a record, written with (or before) its cause, so that no crash in between loses it. The sweep hands those that are
+due to the queue; jobs/run.py works one. Every job can be broken off anywhere and worked again: its record goes last. One that
+is not done, because its time ran out or because it waits for something, is handed over again by the next sweep.
+"""
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pynamodb.exceptions import DeleteError, UpdateError
+
+from aideer import aws, clock, messages, settings
+from aideer.models import Chat, Record, Task, new_id
+from aideer.transactions import Transaction
+
+SHARDS = 8
+HANDED_OVER_SECONDS = 300
+"""How long one who was handed a job has before it is handed over again."""
+
+
+def create(kind: str, due_seconds: float, **data: str) -> None:
+    """Write a job that is due in this many seconds."""
+    _record(kind, due_seconds, data).save()
+
+
+def joined(transaction: Transaction, kind: str, due_seconds: float, **data: str) -> None:
+    """Write a job in the transaction that makes it necessary."""
+    transaction.put("job", _record(kind, due_seconds, data))
+
+
+def due(now: float) -> Iterator[Record]:
+    """The jobs that are due at this time and in nobody's hands. The sweep hands them over."""
+    for shard in range(SHARDS):
+        yield from Record.query(
+            _pk(shard),
+            Record.sk < clock.timestamp(now),
+            filter_condition=Record.at.does_not_exist() | (Record.at <= now),
+        )
+
+
+def hand_over(job: Record) -> bool:
+    """Put a job into the queue, unless another sweep just did; whether it is in it now."""
+    now = clock.now()
+    free = Record.pk.exists() & (Record.at.does_not_exist() | (Record.at <= now))
+    if not _changed(job, Record.at.set(int(now) + HANDED_OVER_SECONDS), free):
+        return False
+    aws.enqueue(settings.JOBS_QUEUE_URL, {"pk": job.pk, "sk": job.sk})
+    return True
+
+
+def run(pk: str, sk: str, deadline: float) -> bool:
+    """Work a job until it is done or `deadline` (of time.monotonic) comes; whether it is done. One that is gone is done."""
+    try:
+        job = Record.get(pk, sk, consistent_read=True)
+    except Record.DoesNotExist:
+        return True
+    done = _KINDS[job.data["kind"]](job.data, deadline)
+    if done:
+        job.delete()
+    else:
+        _changed(job, Record.at.remove(), Record.pk.exists())
+    return done
+
+
+def _remove_generation(data: dict[str, Any], deadline: float) -> bool:
+    """Of the two generations of a replacement, keep the one that the chat points to."""
+    chat = _chat(data["chat_id"])
+    current = chat.generation if chat else None
+    return all(
+        messages.delete(f"{data['chat_id']}#{generation}", deadline)
+        for generation in (data["old"], data["new"])
+        if generation != current
+    )
+
+
+def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
+    """Remove what a deleted chat's tombstone stands for, once its task has ended."""
+    from aideer import tasks  # only this one needs it
+
+    chat = _chat(data["chat_id"])
+    if chat is None or not chat.deleted:
+        return True
+    if chat.active_task:
+        tasks.request_stop(chat.active_task)
+        if not _closed(chat.active_task):
+            return False
+    if not messages.delete(chat.thread, deadline):
+        return False
+    try:
+        chat.delete(Chat.deleted == True)  # noqa: E712 - an expression
+    except DeleteError as error:
+        if error.cause_response_code != "ConditionalCheckFailedException":
+            raise
+    return True
+
+
+_KINDS = {"generation": _remove_generation, "chat": _remove_chat}
+
+
+def _record(kind: str, due_seconds: float, data: dict[str, str]) -> Record:
+    due_at = clock.timestamp(clock.now() + due_seconds)
+    return Record(_pk(secrets.randbelow(SHARDS)), f"{due_at}#{new_id()}", data={"kind": kind, **data})
+
+
+def _pk(shard: int) -> str:
+    return f"jobs#{shard}"
+
+
+def _chat(chat_id: str) -> Chat | None:
+    try:
+        return Chat.get(chat_id, consistent_read=True)
+    except Chat.DoesNotExist:
+        return None
+
+
+def _closed(task_id: str) -> bool:
+    try:
+        return Task.get(task_id, consistent_read=True).closed_by is not None
+    except Task.DoesNotExist:
+        return True
+
+
+def _changed(job: Record, action: Any, condition: Any) -> bool:
+    try:
+        job.update([action], condition)
+    except UpdateError as error:
+        if error.cause_response_code == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True

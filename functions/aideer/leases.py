@@ -1,0 +1,83 @@
+"""Who may work on a task. One executor, ever: a task is claimed once, from pending, and nobody claims a running one.
+
+The executor's lease tells the sweep that it is alive. Where a lease has expired the sweep closes the task, and the executor,
+should it come back, finds its conditions refused. Clocks of two machines differ, so a lease is renewed with two thirds left.
+"""
+
+from collections.abc import Sequence
+
+from pynamodb.exceptions import UpdateError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from aideer import clock, settings
+from aideer.models import Task, new_id
+
+RENEW_SECONDS = settings.LEASE_SECONDS / 3
+SHARDS = 8
+
+OPEN = ("pending", "running")
+
+
+def shard(task_id: str) -> str:
+    """Where the sweep finds an open task. (The last hex digit of a UUIDv7 is random.)"""
+    return str(int(task_id[-1], 16) % SHARDS)
+
+
+def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
+    """Make a pending task this caller's to execute, or return None where it is not pending any more.
+
+    `viewer_of` is the user whose first viewer is attached: then the task must be theirs, and is marked as streamed.
+    """
+    executor = f"executor#{new_id()}"
+    actions: list[Action] = [
+        Task.status.set("running"),
+        Task.executor.set(executor),
+        Task.lease_until.set(clock.now() + settings.LEASE_SECONDS),
+    ]
+    condition: Condition = Task.status == "pending"
+    if viewer_of:
+        actions.append(Task.streamed.set(True))
+        condition &= (Task.user_id == viewer_of) & Task.streamed.does_not_exist()
+    task = Task(task_id)
+    if update(task, actions, condition):
+        return task
+    stored = read(task_id)  # the refusal may be the echo of our own write, its answer lost
+    return stored if stored and stored.executor == executor else None
+
+
+def renew(task: Task) -> Task | None:
+    """Prolong the executor's lease; the task as it is stored then, or None where it is the executor's no more."""
+    stored = Task(task.id)
+    actions: list[Action] = [Task.lease_until.set(clock.now() + settings.LEASE_SECONDS)]
+    return stored if update(stored, actions, (Task.status == "running") & (Task.executor == task.executor)) else None
+
+
+def mine(task: Task) -> Task | None:
+    """The task as it is stored now, or None where it is the executor's no more."""
+    stored = read(task.id)
+    return stored if stored and stored.status == "running" and stored.executor == task.executor else None
+
+
+def read(task_id: str) -> Task | None:
+    """The task as it is stored now."""
+    try:
+        return Task.get(task_id, consistent_read=True)
+    except Task.DoesNotExist:
+        return None
+
+
+def is_open(task: Task) -> bool:
+    """Whether the task has yet to end."""
+    return task.status in OPEN
+
+
+def update(task: Task, actions: Sequence[Action], condition: Condition) -> bool:
+    """Change a task on a condition, and `task` to what is stored then; False where the condition was refused."""
+    try:
+        task.update(actions=list(actions), condition=condition)
+    except UpdateError as error:
+        if error.cause_response_code == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True

@@ -1,0 +1,210 @@
+"""Threads: the messages of one generation of a chat, one item each.
+
+n only grows within a chat, and a message's n is its place. Who may see a thread, and which one a chat points to, is
+chats.py's; here a thread is read a page at a time, laid out anew, written in batches, and deleted.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from aideer.contract.chats import CONTENT_BYTES, NewMessage, PlacedMessage
+from aideer.errors import Busy, TooLarge, Unprocessable
+from aideer.models import Message
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""Of a page, as it leaves: Lambda's answers end at 6 MB."""
+TRANSACTION_BYTES = 3_000_000
+"""Of contents that are written in one transaction, which ends at 4 MB."""
+REPLACED_READS = 32
+"""Queries (1 MB each) that a replacement makes at most: beyond, it would outlast the request."""
+REPLACED_HIDDEN = 2000
+_BATCH = 25  # BatchWriteItem's limit
+_PATIENCE_SECONDS = 8.0
+_FILTERED_READS = 16
+_FILTERED_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which messages of a thread to read: the last `limit` below `before`, or, with `after`, the first `limit` above it."""
+
+    limit: int = 100
+    before: int | None = None
+    after: int | None = None
+
+    def rest(self, last: int) -> "Window":
+        """What follows in the direction of reading, once `last` has been read."""
+        return Window(self.limit, self.before, last) if self.after is not None else Window(self.limit, last)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Messages in the order of n, and the window that goes on, where there may be more."""
+
+    messages: list[Message]
+    rest: Window | None = None
+
+
+def page(thread: str, window: Window, *, consistent: bool, hidden: bool) -> Page:
+    """Read a window of a thread, at most PAGE_BYTES of it (one message at least), with its hidden messages or without.
+
+    A page can end early, after much that is hidden: its `rest` goes on.
+    """
+    forward = window.after is not None
+    low = (window.after or 0) + 1
+    high = window.before - 1 if window.before is not None else 2**53
+    if low > high:
+        return Page([])
+    raw_pages = Message.query(
+        thread,
+        Message.n.between(low, high),
+        filter_condition=None if hidden else Message.visibility == True,  # noqa: E712 - an expression
+        consistent_read=consistent,
+        scan_index_forward=forward,
+        page_size=window.limit + 1 if hidden else max(window.limit + 1, _FILTERED_PAGE),
+    ).page_iter
+    found: list[Message] = []
+    size = 0
+    for raw in islice(raw_pages, None if hidden else _FILTERED_READS):
+        for item in raw["Items"]:
+            message = Message.from_raw_data(item)
+            size += _sent_bytes(message)
+            if len(found) == window.limit or (found and size > PAGE_BYTES):
+                return Page(found if forward else found[::-1], window.rest(found[-1].n))
+            found.append(message)
+    reached = raw_pages.last_evaluated_key
+    return Page(found if forward else found[::-1], window.rest(int(reached["n"]["N"])) if reached else None)
+
+
+def stored(thread: str, first_n: int, new: Sequence[NewMessage], create_time: str) -> list[Message]:
+    """New messages as items of a thread, to be written in one transaction.
+
+    Raises TooLarge where they are more than it holds, and Unprocessable for what is not supported.
+    """
+    if sum(len(message.content.encode()) for message in new) > TRANSACTION_BYTES:
+        raise TooLarge("too_large", f"These messages are more than {TRANSACTION_BYTES} bytes of UTF-8 in all.")
+    return [_new(thread, n, message, create_time) for n, message in enumerate(new, first_n)]
+
+
+def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], create_time: str) -> list[Message]:
+    """The thread `new`: that of `old` with its visible messages replaced by these.
+
+    A message with n keeps its place: as it was with all that an answer has, or, with another role or content, as an edited
+    one without. One without n is new and goes to the end. Hidden ones stay where they are, and can be addressed like others.
+    Raises Unprocessable where this does not fit what is stored, and TooLarge where it is too long to be laid out at once.
+    """
+    sent = _by_n(placed)
+    kept: dict[int, Message] = {}
+    hidden = 0
+    for message in _whole(old):
+        if message.n in sent:
+            kept[message.n] = _placed(new, message, sent[message.n], create_time)
+        elif not message.visibility:
+            kept[message.n] = _moved(new, message)
+            hidden += 1
+    if unknown := sent.keys() - kept.keys():
+        raise Unprocessable("unknown_message", f"This chat has no message {min(unknown)}.")
+    if hidden > REPLACED_HIDDEN:
+        raise TooLarge("too_large", f"There are more than {REPLACED_HIDDEN} hidden messages to keep.")
+    added = [message for message in placed if message.n is None]
+    return [*kept.values(), *(_new(new, n, message, create_time) for n, message in enumerate(added, next_n))]
+
+
+def write(messages: Sequence[Message]) -> None:
+    """Write a thread that nothing points to yet. Raises Busy where DynamoDB takes too long."""
+    for start in range(0, len(messages), _BATCH):
+        _batch(puts=[message.serialize() for message in messages[start : start + _BATCH]])
+
+
+def delete(thread: str, deadline: float) -> bool:
+    """Delete a thread's messages; False where `deadline` (of time.monotonic) came first, and there are some left."""
+    reads = Message.query(thread, consistent_read=True, attributes_to_get=["thread", "n"]).page_iter
+    for raw in reads:
+        keys = raw["Items"]
+        for start in range(0, len(keys), _BATCH):
+            if time.monotonic() > deadline:
+                return False
+            _batch(deletes=keys[start : start + _BATCH])
+    return True
+
+
+def _whole(thread: str) -> Iterator[Message]:
+    reads = Message.query(thread, consistent_read=True).page_iter
+    for raw in islice(reads, REPLACED_READS):
+        for item in raw["Items"]:
+            yield Message.from_raw_data(item)
+    if reads.last_evaluated_key:
+        raise TooLarge("too_large", "This chat is too long to be replaced at once.")
+
+
+def _by_n(placed: Sequence[PlacedMessage]) -> dict[int, PlacedMessage]:
+    sent: dict[int, PlacedMessage] = {}
+    last = 0
+    new = False
+    for message in placed:
+        if message.n is None:
+            new = True
+        elif new or message.n <= last:
+            raise Unprocessable("invalid_order", "Messages go in the order of n, and new ones, without n, come last.")
+        else:
+            sent[message.n] = message
+            last = message.n
+    return sent
+
+
+def _placed(thread: str, message: Message, wanted: PlacedMessage, now: str) -> Message:
+    visibility = message.visibility if wanted.visibility is None else wanted.visibility
+    if (wanted.role, wanted.type, wanted.content) == (message.role, message.type, message.content):
+        return _moved(thread, message, visibility=visibility)
+    return _new(thread, message.n, wanted, now, visibility=visibility)
+
+
+def _moved(thread: str, message: Message, **changes: Any) -> Message:
+    return Message(**{**message.attribute_values, "thread": thread, **changes})
+
+
+def _new(
+    thread: str, n: int, message: NewMessage | PlacedMessage, now: str, *, visibility: bool | None = None
+) -> Message:
+    if message.type == "image":
+        raise Unprocessable("not_supported", "Images are not supported yet.")
+    if not message.content:
+        raise Unprocessable("empty_message", "A message has some content.")
+    if len(message.content.encode()) > CONTENT_BYTES:
+        raise Unprocessable("content_too_long", "A message may have 100 KB of UTF-8.")
+    return Message(
+        thread,
+        n,
+        role=message.role,
+        content=message.content,
+        visibility=message.visibility is not False if visibility is None else visibility,
+        create_time=now,
+    )
+
+
+def _batch(*, puts: list[Any] | None = None, deletes: list[Any] | None = None) -> None:
+    # pynamodb's own gives up after two immediate repetitions, which is when throttling has just begun.
+    give_up_at = time.monotonic() + _PATIENCE_SECONDS
+    pause = 0.02
+    while True:
+        answer = Message._get_connection().batch_write_item(put_items=puts, delete_items=deletes)
+        left = answer.get("UnprocessedItems", {}).get(Message.Meta.table_name, [])
+        if not left:
+            return
+        if time.monotonic() > give_up_at:
+            raise Busy
+        puts = [request["PutRequest"]["Item"] for request in left if "PutRequest" in request]
+        deletes = [request["DeleteRequest"]["Key"] for request in left if "DeleteRequest" in request]
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+        pause = min(pause * 2, 1.0)
+
+
+def _sent_bytes(message: Message) -> int:
+    """What a message takes of the answer: JSON in Lambda's JSON, which escapes once more what the first had escaped."""
+    text = json.dumps([message.content, message.reasoning], ensure_ascii=False)
+    return len(json.dumps(text, ensure_ascii=False).encode()) + 500

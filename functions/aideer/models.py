@@ -1,0 +1,368 @@
+"""The tables. A model is the data layer: no repository stands on top of it. DESIGN: docs/decisions.md, "Data".
+
+Reads that decide anything are consistent; every write that can race carries a condition; a change of more than one item
+is one transaction (aideer/transactions.py). An item past its `ttl` counts as absent even while DynamoDB still has it.
+"""
+
+from typing import Any
+
+from pynamodb.attributes import (
+    Attribute,
+    BooleanAttribute,
+    JSONAttribute,
+    MapAttribute,
+    NumberAttribute,
+    UnicodeAttribute,
+)
+from pynamodb.constants import NUMBER
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
+from pynamodb.models import Model
+from uuid6 import uuid7
+
+from aideer import settings
+
+
+class Whole(Attribute[int]):
+    """A whole number. pynamodb's own NumberAttribute is a float to the type checker."""
+
+    attr_type = NUMBER
+
+    def serialize(self, value: int) -> str:
+        return str(int(value))
+
+    def deserialize(self, value: str) -> int:
+        return int(value)
+
+
+def new_id() -> str:
+    """A UUIDv7: unique, and later ones sort after earlier ones (RFC 9562, section 5.7)."""
+    return str(uuid7())
+
+
+class _Meta:
+    """Short time-outs: a call that hangs must not outlive a lease. botocore repeats it."""
+
+    billing_mode = "PAY_PER_REQUEST"
+    connect_timeout_seconds = 2
+    read_timeout_seconds = 2
+    max_retry_attempts = 3
+    max_pool_connections = 64
+
+
+class User(Model):
+    """A person. `holds` maps each open task to the credits set aside for it; `credits` is what is left besides."""
+
+    class Meta(_Meta):
+        table_name = settings.USERS_TABLE
+
+    id = UnicodeAttribute(hash_key=True)
+    username = UnicodeAttribute(null=True)  # none for who came by WeChat and chose no name
+    nickname = UnicodeAttribute()
+    permission = Whole()  # 0 visitor, 1 user, 2 admin
+    avatar = UnicodeAttribute(null=True)
+    token_version = Whole(default=0)
+    credits = Whole()
+    holds: MapAttribute[str, Any] = MapAttribute(default=dict)
+    money_version = Whole(default=0)
+    preset_count = Whole(default=0)
+    deleted = BooleanAttribute(null=True)
+    create_time = UnicodeAttribute()
+    update_time = UnicodeAttribute()
+
+
+class Identity(Model):
+    """A way to sign in, and its secret part. Only session, password and linking functions may read this table."""
+
+    class Meta(_Meta):
+        table_name = settings.IDENTITIES_TABLE
+
+    key = UnicodeAttribute(
+        hash_key=True
+    )  # password#<casefolded name> or wechat#<openid>: uniqueness is this key's condition
+    user_id = UnicodeAttribute()
+    password_hash = UnicodeAttribute(null=True)
+    session_key = UnicodeAttribute(null=True)
+    unionid = UnicodeAttribute(null=True)
+
+
+_PRESET_HEAD = ["number", "type", "description", "parameters", "like_count"]
+
+
+class PresetsByOwner(GlobalSecondaryIndex["Preset"]):
+    class Meta:
+        index_name = "by_owner"
+        projection = IncludeProjection([*_PRESET_HEAD, "title", "visibility", "update_time"])
+
+    owner_id = UnicodeAttribute(hash_key=True)
+    create_time = UnicodeAttribute(range_key=True)
+
+
+class PresetsByCreateTime(GlobalSecondaryIndex["Preset"]):
+    class Meta:
+        index_name = "by_visibility_create_time"
+        projection = IncludeProjection([*_PRESET_HEAD, "title", "owner_id", "update_time"])
+
+    visibility = UnicodeAttribute(hash_key=True)
+    create_time = UnicodeAttribute(range_key=True)
+
+
+class PresetsByUpdateTime(GlobalSecondaryIndex["Preset"]):
+    class Meta:
+        index_name = "by_visibility_update_time"
+        projection = IncludeProjection([*_PRESET_HEAD, "title", "owner_id", "create_time"])
+
+    visibility = UnicodeAttribute(hash_key=True)
+    update_time = UnicodeAttribute(range_key=True)
+
+
+class PresetsByTitle(GlobalSecondaryIndex["Preset"]):
+    class Meta:
+        index_name = "by_visibility_title"
+        projection = IncludeProjection([*_PRESET_HEAD, "owner_id", "create_time", "update_time"])
+
+    visibility = UnicodeAttribute(hash_key=True)
+    title = UnicodeAttribute(range_key=True)
+
+
+class Preset(Model):
+    """Version 0 is the head: what is listed, edited and deleted. Versions from 1 on never change, and chats pin them.
+
+    owner_id and visibility exist on heads only, which keeps versions out of the indexes.
+    """
+
+    class Meta(_Meta):
+        table_name = settings.PRESETS_TABLE
+
+    HEAD = 0
+
+    id = UnicodeAttribute(hash_key=True)
+    version = Whole(range_key=True)
+    number = Whole()  # of the version that the head shows
+    owner_id = UnicodeAttribute(null=True)
+    visibility = UnicodeAttribute(null=True)
+    title = UnicodeAttribute()
+    description = UnicodeAttribute(null=True)
+    type = UnicodeAttribute()
+    parameters = JSONAttribute()
+    messages = JSONAttribute()  # [{role, type, content, visibility}]
+    like_count = Whole(default=0)
+    create_time = UnicodeAttribute()
+    update_time = UnicodeAttribute()
+
+    by_owner = PresetsByOwner()
+    by_create_time = PresetsByCreateTime()
+    by_update_time = PresetsByUpdateTime()
+    by_title = PresetsByTitle()
+
+
+class ChatsByCreateTime(GlobalSecondaryIndex["Chat"]):
+    class Meta:
+        index_name = "by_create_time"
+        projection = KeysOnlyProjection()
+
+    owner_id = UnicodeAttribute(hash_key=True)
+    create_time = UnicodeAttribute(range_key=True)
+
+
+class ChatsByUpdateTime(GlobalSecondaryIndex["Chat"]):
+    class Meta:
+        index_name = "by_update_time"
+        projection = KeysOnlyProjection()
+
+    owner_id = UnicodeAttribute(hash_key=True)
+    update_time = UnicodeAttribute(range_key=True)
+
+
+class ChatsByTitle(GlobalSecondaryIndex["Chat"]):
+    class Meta:
+        index_name = "by_title"
+        projection = KeysOnlyProjection()
+
+    owner_id = UnicodeAttribute(hash_key=True)
+    title = UnicodeAttribute(range_key=True)
+
+
+class Chat(Model):
+    """A conversation, without its messages. Deleting leaves a tombstone without owner_id until the job has cleaned up."""
+
+    class Meta(_Meta):
+        table_name = settings.CHATS_TABLE
+
+    id = UnicodeAttribute(hash_key=True)
+    owner_id = UnicodeAttribute(null=True)
+    preset_id = UnicodeAttribute()
+    preset_version = Whole()
+    title = UnicodeAttribute()
+    visibility = UnicodeAttribute()  # private or shared
+    version = Whole()  # raised by every change that a reader of the chat could see; the ETag
+    generation = UnicodeAttribute()  # which of the chat's message threads is current
+    next_n = Whole()
+    message_count = Whole()
+    preview = UnicodeAttribute(null=True)  # the last visible message's first 200 characters
+    active_task = UnicodeAttribute(null=True)
+    deleted = BooleanAttribute(null=True)
+    create_time = UnicodeAttribute()
+    update_time = UnicodeAttribute()
+
+    by_create_time = ChatsByCreateTime()
+    by_update_time = ChatsByUpdateTime()
+    by_title = ChatsByTitle()
+
+    @property
+    def thread(self) -> str:
+        """The hash key of the chat's current messages."""
+        return f"{self.id}#{self.generation}"
+
+
+class Message(Model):
+    """One message, one item: an append costs the same at 10 and at 10,000. `n` only grows within a chat."""
+
+    class Meta(_Meta):
+        table_name = settings.MESSAGES_TABLE
+
+    thread = UnicodeAttribute(hash_key=True)
+    n = Whole(range_key=True)
+    role = UnicodeAttribute()
+    type = UnicodeAttribute(default="text")
+    content = UnicodeAttribute()
+    visibility = BooleanAttribute(default=True)
+    create_time = UnicodeAttribute()
+    # on answers only
+    task_id = UnicodeAttribute(null=True)
+    model = UnicodeAttribute(null=True)
+    reasoning = UnicodeAttribute(null=True)
+    finish_reason = UnicodeAttribute(null=True)  # stop, length, stopped or interrupted
+    usage = JSONAttribute(null=True)
+    credits = Whole(null=True)
+
+
+class OpenTasks(GlobalSecondaryIndex["Task"]):
+    """The tasks that are not closed, by the moment at which the sweep must look at them."""
+
+    class Meta:
+        index_name = "open"
+        projection = KeysOnlyProjection()
+
+    open_shard = UnicodeAttribute(hash_key=True)
+    lease_until = NumberAttribute(range_key=True)
+
+
+class Task(Model):
+    """One answer to be made: all that was priced when it was accepted, who makes it, and how it ended."""
+
+    class Meta(_Meta):
+        table_name = settings.TASKS_TABLE
+
+    id = UnicodeAttribute(hash_key=True)
+    user_id = UnicodeAttribute()
+    chat_id = UnicodeAttribute()
+    type = UnicodeAttribute()
+    status = UnicodeAttribute()  # pending, running, finished, stopped, failed
+    streamed = BooleanAttribute(null=True)  # a viewer has opened the stream from its start
+    stop_requested = BooleanAttribute(null=True)
+    # what was accepted and priced
+    hold = Whole()
+    model = UnicodeAttribute()
+    tariff = JSONAttribute()  # pricing.Tariff, frozen
+    preset_id = UnicodeAttribute()
+    preset_version = Whole()
+    parameters = JSONAttribute()  # what the model is called with, max_tokens and thinking_budget included
+    max_tokens = Whole()
+    thread = UnicodeAttribute()
+    prompt_end = Whole()  # the prompt holds the messages below this n
+    answer_n = Whole(null=True)
+    replaces = Whole(null=True)
+    # who works on it
+    executor = UnicodeAttribute(null=True)
+    lease_until = NumberAttribute(null=True)
+    open_shard = UnicodeAttribute(null=True)
+    resends = Whole(default=0)
+    # how it ended
+    closed_by = UnicodeAttribute(null=True)
+    usage = JSONAttribute(null=True)
+    credits = Whole(null=True)
+    finish_reason = UnicodeAttribute(null=True)
+    error_code = UnicodeAttribute(null=True)
+    text_length = Whole(null=True)  # code points that the log holds of it
+    create_time = UnicodeAttribute()
+    end_time = UnicodeAttribute(null=True)
+    ttl = Whole(null=True)
+
+    open = OpenTasks()
+
+
+class TaskEvent(Model):
+    """A slice of a task's text as it was shown: `n` is the position (in code points) at which it begins."""
+
+    class Meta(_Meta):
+        table_name = settings.TASK_EVENTS_TABLE
+
+    task_id = UnicodeAttribute(hash_key=True)
+    n = Whole(range_key=True)
+    kind = UnicodeAttribute()  # reasoning or content
+    text = UnicodeAttribute()
+    ttl = Whole()
+
+
+class CreditEntry(Model):
+    """A line of a user's ledger. Lines are added, never changed."""
+
+    class Meta(_Meta):
+        table_name = settings.CREDITS_TABLE
+
+    user_id = UnicodeAttribute(hash_key=True)
+    entry_id = UnicodeAttribute(range_key=True)
+    amount = Whole()
+    kind = UnicodeAttribute()  # signup, redeem, grant, chat_generation, title_generation
+    description = UnicodeAttribute()
+    task_id = UnicodeAttribute(null=True)
+    code = UnicodeAttribute(null=True)
+    model = UnicodeAttribute(null=True)
+    input_tokens = Whole(null=True)
+    output_tokens = Whole(null=True)
+    price_version = UnicodeAttribute(null=True)
+    create_time = UnicodeAttribute()
+
+
+class CodesByBatch(GlobalSecondaryIndex["Code"]):
+    class Meta:
+        index_name = "by_batch"
+        projection = KeysOnlyProjection()
+
+    batch = UnicodeAttribute(hash_key=True)
+    code = UnicodeAttribute(range_key=True)
+
+
+class Code(Model):
+    """A redeem code."""
+
+    class Meta(_Meta):
+        table_name = settings.CODES_TABLE
+
+    code = UnicodeAttribute(hash_key=True)  # upper case
+    value = Whole()
+    max_uses = Whole()
+    used = Whole(default=0)
+    expires_at = UnicodeAttribute(null=True)
+    batch = UnicodeAttribute(null=True)
+    description = UnicodeAttribute(null=True)
+    create_time = UnicodeAttribute()
+
+    by_batch = CodesByBatch()
+
+
+class Record(Model):
+    """The small things: idempotency, redemptions, used refresh tokens, jobs, statistics."""
+
+    class Meta(_Meta):
+        table_name = settings.RECORDS_TABLE
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    data = JSONAttribute(null=True)
+    at = NumberAttribute(null=True)  # seconds since the epoch; what it means depends on the kind of record
+    tasks = Whole(null=True)  # these four: a shard of a day's statistics of one model
+    input_tokens = Whole(null=True)
+    output_tokens = Whole(null=True)
+    credits = Whole(null=True)
+    ttl = Whole(null=True)

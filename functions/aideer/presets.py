@@ -1,0 +1,310 @@
+"""Presets: a prompt and the model's parameters, in versions.
+
+Version 0 is the head: what is listed, changed and deleted. Each change also writes an immutable version, and chats pin one of those,
+so no change and no deletion ever reaches a chat. A user's preset_count counts their heads, in the transactions that make and
+remove them. Messages that are not visible are the owner's secret: only the owner and administrators are ever shown them.
+"""
+
+import heapq
+import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from operator import attrgetter
+from typing import Any
+
+from pynamodb.expressions.update import Action
+from pynamodb.indexes import GlobalSecondaryIndex
+
+from aideer import auth, clock, pages, pricing
+from aideer.contract import presets as contract
+from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unauthorized, Unprocessable
+from aideer.models import Preset, User, new_id
+from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+
+MOST = 200
+"""Presets of one's own."""
+_LONGEST_ID = 64
+_LONGEST_SORT_KEY = 1024  # DynamoDB's, in bytes
+
+_Place = tuple[str, str] | None
+"""Where a source of a list has come to: the value that it is ordered by, and the id, of its last preset."""
+
+
+def create(user: User, new: contract.NewPreset) -> contract.Preset:
+    """Make a preset. Raises Forbidden (a public one, of no admin), Unprocessable (parameters) and Conflict (too many)."""
+    _may_have(user, new.visibility)
+    _check(new.parameters, new.messages)
+    now = clock.timestamp()
+    content: dict[str, Any] = {
+        "number": 1,
+        "title": new.title,
+        "description": new.description,
+        "type": new.type,
+        "parameters": new.parameters.model_dump(),
+        "messages": [message.model_dump() for message in new.messages],
+        "create_time": now,
+        "update_time": now,
+    }
+    head = Preset(new_id(), Preset.HEAD, owner_id=user.id, visibility=new.visibility, **content)
+    transaction = Transaction()
+    transaction.update(
+        "user",
+        User(user.id),
+        [User.preset_count.add(1)],
+        User.id.exists() & User.deleted.does_not_exist() & (User.preset_count < MOST),
+    )
+    transaction.put("head", head, Preset.id.does_not_exist())
+    transaction.put("version", Preset(head.id, 1, **content), Preset.id.does_not_exist())
+    try:
+        transaction.commit(proof=lambda: _stored(head.id) is not None)
+    except Refused:
+        if User.get(user.id, consistent_read=True).deleted:
+            raise Unauthorized from None
+        raise Conflict("too_many_presets", f"One may have {MOST} presets.") from None
+    return view(user, head)
+
+
+def get(user: User, preset_id: str) -> contract.Preset:
+    """A preset. Raises NotFound, and Forbidden where it is another's private one."""
+    return view(user, readable(user, preset_id))
+
+
+def readable(user: User, preset_id: str) -> Preset:
+    """The head of a preset that this user may read and use. Raises NotFound, and Forbidden where it is another's private one."""
+    head = _stored(preset_id)
+    if head is None:
+        raise _not_found()
+    if head.visibility == "private" and not auth.may_manage(user, head.owner_id):
+        raise Forbidden("preset_private", "This preset is private.")
+    return head
+
+
+def update(user: User, preset_id: str, change: contract.PresetChange) -> contract.Preset:
+    """Change a preset: its head, and a new version. Raises NotFound, Forbidden and Unprocessable."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        head = _manageable(user, preset_id)
+        number = head.number
+        _change(user, head, change)
+        transaction = Transaction()
+        transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(head, number))
+        transaction.put("version", _version(head), Preset.id.does_not_exist())
+        try:
+            transaction.commit(proof=partial(_has_version, head))
+        except Refused:  # changed or deleted meanwhile: look again
+            continue
+        return view(user, head)
+    raise Busy
+
+
+def delete(user: User, preset_id: str) -> None:
+    """Delete a preset. Its versions stay for the chats that pin them. Raises NotFound and Forbidden."""
+    counted = True
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        head = _manageable(user, preset_id)
+        transaction = Transaction()
+        transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head, head.number))
+        if counted:
+            transaction.update(
+                "user", User(head.owner_id), [User.preset_count.add(-1)], User.id.exists() & (User.preset_count > 0)
+            )
+        try:
+            transaction.commit(proof=lambda head=head: _stored(head.id) is None)  # type: ignore[misc]
+        except Refused as refused:
+            counted = counted and "user" not in refused.steps  # an owner who is gone has nothing to count
+            continue
+        return
+    raise Busy
+
+
+def page(
+    user: User, order_by: contract.OrderBy, order: contract.Order, limit: int, cursor: str | None, offset: int
+) -> tuple[list[contract.PresetSummary], str | None]:
+    """A page of the presets that are this user's or public (for an administrator also unlisted), and the next one's cursor.
+
+    It is merged from the user's own presets, all of them, and one query of each index, so it costs the same however many public
+    presets there are. A cursor holds where each source has come to; so it is exact where many have the same title too.
+    """
+    list_name, descending = f"presets by {order_by} {order}", order == "desc"
+    places = _places(list_name, cursor)
+    visibilities = ("public", "unlisted") if auth.is_admin(user) else ("public",)
+    most = offset + limit + 1
+    sources = [_own(user, order_by, descending, places[0])] + [
+        _shared(user, visibility, order_by, descending, place, most)
+        for visibility, place in zip(visibilities, places[1:], strict=False)
+    ]
+    numbered = [((n, head) for head in source) for n, source in enumerate(sources)]
+    merged = heapq.merge(*numbered, key=lambda found: str(getattr(found[1], order_by)), reverse=descending)
+    found = list(islice(merged, most))
+    for n, head in found[: offset + limit]:
+        places[n] = (getattr(head, order_by), head.id)
+    key = [part for place in places for part in (place or ("", ""))]
+    more = pages.encode(list_name, key) if len(found) == most else None
+    return [_summary(head) for _, head in found[offset : offset + limit]], more
+
+
+def view(user: User, head: Preset) -> contract.Preset:
+    """A preset as this user may see it."""
+    all_of_it = auth.may_manage(user, head.owner_id)
+    shown = [message for message in head.messages if all_of_it or message["visibility"]]
+    return contract.Preset(
+        **dict(_summary(head)),
+        # As they were accepted: rules that have changed since must not make them unreadable.
+        messages=[contract.PresetMessage.model_construct(**message) for message in shown],
+    )
+
+
+def _summary(head: Preset) -> contract.PresetSummary:
+    return contract.PresetSummary(
+        id=head.id,
+        owner_id=head.owner_id,
+        version=head.number,
+        title=head.title,
+        description=head.description,
+        type=head.type,
+        visibility=head.visibility,
+        parameters=contract.Parameters.model_construct(**head.parameters),
+        like_count=head.like_count,
+        create_time=head.create_time,
+        update_time=head.update_time,
+    )
+
+
+def _own(user: User, order_by: str, descending: bool, after: _Place) -> list[Preset]:
+    heads = sorted(Preset.by_owner.query(user.id), key=attrgetter(order_by, "id"), reverse=descending)
+    return [head for head in heads if after is None or _is_after(head, order_by, descending, after)]
+
+
+def _is_after(head: Preset, order_by: str, descending: bool, after: tuple[str, str]) -> bool:
+    place = (getattr(head, order_by), head.id)
+    return place < after if descending else place > after
+
+
+def _shared(
+    user: User, visibility: str, order_by: str, descending: bool, after: _Place, most: int
+) -> Iterator[Preset]:
+    indexes: dict[str, GlobalSecondaryIndex[Preset]] = {
+        "create_time": Preset.by_create_time,
+        "update_time": Preset.by_update_time,
+        "title": Preset.by_title,
+    }
+    start = after and {
+        "visibility": {"S": visibility},
+        order_by: {"S": after[0]},
+        "id": {"S": after[1]},
+        "version": {"N": str(Preset.HEAD)},
+    }
+    found = indexes[order_by].query(
+        visibility, scan_index_forward=not descending, last_evaluated_key=start, page_size=most
+    )
+    return (head for head in found if head.owner_id != user.id)
+
+
+def _places(list_name: str, cursor: str | None) -> list[_Place]:
+    if cursor is None:
+        return [None, None, None]
+    key = pages.decode(list_name, cursor, (str,) * 6)
+    places = list(zip(key[::2], key[1::2], strict=True))
+    if any(bool(value) != bool(id) or len(value.encode()) > _LONGEST_SORT_KEY for value, id in places):
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
+    return [place if place[1] else None for place in places]
+
+
+def _stored(preset_id: str) -> Preset | None:
+    if len(preset_id) > _LONGEST_ID:
+        return None
+    try:
+        return Preset.get(preset_id, Preset.HEAD, consistent_read=True)
+    except Preset.DoesNotExist:
+        return None
+
+
+def _manageable(user: User, preset_id: str) -> Preset:
+    head = _stored(preset_id)
+    if head is None:
+        raise _not_found()
+    if not auth.may_manage(user, head.owner_id):
+        raise Forbidden("not_your_preset", "This preset is somebody else's.")
+    _may_have(user, head.visibility)
+    return head
+
+
+def _may_have(user: User, visibility: str | None) -> None:
+    if visibility == "public" and not auth.is_admin(user):
+        raise Forbidden("not_admin", "Only administrators make, change or delete public presets.")
+
+
+def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
+    given = change.model_fields_set
+    _may_have(user, change.visibility)
+    if change.parameters or change.messages:
+        _check(change.parameters, change.messages or [])
+    if change.parameters:
+        head.parameters = change.parameters.model_dump()
+    if change.messages is not None:
+        head.messages = [message.model_dump() for message in change.messages]
+    if "description" in given:
+        head.description = change.description
+    head.title = change.title or head.title
+    head.visibility = change.visibility or head.visibility
+    head.number += 1
+    head.update_time = clock.timestamp()
+
+
+def _actions(head: Preset) -> list[Action]:
+    return [
+        Preset.number.set(head.number),
+        Preset.title.set(head.title),
+        Preset.description.remove() if head.description is None else Preset.description.set(head.description),
+        Preset.visibility.set(head.visibility),
+        Preset.parameters.set(head.parameters),
+        Preset.messages.set(head.messages),
+        Preset.update_time.set(head.update_time),
+    ]
+
+
+def _as_read(head: Preset, number: int) -> Any:
+    return Preset.id.exists() & (Preset.number == number)
+
+
+def _version(head: Preset) -> Preset:
+    return Preset(
+        head.id,
+        head.number,
+        number=head.number,
+        title=head.title,
+        description=head.description,
+        type=head.type,
+        parameters=head.parameters,
+        messages=head.messages,
+        create_time=head.create_time,
+        update_time=head.update_time,
+    )
+
+
+def _has_version(head: Preset) -> bool:
+    """Whether this very change is stored: another one of the same number has another time."""
+    try:
+        return bool(Preset.get(head.id, head.number, consistent_read=True).update_time == head.update_time)
+    except Preset.DoesNotExist:
+        return False
+
+
+def _check(parameters: contract.Parameters | None, messages: list[contract.PresetMessage]) -> None:
+    if any(message.type == "image" for message in messages):
+        raise Unprocessable("not_supported", "Images are not supported yet.")
+    if parameters is None:
+        return
+    tariff = pricing.tariff(parameters.model)
+    if tariff is None:
+        raise Unprocessable("model_not_priced", "This model has no price, so it cannot be used.")
+    if (parameters.enable_thinking or parameters.thinking_budget) and not pricing.can_think(tariff):
+        raise Unprocessable("thinking_not_supported", "This model does not think.")
+    if parameters.max_tokens and parameters.max_tokens > tariff["max_output"]:
+        raise Unprocessable("max_tokens_too_large", f"This model answers in at most {tariff['max_output']} tokens.")
+
+
+def _not_found() -> NotFound:
+    return NotFound("preset_not_found", "There is no such preset.")

@@ -1,0 +1,60 @@
+"""What the OpenAPI document says of an endpoint besides its types. Plain data: nothing here costs a cold start anything.
+
+The schemas named here are added to the document where it is made (local/openapi.py).
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+_INVALID = {
+    "application/json": {
+        "schema": {
+            "anyOf": [
+                {"$ref": "#/components/schemas/InvalidRequest"},
+                {"$ref": "#/components/schemas/Error"},
+            ]
+        }
+    }
+}
+
+
+def documented(
+    summary: str,
+    *,
+    errors: tuple[int, ...] = (),
+    public: bool = False,
+    content: dict[str, Any] | None = None,
+    headers: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The keyword arguments of `@app.get(path, **documented("Get a chat", errors=(403, 404)))`.
+
+    Parameters
+    ----------
+    errors
+        The statuses with which it refuses; 400 and 401 (of the token) and 422 are added where they belong.
+    public
+        Whether it takes no access token.
+    content
+        What a 200 holds, by media type, where that is not what the return annotation says.
+    headers
+        OpenAPI's description of a 200's headers.
+    """
+    answer: dict[str, Any] = {"description": "Done."}
+    if content:
+        answer["content"] = content
+    if headers:
+        answer["headers"] = headers
+    responses: dict[int, Any] = {200: answer}
+    for status in sorted({*errors, *(() if public else (400, 401))}):
+        responses[status] = {"description": HTTPStatus(status).phrase, "content": _ERROR}
+    # Named here in any case: Powertools would put its own schema in its place, which lacks `code`.
+    responses[422] = {"description": "The request is not valid.", "content": _INVALID}
+    return {"summary": summary, "responses": responses, "security": None if public else [{"bearerAuth": []}]}
+
+
+PAGE_HEADERS = {
+    "Link": {"description": 'The next page: <…>; rel="next" (RFC 8288).', "schema": {"type": "string"}},
+    "X-Next-Cursor": {"description": "`cursor` of the next page.", "schema": {"type": "string"}},
+}
+"""Of every list: `**documented("List the chats", headers=PAGE_HEADERS)`."""

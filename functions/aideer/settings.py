@@ -1,0 +1,26 @@
+"""The environment of a function, read once. template.yaml declares every name; nothing else reads os.environ."""
+
+import os
+
+USERS_TABLE = os.environ["USERS_TABLE"]
+IDENTITIES_TABLE = os.environ["IDENTITIES_TABLE"]
+PRESETS_TABLE = os.environ["PRESETS_TABLE"]
+CHATS_TABLE = os.environ["CHATS_TABLE"]
+MESSAGES_TABLE = os.environ["MESSAGES_TABLE"]
+TASKS_TABLE = os.environ["TASKS_TABLE"]
+TASK_EVENTS_TABLE = os.environ["TASK_EVENTS_TABLE"]
+CREDITS_TABLE = os.environ["CREDITS_TABLE"]
+CODES_TABLE = os.environ["CODES_TABLE"]
+RECORDS_TABLE = os.environ["RECORDS_TABLE"]
+
+TASKS_QUEUE_URL = os.environ["TASKS_QUEUE_URL"]
+JOBS_QUEUE_URL = os.environ["JOBS_QUEUE_URL"]
+SIGNING_SECRET_ARN = os.environ["SIGNING_SECRET_ARN"]
+PROVIDERS_SECRET_ARN = os.environ["PROVIDERS_SECRET_ARN"]
+
+SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
+LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])
+TASK_SECONDS = float(os.environ["TASK_SECONDS"])
+DASHSCOPE_HTTP_BASE_URL = os.environ["DASHSCOPE_HTTP_BASE_URL"]
+STREAM_BASE_URL = os.environ.get("STREAM_BASE_URL", "").rstrip("/")
+"""Origin of the streaming door. Only the functions that hand out stream_url know it: the stream function cannot name itself."""

@@ -1,0 +1,77 @@
+"""The stream log: an answer's text as it came, in slices, for viewers who were not there.
+
+Positions count code points of one text, in the order in which it was shown (reasoning, then content). A slice is stored under
+the position at which it begins, once: only the task's executor writes, and it repeats only what it wrote.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from pynamodb.exceptions import PutError
+
+from aideer import clock
+from aideer.credits import Text
+from aideer.models import TaskEvent
+
+TTL_SECONDS = 24 * 3600
+SLICE_CHARACTERS = 16_384
+"""A slice is never longer, so that it fits an item, and so that a reader finds the one that holds a position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Text of one kind ("reasoning" or "content") from a position on."""
+
+    position: int
+    kind: str
+    text: str
+
+    @property
+    def end(self) -> int:
+        """The position after it."""
+        return self.position + len(self.text)
+
+
+def slices(position: int, pieces: list[tuple[str, str]]) -> Iterator[Slice]:
+    """(kind, text) pieces, joined and cut into slices from a position on."""
+    for kind, group in groupby(pieces, key=lambda piece: piece[0]):
+        text = "".join(piece[1] for piece in group)
+        for start in range(0, len(text), SLICE_CHARACTERS):
+            part = Slice(position, kind, text[start : start + SLICE_CHARACTERS])
+            yield part
+            position = part.end
+
+
+def write(task_id: str, part: Slice) -> None:
+    """Store a slice, if it is not there yet."""
+    event = TaskEvent(task_id, part.position, kind=part.kind, text=part.text, ttl=int(clock.now()) + TTL_SECONDS)
+    try:
+        event.save(condition=TaskEvent.n.does_not_exist())
+    except PutError as error:
+        if error.cause_response_code != "ConditionalCheckFailedException":
+            raise
+
+
+def read(task_id: str, position: int = 0, end: int | None = None) -> list[Slice]:
+    """What the log holds from a position on (and below `end`), without gaps, cut to begin exactly there."""
+    events = TaskEvent.query(task_id, TaskEvent.n > position - SLICE_CHARACTERS, consistent_read=True)
+    now, parts = clock.now(), []
+    for event in events:
+        part = Slice(int(event.n), event.kind, event.text)
+        if event.ttl <= now or part.end <= position:
+            continue
+        if part.position > position or (end is not None and part.position >= end):
+            break  # what lies before has expired, or what follows came after the task had ended
+        parts.append(Slice(position, part.kind, part.text[position - part.position :]))
+        position = part.end
+    return parts
+
+
+def text(task_id: str, end: int | None = None) -> Text:
+    """All that the log holds of an answer."""
+    parts = read(task_id, 0, end)
+    return Text(
+        reasoning="".join(part.text for part in parts if part.kind == "reasoning"),
+        content="".join(part.text for part in parts if part.kind == "content"),
+    )

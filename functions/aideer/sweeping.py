@@ -1,0 +1,57 @@
+"""The safety net: open tasks whose lease has run out, and jobs that are due.
+
+With SQS's own redelivery before a claim, this is all that mends what a crash leaves behind. Each task's end is conditioned on
+its lease being still as expired at the write as it was when it was read, so a late heartbeat wins over the sweep.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from aws_lambda_powertools import Logger
+
+from aideer import aws, clock, credits, jobs, leases, settings, streamlog, tasks
+from aideer.credits import Closer, Text
+from aideer.models import Task
+
+logger = Logger(service="aideer")
+T = TypeVar("T")
+
+
+def sweep() -> None:
+    """Look once at everything whose time has come."""
+    now = clock.now()
+    for shard in range(leases.SHARDS):
+        for key in Task.open.query(str(shard), Task.lease_until < now):
+            _guarded(attend, key.id)
+    for job in jobs.due(now):
+        _guarded(jobs.hand_over, job)
+
+
+def attend(task_id: str) -> None:
+    """Send a task's message again, or end it, as its state asks for."""
+    task = leases.read(task_id)
+    now = clock.now()
+    if task is None or not leases.is_open(task) or task.lease_until >= now:
+        return
+    if task.status == "running":
+        credits.release(task, Closer.sweep(task), "interrupted", streamlog.text(task.id))
+        return
+    fails_at = clock.seconds(task.create_time) + tasks.QUEUE_SECONDS
+    if now >= fails_at:
+        credits.release(task, Closer.sweep(task), "queue_timeout", Text())
+        return
+    again_at = min(now + tasks.RESEND_SECONDS * 2 ** (task.resends + 1), fails_at)
+    if leases.update(
+        Task(task.id),
+        [Task.lease_until.set(again_at), Task.resends.set(task.resends + 1)],
+        (Task.status == "pending") & (Task.lease_until == task.lease_until),
+    ):
+        aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id})
+
+
+def _guarded(step: Callable[[T], None], item: T) -> None:
+    """One item that cannot be mended now must not keep the sweep from the others; the next sweep meets it again."""
+    try:
+        step(item)
+    except Exception as error:
+        logger.error("sweep", extra={"step": step.__name__, "error": type(error).__name__})

@@ -1,0 +1,134 @@
+"""One transaction = one TransactWriteItems, with the answers that DynamoDB really gives told apart.
+
+A refused condition is an answer (Refused). A conflict with another transaction, throttling, an internal error or a lost answer
+is none: they are tried again with jitter, under one ClientRequestToken, so that a repetition of what did happen changes
+nothing (AWS: "TransactWriteItems", idempotency). Where the first outcome is unknown and the repetition is refused, `proof`
+tells by a consistent read whether it was ours that happened.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+from botocore.exceptions import BotoCoreError
+from pynamodb.connection import Connection
+from pynamodb.exceptions import TransactWriteError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+from pynamodb.models import Model
+from pynamodb.transactions import TransactWrite
+
+from aideer.errors import Busy
+from aideer.models import User
+
+PATIENCE_SECONDS = 8.0
+_TRANSIENT = {
+    "InternalServerError",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "ThrottlingException",
+    "TransactionInProgressException",
+}
+_TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+
+
+class Refused(Exception):
+    """Conditions of these steps did not hold; nothing was written."""
+
+    def __init__(self, steps: set[str]) -> None:
+        super().__init__(", ".join(sorted(steps)))
+        self.steps = steps
+
+
+class Transaction:
+    """Steps, each with the name under which its refusal is reported; `commit` writes them all or none."""
+
+    def __init__(self) -> None:
+        # As DynamoDB is given them by pynamodb, which is the order of the cancellation reasons.
+        self._kinds: dict[str, list[tuple[str, Callable[[TransactWrite], None]]]] = {
+            "check": [],
+            "delete": [],
+            "put": [],
+            "update": [],
+        }
+
+    def check(self, step: str, model: type[Model], hash_key: Any, range_key: Any, condition: Condition) -> None:
+        """Require a condition of an item that the transaction does not write."""
+        self._kinds["check"].append(
+            (step, lambda write: write.condition_check(model, hash_key, range_key, condition=condition))
+        )
+
+    def delete(self, step: str, item: Model, condition: Condition | None = None) -> None:
+        """Delete an item."""
+        self._kinds["delete"].append((step, lambda write: write.delete(item, condition=condition)))
+
+    def put(self, step: str, item: Model, condition: Condition | None = None) -> None:
+        """Write a whole item."""
+        self._kinds["put"].append((step, lambda write: write.save(item, condition=condition)))
+
+    def update(self, step: str, item: Model, actions: list[Action], condition: Condition | None) -> None:
+        """Change an item. Leaving out the condition must be said: without one, an update makes again what was deleted."""
+        self._kinds["update"].append((step, partial(_update, item=item, actions=actions, condition=condition)))
+
+    def commit(self, proof: Callable[[], bool] | None = None) -> None:
+        """Write everything or nothing.
+
+        Raises Refused where a condition did not hold, and Busy where DynamoDB gave no answer within PATIENCE_SECONDS.
+        `proof` reads consistently whether this very transaction has happened.
+        """
+        steps = [step for kind in self._kinds.values() for step in kind]
+        token = str(uuid.uuid4())
+        uncertain = False
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        pause = 0.01
+        while True:
+            try:
+                with TransactWrite(connection=_connection(), client_request_token=token) as write:
+                    for _, add in steps:
+                        add(write)
+                return
+            except TransactWriteError as error:
+                refused = {
+                    name
+                    for (name, _), reason in zip(steps, error.cancellation_reasons, strict=False)
+                    if reason and reason.code == "ConditionalCheckFailed"
+                }
+                if refused:
+                    if uncertain and proof and proof():
+                        return
+                    raise Refused(refused) from None
+                if not _transient(error):
+                    raise
+                uncertain = uncertain or _unknown_outcome(error)
+                if time.monotonic() > give_up_at:
+                    if uncertain and proof and proof():
+                        return
+                    raise Busy from error
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            pause = min(pause * 2, 0.5)
+
+
+def _update(write: TransactWrite, item: Model, actions: list[Action], condition: Condition | None) -> None:
+    write.update(item, actions=actions, condition=condition)
+
+
+def _transient(error: TransactWriteError) -> bool:
+    codes = {reason.code for reason in error.cancellation_reasons if reason}
+    return bool(codes & _TRANSIENT_REASONS) or error.cause_response_code in _TRANSIENT or _unknown_outcome(error)
+
+
+def _unknown_outcome(error: TransactWriteError) -> bool:
+    """Whether it may have happened all the same: no answer came, or the service failed while it answered."""
+    return isinstance(error.cause, BotoCoreError) or error.cause_response_code == "InternalServerError"
+
+
+@cache
+def _connection() -> Connection:
+    # Any model's own connection serves: it has the time-outs, and it is the one whose sockets are warm.
+    # It knows the tables of its own model only, which is all that a transaction's serialized steps need.
+    connection: Connection = User._get_connection().connection
+    return connection

@@ -1,0 +1,21 @@
+"""POST /tasks/{id}/stop: end an answer with what it has, and pay for that much."""
+
+from aws_lambda_powertools.event_handler import Response
+
+from aideer import leases, tasks
+from aideer.auth import Visitor
+from aideer.contract.tasks import TaskView
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+PATIENCE_SECONDS = 5
+
+
+@app.post("/api/v1/tasks/<id>/stop", **documented("Stop a task", errors=(404,)))
+def stop(user: Visitor, id: str) -> Response[TaskView]:
+    """Answer with the task once it has settled, 202 where that takes longer; one that has ended is shown as it is."""
+    task = tasks.settled(tasks.stop(tasks.of(user, id)), PATIENCE_SECONDS)
+    status = 202 if leases.is_open(task) else 200
+    return Response(status_code=status, content_type="application/json", body=tasks.view(task, user))

@@ -1,0 +1,16 @@
+"""Every minute: mend what a crash left behind, and hand due jobs to their queue."""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from aideer import sweeping
+
+logger = Logger(service="aideer")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> None:  # noqa: ARG001 - a schedule says nothing
+    """Lambda's entry."""
+    sweeping.sweep()
