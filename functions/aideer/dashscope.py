@@ -5,8 +5,8 @@ finish_reason, and everything else that can happen upstream is an UpstreamError 
 logs carry text of a message; leaving the generator closes the upstream connection, which ends what is billed to us.
 
 Of the SDK's APIs this is the request layer of v1. The classes above it do more than asked: MultiModalConversation
-uploads a file of this machine when a user's text is its name, and each wraps every event in four more objects. They and
-v2 (httpx and pydantic) take twice the time for an event: 54 µs against 25 where 1,000 arrive at once.
+uploads a file of this machine when a user's text is its name, and each wraps every event in four more objects. Where
+one event comes each millisecond it takes 106 µs of CPU here, 154 in those classes, 217 in v2 (httpx and pydantic).
 """
 
 import asyncio

@@ -1,0 +1,569 @@
+"""The DashScope adapter against real sockets: the simulated DashScope, and a server that plays bytes as told."""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from itertools import pairwise, zip_longest
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aideer import dashscope
+from aideer.dashscope import Chunk, UpstreamError
+from aideer.pricing import Usage
+from local.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
+
+Endpoint = Literal["text", "multimodal"]
+OK = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=UTF-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def simulated() -> Iterator[Server]:
+    with Server(delay_ms=0) as server:
+        yield server
+
+
+@pytest.fixture
+def server(simulated: Server) -> Server:
+    simulated.reset()
+    return simulated
+
+
+def call(
+    base_url: str,
+    content: str | list[dict[str, str]],
+    *,
+    endpoint: Endpoint = "text",
+    idle_seconds: float = 5,
+    parameters: dict[str, Any] | None = None,
+) -> AsyncGenerator[Chunk, None]:
+    return dashscope.stream(
+        "qwen-plus",
+        [{"role": "user", "content": content}],
+        parameters or {},
+        endpoint=endpoint,
+        api_key="sk-test",
+        base_url=base_url,
+        idle_seconds=idle_seconds,
+    )
+
+
+async def talk(base_url: str, content: str | list[dict[str, str]], **options: Any) -> list[Chunk]:
+    return [chunk async for chunk in call(base_url, content, **options)]
+
+
+def text(chunks: list[Chunk]) -> str:
+    return "".join(chunk.content for chunk in chunks)
+
+
+class Player:
+    """Answers every request with the same bytes, one TCP segment each, and hangs up (or not) without saying so."""
+
+    def __init__(self) -> None:
+        self.base_url = ""
+        self.segments: list[bytes] = []
+        self.hang_up = True
+        self.requests = 0
+        self._serving: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Player"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1"
+        try:
+            yield self
+        finally:
+            server.close()
+            await asyncio.gather(*self._serving)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+        self.requests += 1
+        for segment in self.segments:
+            writer.write(segment)
+            await writer.drain()
+            await asyncio.sleep(0)  # so that the client, on the same loop, reads this segment before the next
+        if not self.hang_up:
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+
+def chunked(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(body), body) if body else b""
+
+
+def sse(*data: object, kind: str = "result") -> bytes:
+    events = [f"id:{n}\nevent:{kind}\n:HTTP_STATUS/200\ndata:{json.dumps(value)}\n\n" for n, value in enumerate(data)]
+    return "".join(events).encode()
+
+
+def said(content: object, reasoning: str = "", finish_reason: str = "null") -> dict[str, Any]:
+    message = {"role": "assistant", "content": content, "reasoning_content": reasoning}
+    return {"output": {"choices": [{"message": message, "finish_reason": finish_reason}]}, "request_id": "r"}
+
+
+async def play(body: bytes, *, head: str = OK, hang_up: bool = True, end: bytes = b"0\r\n\r\n") -> list[Chunk]:
+    player = Player()
+    player.segments = [head.encode() + (chunked(body) if head is OK else body), end if head is OK else b""]
+    player.hang_up = hang_up
+    async with player.running():
+        return await talk(player.base_url, "hi")
+
+
+# What is sent is what arrives
+
+AWKWARD = '🙂👩\u200d🚀𝄞e\u0301漢字\u2028\u2029\x85\x0b\x00\n\r"\\\ufeff'
+TEXTS = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters(exclude_categories=["Cs"])), max_size=30)
+Cut = TypeVar("Cut", str, bytes)
+CUTS = st.lists(st.integers(0, 400), max_size=12)
+
+
+def cut(whole: Cut, at: list[int]) -> list[Cut]:
+    places = [0, *sorted(place % (len(whole) + 1) for place in at), len(whole)]
+    return [whole[start:end] for start, end in pairwise(places)]
+
+
+def code_units(value: str) -> str:
+    """The same text with every astral character as two halves of a surrogate pair."""
+    units = value.encode("utf-16-le", "surrogatepass")
+    return "".join(chr(int.from_bytes(units[i : i + 2], "little")) for i in range(0, len(units), 2))
+
+
+def encode(value: dict[str, Any], *, raw: bool) -> str:
+    if raw:
+        try:
+            return json.dumps(value, ensure_ascii=False).encode().decode()
+        except UnicodeEncodeError:
+            pass  # half a pair can only be sent escaped
+    return json.dumps(value)
+
+
+@pytest.fixture(scope="module")
+def player() -> Iterator[Callable[[list[bytes], Endpoint], list[Chunk]]]:
+    """Plays segments to the adapter on one loop, so that its pooled connections meet a server that hung up."""
+    with asyncio.Runner() as runner:
+        server = Player()
+        running = server.running()
+        runner.run(running.__aenter__())
+
+        def play(segments: list[bytes], endpoint: Endpoint) -> list[Chunk]:
+            server.segments = segments
+            return runner.run(talk(server.base_url, "hi", endpoint=endpoint))
+
+        yield play
+        runner.run(running.__aexit__(None, None, None))
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS, TEXTS, CUTS, CUTS, CUTS, CUTS, st.booleans(), st.sampled_from(["text", "multimodal"]))
+def test_any_text_arrives_whole_however_it_is_cut(
+    player: Callable[[list[bytes], Endpoint], list[Chunk]],
+    reasoning: str,
+    content: str,
+    reasoning_cuts: list[int],
+    content_cuts: list[int],
+    chunk_cuts: list[int],
+    segment_cuts: list[int],
+    raw: bool,
+    endpoint: Endpoint,
+) -> None:
+    pieces = zip_longest(
+        cut(code_units(reasoning), reasoning_cuts), cut(code_units(content), content_cuts), fillvalue=""
+    )
+    events = [
+        said(piece if endpoint == "text" else [{"text": piece}] if piece else [], thought) for thought, piece in pieces
+    ]
+    events.append(said("", finish_reason="stop"))
+    body = "".join(f"id:1\nevent:result\n:HTTP_STATUS/200\ndata:{encode(event, raw=raw)}\n\n" for event in events)
+    wire = OK.encode() + b"".join(map(chunked, cut(body.encode(), chunk_cuts))) + b"0\r\n\r\n"
+    chunks = player(cut(wire, segment_cuts), endpoint)
+    assert text(chunks) == content
+    assert "".join(chunk.reasoning for chunk in chunks) == reasoning
+    for chunk in chunks:
+        (chunk.reasoning + chunk.content).encode()
+    assert [chunk.finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.sampled_from("a漢🙂\ud83d\ude42\udbff\udc00"), max_size=4), max_size=6))
+def test_halves_without_their_other_half_become_replacement_characters(
+    player: Callable[[list[bytes], Endpoint], list[Chunk]], pieces: list[str]
+) -> None:
+    body = sse(*(said(piece) for piece in pieces), said("", finish_reason="stop"))
+    chunks = player([OK.encode() + chunked(body), b"0\r\n\r\n"], "text")
+    whole = "".join(pieces).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert text(chunks) == whole
+    for chunk in chunks:
+        chunk.content.encode()
+
+
+@pytest.mark.parametrize("endpoint", ["text", "multimodal"])
+async def test_thinking_comes_first_and_usage_counts_up(server: Server, endpoint: Endpoint) -> None:
+    chunks = await talk(
+        server.base_url,
+        "/sim tokens=30 think=8 你好",
+        endpoint=endpoint,
+        parameters={"enable_thinking": True, "max_tokens": 20, "thinking_budget": 5},
+    )
+    assert [bool(chunk.reasoning) for chunk in chunks] == [True] * 5 + [False] * 21
+    assert text(chunks).startswith("你说：「你好」。")
+    assert [chunk.usage.output_tokens for chunk in chunks if chunk.usage] == [*range(1, 26), 25]
+    assert chunks[-1].finish_reason == "length"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage[1:] == (25, 5)
+    [request] = server.requests()
+    assert request["path"] == (TEXT_PATH if endpoint == "text" else MULTIMODAL_PATH)
+    assert request["headers"]["x-dashscope-sse"] == "enable"
+    assert request["headers"]["authorization"] == "Bearer sk-test"
+    assert request["body"]["parameters"] == {
+        "result_format": "message",
+        "incremental_output": True,
+        "enable_thinking": True,
+        "max_tokens": 20,
+        "thinking_budget": 5,
+    }
+
+
+async def test_an_event_of_200_kb_and_an_answer_of_300_kb_arrive(server: Server) -> None:
+    assert "大" * 70_000 in text(await talk(server.base_url, "/sim tokens=5 fail=bigline"))
+    assert len(text(await talk(server.base_url, "/sim fail=huge")).encode()) > 300_000
+
+
+async def test_usage_is_none_where_none_is_reported(server: Server) -> None:
+    chunks = await talk(server.base_url, "/sim tokens=5 fail=no_usage")
+    assert {chunk.usage for chunk in chunks} == {None}
+    nonsense = [
+        {"input_tokens": 1},
+        {"input_tokens": "7", "output_tokens": 1},
+        {"input_tokens": 1, "output_tokens": -1},
+    ]
+    body = sse(*({**said("a"), "usage": usage} for usage in nonsense), said("", finish_reason="stop"))
+    assert {chunk.usage for chunk in await play(body)} == {None}
+
+
+async def test_an_empty_answer_is_an_answer(server: Server) -> None:
+    assert await talk(server.base_url, "/sim fail=empty") == [Chunk("", "", "stop", Usage(9, 0, 0))]
+
+
+async def test_heartbeats_are_ignored(server: Server) -> None:
+    assert text(await talk(server.base_url, "/sim tokens=7 fail=heartbeat hi")) == "你说：「hi」。好的"
+
+
+# What can go wrong
+
+
+@pytest.mark.parametrize("endpoint", ["text", "multimodal"])
+@pytest.mark.parametrize(
+    ("fail", "code", "retryable", "tokens"),
+    [
+        ("throttle", "throttled", True, 0),
+        ("throttle_sse", "throttled", True, 0),
+        ("ratequota", "throttled", True, 0),
+        ("allocationquota", "throttled", True, 0),
+        ("throttle_mid", "throttled", True, 3),
+        ("badkey", "upstream_auth", False, 0),
+        ("badkey_sse", "upstream_auth", False, 0),
+        ("arrearage", "upstream_auth", False, 0),
+        ("inspect_in", "content_filtered", False, 0),
+        ("inspect_mid", "content_filtered", False, 3),
+        ("drop_before", "upstream_error", True, 0),
+        ("drop_mid", "upstream_error", True, 3),
+        ("fin_mid", "upstream_error", True, 3),
+        ("http503_html", "upstream_error", True, 0),
+        ("truncate", "upstream_error", False, 3),
+        ("badjson", "upstream_error", True, 3),
+        ("tools", "upstream_error", False, 3),
+        ("stall", "upstream_timeout", False, 3),
+    ],
+)
+async def test_faults_have_stable_codes(
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    endpoint: Endpoint,
+    fail: str,
+    code: str,
+    retryable: bool,
+    tokens: int,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("asyncio").setLevel(logging.INFO)
+    chunks: list[Chunk] = []
+
+    async def listen() -> None:
+        content = f"/sim tokens=8 at=3 fail={fail} my secret"
+        async for chunk in call(server.base_url, content, endpoint=endpoint, idle_seconds=0.3):
+            chunks.append(chunk)
+
+    with pytest.raises(UpstreamError) as raised:
+        await listen()
+    assert (raised.value.code, raised.value.retryable, len(chunks)) == (code, retryable, tokens)
+    output = capfd.readouterr()
+    told = f"{raised.value!s} {raised.value.detail} {caplog.text} {output.out} {output.err}"
+    assert not any(quoted in told for quoted in ("secret", "sk-test", "你说", "oops", "<html>", "inappropriate"))
+    assert not [record for record in caplog.records if record.name.startswith("dashscope")]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "retryable"),
+    [
+        (429, {}, "throttled", True),
+        (400, {"code": "Throttling.BurstRate", "message": "m"}, "throttled", True),
+        (401, {}, "upstream_auth", False),
+        (403, {"code": "Model.AccessDenied", "message": "m"}, "upstream_auth", False),
+        (504, {}, "upstream_timeout", True),
+        (500, {"code": "RequestTimeOut", "message": "m"}, "upstream_timeout", True),
+        (500, {"code": "InternalError.Algo", "message": "m"}, "upstream_error", True),
+        (400, {"code": "InvalidParameter", "message": "m"}, "upstream_error", False),
+        (404, {"code": "ModelNotFound", "message": "m"}, "upstream_error", False),
+        (418, {"code": ["no", "text"], "message": None}, "upstream_error", False),
+    ],
+)
+async def test_refusals_are_told_by_code_then_by_status(
+    status: int, body: dict[str, Any], code: str, retryable: bool
+) -> None:
+    answer = json.dumps(body)
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}\r\n\r\n"
+    with pytest.raises(UpstreamError) as raised:
+        await play(answer.encode(), head=head)
+    assert (raised.value.code, raised.value.retryable) == (code, retryable)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data:[1]\n\n",
+        b'data:"x"\n\n',
+        b"data:1\n\n",
+        b"data:null\n\n",
+        b"data:{}\n\n",
+        b'data:{"output":null}\n\n',
+        b'data:{"output":{"choices":[1]}}\n\n',
+        b'data:{"output":{"choices":[{"message":{"content":7}}]}}\n\n',
+        b'data:{"output":{"choices":[{"message":{"content":"a"}}]},"usage":7}\n\n',
+        b"data:\xff\xfe\n\n",
+        b"event:error\ndata:{}\n\n",
+        b"event:error\ndata:oops\n\n",
+        b"status:oops\n\n",
+        b'data:{"code":"Throttling","message":"m"}\n\n',
+        b"",
+        sse(said("a", finish_reason="content_filter")),
+    ],
+)
+async def test_what_cannot_be_read_is_an_upstream_error(body: bytes) -> None:
+    with pytest.raises(UpstreamError) as raised:
+        await play(body)
+    assert raised.value.code == "upstream_error"
+    # The SDK's own errors may quote what they could not read.
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "head", ["200 OK\r\nContent-Type: text/html", "200 OK\r\nContent-Type: application/json", "502 X\r\nX-Y: z"]
+)
+@pytest.mark.parametrize("body", [b"<html>\xff</html>", b"", b"[]", b"7"])
+async def test_answers_that_are_no_stream_are_upstream_errors(head: str, body: bytes) -> None:
+    with pytest.raises(UpstreamError) as raised:
+        await play(body, head=f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n")
+    assert raised.value.code == "upstream_error"
+
+
+async def test_nobody_listening_is_an_upstream_error() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(UpstreamError) as raised:
+            await talk(f"http://127.0.0.1:{unused.getsockname()[1]}/api/v1", "hi")
+    assert (raised.value.code, raised.value.retryable) == ("upstream_error", True)
+
+
+async def test_silence_before_the_response_times_out_after_one_request() -> None:
+    player = Player()
+    player.hang_up = False
+    async with player.running():
+        with pytest.raises(UpstreamError, match="upstream_timeout"):
+            await talk(player.base_url, "hi", idle_seconds=0.2)
+        assert player.requests == 1
+
+
+async def test_a_complete_answer_stands_though_its_body_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashscope, "_LINGER_SECONDS", 0.05)
+    body = sse(said("a"), said("b", finish_reason="stop"))
+    async with asyncio.timeout(2):
+        assert text(await play(body, hang_up=False, end=b"")) == "ab"
+        assert text(await play(body, hang_up=True, end=b"")) == "ab"
+
+
+async def test_throttling_passes(server: Server) -> None:
+    for _ in range(2):
+        with pytest.raises(UpstreamError, match="throttled"):
+            await talk(server.base_url, "/sim tokens=3 fail=throttle_twice again")
+    assert len(await talk(server.base_url, "/sim tokens=3 fail=throttle_twice again")) == 4
+
+
+# Nothing but the one request
+
+
+@pytest.mark.parametrize("spell", [str, "file://{}".format, lambda path: f"oss://{path.name}"])
+async def test_text_that_names_a_file_is_text(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spell: Callable[[Path], str]
+) -> None:
+    # Where the SDK would ask for leave to upload, whatever address the call was given.
+    monkeypatch.setattr("dashscope.base_http_api_url", server.base_url)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    for content in (spell(secret), [{"text": spell(secret)}]):
+        await talk(server.base_url, content, endpoint="multimodal")
+        [request] = server.requests()
+        assert request["path"] == MULTIMODAL_PATH
+        assert request["body"]["input"] == {"messages": [{"role": "user", "content": [{"text": spell(secret)}]}]}
+        assert "x-dashscope-ossresourceresolve" not in request["headers"]
+        server.reset()
+
+
+async def test_media_are_https_images_only(server: Server, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.touch()
+    for part in (
+        {"image": str(picture)},
+        {"image": f"file://{picture}"},
+        {"image": "oss://picture.png"},
+        {"image": "http://example.com/a.png"},
+        {"video": "https://example.com/a.mp4"},
+    ):
+        with pytest.raises(ValueError, match="https"):
+            await talk(server.base_url, [part], endpoint="multimodal")
+    with pytest.raises(ValueError, match="text only"):
+        await talk(server.base_url, [{"text": "hi"}], endpoint="text")
+    assert server.requests() == []
+    parts = [{"text": "/sim tokens=3 what is it?"}, {"image": "https://example.com/a.png"}]
+    assert len(await talk(server.base_url, parts, endpoint="multimodal")) == 4
+    assert server.requests()[0]["body"]["input"]["messages"][0]["content"] == parts
+
+
+@pytest.mark.parametrize("name", ["base_address", "headers", "session", "workspace", "stream", "api_key", "model"])
+async def test_parameters_cannot_steer_the_sdk(server: Server, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        await talk(server.base_url, "hi", parameters={name: "http://example.com"})
+    assert server.requests() == []
+
+
+async def test_a_proxy_is_never_asked_for_this_machine(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://proxy.invalid:3128")
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert await talk(server.base_url, "/sim tokens=3")
+    assert dashscope._proxy("https://dashscope.aliyuncs.com/api/v1") == "http://proxy.invalid:3128"
+    assert dashscope._proxy("https://inside.example/api/v1") is None
+
+
+# Connections
+
+
+async def gone(server: Server) -> bool:
+    return await asyncio.to_thread(
+        server.wait_for, lambda seen: any("client_gone_after_event" in entry for entry in seen)
+    )
+
+
+async def test_leaving_the_generator_hangs_up(server: Server) -> None:
+    chunks = call(server.base_url, "/sim tokens=100000 delay=50")
+    await anext(chunks)
+    await chunks.aclose()
+    session, _ = dashscope._sessions[asyncio.get_running_loop(), server.base_url]
+    assert session.connector
+    assert not session.connector._acquired  # by then, and not once the garbage collector comes by
+    assert await gone(server)
+
+
+@pytest.mark.parametrize("moment", ["at=0 fail=stall", "at=3 fail=stall", "delay=20"])
+async def test_cancelling_hangs_up(server: Server, moment: str) -> None:
+    task = asyncio.create_task(talk(server.base_url, f"/sim tokens=100000 {moment}"))
+    assert await asyncio.to_thread(server.wait_for, lambda seen: len(seen) == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await gone(server)
+
+
+async def test_a_connection_is_used_again_and_200_are_open_at_once(server: Server) -> None:
+    for _ in range(3):
+        await talk(server.base_url, "/sim tokens=3")
+    assert len({entry["conn"] for entry in server.requests()}) == 1
+    server.reset()
+    together = asyncio.Barrier(200)
+
+    async def one() -> int:
+        chunks = call(server.base_url, "/sim tokens=5")
+        await anext(chunks)
+        await together.wait()
+        return len([chunk async for chunk in chunks])
+
+    assert await asyncio.gather(*(one() for _ in range(200))) == [5] * 200
+    assert len({entry["conn"] for entry in server.requests()}) == 200
+
+
+def test_loops_in_threads_have_their_own_connections_and_leave_none(server: Server) -> None:
+    together = threading.Barrier(4)
+
+    async def several() -> int:
+        together.wait()
+        return sum(map(len, await asyncio.gather(*(talk(server.base_url, "/sim tokens=9") for _ in range(5)))))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(asyncio.run, (several() for _ in range(4)))) == [50] * 4
+    assert server.base_url not in {base_url for _, base_url in dashscope._sessions}
+
+
+async def test_close_closes_this_loops_connections(server: Server) -> None:
+    await talk(server.base_url, "/sim tokens=3")
+    await dashscope.close()
+    assert asyncio.get_running_loop() not in {loop for loop, _ in dashscope._sessions}
+    assert await talk(server.base_url, "/sim tokens=3")
+
+
+def test_a_loop_that_is_never_closed_ends_quietly(server: Server) -> None:
+    code = """
+        import asyncio, logging, sys
+        logging.basicConfig()
+        from aideer import dashscope
+        async def talk():
+            message = {"role": "user", "content": "/sim tokens=3"}
+            where = dict(endpoint="text", api_key="sk-test", base_url=sys.argv[1], idle_seconds=5)
+            async for chunk in dashscope.stream("qwen-plus", [message], {}, **where):
+                print(chunk.finish_reason)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(talk())
+    """
+    lines = "\n".join(line.removeprefix(" " * 8) for line in code.splitlines())
+    done = subprocess.run(
+        [sys.executable, "-c", lines, server.base_url],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["None", "None", "None", "stop"], "")
+
+
+def test_unacknowledged_requests_fail_within_seconds() -> None:
+    with dashscope._socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))) as connection:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
