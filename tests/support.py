@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
 from aideer import aws, auth, clock, credits, passwords
-from aideer.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, new_id
+from aideer.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
 
 
 @dataclass
@@ -160,7 +160,7 @@ def recorded_calls() -> Iterator[list[str]]:
         table = json.loads(body).get("TableName", "") if isinstance(body, (bytes, str)) and body[:1] in (b"{", "{") else ""
         calls.append(f"{model.name} {table}".strip())
 
-    clients = [User._get_connection().connection.client, aws.client("sqs"), aws.client("secretsmanager")]
+    clients = [connection().client, aws.client("sqs"), aws.client("secretsmanager")]
     for client in clients:
         client.meta.events.register("before-call.*.*", record)
     try:

@@ -4,8 +4,8 @@ import functools
 import json
 from typing import Any
 
-import botocore.session
 from botocore.config import Config
+from botocore.session import Session, get_session
 
 from aideer import clock, settings
 
@@ -17,9 +17,15 @@ _secrets: dict[str, tuple[float, dict[str, str]]] = {}
 
 
 @functools.cache
+def session() -> Session:
+    """The process's botocore session: what it has loaded once, every client uses."""
+    return get_session()
+
+
+@functools.cache
 def client(service: str) -> Any:
-    """Return the process's client of this service."""
-    return botocore.session.get_session().create_client(service, config=_CONFIG)
+    """The process's client of this service."""
+    return session().create_client(service, config=_CONFIG)
 
 
 def enqueue(queue_url: str, message: dict[str, str], delay_seconds: int = 0) -> None:

@@ -4,6 +4,8 @@ Reads that decide anything are consistent; every write that can race carries a c
 is one transaction (aideer/transactions.py). An item past its `ttl` counts as absent even while DynamoDB still has it.
 """
 
+import functools
+import threading
 from typing import Any
 
 from pynamodb.attributes import (
@@ -14,12 +16,13 @@ from pynamodb.attributes import (
     NumberAttribute,
     UnicodeAttribute,
 )
+from pynamodb.connection import Connection, TableConnection
 from pynamodb.constants import NUMBER
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 from pynamodb.models import Model
 from uuid6 import uuid7
 
-from aideer import settings
+from aideer import aws, settings
 
 
 class Whole(Attribute[int]):
@@ -39,20 +42,41 @@ def new_id() -> str:
     return str(uuid7())
 
 
-class _Meta:
-    """Short time-outs: a call that hangs must not outlive a lease. botocore repeats it."""
-
-    billing_mode = "PAY_PER_REQUEST"
-    connect_timeout_seconds = 2
-    read_timeout_seconds = 2
-    max_retry_attempts = 3
-    max_pool_connections = 64
+_opening = threading.Lock()
 
 
-class User(Model):
+@functools.cache
+def connection() -> Connection:
+    """The process's one connection to DynamoDB. Time-outs are short: a call that hangs must not outlive a lease."""
+    opened = Connection(
+        connect_timeout_seconds=2, read_timeout_seconds=2, max_retry_attempts=3, max_pool_connections=64
+    )
+    opened._local.session = aws.session()
+    _ = opened.client  # made here, under the caller's lock: botocore makes clients in one thread only
+    return opened
+
+
+class Table(Model):
+    """A model whose calls go through the one connection: pynamodb would make a client, and its sockets, for each table."""
+
+    _joined = False
+
+    @classmethod
+    def _get_connection(cls) -> TableConnection:
+        if not cls._joined:
+            with _opening:
+                if not cls._joined:
+                    own = super()._get_connection()
+                    connection().add_meta_table(own.get_meta_table())
+                    own.connection = connection()
+                    cls._joined = True
+        return super()._get_connection()
+
+
+class User(Table):
     """A person. `holds` maps each open task to the credits set aside for it; `credits` is what is left besides."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.USERS_TABLE
 
     id = UnicodeAttribute(hash_key=True)
@@ -70,10 +94,10 @@ class User(Model):
     update_time = UnicodeAttribute()
 
 
-class Identity(Model):
+class Identity(Table):
     """A way to sign in, and its secret part. Only session, password and linking functions may read this table."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.IDENTITIES_TABLE
 
     key = UnicodeAttribute(
@@ -124,13 +148,13 @@ class PresetsByTitle(GlobalSecondaryIndex["Preset"]):
     title = UnicodeAttribute(range_key=True)
 
 
-class Preset(Model):
+class Preset(Table):
     """Version 0 is the head: what is listed, edited and deleted. Versions from 1 on never change, and chats pin them.
 
     owner_id and visibility exist on heads only, which keeps versions out of the indexes.
     """
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.PRESETS_TABLE
 
     HEAD = 0
@@ -182,10 +206,10 @@ class ChatsByTitle(GlobalSecondaryIndex["Chat"]):
     title = UnicodeAttribute(range_key=True)
 
 
-class Chat(Model):
+class Chat(Table):
     """A conversation, without its messages. Deleting leaves a tombstone without owner_id until the job has cleaned up."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.CHATS_TABLE
 
     id = UnicodeAttribute(hash_key=True)
@@ -214,10 +238,10 @@ class Chat(Model):
         return f"{self.id}#{self.generation}"
 
 
-class Message(Model):
+class Message(Table):
     """One message, one item: an append costs the same at 10 and at 10,000. `n` only grows within a chat."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.MESSAGES_TABLE
 
     thread = UnicodeAttribute(hash_key=True)
@@ -247,10 +271,10 @@ class OpenTasks(GlobalSecondaryIndex["Task"]):
     lease_until = NumberAttribute(range_key=True)
 
 
-class Task(Model):
+class Task(Table):
     """One answer to be made: all that was priced when it was accepted, who makes it, and how it ended."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.TASKS_TABLE
 
     id = UnicodeAttribute(hash_key=True)
@@ -291,10 +315,10 @@ class Task(Model):
     open = OpenTasks()
 
 
-class TaskEvent(Model):
+class TaskEvent(Table):
     """A slice of a task's text as it was shown: `n` is the position (in code points) at which it begins."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.TASK_EVENTS_TABLE
 
     task_id = UnicodeAttribute(hash_key=True)
@@ -304,10 +328,10 @@ class TaskEvent(Model):
     ttl = Whole()
 
 
-class CreditEntry(Model):
+class CreditEntry(Table):
     """A line of a user's ledger. Lines are added, never changed."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.CREDITS_TABLE
 
     user_id = UnicodeAttribute(hash_key=True)
@@ -333,10 +357,10 @@ class CodesByBatch(GlobalSecondaryIndex["Code"]):
     code = UnicodeAttribute(range_key=True)
 
 
-class Code(Model):
+class Code(Table):
     """A redeem code."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.CODES_TABLE
 
     code = UnicodeAttribute(hash_key=True)  # upper case
@@ -351,10 +375,10 @@ class Code(Model):
     by_batch = CodesByBatch()
 
 
-class Record(Model):
+class Record(Table):
     """The small things: idempotency, redemptions, used refresh tokens, jobs, statistics."""
 
-    class Meta(_Meta):
+    class Meta:
         table_name = settings.RECORDS_TABLE
 
     pk = UnicodeAttribute(hash_key=True)

@@ -10,11 +10,10 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import BotoCoreError
-from pynamodb.connection import Connection
 from pynamodb.exceptions import TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
@@ -22,7 +21,7 @@ from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
 from aideer.errors import Busy
-from aideer.models import User
+from aideer.models import connection
 
 PATIENCE_SECONDS = 8.0
 _TRANSIENT = {
@@ -87,7 +86,7 @@ class Transaction:
         pause = 0.01
         while True:
             try:
-                with TransactWrite(connection=_connection(), client_request_token=token) as write:
+                with TransactWrite(connection=connection(), client_request_token=token) as write:
                     for _, add in steps:
                         add(write)
                 return
@@ -124,11 +123,3 @@ def _transient(error: TransactWriteError) -> bool:
 def _unknown_outcome(error: TransactWriteError) -> bool:
     """Whether it may have happened all the same: no answer came, or the service failed while it answered."""
     return isinstance(error.cause, BotoCoreError) or error.cause_response_code == "InternalServerError"
-
-
-@cache
-def _connection() -> Connection:
-    # Any model's own connection serves: it has the time-outs, and it is the one whose sockets are warm.
-    # It knows the tables of its own model only, which is all that a transaction's serialized steps need.
-    connection: Connection = User._get_connection().connection
-    return connection

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-from mangum import Mangum
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -119,4 +119,10 @@ app = Starlette(
     exception_handlers={AideerError: _refused, HTTPException: _refused},
     lifespan=_lifespan,
 )
-handler = Mangum(app, lifespan="off")
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Lambda's entry behind the HTTP API."""
+    from mangum import Mangum  # the streaming door does without
+
+    return Mangum(app, lifespan="off")(event, context)  # it finds, or makes, this thread's event loop
