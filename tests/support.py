@@ -64,7 +64,13 @@ class Api:
         parameters: dict[str, str] | None = None,
     ) -> Answer:
         event = http_event(
-            method, path, json=json, form=form, raw=raw, token=token or (user.token if user else None), headers=headers,
+            method,
+            path,
+            json=json,
+            form=form,
+            raw=raw,
+            token=token or (user.token if user else None),
+            headers=headers,
             parameters=parameters,
         )
         result = importlib.import_module(module).handler(event, Context())
@@ -157,7 +163,9 @@ def recorded_calls() -> Iterator[list[str]]:
 
     def record(params: dict[str, Any], model: Any, **_: Any) -> None:
         body = params.get("body")
-        table = json.loads(body).get("TableName", "") if isinstance(body, (bytes, str)) and body[:1] in (b"{", "{") else ""
+        table = (
+            json.loads(body).get("TableName", "") if isinstance(body, (bytes, str)) and body[:1] in (b"{", "{") else ""
+        )
         calls.append(f"{model.name} {table}".strip())
 
     clients = [connection().client, aws.client("sqs"), aws.client("secretsmanager")]

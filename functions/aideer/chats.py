@@ -15,7 +15,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from aideer import auth, clock, etags, jobs, messages, pages
-from aideer.contract.chats import ChatChange, NewChat, NewMessages, OrderBy, PlacedMessage
+from aideer.contract.chats import ChatChange, NewChat, NewMessages, Order, OrderBy, PlacedMessage
 from aideer.credits import PREVIEW_CHARACTERS
 from aideer.errors import (
     BadRequest,
@@ -68,27 +68,30 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
 
 
 def listed(
-    user: User, *, order_by: OrderBy, descending: bool, prefix: str | None, limit: int, cursor: str | None, offset: int
+    user: User, order_by: OrderBy | None, order: Order, *, prefix: str, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[Chat], str | None]:
-    """A page of one's own chats, and the cursor of the next. A prefix (of the title) needs the order by title.
+    """A page of one's own chats, and the cursor of the next. A prefix (of the title) orders by title.
 
-    The page may be shorter than `limit` while there are more: the index lags behind what was deleted.
+    The page may be shorter than `limit` while there are more: an index lags behind what is deleted.
     """
-    name = f"chats {order_by} {'desc' if descending else 'asc'} {prefix or ''}"
+    if prefix and order_by not in (None, "title"):
+        raise Unprocessable("order_by_not_title", "With q, chats are ordered by title.")
+    by = order_by or ("title" if prefix else "create_time")
+    name = f"chats {by} {order} {prefix}"
     keys = list(
-        _INDEXES[order_by].query(
+        _INDEXES[by].query(
             user.id,
             Chat.title.startswith(prefix) if prefix else None,
-            scan_index_forward=not descending,
+            scan_index_forward=order == "asc",
             limit=offset + limit + 1,
-            last_evaluated_key=_start(user, name, order_by, prefix, cursor) if cursor else None,
+            last_evaluated_key=_start(user, name, by, prefix, cursor) if cursor else None,
         )
     )[offset:]
     page = keys[:limit]
     found = {chat.id: chat for chat in Chat.batch_get([key.id for key in page], consistent_read=True)} if page else {}
     chats = [found[key.id] for key in page if key.id in found and found[key.id].owner_id == user.id]
     more = len(keys) > limit
-    return chats, pages.encode(name, [getattr(page[-1], order_by), page[-1].id]) if more else None
+    return chats, pages.encode(name, [getattr(page[-1], by), page[-1].id]) if more else None
 
 
 def read(user: User, chat_id: str, window: Window, if_none_match: str | None = None) -> tuple[Chat, Page]:
@@ -114,7 +117,9 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     chat = _managed(user, chat_id)
     if wanted.messages is not None:
         if if_match is None:
-            raise PreconditionRequired("if_match_required", "Replacing messages needs If-Match: the ETag that you read.")
+            raise PreconditionRequired(
+                "if_match_required", "Replacing messages needs If-Match: the ETag that you read."
+            )
         _require_no_task(chat)
     if if_match is not None and not etags.names(if_match, chat.version):
         raise _moved_on()
@@ -230,12 +235,12 @@ def _usable_preset(user: User, preset_id: str) -> Preset:
     return preset
 
 
-def _start(user: User, name: str, order_by: OrderBy, prefix: str | None, cursor: str) -> dict[str, Any]:
+def _start(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
     value, chat_id = pages.decode(name, cursor, (str, str))
     # DynamoDB refuses a key that cannot be, and one outside of what is asked for.
-    if not (0 < len(value.encode()) <= 1024 and 0 < len(chat_id) <= 64 and value.startswith(prefix or "")):
+    if not (0 < len(value.encode()) <= 1024 and 0 < len(chat_id) <= 64 and value.startswith(prefix)):
         raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
-    return {"owner_id": {"S": user.id}, order_by: {"S": value}, "id": {"S": chat_id}}
+    return {"owner_id": {"S": user.id}, by: {"S": value}, "id": {"S": chat_id}}
 
 
 def _fields(user: User, wanted: ChatChange) -> list[Action]:

@@ -35,7 +35,7 @@ def create(new: NewCode, once: Once) -> RedeemCode:
     transaction.put("code", code, Code.code.does_not_exist())
     once.join(transaction, made.model_dump())
     try:
-        transaction.commit(proof=lambda: Code.get(code.code, consistent_read=True).create_time == code.create_time)
+        transaction.commit()
     except Refused:
         if answer := once.answer():
             return RedeemCode(**answer)
@@ -45,12 +45,10 @@ def create(new: NewCode, once: Once) -> RedeemCode:
 
 def get(text: str) -> RedeemCode:
     """The code of this name, in any case of letters. Raises NotFound."""
-    try:
-        if len(text) > _LONGEST:
-            raise Code.DoesNotExist
-        return view(Code.get(text.upper(), consistent_read=True))
-    except Code.DoesNotExist:
-        raise NotFound("code_not_found", "There is no such code.") from None
+    code = _stored(text.upper())
+    if code is None:
+        raise NotFound("code_not_found", "There is no such code.")
+    return view(code)
 
 
 def generated() -> str:
@@ -69,3 +67,12 @@ def view(code: Code) -> RedeemCode:
         batch=code.batch,
         create_time=code.create_time,
     )
+
+
+def _stored(name: str) -> Code | None:
+    if len(name) > _LONGEST:
+        return None
+    try:
+        return Code.get(name, consistent_read=True)
+    except Code.DoesNotExist:
+        return None

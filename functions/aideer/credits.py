@@ -142,7 +142,12 @@ def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
     while time.monotonic() < give_up_at:
         if answer := once.answer():
             return answer
-        code = _redeemable(user, code_text)
+        try:
+            code = _redeemable(user, code_text)
+        except Unprocessable:
+            if answer := once.answer():  # the refusal was the echo of this very request's first attempt
+                return answer
+            raise
         answer = {"message": "Redeemed.", "value": code.value, "credits_left": user.credits + code.value}
         entry = _entry(user.id, code.value, "redeem", code.description or "Redeem code")
         entry.code = code.code

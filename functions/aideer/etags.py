@@ -1,11 +1,13 @@
 """A thing's version as its ETag, and the conditions that a caller sets with one (RFC 9110, section 13.1)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Header
 
 from aideer.http import app
+
+T = TypeVar("T")
 
 IfMatch = Annotated[
     str | None, Header(alias="If-Match", max_length=200, description="The ETag that this is a change of.")
@@ -27,8 +29,13 @@ class NotModified(Exception):
 
 
 def headers(version: int) -> dict[str, str | list[str]]:
-    """The headers of an answer that has this version. What it shows depends on who asks, so no one else may keep it."""
+    """The headers of an answer that has this version. What it shows depends on who asks, so nobody else may keep it."""
     return {"ETag": f'"{version}"', "Cache-Control": "private, no-cache"}
+
+
+def tagged(body: T, version: int, **more: str) -> Response[T]:
+    """An answer with this version, and what other headers it has."""
+    return Response(status_code=200, content_type="application/json", body=body, headers={**headers(version), **more})
 
 
 def names(header: str, version: int) -> bool:

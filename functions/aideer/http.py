@@ -29,8 +29,21 @@ from aideer.errors import AideerError, NotFound, UnsupportedMediaType
 logger = Logger(service="aideer")
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
 
+
+def _read(body: str) -> Any:
+    """A body's JSON. No endpoint takes a bare array, of which Powertools would take the first item for the whole."""
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        raise ValueError from None
+    if isinstance(value, list):
+        raise ValueError  # noqa: TRY004 - to _unreadable
+    return value
+
+
 app = APIGatewayHttpResolver(
     enable_validation=True,
+    json_body_deserializer=_read,
     response_validation_error_http_code=HTTPStatus.INTERNAL_SERVER_ERROR,
     serializer=_serialize,
 )

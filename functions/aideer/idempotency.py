@@ -7,28 +7,22 @@ the echo of this very request's first attempt.
 
 import hashlib
 import json
-from typing import Annotated, Any
-
-from aws_lambda_powertools.event_handler.openapi.params import Header
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any
 
 from aideer import clock
 from aideer.errors import Unprocessable
 from aideer.models import Record
 from aideer.transactions import Transaction
 
+if TYPE_CHECKING:  # the functions that only close tasks need none of it
+    from pydantic import BaseModel
+
 SECONDS = 24 * 3600
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(alias="Idempotency-Key", min_length=1, max_length=128, description="Makes a repetition harmless for 24 h."),
-]
-
 
 class Once:
     """One user's one use of a key on one route; with no key, nothing is remembered."""
 
-    def __init__(self, user_id: str, route: str, key: str | None, body: BaseModel) -> None:
+    def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel") -> None:
         canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
         self._body = hashlib.sha256(canonical.encode()).hexdigest()
         self._pk, self._key = f"idempotency#{user_id}#{route}", key

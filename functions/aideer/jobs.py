@@ -6,11 +6,11 @@ is not done, because its time ran out or because it waits for something, is hand
 """
 
 import secrets
-import time
 from collections.abc import Iterator
 from typing import Any
 
-from pynamodb.exceptions import DeleteError, UpdateError
+from botocore.exceptions import ClientError
+from pynamodb.exceptions import UpdateError
 
 from aideer import aws, clock, messages, settings
 from aideer.models import Chat, Record, Task, new_id
@@ -41,14 +41,12 @@ def due(now: float) -> Iterator[Record]:
         )
 
 
-def hand_over(job: Record) -> bool:
-    """Put a job into the queue, unless another sweep just did; whether it is in it now."""
+def hand_over(job: Record) -> None:
+    """Put a job into the queue, unless another sweep just did."""
     now = clock.now()
     free = Record.pk.exists() & (Record.at.does_not_exist() | (Record.at <= now))
-    if not _changed(job, Record.at.set(int(now) + HANDED_OVER_SECONDS), free):
-        return False
-    aws.enqueue(settings.JOBS_QUEUE_URL, {"pk": job.pk, "sk": job.sk})
-    return True
+    if _changed(job, Record.at.set(int(now) + HANDED_OVER_SECONDS), free):
+        aws.enqueue(settings.JOBS_QUEUE_URL, {"pk": job.pk, "sk": job.sk})
 
 
 def run(pk: str, sk: str, deadline: float) -> bool:
@@ -89,11 +87,7 @@ def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
             return False
     if not messages.delete(chat.thread, deadline):
         return False
-    try:
-        chat.delete(Chat.deleted == True)  # noqa: E712 - an expression
-    except DeleteError as error:
-        if error.cause_response_code != "ConditionalCheckFailedException":
-            raise
+    chat.delete()
     return True
 
 
@@ -127,7 +121,7 @@ def _changed(job: Record, action: Any, condition: Any) -> bool:
     try:
         job.update([action], condition)
     except UpdateError as error:
-        if error.cause_response_code == "ConditionalCheckFailedException":
+        if isinstance(error.cause, ClientError) and error.cause_response_code == "ConditionalCheckFailedException":
             return False
         raise
     return True

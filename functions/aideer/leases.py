@@ -14,6 +14,10 @@ from aideer import clock, settings
 from aideer.models import Task, new_id
 
 RENEW_SECONDS = settings.LEASE_SECONDS / 3
+RESEND_SECONDS = 60
+"""After this long without an executor, the sweep sends a task's message again."""
+QUEUE_SECONDS = 900
+"""After this long without an executor, a task fails."""
 SHARDS = 8
 
 OPEN = ("pending", "running")

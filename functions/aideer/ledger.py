@@ -2,23 +2,30 @@
 
 from aideer import credits, pages
 from aideer.contract.credits import CreditRecord, Ledger
+from aideer.errors import Unprocessable
 from aideer.models import CreditEntry, User
 
 _LIST = "credits"
+_LONGEST_ID = 64
 
 
 def page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[Ledger, str | None]:
     """A page of the user's ledger, newest first, and the cursor of the next."""
-    before = CreditEntry.entry_id < pages.decode(_LIST, cursor, (str,))[0] if cursor else None
+    before = CreditEntry.entry_id < _entry_id(cursor) if cursor is not None else None
     entries = list(
-        CreditEntry.query(
-            user.id, before, scan_index_forward=False, limit=offset + limit + 1, consistent_read=True
-        )
+        CreditEntry.query(user.id, before, scan_index_forward=False, limit=offset + limit + 1, consistent_read=True)
     )[offset:]
     records = [_record(entry) for entry in entries[:limit]]
     more = pages.encode(_LIST, [records[-1].id]) if len(entries) > limit else None
-    left, held = int(user.credits), credits.credits_held(user)
-    return Ledger(credits_left=left, credits_held=held, credit_records=records), more
+    stand = {"credits_left": user.credits, "credits_held": credits.credits_held(user)}
+    return Ledger(**stand, credit_records=records), more
+
+
+def _entry_id(cursor: str) -> str:
+    entry_id = str(pages.decode(_LIST, cursor, (str,))[0])
+    if not 0 < len(entry_id) <= _LONGEST_ID:
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
+    return entry_id
 
 
 def _record(entry: CreditEntry) -> CreditRecord:

@@ -53,9 +53,11 @@ def headers(next_cursor: str | None) -> dict[str, str | list[str]]:
     """Link and X-Next-Cursor of a page that is no bare array."""
     if not next_cursor:
         return {}
+    return {"X-Next-Cursor": next_cursor, "Link": link(cursor=next_cursor, offset=None)}
+
+
+def link(**changes: object) -> str:
+    """A Link (RFC 8288) to what comes next: this request with these query parameters changed, those that are None left out."""
     event = app.current_event
-    query = {k: v for k, v in event.query_string_parameters.items() if k not in ("cursor", "offset")}
-    return {
-        "X-Next-Cursor": next_cursor,
-        "Link": f'<{event.path}?{urlencode({**query, "cursor": next_cursor})}>; rel="next"',
-    }
+    query = {**event.query_string_parameters, **changes}
+    return f'<{event.path}?{urlencode({k: v for k, v in query.items() if v is not None})}>; rel="next"'

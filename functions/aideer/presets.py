@@ -1,18 +1,19 @@
 """Presets: a prompt and the model's parameters, in versions.
 
-Version 0 is the head: what is listed, changed and deleted. Each change also writes an immutable version, and chats pin one of those,
-so no change and no deletion ever reaches a chat. A user's preset_count counts their heads, in the transactions that make and
-remove them. Messages that are not visible are the owner's secret: only the owner and administrators are ever shown them.
+Version 0 is the head: what is listed, changed and deleted. Each change also writes an immutable version, and chats pin one of
+those, so no change and no deletion ever reaches a chat. A user's preset_count counts their heads, in the transactions that make
+and remove them. Messages that are not visible are the owner's secret: only the owner and administrators are ever shown them.
 """
 
 import heapq
 import time
 from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any
 
+from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex
 
@@ -57,11 +58,10 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
     transaction.put("head", head, Preset.id.does_not_exist())
     transaction.put("version", Preset(head.id, 1, **content), Preset.id.does_not_exist())
     try:
-        transaction.commit(proof=lambda: _stored(head.id) is not None)
-    except Refused:
-        if User.get(user.id, consistent_read=True).deleted:
-            raise Unauthorized from None
-        raise Conflict("too_many_presets", f"One may have {MOST} presets.") from None
+        transaction.commit()
+    except Refused as refused:
+        if "head" not in refused.steps:  # else it is this very one: nobody else has its id
+            raise _none_more(user) from None
     return view(user, head)
 
 
@@ -88,7 +88,7 @@ def update(user: User, preset_id: str, change: contract.PresetChange) -> contrac
         number = head.number
         _change(user, head, change)
         transaction = Transaction()
-        transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(head, number))
+        transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(number))
         transaction.put("version", _version(head), Preset.id.does_not_exist())
         try:
             transaction.commit(proof=partial(_has_version, head))
@@ -105,7 +105,7 @@ def delete(user: User, preset_id: str) -> None:
     while time.monotonic() < give_up_at:
         head = _manageable(user, preset_id)
         transaction = Transaction()
-        transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head, head.number))
+        transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head.number))
         if counted:
             transaction.update(
                 "user", User(head.owner_id), [User.preset_count.add(-1)], User.id.exists() & (User.preset_count > 0)
@@ -135,7 +135,7 @@ def page(
         _shared(user, visibility, order_by, descending, place, most)
         for visibility, place in zip(visibilities, places[1:], strict=False)
     ]
-    numbered = [((n, head) for head in source) for n, source in enumerate(sources)]
+    numbered = [zip(repeat(n), source) for n, source in enumerate(sources)]
     merged = heapq.merge(*numbered, key=lambda found: str(getattr(found[1], order_by)), reverse=descending)
     found = list(islice(merged, most))
     for n, head in found[: offset + limit]:
@@ -182,9 +182,7 @@ def _is_after(head: Preset, order_by: str, descending: bool, after: tuple[str, s
     return place < after if descending else place > after
 
 
-def _shared(
-    user: User, visibility: str, order_by: str, descending: bool, after: _Place, most: int
-) -> Iterator[Preset]:
+def _shared(user: User, visibility: str, order_by: str, descending: bool, after: _Place, most: int) -> Iterator[Preset]:
     indexes: dict[str, GlobalSecondaryIndex[Preset]] = {
         "create_time": Preset.by_create_time,
         "update_time": Preset.by_update_time,
@@ -239,8 +237,7 @@ def _may_have(user: User, visibility: str | None) -> None:
 def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
     given = change.model_fields_set
     _may_have(user, change.visibility)
-    if change.parameters or change.messages:
-        _check(change.parameters, change.messages or [])
+    _check(change.parameters, change.messages or [])
     if change.parameters:
         head.parameters = change.parameters.model_dump()
     if change.messages is not None:
@@ -265,8 +262,9 @@ def _actions(head: Preset) -> list[Action]:
     ]
 
 
-def _as_read(head: Preset, number: int) -> Any:
-    return Preset.id.exists() & (Preset.number == number)
+def _as_read(number: int) -> Condition:
+    condition: Condition = Preset.id.exists() & (Preset.number == number)
+    return condition
 
 
 def _version(head: Preset) -> Preset:
@@ -304,6 +302,12 @@ def _check(parameters: contract.Parameters | None, messages: list[contract.Prese
         raise Unprocessable("thinking_not_supported", "This model does not think.")
     if parameters.max_tokens and parameters.max_tokens > tariff["max_output"]:
         raise Unprocessable("max_tokens_too_large", f"This model answers in at most {tariff['max_output']} tokens.")
+
+
+def _none_more(user: User) -> Unauthorized | Conflict:
+    if User.get(user.id, consistent_read=True).deleted:
+        return Unauthorized()
+    return Conflict("too_many_presets", f"One may have {MOST} presets.")
 
 
 def _not_found() -> NotFound:

@@ -60,7 +60,9 @@ def refresh(claims: dict[str, Any]) -> Tokens:
         use.refresh(consistent_read=True)
         if use.at is not None and now > use.at + GRACE_SECONDS:
             sign_out(user)
-            raise Unauthorized("token_reused", "This refresh token was used before. All sessions have been ended.") from None
+            raise Unauthorized(
+                "token_reused", "This refresh token was used before. All sessions have been ended."
+            ) from None
     return Tokens(**auth.token_pair(user, claims["amr"]))
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, jobs, leases, settings, streamlog, tasks
+from aideer import aws, clock, credits, jobs, leases, settings, streamlog
 from aideer.credits import Closer, Text
 from aideer.models import Task
 
@@ -36,11 +36,11 @@ def attend(task_id: str) -> None:
     if task.status == "running":
         credits.release(task, Closer.sweep(task), "interrupted", streamlog.text(task.id))
         return
-    fails_at = clock.seconds(task.create_time) + tasks.QUEUE_SECONDS
+    fails_at = clock.seconds(task.create_time) + leases.QUEUE_SECONDS
     if now >= fails_at:
         credits.release(task, Closer.sweep(task), "queue_timeout", Text())
         return
-    again_at = min(now + tasks.RESEND_SECONDS * 2 ** (task.resends + 1), fails_at)
+    again_at = min(now + leases.RESEND_SECONDS * 2 ** (task.resends + 1), fails_at)
     if leases.update(
         Task(task.id),
         [Task.lease_until.set(again_at), Task.resends.set(task.resends + 1)],

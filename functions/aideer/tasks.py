@@ -17,10 +17,6 @@ from aideer.transactions import PATIENCE_SECONDS, Refused
 
 VIEWER_SECONDS = 5
 """How long the queue leaves a task to the viewer who is about to open its stream."""
-RESEND_SECONDS = 60
-"""After this long without an executor, the sweep sends the task's message again."""
-QUEUE_SECONDS = 900
-"""After this long without an executor, a task fails."""
 TICKET_SECONDS = 900
 """How much longer than its task a stream's ticket is good."""
 
@@ -147,7 +143,7 @@ def stream_url(task: Task, user: User) -> str:
             "ver": user.token_version,
             "task": task.id,
             "iat": made,
-            "exp": made + QUEUE_SECONDS + int(settings.TASK_SECONDS) + TICKET_SECONDS,
+            "exp": made + leases.QUEUE_SECONDS + int(settings.TASK_SECONDS) + TICKET_SECONDS,
             "jti": task.id,
         }
     )
@@ -203,7 +199,7 @@ def _task(user: User, chat: Chat, wanted: NewTask, tariff: Tariff, accepted: Off
         thread=chat.thread,
         prompt_end=chat.next_n,
         answer_n=chat.next_n,
-        lease_until=now + RESEND_SECONDS,
+        lease_until=now + leases.RESEND_SECONDS,
         open_shard=leases.shard(task_id),
         create_time=clock.timestamp(now),
     )

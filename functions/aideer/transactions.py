@@ -116,8 +116,11 @@ def _update(write: TransactWrite, item: Model, actions: list[Action], condition:
 
 
 def _transient(error: TransactWriteError) -> bool:
+    # First whether there is an answer at all: pynamodb fails to look for a code where there is none.
+    if _unknown_outcome(error):
+        return True
     codes = {reason.code for reason in error.cancellation_reasons if reason}
-    return bool(codes & _TRANSIENT_REASONS) or error.cause_response_code in _TRANSIENT or _unknown_outcome(error)
+    return bool(codes & _TRANSIENT_REASONS) or error.cause_response_code in _TRANSIENT
 
 
 def _unknown_outcome(error: TransactWriteError) -> bool:

@@ -73,9 +73,7 @@ def view(user: User) -> contract.User:
 def _create(username: str, nickname: str, password: str, permission: int) -> User:
     password_hash = passwords.hashed(password)  # slow on purpose, and so before the transaction
     now = clock.timestamp()
-    user = User(
-        new_id(), username=username, nickname=nickname, permission=permission, create_time=now, update_time=now
-    )
+    user = User(new_id(), username=username, nickname=nickname, permission=permission, create_time=now, update_time=now)
     identity = Identity(password_key(username), user_id=user.id, password_hash=password_hash)
     credits.sign_up(user, identity, settings.SIGNUP_CREDITS)
     return user

@@ -2,9 +2,10 @@
 
 from aideer import tasks
 from aideer.auth import Member
+from aideer.contract.headers import IdempotencyKey
 from aideer.contract.tasks import AcceptedTask, NewTask
 from aideer.http import app, handler
-from aideer.idempotency import IdempotencyKey, Once
+from aideer.idempotency import Once
 from aideer.responses import documented
 
 __all__ = ["handler"]

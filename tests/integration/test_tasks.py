@@ -347,12 +347,16 @@ def test_a_second_stream_from_the_start_is_refused_and_a_resumed_one_is_not(api:
     again = streamed(accepted["stream_url"])
     assert (again.status_code, again.json()["code"]) == (422, "already_streamed")
     assert parse(streamed(accepted["stream_url"], **{"last-event-id": "3"}).text).content == whole.content[3:]
-    assert parse(streamed(accepted["stream_url"] + "&after=5", **{"last-event-id": "3"}).text).content == whole.content[5:]
+    assert (
+        parse(streamed(accepted["stream_url"] + "&after=5", **{"last-event-id": "3"}).text).content == whole.content[5:]
+    )
     assert streamed(accepted["stream_url"], **{"last-event-id": "end"}).status_code == 204
     assert streamed(accepted["stream_url"], **{"last-event-id": "x"}).status_code == 422
 
 
-def test_the_waiting_door_never_claims_and_loses_nothing(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_waiting_door_never_claims_and_loses_nothing(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stream_function, "WAIT_SECONDS", 0.3)
     sent: list[str] = []
     monkeypatch.setattr(aws, "enqueue", lambda _url, message, *_: sent.append(message["task_id"]))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
+from aws_lambda_powertools.event_handler.openapi.params import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -16,6 +17,7 @@ Order = Literal["asc", "desc"]
 Visibility = Literal["private", "shared"]
 Role = Literal["user", "assistant", "system"]
 Kind = Literal["text", "image"]
+ChatId = Annotated[str, Path(min_length=1, max_length=64)]
 PresetId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -50,7 +52,7 @@ class NewChat(Body):
     preset_id: PresetId
     title: Title
     visibility: Visibility = "private"
-    messages: Annotated[list[NewMessage], Field(max_length=50)] = []
+    messages: Annotated[list[NewMessage], Field(max_length=50, default_factory=list)]
 
 
 class PlacedMessage(Body):
@@ -111,7 +113,9 @@ class Message(BaseModel):
     task_id: Annotated[str | None, Field(exclude_if=_is_none)] = None
     model: Annotated[str | None, Field(exclude_if=_is_none)] = None
     reasoning: Annotated[str | None, Field(exclude_if=_is_none)] = None
-    finish_reason: Annotated[Literal["stop", "length", "stopped", "interrupted"] | None, Field(exclude_if=_is_none)] = None
+    finish_reason: Annotated[Literal["stop", "length", "stopped", "interrupted"] | None, Field(exclude_if=_is_none)] = (
+        None
+    )
     usage: Annotated[MessageUsage | None, Field(exclude_if=_is_none)] = None
     credits: Annotated[int | None, Field(exclude_if=_is_none)] = None
 
@@ -127,7 +131,7 @@ class _AnyChat(BaseModel):
     visibility: Visibility
     version: int
     message_count: int
-    active_task: Annotated[str | None, Field(description="The task that is answering.", exclude_if=_is_none)]
+    active_task: Annotated[str | None, Field(description="The task that is answering.", exclude_if=_is_none)] = None
     create_time: str
     update_time: str
 
@@ -140,10 +144,10 @@ class Chat(_AnyChat):
     @classmethod
     def of(cls, chat: models.Chat, messages: Iterable[models.Message], *, shared: bool = False) -> "Chat":
         """As its owner sees it, or, where it is shared with the reader, without what only concerns the owner."""
-        fields = _AnyChat.model_validate(chat).model_dump()
+        whole = _AnyChat.model_validate(chat)
         if shared:
-            del fields["active_task"]
-        return cls(**fields, messages=[Message.model_validate(message) for message in messages])
+            whole.active_task = None
+        return cls(**dict(whole), messages=[Message.model_validate(message) for message in messages])
 
 
 class ListedChat(_AnyChat):

@@ -63,7 +63,7 @@ class NewPreset(Body):
     type: Literal["chat_generation"] = "chat_generation"
     visibility: Visibility = "private"
     parameters: Parameters
-    messages: PresetMessages = []
+    messages: Annotated[PresetMessages, Field(default_factory=list)]
 
 
 class PresetChange(Body):

@@ -19,7 +19,7 @@ _DIRECTIONS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 class Body(BaseModel):
     """A request body: no type is converted into another, and a misspelt field is an error rather than lost."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)  # a password may be among it
 
 
 def _no_controls(text: str) -> str:

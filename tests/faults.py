@@ -1,0 +1,68 @@
+"""AWS as it is on a bad day: what the embedded one never shows, put in by botocore's hooks."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ReadTimeoutError
+
+from aideer.models import connection
+
+CONFLICT = (
+    b'{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"cancelled",'
+    b'"CancellationReasons":[{"Code":"TransactionConflict","Message":"busy"},{"Code":"None"}]}'
+)
+THROTTLED = b'{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","Message":"slow down"}'
+INTERNAL = b'{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","Message":"oops"}'
+
+
+@contextlib.contextmanager
+def refused(operation: str, body: bytes, status: int = 400, times: int = 1) -> Iterator[None]:
+    """The next calls of this DynamoDB operation are answered with an error, and do not happen."""
+    left = [times]
+
+    def answer(request: Any, **_: Any) -> AWSResponse | None:
+        if not left[0]:
+            return None
+        left[0] -= 1
+        headers = {"content-type": "application/x-amz-json-1.0", "content-length": str(len(body))}
+        return AWSResponse(request.url, status, headers, _Raw(body))
+
+    with _registered(f"before-send.dynamodb.{operation}", answer):
+        yield
+
+
+@contextlib.contextmanager
+def answer_lost(operation: str, times: int = 1) -> Iterator[None]:
+    """The next calls of this DynamoDB operation happen, and their answers never arrive."""
+    left = [times]
+
+    def lose(**_: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise ReadTimeoutError(endpoint_url="embedded")
+
+    with _registered(f"after-call.dynamodb.{operation}", lose):
+        yield
+
+
+@contextlib.contextmanager
+def _registered(event: str, handler: Any) -> Iterator[None]:
+    events = connection().client.meta.events
+    events.register_first(event, handler)
+    try:
+        yield
+    finally:
+        events.unregister(event, handler)
+
+
+class _Raw:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._body
+
+    def read(self) -> bytes:
+        return self._body

@@ -1,0 +1,98 @@
+"""One endpoint, four places that name it: its file, its function in the template, its event, its entry in the document."""
+
+import importlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aideer.http import app
+from local.template import Template
+
+ROOT = Path(__file__).parents[2]
+RESOURCES: dict[str, dict[str, Any]] = {
+    name: resource["Properties"]
+    for name, resource in Template().document["Resources"].items()
+    if resource["Type"] == "AWS::Serverless::Function"
+}
+ROUTED = {
+    name: [(event["Properties"]["Method"].upper(), event["Properties"]["Path"]) for event in events]
+    for name, properties in RESOURCES.items()
+    if (events := [e for e in properties.get("Events", {}).values() if e["Type"] == "HttpApi"])
+}
+STREAM = {"tasks.stream.handler"}
+
+
+def file_of(handler: str) -> str:
+    return handler.removesuffix(".handler")
+
+
+@cache
+def routes() -> dict[str, set[tuple[str, str]]]:
+    """Each handler module's own routes: the one resolver holds those of all that are imported."""
+    for properties in RESOURCES.values():
+        if properties["Handler"].endswith(".handler"):
+            importlib.import_module(file_of(properties["Handler"]))
+    found: dict[str, set[tuple[str, str]]] = {}
+    for route in app._static_routes + app._dynamic_routes:
+        for method in [route.method] if isinstance(route.method, str) else route.method:
+            found.setdefault(route.func.__module__, set()).add((method, re.sub(r"<(\w+)>", r"{\1}", route.path)))
+    return found
+
+
+@cache
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((ROOT / "functions/docs/openapi.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.mark.parametrize("name", [name for name in ROUTED if RESOURCES[name]["Handler"] not in STREAM])
+def test_a_functions_routes_are_its_own_files_routes(name: str) -> None:
+    assert set(ROUTED[name]) == routes()[file_of(RESOURCES[name]["Handler"])]
+
+
+def test_no_file_has_a_route_that_the_template_does_not_know() -> None:
+    routed = {file_of(RESOURCES[name]["Handler"]) for name in ROUTED}
+    assert set(routes()) <= routed
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_its_event_is_a_request_of_its_route(name: str) -> None:
+    path = ROOT / "events" / (file_of(RESOURCES[name]["Handler"]).replace(".", "/") + ".json")
+    event = json.loads(path.read_text(encoding="utf-8"))
+    method, _, route = event["routeKey"].partition(" ")
+    assert (method, route) in ROUTED[name]
+    assert event["requestContext"]["http"]["method"] == method
+    pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route)
+    match = re.fullmatch(pattern, event["rawPath"])
+    assert match
+    assert match.groupdict() == event.get("pathParameters", {})
+
+
+def test_every_function_has_an_event() -> None:
+    for properties in RESOURCES.values():
+        path = ROOT / "events" / properties["Handler"].replace(".handler", "").replace(".sh", "").replace(".", "/")
+        assert path.with_suffix(".json").exists()
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_it_is_documented_with_a_summary_and_its_answers(name: str) -> None:
+    documented = [
+        operation
+        for method, path in ROUTED[name]
+        if (operation := document()["paths"].get(path, {}).get(method.lower()))
+    ]
+    assert documented, f"{ROUTED[name]} is not in the document"
+    for operation in documented:
+        assert operation["summary"]
+        assert "200" in operation["responses"]
+
+
+def test_the_document_names_nothing_that_is_not_routed() -> None:
+    known = {route for function in ROUTED.values() for route in function}
+    for path, operations in document()["paths"].items():
+        for method in operations:
+            assert (method.upper(), path) in known
