@@ -24,7 +24,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer.errors import AideerError, NotFound, UnsupportedMediaType
+from aideer.errors import AideerError, Busy, NotFound, UnsupportedMediaType
 
 logger = Logger(service="aideer")
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
@@ -57,12 +57,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 @app.exception_handler(AideerError)
 def _declared(error: AideerError) -> Response[Any]:
-    return Response(
-        status_code=error.status,
-        content_type="application/json",
-        headers=dict(error.headers),
-        body=_serialize(error.body()),
-    )
+    return _answer(error)
 
 
 @app.exception_handler(RequestValidationError)
@@ -75,25 +70,47 @@ def _invalid(error: RequestValidationError) -> Response[Any]:
 def _unreadable(error: ValueError) -> Response[Any]:
     # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary); from a handler they are bugs.
     if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
-        return _unknown(error)
+        return _broken(error)
     detail = [{"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}]
     return _stranger_first() or _validation_error(detail)
 
 
 @app.exception_handler(RequestUnsupportedContentType)
 def _unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
-    return _stranger_first() or _declared(UnsupportedMediaType("unsupported_media_type", "Send application/json."))
+    return _stranger_first() or _answer(UnsupportedMediaType("unsupported_media_type", "Send application/json."))
 
 
 @app.not_found
 def _no_route(_: NotFoundError) -> Response[Any]:
-    return _declared(NotFound("not_found", "There is nothing here."))
+    return _answer(NotFound("not_found", "There is nothing here."))
 
 
 @app.exception_handler(Exception)
 def _unknown(error: Exception) -> Response[Any]:
+    return _broken(error)
+
+
+def _answer(error: AideerError) -> Response[Any]:
+    return Response(
+        status_code=error.status,
+        content_type="application/json",
+        headers=dict(error.headers),
+        body=_serialize(error.body()),
+    )
+
+
+def _broken(error: Exception) -> Response[Any]:
+    if type(error).__module__ == "pynamodb.exceptions":
+        from aideer import dynamodb
+
+        if dynamodb.unavailable(error):
+            return _answer(Busy())
     # The class and the place only: a message could quote what a user wrote.
-    logger.error("unhandled", extra={"error": type(error).__name__, "at": _place(error)})
+    where = {"error": type(error).__name__, "at": _place(error)}
+    if _is_outage(error):
+        logger.warning("aws_unavailable", extra=where)
+        return _declared(Busy())
+    logger.error("unhandled", extra=where)
     return Response(
         status_code=500,
         content_type="application/json",
@@ -116,7 +133,7 @@ def _stranger_first() -> Response[Any] | None:
         solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request)
     except DependencyResolutionError as error:
         if isinstance(error.__cause__, AideerError):
-            return _declared(error.__cause__)
+            return _answer(error.__cause__)
         raise
     return None
 

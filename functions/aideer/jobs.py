@@ -9,10 +9,9 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from botocore.exceptions import ClientError
 from pynamodb.exceptions import UpdateError
 
-from aideer import aws, clock, messages, settings
+from aideer import aws, clock, dynamodb, messages, settings
 from aideer.models import Chat, Record, Task, new_id
 from aideer.transactions import Transaction
 
@@ -121,7 +120,7 @@ def _changed(job: Record, action: Any, condition: Any) -> bool:
     try:
         job.update([action], condition)
     except UpdateError as error:
-        if isinstance(error.cause, ClientError) and error.cause_response_code == "ConditionalCheckFailedException":
+        if dynamodb.refused(error):
             return False
         raise
     return True

@@ -10,7 +10,7 @@ from pynamodb.exceptions import UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import clock, settings
+from aideer import clock, dynamodb, settings
 from aideer.models import Task, new_id
 
 RENEW_SECONDS = settings.LEASE_SECONDS / 3
@@ -81,7 +81,7 @@ def update(task: Task, actions: Sequence[Action], condition: Condition) -> bool:
     try:
         task.update(actions=list(actions), condition=condition)
     except UpdateError as error:
-        if error.cause_response_code == "ConditionalCheckFailedException":
+        if dynamodb.refused(error):
             return False
         raise
     return True

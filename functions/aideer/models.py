@@ -5,6 +5,7 @@ is one transaction (aideer/transactions.py). An item past its `ttl` counts as ab
 """
 
 import functools
+import json
 import threading
 from typing import Any
 
@@ -23,6 +24,13 @@ from pynamodb.models import Model
 from uuid6 import uuid7
 
 from aideer import aws, settings
+
+
+class Json(JSONAttribute):
+    """JSON in UTF-8. pynamodb's own escapes what is not ASCII: twice the bytes for Chinese, and DynamoDB bills bytes."""
+
+    def serialize(self, value: Any) -> str | None:
+        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class Whole(Attribute[int]):
@@ -167,8 +175,8 @@ class Preset(Table):
     title = UnicodeAttribute()
     description = UnicodeAttribute(null=True)
     type = UnicodeAttribute()
-    parameters = JSONAttribute()
-    messages = JSONAttribute()  # [{role, type, content, visibility}]
+    parameters = Json()
+    messages = Json()  # [{role, type, content, visibility}]
     like_count = Whole(default=0)
     create_time = UnicodeAttribute()
     update_time = UnicodeAttribute()
@@ -256,7 +264,7 @@ class Message(Table):
     model = UnicodeAttribute(null=True)
     reasoning = UnicodeAttribute(null=True)
     finish_reason = UnicodeAttribute(null=True)  # stop, length, stopped or interrupted
-    usage = JSONAttribute(null=True)
+    usage = Json(null=True)
     credits = Whole(null=True)
 
 
@@ -287,10 +295,10 @@ class Task(Table):
     # what was accepted and priced
     hold = Whole()
     model = UnicodeAttribute()
-    tariff = JSONAttribute()  # pricing.Tariff, frozen
+    tariff = Json()  # pricing.Tariff, frozen
     preset_id = UnicodeAttribute()
     preset_version = Whole()
-    parameters = JSONAttribute()  # what the model is called with, max_tokens and thinking_budget included
+    parameters = Json()  # what the model is called with, max_tokens and thinking_budget included
     max_tokens = Whole()
     thread = UnicodeAttribute()
     prompt_end = Whole()  # the prompt holds the messages below this n
@@ -303,7 +311,7 @@ class Task(Table):
     resends = Whole(default=0)
     # how it ended
     closed_by = UnicodeAttribute(null=True)
-    usage = JSONAttribute(null=True)
+    usage = Json(null=True)
     credits = Whole(null=True)
     finish_reason = UnicodeAttribute(null=True)
     error_code = UnicodeAttribute(null=True)
@@ -383,7 +391,7 @@ class Record(Table):
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
-    data = JSONAttribute(null=True)
+    data = Json(null=True)
     at = NumberAttribute(null=True)  # seconds since the epoch; what it means depends on the kind of record
     tasks = Whole(null=True)  # these four: a shard of a day's statistics of one model
     input_tokens = Whole(null=True)

@@ -31,6 +31,7 @@ def encode(list_name: str, key: list[Any]) -> str:
 
 def decode(list_name: str, cursor: str, types: tuple[type, ...]) -> list[Any]:
     """The key in a cursor; its values have these types. Raises Unprocessable where it is not from this list."""
+    key: list[Any] = []
     try:
         name, *key = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
         fits = (

@@ -1,5 +1,6 @@
 """What a model is asked: the pinned preset's messages, then the chat's up to the prompt's end, except interrupted answers."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +24,12 @@ class Prompt:
         return [message["content"] for message in self.messages]
 
 
+@functools.lru_cache(maxsize=64)
 def pinned(preset_id: str, version: int) -> Preset:
-    """The preset version that a chat pins. Versions never change and are never removed while a chat may pin them."""
+    """The preset version that a chat pins, to be read only.
+
+    Versions never change and are never removed while a chat may pin them, so a process reads one once.
+    """
     return Preset.get(preset_id, version, consistent_read=True)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PutError, UpdateError
 
-from aideer import auth, clock, passwords
+from aideer import auth, clock, dynamodb, passwords
 from aideer.contract.sessions import Tokens
 from aideer.errors import BadRequest, Unauthorized
 from aideer.models import Identity, Record, User
@@ -17,7 +17,6 @@ from aideer.users import password_key
 
 GRACE_SECONDS = 60
 _LONGEST_NAME = 50
-_REFUSED = "ConditionalCheckFailedException"
 
 
 def sign_in(username: str, password: str) -> Tokens:
@@ -55,7 +54,7 @@ def refresh(claims: dict[str, Any]) -> Tokens:
     try:
         use.save(condition=Record.pk.does_not_exist())
     except PutError as error:
-        if error.cause_response_code != _REFUSED:
+        if not dynamodb.refused(error):
             raise
         use.refresh(consistent_read=True)
         if use.at is not None and now > use.at + GRACE_SECONDS:
@@ -74,7 +73,7 @@ def sign_out(user: User) -> None:
             condition=User.token_version == user.token_version,
         )
     except UpdateError as error:
-        if error.cause_response_code != _REFUSED:
+        if not dynamodb.refused(error):
             raise
         # Somebody else ended them first.
 

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from pynamodb.exceptions import PutError
 
-from aideer import clock
+from aideer import clock, dynamodb
 from aideer.credits import Text
 from aideer.models import TaskEvent
 
@@ -49,7 +49,7 @@ def write(task_id: str, part: Slice) -> None:
     try:
         event.save(condition=TaskEvent.n.does_not_exist())
     except PutError as error:
-        if error.cause_response_code != "ConditionalCheckFailedException":
+        if not dynamodb.refused(error):
             raise
 
 

@@ -1,6 +1,8 @@
 """Tasks as their user sees them: accept one, look at it, stop it. Making the answer is the engine's (engine.py)."""
 
+import functools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aws_lambda_powertools import Logger
@@ -48,6 +50,8 @@ def create(user: User, wanted: NewTask, once: Once) -> AcceptedTask:
         if answer := once.answer():
             return _accepted(Task.get(answer["task_id"]), user, answer["status"])
         task, chat = _priced(user, wanted)
+        # A viewer who is coming waits for this answer, and their message is delayed: it may leave before the task is there.
+        queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if wanted.stream else None
         try:
             credits.hold(task, chat, once, {"task_id": task.id, "status": task.status})
         except Refused:  # others were faster: look again at what is there now
@@ -55,7 +59,11 @@ def create(user: User, wanted: NewTask, once: Once) -> AcceptedTask:
             if user.deleted:
                 raise Unauthorized from None
             continue
-        _queue(task, VIEWER_SECONDS if wanted.stream else 0)
+        finally:
+            if queueing:
+                queueing.result()
+        if not wanted.stream:
+            _queue(task, 0)
         return _accepted(task, user, task.status)
     raise Busy
 
@@ -203,6 +211,11 @@ def _task(user: User, chat: Chat, wanted: NewTask, tariff: Tariff, accepted: Off
         open_shard=leases.shard(task_id),
         create_time=clock.timestamp(now),
     )
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(4)
 
 
 def _queue(task: Task, delay_seconds: int) -> None:

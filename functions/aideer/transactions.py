@@ -13,25 +13,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from botocore.exceptions import BotoCoreError
 from pynamodb.exceptions import TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
+from aideer import dynamodb
 from aideer.errors import Busy
 from aideer.models import connection
 
 PATIENCE_SECONDS = 8.0
-_TRANSIENT = {
-    "InternalServerError",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "ServiceUnavailable",
-    "ThrottlingException",
-    "TransactionInProgressException",
-}
 _TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
@@ -102,7 +94,7 @@ class Transaction:
                     raise Refused(refused) from None
                 if not _transient(error):
                     raise
-                uncertain = uncertain or _unknown_outcome(error)
+                uncertain = uncertain or dynamodb.uncertain(error)
                 if time.monotonic() > give_up_at:
                     if uncertain and proof and proof():
                         return
@@ -116,13 +108,7 @@ def _update(write: TransactWrite, item: Model, actions: list[Action], condition:
 
 
 def _transient(error: TransactWriteError) -> bool:
-    # First whether there is an answer at all: pynamodb fails to look for a code where there is none.
-    if _unknown_outcome(error):
-        return True
-    codes = {reason.code for reason in error.cancellation_reasons if reason}
-    return bool(codes & _TRANSIENT_REASONS) or error.cause_response_code in _TRANSIENT
-
-
-def _unknown_outcome(error: TransactWriteError) -> bool:
-    """Whether it may have happened all the same: no answer came, or the service failed while it answered."""
-    return isinstance(error.cause, BotoCoreError) or error.cause_response_code == "InternalServerError"
+    # First whether there is an answer at all: pynamodb fails to look for reasons where there is none.
+    return dynamodb.unavailable(error) or any(
+        reason and reason.code in _TRANSIENT_REASONS for reason in error.cancellation_reasons
+    )

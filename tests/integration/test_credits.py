@@ -17,7 +17,7 @@ from aideer.idempotency import Once
 from aideer.models import Code, Message, Task
 from aideer.pricing import Usage
 from tests.faults import CONFLICT, INTERNAL, THROTTLED, answer_lost, refused
-from tests.support import Person, check_rules, make_chat
+from tests.support import Api, Person, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
@@ -197,3 +197,14 @@ def test_whatever_is_used_within_what_was_priced_costs_no_more_than_its_hold(mod
     usage = usage if thinking else usage._replace(reasoning_tokens=0)
     hold = pricing.worst_cost(tariff, usage.input_tokens + 500, usage.output_tokens + 7, thinking=thinking)
     assert 0 <= pricing.cost(tariff, usage) <= hold
+
+
+def test_a_read_that_dynamodb_does_not_answer_is_a_503_that_says_when_to_come_back(
+    api: Api, person: MakePerson
+) -> None:
+    me = person()
+    for fault in (refused("GetItem", THROTTLED, times=100), answer_lost("GetItem", times=100)):
+        with fault:
+            answer = api("users.me", "GET", "/users/me", user=me)
+        assert (answer.status, answer.json["code"]) == (503, "busy")
+        assert answer.headers["retry-after"] == "1"

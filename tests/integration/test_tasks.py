@@ -423,14 +423,13 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
     tokens = me.token  # the secret is read by now
     counted.clear()
     accepted = api("tasks.create", "POST", "/tasks", json={"chat_id": chat.id}, token=tokens).json
-    assert counted == [
+    assert counted[:4] == [
         f"GetItem {settings.USERS_TABLE}",
         f"GetItem {settings.CHATS_TABLE}",
         f"GetItem {settings.PRESETS_TABLE}",
         f"Query {settings.MESSAGES_TABLE}",
-        "TransactWriteItems",
-        "SendMessage",
     ]
+    assert sorted(counted[4:]) == ["SendMessage", "TransactWriteItems"]  # at the same time
     counted.clear()
     api("tasks.get", "GET", f"/tasks/{accepted['task_id']}", token=tokens)
     assert counted == [
@@ -443,8 +442,7 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
     before_the_model = [
         f"GetItem {settings.USERS_TABLE}",
         f"UpdateItem {settings.TASKS_TABLE}",
-        f"GetItem {settings.PRESETS_TABLE}",
         f"Query {settings.MESSAGES_TABLE}",
     ]
-    assert [call for call in counted if not call.startswith("GetSecretValue")][:4] == before_the_model
+    assert [call for call in counted if not call.startswith("GetSecretValue")][:3] == before_the_model
     assert counted.count("TransactWriteItems") == 1

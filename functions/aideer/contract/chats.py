@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from aideer import models
 from aideer.contract.strings import Body, Title
+from aideer.contract.tasks import TaskUsage
 
 CONTENT_BYTES = 100 * 1024
 
@@ -66,7 +67,7 @@ class PlacedMessage(Body):
     type: Kind = "text"
     content: Annotated[
         str,
-        StringConstraints(max_length=10**7),
+        StringConstraints(max_length=10**7),  # some constraint: see strings.py
         Field(description="At most 100 KB of UTF-8, unless it is what is stored."),
     ]
     visibility: Annotated[bool | None, Field(description="Where left out: as it was, true for a new one.")] = None
@@ -91,14 +92,6 @@ class ChatChange(Body):
     ] = None
 
 
-class MessageUsage(BaseModel):
-    """Tokens of an answer as the provider counted them; reasoning is part of output."""
-
-    input_tokens: int
-    output_tokens: int
-    reasoning_tokens: int = 0
-
-
 class Message(BaseModel):
     """A stored message."""
 
@@ -113,10 +106,10 @@ class Message(BaseModel):
     task_id: Annotated[str | None, Field(exclude_if=_is_none)] = None
     model: Annotated[str | None, Field(exclude_if=_is_none)] = None
     reasoning: Annotated[str | None, Field(exclude_if=_is_none)] = None
-    finish_reason: Annotated[Literal["stop", "length", "stopped", "interrupted"] | None, Field(exclude_if=_is_none)] = (
-        None
-    )
-    usage: Annotated[MessageUsage | None, Field(exclude_if=_is_none)] = None
+    finish_reason: Annotated[
+        str | None, Field(description="stop, length, stopped or interrupted.", exclude_if=_is_none)
+    ] = None
+    usage: Annotated[TaskUsage | None, Field(exclude_if=_is_none)] = None
     credits: Annotated[int | None, Field(exclude_if=_is_none)] = None
 
 

@@ -1,0 +1,34 @@
+"""What DynamoDB's errors mean. pynamodb wraps them all alike, also where there was no answer at all."""
+
+from botocore.exceptions import BotoCoreError, HTTPClientError
+from pynamodb.exceptions import PynamoDBException
+
+_UNAVAILABLE = {
+    "InternalServerError",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "ThrottlingException",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+}
+
+
+def refused(error: PynamoDBException) -> bool:
+    """Whether the one condition of a single write did not hold."""
+    return _code(error) == "ConditionalCheckFailedException"
+
+
+def unavailable(error: Exception) -> bool:
+    """Whether the same call may work in a moment: too much is going on, the service failed, or gave no answer."""
+    return isinstance(error, PynamoDBException) and (uncertain(error) or _code(error) in _UNAVAILABLE)
+
+
+def uncertain(error: PynamoDBException) -> bool:
+    """Whether a write may have happened all the same: no answer came, or the service failed while it answered."""
+    return isinstance(error.cause, BotoCoreError | HTTPClientError) or _code(error) == "InternalServerError"
+
+
+def _code(error: PynamoDBException) -> str | None:
+    # pynamodb fails to look for a code where there was no answer.
+    return None if isinstance(error.cause, BotoCoreError | HTTPClientError) else error.cause_response_code

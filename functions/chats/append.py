@@ -1,0 +1,15 @@
+"""POST /chats/{id}/messages: append messages to one's own chat."""
+
+from aideer import chats
+from aideer.auth import Visitor
+from aideer.contract.chats import ChatId, Message, NewMessages
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.post("/api/v1/chats/<id>/messages", **documented("Append messages", errors=(403, 404, 413)))
+def append(user: Visitor, id: ChatId, new: NewMessages) -> list[Message]:
+    """Append messages, also while a task is answering. The answer is what was stored."""
+    return [Message.model_validate(message) for message in chats.append(user, id, new)]

@@ -1,0 +1,16 @@
+"""DELETE /chats/{id}: remove a chat with its messages."""
+
+from aideer import chats
+from aideer.auth import Visitor
+from aideer.contract.chats import ChatId
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.delete("/api/v1/chats/<id>", **documented("Delete a chat", errors=(403, 404)))
+def delete(user: Visitor, id: ChatId) -> dict[str, str]:
+    """Delete a chat. A task that is answering in it stops, and costs what it has made by then."""
+    chats.delete(user, id)
+    return {"message": "Deleted."}

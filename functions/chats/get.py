@@ -1,0 +1,41 @@
+"""GET /chats/{id}: a chat with a window of its messages."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from aideer import auth, chats, pages
+from aideer.auth import Visitor
+from aideer.contract.chats import Chat, ChatId
+from aideer.etags import ETAG_HEADER, IfNoneMatch, tagged
+from aideer.http import app, handler
+from aideer.messages import Window
+from aideer.responses import PAGE_HEADERS, documented
+
+__all__ = ["handler"]
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many messages.")]
+N = Annotated[int | None, Query(ge=0, le=2**53, description="A message's n, which is not in the answer itself.")]
+
+
+@app.get(
+    "/api/v1/chats/<id>",
+    **documented("Get a chat", errors=(403, 404), headers={**ETAG_HEADER, "Link": PAGE_HEADERS["Link"]}),
+)
+def get(
+    user: Visitor,
+    id: ChatId,
+    limit: Limit = 100,
+    before: N = None,
+    after: N = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response[Chat]:
+    """Show a chat with its last messages, the last before one, or the first after one; Link goes on the same way.
+
+    An answer holds 4 MB, so perhaps fewer than `limit`. Others' shared chats come without hidden messages.
+    """
+    chat, page = chats.read(user, id, Window(limit, before, after), if_none_match)
+    link = {"Link": pages.link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
+    shown = Chat.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
+    return tagged(shown, chat.version, **link)

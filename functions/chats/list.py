@@ -1,0 +1,32 @@
+"""GET /chats: one's own chats, without their messages."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from aideer import chats, pages
+from aideer.auth import Visitor
+from aideer.contract.chats import ListedChat, Order, OrderBy
+from aideer.http import app, handler
+from aideer.responses import PAGE_HEADERS, documented
+
+__all__ = ["handler"]
+
+Prefix = Annotated[str, Query(max_length=50, description="What the title begins with, in its case; orders by title.")]
+By = Annotated[OrderBy | None, Query(description="create_time, or with q title, where nothing is said.")]
+
+
+@app.get("/api/v1/chats", **documented("List one's own chats", headers=PAGE_HEADERS))
+def list_(
+    user: Visitor,
+    order_by: By = None,
+    order: Order = "desc",
+    q: Prefix = "",
+    limit: pages.Limit = 10,
+    cursor: pages.Cursor = None,
+    offset: pages.Offset = 0,
+) -> Response[list[ListedChat]]:
+    """List one's own chats. A page may be shorter than `limit` while there are more: go by X-Next-Cursor."""
+    found, next_cursor = chats.listed(user, order_by, order, prefix=q, limit=limit, cursor=cursor, offset=offset)
+    return pages.answer([ListedChat.model_validate(chat) for chat in found], next_cursor)

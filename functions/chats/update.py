@@ -1,0 +1,22 @@
+"""PUT /chats/{id}: change a chat's fields, or replace its messages."""
+
+from aws_lambda_powertools.event_handler import Response
+
+from aideer import chats
+from aideer.auth import Visitor
+from aideer.contract.chats import Chat, ChatChange, ChatId
+from aideer.etags import ETAG_HEADER, IfMatch, tagged
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.put(
+    "/api/v1/chats/<id>",
+    **documented("Change a chat", errors=(403, 404, 409, 412, 413, 428), headers=ETAG_HEADER),
+)
+def update(user: Visitor, id: ChatId, change: ChatChange, if_match: IfMatch = None) -> Response[Chat]:
+    """Change what is given; `messages` needs If-Match. The answer is the chat with its last messages."""
+    chat, page = chats.change(user, id, change, if_match)
+    return tagged(Chat.of(chat, page.messages), chat.version)
