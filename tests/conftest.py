@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from local import aws, dashscope
 
 if TYPE_CHECKING:
     from tests.support import Api, Person
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("aideer", deadline=None)
+hypothesis.settings.load_profile("aideer")
 
 _running = contextlib.ExitStack()
 _provider = dashscope.Server(tokens=12, delay_ms=2)

@@ -106,11 +106,7 @@ def _broken(error: Exception) -> Response[Any]:
         if dynamodb.unavailable(error):
             return _answer(Busy())
     # The class and the place only: a message could quote what a user wrote.
-    where = {"error": type(error).__name__, "at": _place(error)}
-    if _is_outage(error):
-        logger.warning("aws_unavailable", extra=where)
-        return _declared(Busy())
-    logger.error("unhandled", extra=where)
+    logger.error("unhandled", extra={"error": type(error).__name__, "at": _place(error)})
     return Response(
         status_code=500,
         content_type="application/json",
@@ -132,9 +128,10 @@ def _stranger_first() -> Response[Any] | None:
     try:
         solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request)
     except DependencyResolutionError as error:
-        if isinstance(error.__cause__, AideerError):
-            return _answer(error.__cause__)
-        raise
+        cause = error.__cause__
+        if isinstance(cause, AideerError):
+            return _answer(cause)
+        return _broken(cause if isinstance(cause, Exception) else error)
     return None
 
 

@@ -1,0 +1,135 @@
+"""`make run` as a child process, and its clients, for tests that look at the whole product from outside."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from local.processes import Processes, listener
+from tests.events import Stream, parse
+
+ROOT = Path(__file__).parents[2]
+ADMIN = ("admin", "admin123")
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Wait for a condition; its value."""
+    give_up_at = time.monotonic() + seconds
+    while time.monotonic() < give_up_at:
+        with contextlib.suppress(httpx.HTTPError):
+            if value := condition():
+                return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+class Stack:
+    """A running stack."""
+
+    def __init__(self, url: str, state_dir: Path) -> None:
+        self.url = url
+        self.state_dir = state_dir
+
+    def ready(self, seconds: float = 60) -> None:
+        """Wait until any endpoint would answer."""
+        until(lambda: httpx.get(f"{self.url}/api/v1/health").status_code == 200, seconds, "ready")
+
+    def pid(self, kind: str) -> int:
+        """The process of this kind: launcher, supervisor, front, background, dashscope, zygote (the workers' parent), worker."""
+        parent = {"zygote": "front", "worker": "zygote"}.get(kind)
+        if parent:
+            children = subprocess.run(
+                ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+            ).stdout.split("\n")
+            return next(int(row.split()[0]) for row in children if row.split()[1:] == [str(self.pid(parent))])
+        pid = getattr(Processes(self.state_dir), kind).pid
+        assert pid, f"no {kind}"
+        return int(pid)
+
+
+@contextlib.contextmanager
+def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
+    """A stack on a free port, ready."""
+    with listener(0) as sock:
+        port = sock.getsockname()[1]
+    clean = {name: value for name, value in os.environ.items() if not name.endswith(("_TABLE", "_URL", "_ARN"))}
+    for name in ("SIGNUP_CREDITS", "LEASE_SECONDS", "TASK_SECONDS", "STREAM_BASE_URL"):
+        clean.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local.run"],
+        cwd=ROOT,
+        env={**clean, "PORT": str(port), "STATE_DIR": str(state_dir), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    stack = Stack(f"http://127.0.0.1:{port}", state_dir)
+    try:
+        stack.ready()
+        yield stack
+    finally:
+        os.kill(stack.pid("launcher"), signal.SIGINT)  # not always the one that was started here
+        process.wait(30)
+
+
+class Client:
+    """One signed-in user of a stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.http = httpx.Client(base_url=f"{stack.url}/api/v1", timeout=30)
+        weakref.finalize(self, self.http.close)
+        name = f"u{random.randrange(10**12)}"
+        self.post("/users", {"username": name, "password": "secret-123"})
+        form = {"grant_type": "password", "username": name, "password": "secret-123"}
+        tokens = self.http.post("/session/oauth2/token", data=form).json()
+        self.http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+        preset = {"title": "Test", "type": "chat_generation", "parameters": {"model": "qwen-plus"}, "messages": []}
+        self.preset_id = self.post("/presets", preset)["id"]
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.http.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        value: dict[str, Any] = answer.json()
+        return value
+
+    def get(self, path: str) -> dict[str, Any]:
+        answer = self.http.get(path)
+        assert answer.status_code == 200, answer.text
+        value: dict[str, Any] = answer.json()
+        return value
+
+    def chat(self, question: str) -> str:
+        message = {"role": "user", "type": "text", "content": question, "visibility": True}
+        chat_id: str = self.post("/chats", {"preset_id": self.preset_id, "title": "Test", "messages": [message]})["id"]
+        return chat_id
+
+    def ask(self, question: str, *, stream: bool = True) -> dict[str, Any]:
+        return self.post("/tasks", {"chat_id": self.chat(question), "stream": stream})
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        return self.get(f"/tasks/{task_id}")
+
+    def ended(self, task_id: str, seconds: float = 20) -> dict[str, Any]:
+        def closed() -> dict[str, Any] | None:
+            task = self.task(task_id)
+            return task if task["status"] in ("finished", "stopped", "failed") else None
+
+        task: dict[str, Any] = until(closed, seconds, f"task {task_id} ends")
+        return task
+
+    def watch(self, url: str) -> Stream:
+        """The stream to its end, as far as the connection holds."""
+        text = ""
+        with contextlib.suppress(httpx.HTTPError), self.http.stream("GET", url) as answer:
+            for piece in answer.iter_text():
+                text += piece
+        return parse(text)
