@@ -14,7 +14,7 @@ from typing import Any
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import auth, clock, etags, jobs, messages, pages
+from aideer import auth, clock, etags, jobs, messages, pages, presets
 from aideer.contract.chats import ChatChange, NewChat, NewMessages, Order, OrderBy, PlacedMessage
 from aideer.credits import PREVIEW_CHARACTERS
 from aideer.errors import (
@@ -227,12 +227,9 @@ def _find(chat_id: str) -> Chat | None:
 
 def _usable_preset(user: User, preset_id: str) -> Preset:
     try:
-        preset = Preset.get(preset_id, Preset.HEAD, consistent_read=True)
-    except Preset.DoesNotExist:
+        return presets.readable(user, preset_id)
+    except NotFound:
         raise BadRequest("preset_not_found", "There is no such preset.") from None
-    if preset.visibility == "private" and not auth.may_manage(user, preset.owner_id):
-        raise Forbidden("preset_forbidden", "This preset is not yours to use.")
-    return preset
 
 
 def _start(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:

@@ -172,12 +172,21 @@ def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
         try:
             transaction.commit(proof=lambda entry=entry: _exists(entry))  # type: ignore[misc]
         except Refused:
-            user = User.get(user.id, consistent_read=True)
-            if user.deleted:
-                raise Unauthorized from None
+            user = reread(user)
             continue
         return answer
     raise Busy
+
+
+def reread(user: User) -> User:
+    """The user as stored now, after a refusal. Raises Unauthorized where they are gone."""
+    try:
+        user = User.get(user.id, consistent_read=True)
+    except User.DoesNotExist:
+        raise Unauthorized from None
+    if user.deleted:
+        raise Unauthorized
+    return user
 
 
 def credits_held(user: User) -> int:

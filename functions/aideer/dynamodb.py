@@ -1,6 +1,6 @@
-"""What DynamoDB's errors mean. pynamodb wraps them all alike, also where there was no answer at all."""
+"""What AWS's errors mean. pynamodb wraps DynamoDB's all alike, also where there was no answer at all."""
 
-from botocore.exceptions import BotoCoreError, HTTPClientError
+from botocore.exceptions import BotoCoreError
 from pynamodb.exceptions import PynamoDBException
 
 _UNAVAILABLE = {
@@ -21,14 +21,16 @@ def refused(error: PynamoDBException) -> bool:
 
 def unavailable(error: Exception) -> bool:
     """Whether the same call may work in a moment: too much is going on, the service failed, or gave no answer."""
-    return isinstance(error, PynamoDBException) and (uncertain(error) or _code(error) in _UNAVAILABLE)
+    if isinstance(error, PynamoDBException):
+        return uncertain(error) or _code(error) in _UNAVAILABLE
+    return isinstance(error, BotoCoreError)  # of a queue or a secret: no answer came
 
 
 def uncertain(error: PynamoDBException) -> bool:
     """Whether a write may have happened all the same: no answer came, or the service failed while it answered."""
-    return isinstance(error.cause, BotoCoreError | HTTPClientError) or _code(error) == "InternalServerError"
+    return isinstance(error.cause, BotoCoreError) or _code(error) == "InternalServerError"
 
 
 def _code(error: PynamoDBException) -> str | None:
     # pynamodb fails to look for a code where there was no answer.
-    return None if isinstance(error.cause, BotoCoreError | HTTPClientError) else error.cause_response_code
+    return None if isinstance(error.cause, BotoCoreError) else error.cause_response_code

@@ -100,7 +100,7 @@ def _answer(error: AideerError) -> Response[Any]:
 
 
 def _broken(error: Exception) -> Response[Any]:
-    if type(error).__module__ == "pynamodb.exceptions":
+    if type(error).__module__ in ("botocore.exceptions", "pynamodb.exceptions"):
         from aideer import dynamodb
 
         if dynamodb.unavailable(error):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the functions that only close tasks need none of it
 
 SECONDS = 24 * 3600
 
+
 class Once:
     """One user's one use of a key on one route; with no key, nothing is remembered."""
 

@@ -17,9 +17,9 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex
 
-from aideer import auth, clock, pages, pricing
+from aideer import auth, clock, credits, pages, pricing
 from aideer.contract import presets as contract
-from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unauthorized, Unprocessable
+from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Preset, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
@@ -304,9 +304,8 @@ def _check(parameters: contract.Parameters | None, messages: list[contract.Prese
         raise Unprocessable("max_tokens_too_large", f"This model answers in at most {tariff['max_output']} tokens.")
 
 
-def _none_more(user: User) -> Unauthorized | Conflict:
-    if User.get(user.id, consistent_read=True).deleted:
-        return Unauthorized()
+def _none_more(user: User) -> Conflict:
+    credits.reread(user)
     return Conflict("too_many_presets", f"One may have {MOST} presets.")
 
 

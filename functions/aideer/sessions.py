@@ -4,15 +4,17 @@ A refresh token is good for one use, and for the minute after it, because an ans
 later than that means that two people hold it, and ends all of the user's sessions (RFC 9700, section 4.14.2: rotation).
 """
 
+import contextlib
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import Depends, Request
-from pynamodb.exceptions import PutError, UpdateError
+from pynamodb.exceptions import PutError
 
 from aideer import auth, clock, dynamodb, passwords
 from aideer.contract.sessions import Tokens
 from aideer.errors import BadRequest, Unauthorized
 from aideer.models import Identity, Record, User
+from aideer.transactions import Refused, Transaction
 from aideer.users import password_key
 
 GRACE_SECONDS = 60
@@ -67,15 +69,11 @@ def refresh(claims: dict[str, Any]) -> Tokens:
 
 def sign_out(user: User) -> None:
     """End all of the user's sessions that this one is among."""
-    try:
-        user.update(
-            actions=[User.token_version.add(1)],
-            condition=User.token_version == user.token_version,
-        )
-    except UpdateError as error:
-        if not dynamodb.refused(error):
-            raise
-        # Somebody else ended them first.
+    transaction = Transaction()  # of one step: a plain update would be turned away while the user's credits move
+    version = User.token_version
+    transaction.update("user", User(user.id), [version.add(1)], version == user.token_version)
+    with contextlib.suppress(Refused):  # somebody else ended them first
+        transaction.commit()
 
 
 def _identity(username: str) -> Identity | None:

@@ -10,7 +10,7 @@ from aws_lambda_powertools import Logger
 from aideer import auth, aws, clock, credits, leases, pricing, prompts, settings, streamlog
 from aideer.contract.tasks import AcceptedTask, NewTask, TaskError, TaskUsage, TaskView
 from aideer.credits import Closer, Text
-from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unauthorized, Unprocessable
+from aideer.errors import AideerError, Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Task, User, new_id
 from aideer.offers import Offer, offer
@@ -49,15 +49,18 @@ def create(user: User, wanted: NewTask, once: Once) -> AcceptedTask:
     while time.monotonic() < give_up_at:
         if answer := once.answer():
             return _accepted(Task.get(answer["task_id"]), user, answer["status"])
-        task, chat = _priced(user, wanted)
+        try:
+            task, chat = _priced(user, wanted)
+        except AideerError:
+            if answer := once.answer():  # the refusal was the echo of this very request's first attempt
+                return _accepted(Task.get(answer["task_id"]), user, answer["status"])
+            raise
         # A viewer who is coming waits for this answer, and their message is delayed: it may leave before the task is there.
         queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if wanted.stream else None
         try:
             credits.hold(task, chat, once, {"task_id": task.id, "status": task.status})
         except Refused:  # others were faster: look again at what is there now
-            user = User.get(user.id, consistent_read=True)
-            if user.deleted:
-                raise Unauthorized from None
+            user = credits.reread(user)
             continue
         finally:
             if queueing:

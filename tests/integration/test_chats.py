@@ -219,7 +219,7 @@ def test_of_others_presets_all_but_private_ones_can_be_used(
     switched = api("chats.update", "PUT", f"/chats/{mine.id}", json={"preset_id": preset_id}, user=me)
     assert switched.status == status
     if status == 403:
-        assert opened.json["code"] == switched.json["code"] == "preset_forbidden"
+        assert opened.json["code"] == switched.json["code"] == "preset_private"
         assert stored(mine.id).version == 1
     body = {"preset_id": preset_id, "title": "t"}
     assert api("chats.create", "POST", "/chats", json=body, user=person(permission=2)).status == 200

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
-from tasks import stream as stream_function
 
 from aideer import auth, aws, clock, engine, settings, tasks
 from aideer.models import Chat, Message, Record, Task
+from tasks import stream as stream_function
 from tests.events import parse
 from tests.support import Answer, Api, Context, Person, check_rules, http_event, make_chat
 
@@ -402,7 +402,6 @@ def test_a_pending_task_is_shown_and_stopped(api: Api, person: MakePerson) -> No
 
 def test_a_stop_that_takes_longer_is_a_202(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
     import tasks.stop as stop_function  # type: ignore[import-not-found]
-
     from aideer import leases
 
     monkeypatch.setattr(stop_function, "PATIENCE_SECONDS", 0.2)
@@ -446,3 +445,19 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
     ]
     assert [call for call in counted if not call.startswith("GetSecretValue")][:3] == before_the_model
     assert counted.count("TransactWriteItems") == 1
+
+
+def test_the_same_key_at_the_same_time_makes_one_task_and_one_answer(person: MakePerson) -> None:
+    from aideer.contract.tasks import NewTask
+    from aideer.idempotency import Once
+
+    me = person()
+    for _ in range(5):
+        wanted = NewTask(chat_id=make_chat(me, "hello").id)
+
+        def ask(_: int, wanted: NewTask = wanted) -> str:
+            return tasks.create(me.user, wanted, Once(me.id, "POST /tasks", wanted.chat_id, wanted)).model_dump_json()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(ask, range(8)))) == 1
+    check_rules(me)

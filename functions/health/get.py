@@ -1,0 +1,13 @@
+"""GET /api/v1/health: whether the API answers, and which version it is."""
+
+from aideer import __version__
+from aideer.contract.health import Health
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.get("/api/v1/health", **documented("Ask whether it is up", public=True))
+def get() -> Health:
+    return Health(status="ok", version=__version__)

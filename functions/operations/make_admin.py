@@ -1,0 +1,12 @@
+"""Makes an administrator: no endpoint, an operator invokes it with {"username": …, "password": …}."""
+
+from typing import Any
+
+from aideer import users
+from aideer.contract.users import NewAdmin
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, str]:  # noqa: ARG001 - Lambda gives it
+    admin = NewAdmin.model_validate(event)
+    user = users.make_admin(admin.username, admin.password)
+    return {"user_id": user.id}

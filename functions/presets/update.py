@@ -1,0 +1,14 @@
+"""PUT /api/v1/presets/{id}: make a preset's next version."""
+
+from aideer import presets
+from aideer.auth import Member
+from aideer.contract.presets import Preset, PresetChange
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.put("/api/v1/presets/<id>", **documented("Change a preset", errors=(403, 404, 503)))
+def update(user: Member, id: str, body: PresetChange) -> Preset:
+    return presets.update(user, id, body)

@@ -1,0 +1,13 @@
+"""GET /api/v1/prices: what an answer costs, by model."""
+
+from aideer import pricing
+from aideer.contract.credits import Prices
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.get("/api/v1/prices", **documented("List the prices", public=True))
+def list_prices() -> Prices:
+    return Prices.model_validate(pricing.table())
