@@ -34,7 +34,7 @@ stop: $(INSTALLED) ## end a stack that was left running
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.stop
 
 test: $(INSTALLED) ## unit and integration tests (PYTEST_ARGS=...)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## style and common errors
 	@$(BIN)/ruff check .

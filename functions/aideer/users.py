@@ -51,8 +51,8 @@ def make_admin(username: str, password: str) -> User:
 
 def password_key(username: str) -> str:
     """The key of the identity that signs in with this name."""
-    folded = unicodedata.normalize("NFKC", username.strip()).casefold()
-    return f"password#{unicodedata.normalize('NFKC', folded)}"
+    folded = unicodedata.normalize("NFKC", username).casefold()
+    return f"password#{unicodedata.normalize('NFKC', folded).strip()}"  # stripped last: NFKC makes spaces of its own
 
 
 def view(user: User) -> contract.User:
