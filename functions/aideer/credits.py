@@ -19,7 +19,7 @@ from typing import Literal
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import clock, pricing
+from aideer import clock, pricing, titles
 from aideer.errors import Busy, Unauthorized, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Chat, Code, CreditEntry, Identity, Message, Record, Task, User, new_id
@@ -60,15 +60,22 @@ def hold(task: Task, chat: Chat, once: Once, answer: dict[str, object]) -> None:
         ],
         User.id.exists() & User.deleted.does_not_exist() & (User.credits >= task.hold),
     )
+    if task.type == titles.TYPE:
+        transaction.check("chat", Chat, chat.id, None, Chat.id.exists() & Chat.deleted.does_not_exist())
+    else:
+        _occupy(transaction, task, chat)
+    transaction.put("task", task, Task.id.does_not_exist())
+    once.join(transaction, answer)
+    transaction.commit(proof=lambda: _exists(task))
+
+
+def _occupy(transaction: Transaction, task: Task, chat: Chat) -> None:
     transaction.update(
         "chat",
         Chat(chat.id),
         [Chat.active_task.set(task.id), Chat.next_n.set(chat.next_n + 1), Chat.version.add(1)],
         Chat.deleted.does_not_exist() & Chat.active_task.does_not_exist() & (Chat.version == chat.version),
     )
-    transaction.put("task", task, Task.id.does_not_exist())
-    once.join(transaction, answer)
-    transaction.commit(proof=lambda: _exists(task))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +243,14 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, ent
         if entry:
             transaction.put("entry", entry, CreditEntry.entry_id.does_not_exist())
             transaction.update("statistics", *_counted(task, end, now))
-        if with_chat:
+        if with_chat and task.type != titles.TYPE:
             _close_chat(transaction, task, end, text, keep=keep, now=now)
+        elif with_chat and end.status == "finished":
+            _entitle(transaction, task, text, now)
         try:
             transaction.commit(proof=lambda: Task.get(task.id, consistent_read=True).closed_by == closer.by)
         except Refused as refused:
-            # A chat that is gone takes neither message nor pointer, and the answer is billed all the same.
+            # A chat that is gone, or has got another title, takes nothing, and the answer is billed all the same.
             if refused.steps == {"chat"} and with_chat:
                 with_chat = False
                 continue
@@ -293,6 +302,16 @@ def _close_chat(transaction: Transaction, task: Task, end: _End, text: Text, *, 
     transaction.update(
         "chat", Chat(task.chat_id), actions, Chat.deleted.does_not_exist() & (Chat.active_task == task.id)
     )
+
+
+def _entitle(transaction: Transaction, task: Task, text: Text, now: float) -> None:
+    if title := titles.clean(text.content):
+        transaction.update(
+            "chat",
+            Chat(task.chat_id),
+            [Chat.title.set(title), Chat.version.add(1), Chat.update_time.set(clock.timestamp(now))],
+            Chat.deleted.does_not_exist() & (Chat.title == task.title_before),
+        )
 
 
 def _counted(task: Task, end: _End, now: float) -> tuple[Record, list[Action], Condition | None]:

@@ -14,11 +14,12 @@ from contextlib import aclosing
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, dashscope, leases, prompts, settings, streamlog
+from aideer import aws, clock, credits, dashscope, leases, prompts, settings, streamlog, titles
 from aideer.credits import Closer, Text
 from aideer.dashscope import Chunk, UpstreamError
 from aideer.models import Task
 from aideer.pricing import Usage
+from aideer.prompts import Prompt
 from aideer.streamlog import Slice
 
 IDLE_SECONDS = 60.0
@@ -116,12 +117,9 @@ class Run:
     async def _pump(self) -> str:
         """Show what the model says as it says it, and return its finish_reason."""
         task = self.task
-        preset, provider = await asyncio.gather(
-            asyncio.to_thread(prompts.pinned, task.preset_id, int(task.preset_version)),
+        prompt, provider = await asyncio.gather(
+            asyncio.to_thread(_prompt, task),
             asyncio.to_thread(aws.providers),
-        )
-        prompt = await asyncio.to_thread(
-            prompts.build, preset, task.thread, int(task.prompt_end), task.tariff["context"]
         )
         give_up_at, pause = clock.now() + RETRY_SECONDS, 0.5
         while True:
@@ -261,6 +259,13 @@ def _worked(working: asyncio.Task[None]) -> None:
     _working.discard(working)
     if not working.cancelled() and (error := working.exception()):
         logger.error("engine", extra={"error": type(error).__name__})
+
+
+def _prompt(task: Task) -> Prompt:
+    if task.type == titles.TYPE:
+        return titles.prompt(task.thread, int(task.prompt_end))
+    preset = prompts.pinned(task.preset_id, int(task.preset_version))
+    return prompts.build(preset, task.thread, int(task.prompt_end), task.tariff["context"])
 
 
 def _stored(task: Task) -> Task:

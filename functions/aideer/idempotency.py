@@ -23,8 +23,8 @@ SECONDS = 24 * 3600
 class Once:
     """One user's one use of a key on one route; with no key, nothing is remembered."""
 
-    def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel") -> None:
-        canonical = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel | str") -> None:
+        canonical = body if isinstance(body, str) else json.dumps(body.model_dump(mode="json"), sort_keys=True)
         self._body = hashlib.sha256(canonical.encode()).hexdigest()
         self._pk, self._key = f"idempotency#{user_id}#{route}", key
 

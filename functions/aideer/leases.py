@@ -31,7 +31,8 @@ def shard(task_id: str) -> str:
 def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
     """Make a pending task this caller's to execute, or return None where it is not pending any more.
 
-    `viewer_of` is the user whose first viewer is attached: then the task must be theirs, and is marked as streamed.
+    `viewer_of` is the user whose first viewer is attached: then the task must be theirs and no title's, and is marked as
+    streamed.
     """
     executor = f"executor#{new_id()}"
     actions: list[Action] = [
@@ -42,7 +43,7 @@ def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
     condition: Condition = Task.status == "pending"
     if viewer_of:
         actions.append(Task.streamed.set(True))
-        condition &= (Task.user_id == viewer_of) & Task.streamed.does_not_exist()
+        condition &= (Task.user_id == viewer_of) & Task.streamed.does_not_exist() & Task.title_before.does_not_exist()
     task = Task(task_id)
     if update(task, actions, condition):
         return task

@@ -303,7 +303,8 @@ class Task(Table):
     thread = UnicodeAttribute()
     prompt_end = Whole()  # the prompt holds the messages below this n
     answer_n = Whole(null=True)
-    replaces = Whole(null=True)
+    replaces = Whole(null=True)  # the answer that goes when this one settles with text
+    title_before = UnicodeAttribute(null=True)  # of a title task: the title is set only if it still is this
     # who works on it
     executor = UnicodeAttribute(null=True)
     lease_until = NumberAttribute(null=True)

@@ -33,6 +33,11 @@ def pinned(preset_id: str, version: int) -> Preset:
     return Preset.get(preset_id, version, consistent_read=True)
 
 
+def last(thread: str) -> Message | None:
+    """A thread's last message, interrupted or not."""
+    return next(iter(Message.query(thread, consistent_read=True, scan_index_forward=False, limit=1)), None)
+
+
 def newest_first(thread: str, end: int) -> Iterator[Message]:
     """The messages of a thread below `end` that a prompt shows, from the newest on, read as they are asked for."""
     for message in Message.query(

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from aideer import auth, aws, clock, leases, settings, sse, tasks, watching
+from aideer import auth, aws, clock, leases, settings, sse, tasks, titles, watching
 from aideer.errors import AideerError, BadRequest, NotFound, Unauthorized, Unprocessable
 from aideer.models import Task, User
 
@@ -80,6 +80,8 @@ def _viewer(request: Request, task_id: str) -> User:
 def _opened(user: User, task_id: str, position: Any) -> Task:
     """The user's task; the first stream from its start is marked, a second one refused."""
     task = tasks.of(user, task_id)
+    if task.type == titles.TYPE:
+        raise Unprocessable("not_streamable", "Titles are not streamed.")
     if position is None:
         marked = Task(task_id)
         if not leases.update(marked, [Task.streamed.set(True)], Task.id.exists() & Task.streamed.does_not_exist()):

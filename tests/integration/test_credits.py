@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import clock, credits, leases, pricing, tasks, transactions
+from aideer import asking, clock, credits, leases, pricing, transactions
 from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.errors import Busy, Unprocessable
@@ -31,7 +31,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 def accept(person: Person, key: str | None = None) -> Task:
     wanted = NewTask(chat_id=make_chat(person, "hello").id)
-    answer = tasks.create(person.user, wanted, Once(person.id, "POST /tasks", key, wanted))
+    answer = asking.create(person.user, wanted, Once(person.id, "POST /tasks", key, wanted))
     return Task.get(answer.task_id, consistent_read=True)
 
 

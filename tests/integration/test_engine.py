@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from aideer import clock, credits, engine, leases, prompts, sse, streamlog, sweeping, tasks, watching
+from aideer import asking, clock, credits, engine, leases, prompts, sse, streamlog, sweeping, tasks, watching
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Message, Task
@@ -30,7 +30,7 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
 def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:
     chat = make_chat(person, question, parameters=parameters)
     wanted = NewTask(chat_id=chat.id)
-    answer = tasks.create(person.user, wanted, Once(person.id, "POST /tasks", None, wanted))
+    answer = asking.create(person.user, wanted, Once(person.id, "POST /tasks", None, wanted))
     return answer.task_id, chat
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from aideer import auth, aws, clock, engine, settings, tasks
+from aideer import asking, auth, aws, clock, engine, settings, tasks
 from aideer.models import Chat, Message, Record, Task
 from tasks import stream as stream_function
 from tests.events import parse
@@ -97,7 +97,7 @@ def test_the_queue_waits_for_a_viewer_only_when_one_is_coming(
     me = person()
     create(api, me, make_chat(me, "hello").id)
     create(api, me, make_chat(me, "hello").id, body={"stream": False})
-    assert delays == [tasks.VIEWER_SECONDS, 0]
+    assert delays == [asking.VIEWER_SECONDS, 0]
 
 
 def test_a_queue_that_does_not_answer_loses_no_task(
@@ -133,7 +133,7 @@ def test_of_many_at_once_in_one_chat_one_is_accepted(api: Api, person: MakePerso
 
     def ask(_: int) -> int:
         try:
-            tasks.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted))
+            asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted))
         except Conflict:
             return 409
         return 200
@@ -176,7 +176,7 @@ def test_exactly_as_many_are_accepted_as_can_be_paid(api: Api, person: MakePerso
     def ask(chat: Chat) -> int:
         wanted = NewTask(chat_id=chat.id)
         try:
-            tasks.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted))
+            asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted))
         except PaymentRequired:
             return 402
         return 200
@@ -241,12 +241,6 @@ def test_a_bad_body_is_a_clear_422(api: Api, person: MakePerson, body: Any) -> N
     answer = api("tasks.create", "POST", "/tasks", json=body, user=person())
     assert (answer.status, answer.json["code"]) == (422, "validation_error")
     assert isinstance(answer.json["detail"], list)
-
-
-def test_titles_wait_for_their_issue(api: Api, person: MakePerson) -> None:
-    me = person()
-    answer = create(api, me, make_chat(me, "hello").id, body={"type": "title_generation"})
-    assert (answer.status, answer.json["code"]) == (422, "not_supported")
 
 
 def test_a_task_needs_a_chat_of_ones_own(api: Api, person: MakePerson) -> None:
@@ -456,7 +450,7 @@ def test_the_same_key_at_the_same_time_makes_one_task_and_one_answer(person: Mak
         wanted = NewTask(chat_id=make_chat(me, "hello").id)
 
         def ask(_: int, wanted: NewTask = wanted) -> str:
-            return tasks.create(me.user, wanted, Once(me.id, "POST /tasks", wanted.chat_id, wanted)).model_dump_json()
+            return asking.create(me.user, wanted, Once(me.id, "POST /tasks", wanted.chat_id, wanted)).model_dump_json()
 
         with ThreadPoolExecutor(8) as pool:
             assert len(set(pool.map(ask, range(8)))) == 1

@@ -20,9 +20,18 @@ class AcceptedTask(BaseModel):
 
     task_id: str
     status: str
-    stream_url: str
+    stream_url: str | None
     credits_held: int
     max_tokens: int
+
+
+class Quote(BaseModel):
+    """What a task would be accepted for, at most. Where it is not affordable: for an answer as long as the preset allows."""
+
+    input_tokens: int
+    max_tokens: int
+    credits_at_most: int
+    affordable: bool
 
 
 class TaskUsage(BaseModel):
@@ -53,6 +62,6 @@ class TaskView(BaseModel):
     usage: TaskUsage | None
     credits: int | None
     error: TaskError | None
-    stream_url: str
+    stream_url: str | None
     create_time: str
     end_time: str | None

@@ -1,0 +1,212 @@
+"""Accepting tasks: what is asked for, what it may cost, and the hold that pays for it. Whatever raises has had no effect."""
+
+import functools
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from aws_lambda_powertools import Logger
+
+from aideer import aws, clock, credits, leases, pricing, prompts, settings, tasks, titles
+from aideer.contract.tasks import AcceptedTask, NewTask, Quote
+from aideer.errors import AideerError, Busy, Conflict, Forbidden, NotFound, PaymentRequired, Unprocessable
+from aideer.idempotency import Once
+from aideer.models import Chat, Task, User, new_id
+from aideer.offers import Offer, offer
+from aideer.pricing import Tariff
+from aideer.transactions import PATIENCE_SECONDS, Refused
+
+VIEWER_SECONDS = 5
+"""How long the queue leaves a task to the viewer who is about to open its stream."""
+
+logger = Logger(service="aideer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is to be answered: a chat's messages below `end`."""
+
+    chat: Chat
+    type: str
+    end: int
+    replaces: int | None = None
+
+
+def create(user: User, wanted: NewTask, once: Once) -> AcceptedTask:
+    """Accept a task: price it, hold its worst case, and queue it.
+
+    Raises NotFound or Forbidden (the chat), Conflict (another task has the chat), TooLarge (the prompt), Unprocessable (the
+    last message is not the user's), PaymentRequired.
+    """
+    streamed = wanted.stream and wanted.type != titles.TYPE
+    return _accept(user, lambda user: _wanted(user, wanted), once, streamed=streamed)
+
+
+def regenerate(user: User, task_id: str, once: Once) -> AcceptedTask:
+    """Accept a task that answers the same question again. The old answer goes when the new one settles with text.
+
+    Raises as `create` does, NotFound where there is no such task, and Conflict where its answer is not the chat's last message.
+    """
+    return _accept(user, lambda user: _again(user, tasks.of(user, task_id)), once, streamed=True)
+
+
+def quote(user: User, wanted: NewTask) -> Quote:
+    """What `create` would hold now, and whether the user has it. Raises as `create` does, but for another task's sake."""
+    chat = _chat(user, wanted.chat_id)
+    question = _Question(chat, wanted.type, int(chat.next_n))
+    affordable = True
+    try:
+        _, accepted = _priced(question, int(user.credits))
+    except PaymentRequired:
+        affordable = False
+        _, accepted = _priced(question, _UNLIMITED)
+    return Quote(
+        input_tokens=accepted.input_tokens,
+        max_tokens=accepted.max_tokens,
+        credits_at_most=accepted.hold,
+        affordable=affordable,
+    )
+
+
+_UNLIMITED = 10**15
+
+
+def _accept(user: User, asked: Callable[[User], _Question], once: Once, *, streamed: bool) -> AcceptedTask:
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        if answer := _before(user, once):
+            return answer
+        try:
+            question = asked(user)
+            task = _task(user, question, *_priced(question, int(user.credits)))
+        except AideerError:
+            if answer := _before(user, once):  # the refusal was the echo of this very request's first attempt
+                return answer
+            raise
+        # A viewer who is coming waits for this answer, and their message is delayed: it may leave before the task is there.
+        queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
+        try:
+            credits.hold(task, question.chat, once, {"task_id": task.id, "status": task.status})
+        except Refused:  # others were faster: look again at what is there now
+            user = credits.reread(user)
+            continue
+        finally:
+            if queueing:
+                queueing.result()
+        if not streamed:
+            _queue(task, 0)
+        return _accepted(task, user, task.status)
+    raise Busy
+
+
+def _before(user: User, once: Once) -> AcceptedTask | None:
+    answer = once.answer()
+    return _accepted(Task.get(answer["task_id"], consistent_read=True), user, answer["status"]) if answer else None
+
+
+def _wanted(user: User, wanted: NewTask) -> _Question:
+    chat = _chat(user, wanted.chat_id)
+    if wanted.type != titles.TYPE:
+        _must_be_free(chat, user)
+    return _Question(chat, wanted.type, int(chat.next_n))
+
+
+def _again(user: User, task: Task) -> _Question:
+    chat = _chat(user, task.chat_id)
+    _must_be_free(chat, user)
+    last = prompts.last(chat.thread)
+    if last is not None:
+        # Its answer is there still, or what it was to replace, had it not failed.
+        mine = last.n == task.answer_n and last.task_id == task.id
+        if task.type != titles.TYPE and (mine or last.n == task.replaces):
+            return _Question(chat, task.type, int(last.n), replaces=int(last.n))
+    raise Conflict("not_last_answer", "Only the chat's last answer can be made again.")
+
+
+def _chat(user: User, chat_id: str) -> Chat:
+    try:
+        chat = Chat.get(chat_id, consistent_read=True) if len(chat_id) <= 64 else None
+    except Chat.DoesNotExist:
+        chat = None
+    if chat is None or chat.deleted:
+        raise NotFound("chat_not_found", "There is no such chat.")
+    if chat.owner_id != user.id:
+        raise Forbidden
+    return chat
+
+
+def _must_be_free(chat: Chat, user: User) -> None:
+    if chat.active_task:
+        raise Conflict(
+            "task_running",
+            "An answer is already being made in this chat.",
+            task_id=chat.active_task,
+            stream_url=tasks.stream_url(Task.get(chat.active_task, consistent_read=True), user),
+        )
+
+
+def _priced(question: _Question, credits_left: int) -> tuple[Tariff, Offer]:
+    chat = question.chat
+    preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
+    tariff = pricing.tariff(preset.parameters["model"])
+    if tariff is None:
+        raise Unprocessable("model_not_priced", "The preset's model is no longer offered.")
+    if question.type == titles.TYPE:
+        prompt = titles.prompt(chat.thread, question.end)
+        if not prompt.messages:
+            raise Unprocessable("empty_chat", "There is nothing yet to find a title for.")
+        return tariff, offer(tariff, titles.PARAMETERS, prompt.contents, credits_left)
+    prompt = prompts.build(preset, chat.thread, question.end, tariff["context"])
+    if not prompt.asks:
+        raise Unprocessable("last_message_not_user", "The last message must be the user's.")
+    return tariff, offer(tariff, preset.parameters, prompt.contents, credits_left)
+
+
+def _task(user: User, question: _Question, tariff: Tariff, accepted: Offer) -> Task:
+    chat, task_id, now = question.chat, new_id(), clock.now()
+    is_title = question.type == titles.TYPE
+    return Task(
+        task_id,
+        user_id=user.id,
+        chat_id=chat.id,
+        type=question.type,
+        status="pending",
+        hold=accepted.hold,
+        model=tariff["model"],
+        tariff=tariff,
+        preset_id=chat.preset_id,
+        preset_version=chat.preset_version,
+        parameters=accepted.parameters,
+        max_tokens=accepted.max_tokens,
+        thread=chat.thread,
+        prompt_end=question.end,
+        answer_n=None if is_title else chat.next_n,
+        replaces=question.replaces,
+        title_before=chat.title if is_title else None,
+        lease_until=now + leases.RESEND_SECONDS,
+        open_shard=leases.shard(task_id),
+        create_time=clock.timestamp(now),
+    )
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(4)
+
+
+def _queue(task: Task, delay_seconds: int) -> None:
+    try:
+        aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id}, delay_seconds)
+    except Exception as error:  # the task is accepted and paid for: the sweep sends what was not sent
+        logger.warning("queue", extra={"task_id": task.id, "error": type(error).__name__})
+
+
+def _accepted(task: Task, user: User, status: str) -> AcceptedTask:
+    return AcceptedTask(
+        task_id=task.id,
+        status=status,
+        stream_url=tasks.stream_url(task, user),
+        credits_held=int(task.hold),
+        max_tokens=int(task.max_tokens),
+    )

@@ -1,0 +1,44 @@
+"""Titles of chats, made by the chat's own model from what was said in it.
+
+A title task touches no message, next_n or active_task. Its prompt has none of the preset's messages and no hidden one: what a
+title says, everybody may see to whom the chat is shown.
+"""
+
+from aideer import prompts
+from aideer.prompts import Prompt
+
+TYPE = "title_generation"
+CHARACTERS = 50
+PARAMETERS = {"max_tokens": 64, "temperature": 0.3}
+_EXCERPT_CHARACTERS = 1000
+_MESSAGES = 6
+_INSTRUCTION = (
+    "Give the conversation below a title: at most eight words, in the language of the conversation, without quotation "
+    "marks and without a full stop. Answer with the title alone."
+)
+_MARKS = " \t\"'“”‘’「」『』《》*#.。"
+
+
+def prompt(thread: str, end: int) -> Prompt:
+    """What the model is asked; no messages where the chat has none."""
+    said = []
+    for message in prompts.newest_first(thread, end):
+        if message.visibility:
+            said.append(f"{message.role}: {message.content[:_EXCERPT_CHARACTERS]}")
+        if len(said) == _MESSAGES:
+            break
+    if not said:
+        return Prompt([], asks=False)
+    conversation = "\n\n".join(reversed(said))
+    return Prompt(
+        [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": conversation}],
+        asks=True,
+    )
+
+
+def clean(answer: str) -> str:
+    """The title in a model's answer: its first line with text, without marks around it; "" where there is none."""
+    for line in answer.splitlines():
+        if title := line.strip(_MARKS)[:CHARACTERS].strip(_MARKS):
+            return title
+    return ""

@@ -1,0 +1,265 @@
+"""Quotes, answers made again, and titles."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from aideer import clock, engine, streamlog, tasks, titles
+from aideer.models import Chat, CreditEntry, Message, Task
+from tests.support import Answer, Api, Person, check_rules, make_chat
+
+MakePerson = Callable[..., Person]
+
+
+def alone(task_id: str) -> None:
+    async def work() -> None:
+        try:
+            await engine.execute(task_id, clock.now() + 60)
+        finally:
+            await engine.finish(5)
+
+    asyncio.run(work())
+
+
+def ask(api: Api, person: Person, chat_id: str, **body: Any) -> dict[str, Any]:
+    answer = api("tasks.create", "POST", "/tasks", json={"chat_id": chat_id, "stream": False, **body}, user=person)
+    assert answer.status == 200, answer.body
+    value: dict[str, Any] = answer.json
+    return value
+
+
+def again(api: Api, person: Person, task_id: str, **more: Any) -> Answer:
+    return api("tasks.regenerate", "POST", f"/tasks/{task_id}/regenerate", user=person, **more)
+
+
+def answered(api: Api, person: Person, question: str = "hello") -> tuple[str, Chat]:
+    chat = make_chat(person, question)
+    task_id = ask(api, person, chat.id)["task_id"]
+    alone(task_id)
+    return task_id, chat
+
+
+def messages(chat: Chat) -> list[Message]:
+    return list(Message.query(chat.thread, consistent_read=True))
+
+
+def stored(task_id: str) -> Task:
+    return Task.get(task_id, consistent_read=True)
+
+
+# Quotes
+
+
+def test_a_quote_is_what_the_task_then_holds_and_has_no_effect(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "hello 你好")
+    before = me.user.attribute_values
+    quote = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, user=me)
+    assert quote.status == 200
+    assert me.user.attribute_values["credits"] == before["credits"]
+    assert Chat.get(chat.id, consistent_read=True).active_task is None
+    accepted = ask(api, me, chat.id)
+    assert quote.json == {
+        "input_tokens": quote.json["input_tokens"],
+        "max_tokens": accepted["max_tokens"],
+        "credits_at_most": accepted["credits_held"],
+        "affordable": True,
+    }
+
+
+def test_a_quote_for_who_cannot_pay_says_what_it_would_take(api: Api, person: MakePerson) -> None:
+    me = person(credits=0)
+    chat = make_chat(me, "hello", parameters={"max_tokens": 100})
+    quote = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, user=me).json
+    assert (quote["affordable"], quote["max_tokens"]) == (False, 100)
+    assert quote["credits_at_most"] > 0
+
+
+def test_a_quote_is_refused_as_the_task_would_be(api: Api, person: MakePerson) -> None:
+    me = person()
+
+    def quoted(chat_id: str, user: Person) -> int:
+        return api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat_id}, user=user).status
+
+    chat = make_chat(me, "hello")
+    assert quoted("nothing", me) == 404
+    assert quoted(chat.id, person()) == 403
+    assert quoted(chat.id, person(permission=0)) == 403
+    assert quoted(make_chat(me).id, me) == 422
+    assert quoted(make_chat(me, "x" * 40_000, parameters={"model": "qwen-max"}).id, me) == 413
+    for token, status in ((None, 401), ("x.y.z", 401), (me.refresh_token, 400)):
+        answer = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, token=token)
+        assert answer.status == status
+
+
+# Answers made again
+
+
+def test_the_new_answer_takes_the_place_of_the_old_one(api: Api, person: MakePerson) -> None:
+    me = person()
+    first, chat = answered(api, me)
+    accepted = again(api, me, first)
+    assert accepted.status == 200
+    assert [message.task_id for message in messages(chat)] == [None, first]  # still there
+    second = accepted.json["task_id"]
+    alone(second)
+    [_, answer] = messages(chat)
+    assert (answer.task_id, answer.n) == (second, 3)
+    now = Chat.get(chat.id, consistent_read=True)
+    assert (now.message_count, now.active_task) == (2, None)
+    assert tasks.text(stored(first)).content  # the old one can still be looked at, in the log
+    check_rules(me)
+
+
+def test_an_answer_that_fails_to_be_made_again_leaves_the_old_one(api: Api, person: MakePerson) -> None:
+    me = person()
+    first, chat = answered(api, me)
+    Message(chat.thread, 1).update([Message.content.set("/sim fail=drop_mid at=5 delay=1")])
+    second = again(api, me, first).json["task_id"]
+    alone(second)
+    assert stored(second).status == "failed"
+    assert tasks.text(stored(second)).content  # as far as it came
+    assert [message.task_id for message in messages(chat)] == [None, first]
+    third = again(api, me, second).json["task_id"]  # of the one that failed, the same question
+    assert stored(third).replaces == stored(second).replaces
+    tasks.request_stop(third)  # before it began: no text
+    assert [message.task_id for message in messages(chat)] == [None, first]
+    Message(chat.thread, 1).update([Message.content.set("hello again")])
+    fourth = again(api, me, first).json["task_id"]
+    alone(fourth)
+    assert [message.task_id for message in messages(chat)] == [None, fourth]
+    check_rules(me)
+
+
+def test_the_prompt_of_an_answer_made_again_ends_before_the_old_one(api: Api, person: MakePerson, provider: Any) -> None:
+    me = person()
+    first, _ = answered(api, me, "a question of its own")
+    provider.reset()
+    alone(again(api, me, first).json["task_id"])
+    [request] = provider.requests()
+    assert [message["role"] for message in request["body"]["input"]["messages"]] == ["system", "user"]
+
+
+def test_only_the_last_answer_is_made_again(api: Api, person: MakePerson) -> None:
+    me = person()
+    first, chat = answered(api, me)
+    now = Chat.get(chat.id, consistent_read=True)
+    Message(chat.thread, now.next_n, role="user", content="and now?", create_time=clock.timestamp()).save()
+    Chat(chat.id).update([Chat.next_n.add(1)])
+    refused = again(api, me, first)
+    assert (refused.status, refused.json["code"]) == (409, "not_last_answer")
+
+
+def test_an_answer_is_made_again_once_for_one_key_and_not_beside_another(api: Api, person: MakePerson) -> None:
+    me = person()
+    first, _ = answered(api, me)
+    key = {"Idempotency-Key": "again"}
+    accepted = again(api, me, first, headers=key)
+    assert again(api, me, first, headers=key).body == accepted.body
+    beside = again(api, me, first)
+    assert (beside.status, beside.json["code"]) == (409, "task_running")
+    check_rules(me)
+
+
+def test_making_again_is_for_its_user(api: Api, person: MakePerson) -> None:
+    me = person()
+    first, _ = answered(api, me)
+    assert again(api, person(), first).status == 404
+    assert again(api, person(permission=2), first).status == 404
+    assert again(api, person(permission=0), first).status == 403
+    for token, status in ((None, 401), ("x.y.z", 401), (me.refresh_token, 400)):
+        answer = api("tasks.regenerate", "POST", f"/tasks/{first}/regenerate", token=token)
+        assert answer.status == status
+
+
+# Titles
+
+
+def test_a_title_is_made_beside_an_answer_and_billed(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "hello")
+    running = ask(api, me, chat.id)  # the chat is occupied
+    accepted = ask(api, me, chat.id, type="title_generation")
+    assert accepted["stream_url"] is None
+    alone(accepted["task_id"])
+    task = stored(accepted["task_id"])
+    now = Chat.get(chat.id, consistent_read=True)
+    assert task.status == "finished"
+    assert now.title == titles.clean(streamlog.text(task.id).content) != "Test"
+    assert len(now.title) <= titles.CHARACTERS
+    assert now.active_task == running["task_id"]
+    assert len(messages(chat)) == 1
+    [entry] = [e for e in CreditEntry.query(me.id, consistent_read=True) if e.task_id == task.id]
+    assert (entry.kind, entry.amount) == ("title_generation", -task.credits)
+    check_rules(me)
+
+
+def test_a_title_that_its_user_changed_meanwhile_stays(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "hello")
+    accepted = ask(api, me, chat.id, type="title_generation")
+    Chat(chat.id).update([Chat.title.set("Mine")])
+    alone(accepted["task_id"])
+    assert stored(accepted["task_id"]).status == "finished"
+    assert Chat.get(chat.id, consistent_read=True).title == "Mine"
+    check_rules(me)
+
+
+def test_a_title_that_fails_changes_nothing(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "/sim fail=drop_mid at=5 delay=1")
+    accepted = ask(api, me, chat.id, type="title_generation")
+    alone(accepted["task_id"])
+    assert stored(accepted["task_id"]).status == "failed"
+    now = Chat.get(chat.id, consistent_read=True)
+    assert (now.title, now.version) == ("Test", chat.version)
+    check_rules(me)
+
+
+def test_a_title_is_told_nothing_that_is_hidden(api: Api, person: MakePerson, provider: Any) -> None:
+    me = person()
+    chat = make_chat(me, "seen", "a secret")
+    Message(chat.thread, 2).update([Message.visibility.set(False)])
+    accepted = ask(api, me, chat.id, type="title_generation")
+    provider.reset()
+    alone(accepted["task_id"])
+    [request] = provider.requests()
+    asked = str(request["body"]["input"]["messages"])
+    assert "seen" in asked
+    assert "secret" not in asked
+    assert "You are helpful" not in asked
+
+
+def test_a_title_needs_something_said_and_is_not_streamed(api: Api, person: MakePerson) -> None:
+    me = person()
+    empty = api(
+        "tasks.create", "POST", "/tasks", json={"chat_id": make_chat(me).id, "type": "title_generation"}, user=me
+    )
+    assert (empty.status, empty.json["code"]) == (422, "empty_chat")
+    chat = make_chat(me, "hello")
+    accepted = ask(api, me, chat.id, type="title_generation")
+    shown = api("tasks.get", "GET", f"/tasks/{accepted['task_id']}", user=me).json
+    assert (shown["type"], shown["stream_url"]) == ("title_generation", None)
+    from tests.integration.test_tasks import streamed
+
+    answer = streamed(f"/api/v1/tasks/{accepted['task_id']}/stream", authorization=f"Bearer {me.token}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "not_streamable")
+    assert stored(accepted["task_id"]).status == "pending"
+
+
+@pytest.mark.parametrize(
+    ("answer", "title"),
+    [
+        ("Rain in spring", "Rain in spring"),
+        ('\n  "Rain in spring."\nand more', "Rain in spring"),
+        ("《春雨》", "春雨"),
+        ("## Rain", "Rain"),
+        ("x" * 80, "x" * 50),
+        ("", ""),
+        (' "" ', ""),
+    ],
+)
+def test_a_title_is_the_first_line_without_its_marks(answer: str, title: str) -> None:
+    assert titles.clean(answer) == title
