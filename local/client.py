@@ -1,0 +1,274 @@
+"""AIDeer's API as a client sees it: calls, and an answer that is followed through broken connections to its end."""
+
+import ipaddress
+import json
+import time
+import uuid
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from httpx_sse import EventSource, connect_sse
+
+PATIENCE_SECONDS = 60.0
+"""How long a broken stream is opened again without anything new: a stack that lost a process takes some seconds."""
+SILENCE_SECONDS = 40.0
+"""A stream says something every 15 seconds; after this long it is broken."""
+HELD_SECONDS = 5.0
+"""A connection that lasted longer than this was no failure to connect."""
+FIRST_PAUSE_SECONDS = 0.2
+ATTEMPTS = 3
+END = "end"
+
+
+class NoStackError(Exception):
+    """Nothing that answers there is AIDeer. The message is for the console."""
+
+
+class LostError(Exception):
+    """A stream broke, and could not be opened again."""
+
+
+class RefusedError(Exception):
+    """AIDeer said no: an error in the API's own shape, or API Gateway's."""
+
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        detail = body.get("detail") or body.get("message") or "no reason given"
+        if isinstance(detail, list):
+            detail = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in detail)
+        super().__init__(detail)
+        self.status = status
+        self.code: str = body.get("code", "")
+        self.body = body
+
+    @classmethod
+    def of(cls, response: httpx.Response) -> "RefusedError":
+        """The refusal that this answer is."""
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        return cls(response.status_code, body if isinstance(body, dict) else {})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """New text of an answer, and the position after it."""
+
+    kind: str
+    """reasoning or content."""
+    text: str
+    position: str
+
+
+@dataclass(frozen=True)
+class End:
+    """How an answer ended. Its text is the whole, and replaces all that came before."""
+
+    status: str
+    content: str
+    reasoning: str
+    finish_reason: str | None
+    credits: int
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    error_code: str
+    error: str
+
+    @classmethod
+    def of(cls, body: dict[str, Any]) -> "End":
+        """From a stream's last event, or from a task that has ended."""
+        usage, error = body["usage"] or {}, body["error"] or {}
+        return cls(
+            status=body["status"],
+            content=body["content"],
+            reasoning=body["reasoning"],
+            finish_reason=body["finish_reason"],
+            credits=body["credits"] or 0,
+            input_tokens=usage.get("input_tokens", 0),
+            output_tokens=usage.get("output_tokens", 0),
+            reasoning_tokens=usage.get("reasoning_tokens", 0),
+            error_code=error.get("code", ""),
+            error=error.get("message", ""),
+        )
+
+
+class Client:
+    """One user of one AIDeer.
+
+    Parameters
+    ----------
+    url
+        Where it is, without /api/v1.
+    transport
+        In place of the network, for tests.
+
+    Raises
+    ------
+    NoStackError
+        That is no URL.
+    """
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        try:
+            local = _is_loopback(self.url)
+        except httpx.InvalidURL:
+            raise NoStackError(f"{url} is no URL.") from None
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(SILENCE_SECONDS, connect=10),
+            trust_env=not local,  # a proxy knows nothing of this machine
+            transport=transport,
+        )
+        self._credentials = ("", "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def call(self, method: str, path: str, body: object = None, *, key: str | None = None) -> Any:
+        """Call an endpoint and return its answer.
+
+        Parameters
+        ----------
+        path
+            Without /api/v1.
+        key
+            The Idempotency-Key: with it, a call whose answer is lost is made again, which changes nothing.
+
+        Raises
+        ------
+        RefusedError, NoStackError
+            There is no good answer.
+        """
+        headers = {"Idempotency-Key": key} if key else {}
+        attempts = ATTEMPTS if key or method == "GET" else 1
+        response = self._sent(method, path, attempts, json=body, headers=headers)
+        if response.status_code == 401 and self._credentials[0]:
+            self.sign_in(*self._credentials)  # a token lives for a day
+            response = self._sent(method, path, attempts, json=body, headers=headers)
+        return self._read(response)
+
+    def check(self) -> str:
+        """Return the version of the AIDeer that answers. Raises NoStackError where none does."""
+        health = self._sent("GET", "/health", 1)
+        try:
+            version: str = health.json()["version"]
+        except (ValueError, TypeError, KeyError):
+            raise NoStackError(f"What answers at {self.url} is no AIDeer (status {health.status_code}).") from None
+        return version
+
+    def sign_in(self, username: str, password: str) -> None:
+        """Be this user from now on."""
+        form = {"grant_type": "password", "username": username, "password": password}
+        tokens = self._read(self._sent("POST", "/session/oauth2/token", 1, data=form))
+        self._http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+        self._credentials = (username, password)
+
+    @property
+    def authorization(self) -> str:
+        """The header that says who is signed in."""
+        return str(self._http.headers["Authorization"])
+
+    def follow(self, stream_url: str, after: str | None = None) -> Generator[Piece | End, None, None]:
+        """An answer as it is made, from a position on: pieces, then the end.
+
+        A connection that breaks is opened again where it broke.
+
+        Raises
+        ------
+        RefusedError
+            The stream may not be opened.
+        LostError
+            It could not be opened again for PATIENCE_SECONDS.
+        """
+        position, pause = after, FIRST_PAUSE_SECONDS
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            began, before = time.monotonic(), position
+            try:
+                for item in self._stream(stream_url, position):
+                    yield item
+                    if isinstance(item, End):
+                        return
+                    position = item.position
+            except httpx.TransportError:
+                pass
+            except RefusedError as refused:
+                if refused.status < 500 and refused.status != 429:
+                    raise
+            now = time.monotonic()
+            if position != before or now - began > HELD_SECONDS:
+                pause, give_up_at = FIRST_PAUSE_SECONDS, now + PATIENCE_SECONDS
+            if now > give_up_at:
+                raise LostError
+            position = position or "0"  # without one, a stream opens only once
+            time.sleep(pause)
+            pause = min(2 * pause, 3.0)
+
+    def stop(self, task_id: str) -> End:
+        """Stop a task, and return how it ended. Raises LostError where it does not end."""
+        task = self.call("POST", f"/tasks/{task_id}/stop")
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while task["status"] in ("pending", "running"):
+            if time.monotonic() > give_up_at:
+                raise LostError
+            time.sleep(0.5)
+            task = self.call("GET", f"/tasks/{task_id}")
+        return End.of(task)
+
+    def _stream(self, stream_url: str, position: str | None) -> Iterator[Piece | End]:
+        headers = {} if position is None else {"Last-Event-ID": position}
+        with connect_sse(self._http, "GET", stream_url, headers=headers) as source:
+            yield from _read_stream(source)
+
+    def _sent(self, method: str, path: str, attempts: int, **content: Any) -> httpx.Response:
+        while True:
+            attempts -= 1
+            try:
+                return self._http.request(method, f"{self.url}/api/v1{path}", **content)
+            except httpx.TransportError:
+                if attempts <= 0:
+                    raise NoStackError(f"No AIDeer answers at {self.url}. Start one with: make run") from None
+            time.sleep(0.5)
+
+    def _read(self, response: httpx.Response) -> Any:
+        if response.is_error:
+            raise RefusedError.of(response)
+        return response.json()
+
+
+def new_key() -> str:
+    """A new Idempotency-Key."""
+    return str(uuid.uuid4())
+
+
+def _read_stream(source: EventSource) -> Iterator[Piece | End]:
+    if source.response.status_code != 200:
+        source.response.read()
+        raise RefusedError.of(source.response)
+    for event in source.iter_sse():
+        if event.event != "message" or not event.data:
+            continue
+        body = json.loads(event.data)
+        if event.id == END:
+            yield End.of(body)
+            return
+        for kind in ("reasoning", "content"):
+            if kind in body:
+                yield Piece(kind, body[kind], event.id)
+
+
+def _is_loopback(url: str) -> bool:
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

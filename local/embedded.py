@@ -1,0 +1,146 @@
+"""The embedded AWS: ministack, served on an inherited socket, and saving its state while it runs.
+
+ministack by itself saves its state only at a clean stop. Here it also does two seconds after the last write, so that
+killing it costs no more than what was written just before.
+
+Its modes: `serve` keeps the state and knows the services that functions use; `migrate` knows CloudFormation too;
+`forget` is the same without keeping anything. The last two end with the process that started them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from local.processes import READY
+
+SERVICES = ("dynamodb", "sqs", "secretsmanager", "s3")
+QUIET_SECONDS = 2.0
+READS = ("Get", "Query", "Scan", "Describe", "List", "BatchGet", "ReceiveMessage", "TransactGet")
+
+
+def environment(port: int, state_dir: Path, services: tuple[str, ...], *, persist: bool) -> dict[str, str]:
+    """Return the environment that ministack is configured by."""
+    return {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "PERSIST_STATE": "1" if persist else "0",
+        "STATE_DIR": str(state_dir),
+        "S3_PERSIST": "1" if persist else "0",
+        "S3_DATA_DIR": str(state_dir / "s3"),
+        "SERVICES": ",".join(services),
+        "LOG_LEVEL": "WARNING",
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "DOCKER_HOST": "unix:///nonexistent",  # it would look for containers of its own to remove
+    }
+
+
+class SavedApplication:
+    """ministack's ASGI application, which notes when something was written and saves it once that is over."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._written_at = 0.0
+        self._saved_at = time.monotonic()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request."""
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, _announcing(send))
+            return
+        action = dict(scope["headers"]).get(b"x-amz-target", b"").rpartition(b".")[2].decode()
+        await self._application(scope, receive, send)
+        if scope["type"] == "http" and not action.startswith(READS):
+            self._written_at = time.monotonic()
+
+    async def save_when_quiet(self) -> None:
+        """Save for ever, in the event loop, where nothing can be written at the same time.
+
+        That stops it for 45 ms a megabyte, so the more there is to save, the longer it must have been quiet.
+        """
+        from ministack import app
+        from ministack.core import persistence
+
+        quiet = QUIET_SECONDS
+        while True:
+            await asyncio.sleep(QUIET_SECONDS / 4)
+            began = time.monotonic()
+            if self._saved_at < self._written_at < began - quiet:
+                persistence.save_all(app._build_persistence_save_dict())
+                self._saved_at = began
+                quiet = max(QUIET_SECONDS, 20 * (time.monotonic() - began))
+
+
+def _announcing(send: Any) -> Any:
+    async def announce(message: Any) -> None:
+        await send(message)
+        if message["type"] == "lifespan.startup.complete":
+            print(READY, flush=True)
+
+    return announce
+
+
+async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool) -> None:
+    """Serve until SIGTERM, then let ministack save what it has."""
+    from hypercorn.asyncio import serve as serve_asgi
+    from hypercorn.config import Config
+    from ministack import app
+
+    app._state_map = {name: app._state_map[name] for name in services}  # what is loaded at the start and saved
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    application = SavedApplication(app.app)
+    saving = asyncio.create_task(application.save_when_quiet()) if persist else None
+    config = Config()
+    config.bind = [f"fd://{sock.fileno()}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.loglevel = "WARNING"
+
+    async def stopping() -> None:
+        await stop.wait()
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it reports connections that a stop cuts as errors
+
+    await serve_asgi(application, config, shutdown_trigger=stopping)
+    if saving:
+        saving.cancel()
+
+
+def end_with_parent() -> None:
+    """End when the parent does: its end of our standard input closes."""
+
+    def wait() -> None:
+        while os.read(0, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    """Serve on the socket whose descriptor is the first argument; then come the state directory and the mode."""
+    descriptor, state_dir, mode = sys.argv[1:]
+    persist = mode != "forget"
+    services = SERVICES if mode == "serve" else (*SERVICES, "cloudformation")
+    sock = socket.socket(fileno=int(descriptor))
+    os.environ.update(environment(sock.getsockname()[1], Path(state_dir), services, persist=persist))
+    if mode != "serve":
+        end_with_parent()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # macOS has a limit below the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    asyncio.run(serve(sock, services, persist=persist))
+
+
+if __name__ == "__main__":
+    main()

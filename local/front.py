@@ -1,0 +1,168 @@
+"""What listens on PORT: the stream's ASGI app, and the API Gateway for everything else.
+
+The gateway is served once more under /gateway, where GET /api/v1/tasks/{id}/stream goes through it to the function that
+waits and answers with what is there: the door of clients that cannot stream.
+"""
+
+import asyncio
+import concurrent.futures
+import importlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+from a2wsgi import WSGIMiddleware
+
+from local.gateway import Gateway
+from local.invocation import Context, TimedOutError, run
+from local.processes import ROOT, Processes, announce_ready
+from local.settings import Settings, hide_secrets
+from local.stack import Stack
+from local.template import Function, Template
+from local.workers import Pool
+
+STREAM_MODULE = "tasks.stream"
+STREAM_PATH = re.compile(r"/api/v1/tasks/[^/]+/stream")
+GATEWAY_PREFIX = "/gateway"
+PRELOADED = ("aideer.engine",)
+"""What the stream's app imports at its first request: here the first token should not wait for it."""
+DOOR_THREADS = 8
+THREADS = 64
+SWITCH_SECONDS = 0.001
+"""How long a gateway's thread may keep the event loop, which relays answers, from running."""
+READY_SECONDS = 120.0
+STOP_SECONDS = 3
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+class Door:
+    """Runs the function that waits for a stream's next part, on threads of its own: it must not occupy the workers."""
+
+    def __init__(self) -> None:
+        self._threads = concurrent.futures.ThreadPoolExecutor(DOOR_THREADS, "door", initializer=_own_event_loop)
+
+    def invoke(self, context: Context, event: str) -> str:
+        """Run the handler; a thread cannot be ended, so one that takes too long is left behind."""
+        future = self._threads.submit(run, json.loads(event), context)
+        try:
+            return future.result(context.timeout)
+        except concurrent.futures.TimeoutError:
+            future.cancel()  # if it has not begun
+            raise TimedOutError from None
+
+
+def _own_event_loop() -> None:
+    asyncio.set_event_loop(asyncio.new_event_loop())  # Mangum takes the thread's
+
+
+def worker_modules(template: Template) -> list[str]:
+    """Return the modules whose handlers run in the workers: those of requests, and those that somebody invokes."""
+    return [
+        function.module
+        for function in template.functions.values()
+        if function.runs_here
+        and function.module != STREAM_MODULE
+        and all(event.type == "HttpApi" for event in function.events)
+    ]
+
+
+def make_admin(template: Template, pool: Pool, settings: Settings) -> None:
+    """Have the admin whom the console announces."""
+    function = next(item for item in template.functions.values() if item.module == "operations.make_admin")
+    credentials = {"username": settings.admin_username, "password": settings.admin_password}
+    pool.invoke(function.context(), json.dumps(credentials))
+
+
+def stream_app(template: Template) -> App:
+    """Return the stream's app with the CORS that its Function URL gives it when it is deployed."""
+    from starlette.middleware.cors import CORSMiddleware
+
+    app: App = importlib.import_module(STREAM_MODULE).app
+    url = next((function.url for function in template.functions.values() if function.url), {})
+    cors = template.resolve(url.get("Cors", {}), {})
+    if not cors:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=cors.get("AllowOrigins", ()),
+        allow_methods=cors.get("AllowMethods", ()),
+        allow_headers=cors.get("AllowHeaders", ()),
+        expose_headers=cors.get("ExposeHeaders", ()),
+        allow_credentials=cors.get("AllowCredentials", False),
+        max_age=cors.get("MaxAge", 0),
+    )
+
+
+def dispatcher(stream: App, gateway: App) -> App:
+    """Return the app that gives each request to the stream or to the gateway."""
+
+    async def dispatch(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await stream(scope, receive, send)
+        elif scope["path"].startswith(f"{GATEWAY_PREFIX}/"):
+            await gateway({**scope, "path": scope["path"].removeprefix(GATEWAY_PREFIX)}, receive, send)
+        elif STREAM_PATH.fullmatch(scope["path"]):
+            await stream(scope, receive, send)
+        else:
+            await gateway(scope, receive, send)
+
+    return dispatch
+
+
+async def serve(app: App, sock: socket.socket) -> None:
+    """Serve until SIGTERM; then answers that are being made get a moment, with a viewer and without."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS))
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", timeout_graceful_shutdown=STOP_SECONDS, server_header=False
+    )
+    server = uvicorn.Server(config)
+    sock.listen(config.backlog)
+    announce_ready()
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends itself what it caught once more when it has stopped
+    await server.serve(sockets=[sock])
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=STOP_SECONDS)
+
+
+def main() -> None:
+    """Serve on the socket whose descriptor is the argument, once a request to any endpoint would succeed."""
+    settings, template = Settings.read(), Template()
+    hide_secrets()
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    pool = Pool(settings.workers, worker_modules(template), lambda: Stack.wait(settings.state_dir).environment)
+    pool.start()
+    door = Door()
+
+    def invoke(function: Function, event: str) -> str:
+        runner = door if function.module == STREAM_MODULE else pool
+        return runner.invoke(function.context(), event)
+
+    gateway = WSGIMiddleware(Gateway(template, settings.port, invoke).wsgi, workers=THREADS)
+    os.environ.update(Stack.wait(settings.state_dir).environment)
+    sys.path.insert(0, str(ROOT / "functions"))
+    app = dispatcher(stream_app(template), gateway)
+    for module in PRELOADED:
+        importlib.import_module(module)
+    if not pool.wait_until_ready(READY_SECONDS):
+        sys.exit("ERROR the workers did not start")
+    make_admin(template, pool, settings)
+    processes = Processes(settings.state_dir)
+    for process in [processes.background, *([processes.dashscope] if settings.simulates_dashscope else [])]:
+        if not process.wait_until_ready(READY_SECONDS):
+            sys.exit(f"ERROR {process.name} did not become ready")
+    sys.setswitchinterval(SWITCH_SECONDS)
+    asyncio.run(serve(app, sock))
+    sys.stdout.flush()
+    os._exit(0)  # not waiting for threads: what they still do is what a Lambda that is ended does not do either
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""API Gateway's HTTP API: the SAM CLI's own, with a runner of ours in the place of its containers.
+
+It makes Lambda's events from requests and responses from Lambda's answers. Where it differs from the deployed service, it
+is repaired here: what is text and what is binary, request ids, 404 and 405, too large a body, and functions that fail.
+"""
+
+import base64
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, cast
+
+from flask import Response, abort, jsonify
+from samcli.lib.providers.api_provider import ApiProvider
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+from samcli.local.apigw.local_apigw_service import LocalApigwService
+
+from local.invocation import InvocationError, TimedOutError
+from local.template import Function, Template
+from local.workers import WorkerDiedError
+
+MAX_BODY = 10 * 1024 * 1024
+ANSWERS = {
+    404: (404, "Not Found"),
+    405: (404, "Not Found"),
+    413: (413, "Request Entity Too Large"),
+    500: (500, "Internal Server Error"),
+}
+"""Of API Gateway's own, where the SAM CLI has others."""
+TEXT_TYPES = {"application/json", "application/javascript", "application/xml", ""}
+
+
+class Gateway(LocalApigwService):
+    """The SAM CLI's gateway with its differences to the deployed one repaired.
+
+    Parameters
+    ----------
+    template
+        Whose HTTP API it is.
+    port
+        Where the API is reached: events name it.
+    invoke
+        Runs a function; the function's name says which.
+    """
+
+    def __init__(self, template: Template, port: int, invoke: Callable[[Function, str], str]) -> None:
+        stacks, _ = SamLocalStackProvider.get_stacks(str(template.path))
+        api = ApiProvider(stacks, cwd=str(template.path.parent)).api
+        api.binary_media_types_set.add("*/*")  # _generate_lambda_event() makes text of what is text
+        runner: Any = Runner(template, invoke)
+        super().__init__(api=api, lambda_runner=runner, port=port, host="127.0.0.1")
+        self.create()
+        self.wsgi = cast("Any", self._app)
+        """The WSGI application."""
+        self.wsgi.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+        for status, answer in ANSWERS.items():
+            self.wsgi.register_error_handler(status, _answer(*answer))
+
+    def _get_current_route(self, flask_request: Any) -> Any:
+        try:
+            return super()._get_current_route(flask_request)
+        except KeyError:
+            abort(404)  # HEAD, which Flask adds to every GET
+
+    def _generate_lambda_event(self, flask_request: Any, route: Any, method: str, endpoint: str) -> dict[str, Any]:
+        event: dict[str, Any] = super()._generate_lambda_event(flask_request, route, method, endpoint)
+        now = time.time()
+        event["requestContext"]["http"]["userAgent"] = flask_request.user_agent.string
+        event["requestContext"].update(
+            requestId=str(uuid.uuid4()),
+            time=time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(now)),
+            timeEpoch=int(now * 1000),
+        )
+        body = base64.b64decode(event.pop("body") or "")
+        event["isBase64Encoded"] = False
+        if not body:
+            return event
+        text = _text(body) if _is_text(flask_request.mimetype) else None
+        if text is None:
+            event.update(body=base64.b64encode(body).decode(), isBase64Encoded=True)
+        else:
+            event["body"] = text
+        return event
+
+
+class Runner:
+    """What LocalApigwService asks to run a function."""
+
+    def __init__(self, template: Template, invoke: Callable[[Function, str], str]) -> None:
+        self._functions = template.functions
+        self._invoke = invoke
+
+    def is_debugging(self) -> bool:
+        """Never: there is no container to attach to."""
+        return False
+
+    def invoke(self, function_name: str, event: str, *_: object, stdout: Any, **__: object) -> None:
+        """Write the function's answer to stdout, or what API Gateway answers in its place."""
+        try:
+            answer = self._invoke(self._functions[function_name], event)
+        except InvocationError:
+            answer = _failure(500, "Internal Server Error")
+        except WorkerDiedError:
+            print(f"ERROR {function_name}: its process died", file=sys.stderr, flush=True)
+            answer = _failure(500, "Internal Server Error")
+        except TimedOutError:
+            print(
+                f"ERROR {function_name}: it timed out, or waited too long for a free worker",
+                file=sys.stderr,
+                flush=True,
+            )
+            answer = _failure(503, "Service Unavailable")
+        stdout.write_str(answer)
+
+
+def _is_text(mimetype: str) -> bool:
+    return mimetype.startswith("text/") or mimetype in TEXT_TYPES or mimetype.endswith(("+json", "+xml"))
+
+
+def _text(body: bytes) -> str | None:
+    """Return what is no UTF-8 as None: it is binary, whatever its header says."""
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _failure(status: int, message: str) -> str:
+    return json.dumps(
+        {
+            "statusCode": status,
+            "headers": {"Content-Type": "application/json"},
+            "body": json.dumps({"message": message}),
+        }
+    )
+
+
+def _answer(status: int, message: str) -> Callable[..., Response]:
+    def handler(*_: object) -> Response:
+        response = jsonify({"message": message})
+        response.status_code = status
+        return response
+
+    return handler

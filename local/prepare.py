@@ -1,0 +1,104 @@
+"""The two steps that make the data resources ready for a start, each a process that ends: what they import is heavy.
+
+`resources`, before ministack serves: its state becomes what template.yaml says. `connect`, once it does: the providers'
+keys are written into their secret, and what the other processes need to know into the state directory.
+"""
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from local.processes import Processes, Sockets
+from local.settings import Settings
+from local.stack import Stack
+from local.template import Template
+
+Resources = dict[str, dict[str, str]]
+RECORD = "resources.json"
+"""In ministack's state directory: the template's part that its resources were made from, and what they are."""
+
+
+def resources(template: Template, state_dir: Path) -> Resources:
+    """Make the resources in ministack's state directory what the template says, unless they are, and return them.
+
+    It is done in a copy, which takes the directory's place in the end: what breaks off on the way has changed nothing.
+    """
+    before = state_dir.with_name(f"{state_dir.name}.before")
+    if before.exists() and not state_dir.exists():
+        before.rename(state_dir)
+    data = template.data()
+    with contextlib.suppress(FileNotFoundError):
+        made_from, made = _recorded(state_dir)
+        if made_from == data:
+            return made
+    from local import aws
+
+    state_dir.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{state_dir.name}.", dir=state_dir.parent))
+    try:
+        shutil.copytree(state_dir, work, dirs_exist_ok=True)
+        with aws.embedded(work, "migrate") as endpoint:
+            made = aws.create(template, endpoint)
+        (work / RECORD).write_text(json.dumps({"template": data, "resources": made}))
+        shutil.rmtree(before, ignore_errors=True)
+        state_dir.rename(before)
+        work.rename(state_dir)
+    except aws.MigrationError as error:
+        sys.exit(f"ERROR {error}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(before, ignore_errors=True)
+    return made
+
+
+def _recorded(state_dir: Path) -> tuple[dict[str, Any], Resources]:
+    record = json.loads((state_dir / RECORD).read_text())
+    return record["template"], record["resources"]
+
+
+def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
+    """Tell functions where everything is, and the providers' keys."""
+    from local import aws
+
+    _, found = _recorded(Processes(settings.state_dir).data_dir)
+    overrides = {
+        "SIGNUP_CREDITS": str(settings.signup_credits),
+        "LEASE_SECONDS": f"{settings.lease_seconds:g}",
+        "STREAM_BASE_URL": settings.url,
+    }
+    if settings.simulates_dashscope:
+        overrides["DASHSCOPE_HTTP_BASE_URL"] = f"http://127.0.0.1:{sockets.dashscope_port}/api/v1"
+    elif settings.dashscope_base_url:
+        overrides["DASHSCOPE_HTTP_BASE_URL"] = settings.dashscope_base_url
+    if settings.wechat_base_url:
+        overrides["WECHAT_BASE_URL"] = settings.wechat_base_url
+    stack = Stack(sockets.endpoint, aws.environment(template, sockets.endpoint, found, overrides), found)
+    aws.write_providers(
+        stack,
+        {
+            "dashscope_api_key": settings.dashscope_api_key or "sk-local",
+            "wechat_appid": settings.wechat_appid,
+            "wechat_secret": settings.wechat_secret,
+        },
+    )
+    stack.save(settings.state_dir)
+
+
+def main() -> None:
+    """Take one step, named by the first argument."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and not leave the copy behind
+    step, *arguments = sys.argv[1:]
+    settings, template = Settings.read(), Template()
+    if step == "resources":
+        resources(template, Processes(settings.state_dir).data_dir)
+    else:
+        connect(template, settings, Sockets.parse(arguments))
+
+
+if __name__ == "__main__":
+    main()

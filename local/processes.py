@@ -1,0 +1,266 @@
+"""The processes of the local stack. Each holds a lock on a file for as long as it lives.
+
+So anybody can see whether one lives, wait for its end, or take its place, and nobody has to be its parent for it: when a
+process that watches others is killed, the others go on, and its successor finds them as they are. Only the standard
+library is imported here, because the two that watch should weigh nothing.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+READY = "READY"
+"""How a process says on its standard output that it can do its work."""
+POLL_SECONDS = 0.05
+
+
+class Process:
+    """One named process: its lock, its log, and how it is started.
+
+    Parameters
+    ----------
+    name
+        Names the lock and the log in state_dir.
+    state_dir
+        Where both are.
+    arguments
+        What follows `python -m`.
+    files
+        Descriptors that it inherits, under the same numbers.
+    """
+
+    def __init__(self, name: str, state_dir: Path, arguments: Sequence[str], files: Iterable[int] = ()) -> None:
+        self.name = name
+        self.log = state_dir / "logs" / f"{name}.log"
+        self._lock = state_dir / "run" / f"{name}.lock"
+        self._arguments = arguments
+        self._files = tuple(files)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def claim(self) -> int:
+        """Wait for its end, take its lock, and return the locked descriptor for start() or os.close()."""
+        lock = self._open()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return self._claimed(lock)
+
+    def try_claim(self) -> int | None:
+        """Do the same without waiting; None while it lives."""
+        lock = self._open()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return self._claimed(lock)
+
+    def _open(self) -> int:
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def _claimed(self, lock: int) -> int:
+        os.ftruncate(lock, 0)  # the number of the process that had it means nothing now
+        if self._child:
+            self._child.wait()
+        return lock
+
+    def hold(self, lock: int, pid: int) -> None:
+        """Write down who holds the claimed lock."""
+        os.pwrite(lock, str(pid).encode(), 0)
+
+    def start(self, lock: int) -> None:
+        """Start it with the claimed lock, which it holds from then on. Its last log becomes <name>.log.1."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("wb") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", *self._arguments],
+                cwd=ROOT,
+                env=own_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock, *self._files),
+                start_new_session=True,  # Ctrl-C is for the launcher, which stops the others in their order
+            )
+        self.hold(lock, self._child.pid)
+        os.close(lock)
+
+    @property
+    def pid(self) -> int | None:
+        """Its number while it lives."""
+        lock = self.try_claim()
+        if lock is not None:
+            os.close(lock)
+            return None
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            return int(self._lock.read_text())
+        return None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, if this process had started it."""
+        return self._child.returncode if self._child else None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it lives and has said that it can do its work."""
+        if self.pid is None:
+            return False
+        with contextlib.suppress(FileNotFoundError), self.log.open(errors="replace") as lines:
+            return any(line.startswith(READY) for line in lines)
+        return False
+
+    def wait_until_ready(self, seconds: float) -> bool:
+        """Wait until it is ready. False: it takes longer than that, or it has ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.is_ready:
+                return True
+            if self._child and self._child.poll() is not None:
+                return False
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it lives."""
+        if pid := self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end. False: it still lives after that time."""
+        deadline = time.monotonic() + seconds
+        while (lock := self.try_claim()) is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        os.close(lock)
+        return True
+
+    def stop(self, seconds: float) -> None:
+        """Ask it to end; kill it if it has not after that time."""
+        self.signal(signal.SIGTERM)
+        if not self.wait(seconds):
+            self.signal(signal.SIGKILL)
+            self.wait(5)
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """Where the stack's ports are. The sockets stay open while any process that watches lives.
+
+    So a connection that is made while the process behind it is replaced waits instead of being refused.
+    """
+
+    public: int
+    """Descriptor of the socket bound to PORT."""
+    aws: int
+    """Descriptor of the embedded AWS's."""
+    aws_port: int
+    dashscope_port: int
+
+    @property
+    def endpoint(self) -> str:
+        """Where the embedded AWS is."""
+        return f"http://127.0.0.1:{self.aws_port}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """On a command line."""
+        return [str(self.public), str(self.aws), str(self.aws_port), str(self.dashscope_port)]
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> "Sockets":
+        """Read what `arguments` gives."""
+        return cls(*(int(argument) for argument in arguments))
+
+
+class Processes:
+    """All processes of one stack; without sockets they can be looked at and stopped, but not started."""
+
+    def __init__(self, state_dir: Path, sockets: Sockets | None = None) -> None:
+        self.data_dir = state_dir / "aws"
+        public, aws = (str(sockets.public), str(sockets.aws)) if sockets else ("", "")
+        port, arguments = (str(sockets.dashscope_port), sockets.arguments) if sockets else ("", [])
+        files = (sockets.public, sockets.aws) if sockets else ()
+        self.launcher = Process("launcher", state_dir, ["local.run", *arguments], files)
+        self.supervisor = Process("supervisor", state_dir, ["local.supervisor", *arguments], files)
+        self.ministack = Process(
+            "ministack", state_dir, ["local.embedded", aws, str(self.data_dir), "serve"], files[1:]
+        )
+        self.dashscope = Process("dashscope", state_dir, ["local.dashscope", "--port", port])
+        self.front = Process("front", state_dir, ["local.front", public], files[:1])
+        self.background = Process("background", state_dir, ["local.background"])
+
+    @property
+    def logged(self) -> list[Process]:
+        """Those whose errors belong on the console."""
+        return [self.supervisor, self.ministack, self.dashscope, self.front, self.background]
+
+    def stop(self) -> None:
+        """Stop all but the launcher: first who would start the others again, last what keeps the data."""
+        self.supervisor.stop(10)
+        working = [threading.Thread(target=process.stop, args=(15,)) for process in (self.front, self.background)]
+        for thread in working:
+            thread.start()
+        for thread in working:
+            thread.join()
+        self.dashscope.stop(2)
+        self.ministack.stop(60)
+
+
+def announce_ready() -> None:
+    """Say that this process can do its work, on a line of its own whatever its threads print."""
+    os.write(1, f"\n{READY}\n".encode())
+
+
+def own_environment() -> dict[str, str]:
+    """Return this process's environment for its children: without anybody's AWS account, and loopback without a proxy."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    outside = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    no_proxy = f"{outside},127.0.0.1,localhost" if outside else "127.0.0.1,localhost"
+    return environment | {
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        "PYTHONUNBUFFERED": "1",
+        "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: the nursery forks, and has started no thread
+        # glibc would give each thread an arena of its own, and keep what was used once.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_MMAP_THRESHOLD_": "131072",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        "SAM_CLI_TELEMETRY": "0",
+    }
+
+
+def listener(port: int) -> socket.socket:
+    """Bind a port of loopback (0: any free one) without listening: who inherits the socket does that when it is ready.
+
+    Raises
+    ------
+    OSError
+        The port is taken.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        raise
+    return sock

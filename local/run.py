@@ -1,0 +1,198 @@
+"""`make run`: starts the stack, says on the console how it is, and stops it at Ctrl-C.
+
+With arguments it is the launcher that takes the place of one that was killed: the same without a console.
+"""
+
+import os
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from local.processes import Process, Processes, Sockets, listener
+from local.settings import Settings, SettingsError
+from local.stack import Stack
+from local.supervisor import FAILED
+
+ERROR = re.compile(r'^(ERROR|CRITICAL)\b|"level":\s*"(ERROR|CRITICAL)"')
+TAIL_SECONDS = 0.5
+
+
+class Console:
+    """Shows the errors that processes log."""
+
+    def __init__(self, processes: list[Process]) -> None:
+        self._processes = processes
+        self._read: dict[Path, tuple[int, int]] = {}
+        self._in_traceback: set[Path] = set()
+        for process in processes:  # what the logs hold already has been shown, or is of an earlier time
+            self._new_lines(process.log)
+
+    def show_until(self, over: threading.Event) -> None:
+        """Look for new lines now and again."""
+        while not over.wait(TAIL_SECONDS):
+            self.show()
+
+    def show(self) -> None:
+        """Show the errors that are new."""
+        for process in self._processes:
+            for line in self._new_lines(process.log):
+                if self._is_error(process.log, line):
+                    say(f"[{process.name}] {line}")
+
+    def _new_lines(self, log: Path) -> list[str]:
+        try:
+            with log.open("rb") as file:
+                inode = os.fstat(file.fileno()).st_ino
+                known, position = self._read.get(log, (inode, 0))
+                file.seek(position if known == inode else 0)
+                text = file.read()
+                complete = text[: text.rfind(b"\n") + 1]
+                self._read[log] = (inode, file.tell() - len(text) + len(complete))
+        except FileNotFoundError:
+            return []
+        return complete.decode(errors="replace").splitlines()
+
+    def _is_error(self, log: Path, line: str) -> bool:
+        if line.startswith("Traceback "):
+            self._in_traceback.add(log)
+        elif log in self._in_traceback:
+            if line and not line[0].isspace():
+                self._in_traceback.discard(log)  # the exception's own line ends it
+        else:
+            return bool(ERROR.search(line))
+        return True
+
+
+def say(text: str) -> None:
+    """Print, whether or not anybody is there to read it."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the console has gone
+
+
+def welcome(settings: Settings) -> str:
+    """Return what the console says when the stack is ready."""
+    password = settings.admin_password if "ADMIN_PASSWORD" not in os.environ else "(ADMIN_PASSWORD)"
+    simulated = ["AWS (ministack)"]
+    real = []
+    if settings.simulates_dashscope:
+        simulated.append("DashScope: set DASHSCOPE_API_KEY for the real one")
+    else:
+        real.append(f"DashScope at {settings.dashscope_base_url or 'its own address'}")
+    lines = [
+        f"AIDeer is ready: {settings.url}",
+        f"  documentation  {settings.url}/docs",
+        f"  admin          {settings.admin_username} / {password}",
+        f"  simulated      {', '.join(simulated)}",
+        *([f"  real           {', '.join(real)}"] if real else []),
+        f"  data and logs  {settings.state_dir}",
+        "  stop           Ctrl-C",
+    ]
+    return "\n".join(lines)
+
+
+class Launcher:
+    """Watches the supervisor, and stops everything when it is told to."""
+
+    def __init__(self, settings: Settings, sockets: Sockets) -> None:
+        self._settings = settings
+        self._processes = Processes(settings.state_dir, sockets)
+        self._stop = threading.Event()
+        self._failed = False
+
+    def run(self) -> int:
+        """Work until SIGINT or SIGTERM, and return the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: self._stop.set())
+        console = Console(self._processes.logged)
+        for target in (self._keep_supervisor, self._welcome):
+            threading.Thread(target=target, daemon=True).start()
+        console.show_until(self._stop)
+        if not self._failed:
+            say("\nstopping")  # what is cut off by that may log errors, which are none
+        self._processes.stop()
+        if self._failed:
+            console.show()
+        say("AIDeer did not start." if self._failed else "stopped")
+        return 1 if self._failed else 0
+
+    def _keep_supervisor(self) -> None:
+        supervisor = self._processes.supervisor
+        while True:
+            lock = supervisor.claim()
+            if self._stop.is_set() or supervisor.exit_code == FAILED:
+                os.close(lock)
+                self._failed = not self._stop.is_set()
+                self._stop.set()
+                return
+            supervisor.start(lock)
+
+    def _welcome(self) -> None:
+        while not self._processes.front.wait_until_ready(1):
+            pass
+        say(welcome(self._settings))
+
+
+def open_sockets(settings: Settings) -> Sockets:
+    """Bind the stack's ports.
+
+    Raises
+    ------
+    SettingsError
+        PORT is taken.
+    """
+    try:
+        public = listener(settings.port)
+    except OSError as error:
+        message = f"PORT {settings.port} cannot be used: {error.strerror}. Choose another: PORT=8001 make run"
+        raise SettingsError(message) from None
+    aws, dashscope = listener(0), listener(0)
+    with dashscope:
+        ports = aws.getsockname()[1], dashscope.getsockname()[1]
+    return Sockets(public.detach(), aws.detach(), *ports)
+
+
+def take_place(settings: Settings) -> Sockets:
+    """Become the launcher of STATE_DIR.
+
+    Raises
+    ------
+    SettingsError
+        There is one, or PORT is taken.
+    """
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the providers' keys will be in it
+    processes = Processes(settings.state_dir)
+    lock = processes.launcher.try_claim()
+    if lock is None:
+        raise SettingsError(f"AIDeer already runs with STATE_DIR {settings.state_dir}. Stop it with: make stop")
+    processes.launcher.hold(lock, os.getpid())
+    processes.stop()  # what is left where both who watch were killed
+    Stack.forget(settings.state_dir)
+    return open_sockets(settings)
+
+
+def main() -> int:
+    """Launch the stack."""
+    try:
+        settings = Settings.read()
+        if len(sys.argv) > 1:
+            return Launcher(settings, Sockets.parse(sys.argv[1:])).run()
+        sockets = take_place(settings)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    os.environ["STATE_DIR"] = str(settings.state_dir)  # the children's working directory may be another
+    say("AIDeer is starting; the first time takes a little longer.")
+    return Launcher(settings, sockets).run()
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except KeyboardInterrupt:  # before there is anything to stop
+        code = 130
+    sys.stdout.flush()
+    os._exit(code)  # the threads that watch wait for ever

@@ -1,0 +1,165 @@
+"""The pool of workers: an answer or an error for each event, and no death that outlasts its request."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.invocation import Context, InvocationError, TimedOutError
+from local.workers import Pool, WorkerDiedError
+
+HANDLER = """
+import json, os, signal, time
+
+def handler(event, context):
+    if event.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(event.get("sleep", 0))
+    if event.get("open"):
+        open(event["open"], "w").close()
+    while event.get("until") and not os.path.exists(event["until"]):
+        time.sleep(0.01)
+    if event.get("fail"):
+        raise KeyError("no")
+    if event.get("unserializable"):
+        return object()
+    return {"pid": os.getpid(), "parent": os.getppid(), "left": context.get_remaining_time_in_millis(),
+            "id": context.aws_request_id, "arn": context.invoked_function_arn, "memory": context.memory_limit_in_mb}
+"""
+SIZE = 2
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    folder = tmp_path_factory.mktemp("handlers")
+    (folder / "toy.py").write_text(HANDLER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(folder))
+        pool = Pool(SIZE, ["toy"])
+        pool.start()
+        assert pool.wait_until_ready(30)
+        yield pool
+        pool.close()
+
+
+@pytest.fixture
+def invoke(pool: Pool) -> Invoke:
+    def call(seconds: float = 20.0, **event: Any) -> Any:
+        return json.loads(pool.invoke(Context("Toy", "toy.handler", seconds, 512), json.dumps(event)))
+
+    return call
+
+
+def test_a_handler_gets_its_context(invoke: Invoke) -> None:
+    answer = invoke()
+
+    assert 19_000 < answer["left"] <= 20_000
+    assert answer["arn"].endswith(":function:Toy")
+    assert answer["memory"] == 512
+    assert answer["id"] != invoke()["id"]
+
+
+def test_the_workers_take_turns_and_stay(invoke: Invoke) -> None:
+    assert len(_at_work(invoke)) == len(_at_work(invoke) | _at_work(invoke)) == SIZE
+
+
+def test_a_worker_runs_one_event_at_a_time_and_the_others_wait(invoke: Invoke, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with ThreadPoolExecutor(8) as threads:
+        held = [threads.submit(invoke, open=str(tmp_path / str(n)), until=str(gate)) for n in range(8)]
+        _wait_until(lambda: len(list(tmp_path.iterdir())) >= SIZE)
+        assert len(list(tmp_path.iterdir())) == SIZE
+        gate.touch()
+        assert len({future.result()["pid"] for future in held}) == SIZE
+
+
+@pytest.mark.parametrize("event", [{"fail": True}, {"unserializable": True}])
+def test_a_handler_that_fails_keeps_its_worker(invoke: Invoke, event: dict[str, bool]) -> None:
+    workers = _at_work(invoke)
+
+    with pytest.raises(InvocationError):
+        invoke(**event)
+
+    assert _at_work(invoke) == workers
+
+
+def test_the_death_of_a_worker_costs_its_own_request_only(invoke: Invoke) -> None:
+    before = _at_work(invoke)
+
+    with pytest.raises(WorkerDiedError):
+        invoke(die=True)
+
+    _wait_until(lambda: len(_at_work(invoke)) == SIZE)
+    assert len(_at_work(invoke) & before) == SIZE - 1
+
+
+def test_a_worker_that_dies_idle_costs_no_request(invoke: Invoke) -> None:
+    workers = _at_work(invoke)
+
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+
+    assert not _at_work(invoke) & workers
+
+
+def test_a_handler_that_takes_too_long_is_ended(invoke: Invoke) -> None:
+    with pytest.raises(TimedOutError):
+        invoke(seconds=0.2, sleep=30)
+
+    _wait_until(lambda: len(_at_work(invoke)) == SIZE)
+
+
+def test_waiting_for_a_worker_counts_as_time(invoke: Invoke, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with ThreadPoolExecutor(SIZE) as threads:
+        held = [threads.submit(invoke, open=str(tmp_path / str(n)), until=str(gate)) for n in range(SIZE)]
+        _wait_until(lambda: len(list(tmp_path.iterdir())) == SIZE)
+        with pytest.raises(TimedOutError):
+            invoke(seconds=0.2)
+        gate.touch()
+        assert all(future.result() for future in held)
+
+
+def test_the_death_of_the_nursery_is_not_noticed(invoke: Invoke) -> None:
+    first = invoke()
+    nursery = first["parent"]
+
+    os.kill(nursery, signal.SIGKILL)
+    assert invoke()["pid"]  # by the workers that it leaves behind
+
+    def replaced() -> bool:
+        return len(answers := [invoke() for _ in range(2 * SIZE)]) > 0 and all(
+            answer["parent"] not in (nursery, 1) and answer["pid"] != first["pid"] for answer in answers
+        )
+
+    _wait_until(replaced)
+
+
+def test_a_module_that_cannot_be_imported_is_told_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    pool = Pool(SIZE, ["no_such_module"])
+    pool.start()
+
+    began = time.monotonic()
+    assert not pool.wait_until_ready(30)
+    assert time.monotonic() - began < 20
+    assert "no_such_module" in capfd.readouterr().err
+
+
+def _at_work(invoke: Invoke) -> set[int]:
+    return {invoke()["pid"] for _ in range(2 * SIZE)}
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        threading.Event().wait(0.01)
