@@ -89,17 +89,17 @@ def holder(claims: dict[str, Any]) -> User:
     return user
 
 
-def access(authorization: str | None) -> User:
-    """The caller of a request with this Authorization header, which must hold an access token."""
+def access_claims(authorization: str | None) -> dict[str, Any]:
+    """What the access token of an Authorization header says. Raises Unauthorized or, for another kind of token, BadRequest."""
     claims = verify(bearer(authorization))
     if claims["typ"] != "access":
         raise BadRequest("wrong_token_type", "This takes an access token.")
-    return holder(claims)
+    return claims
 
 
 def signed_in(request: Request) -> User:
     """Dependency: whoever has an access token."""
-    return access(request.resolved_event.headers.get("authorization"))
+    return holder(access_claims(request.resolved_event.headers.get("authorization")))
 
 
 def member(user: Annotated[User, Depends(signed_in)]) -> User:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from starlette.applications import Starlette
@@ -22,6 +22,9 @@ from aideer import auth, aws, clock, leases, settings, sse, tasks, titles, watch
 from aideer.errors import AideerError, BadRequest, NotFound, Unauthorized, Unprocessable
 from aideer.models import Task, User
 
+if TYPE_CHECKING:
+    from aideer.engine import Run
+
 WAIT_SECONDS = 20.0
 """How long the door that cannot stream waits for something new: less than API Gateway does."""
 LEAVING_SECONDS = 5.0
@@ -30,51 +33,57 @@ LEAVING_SECONDS = 5.0
 async def stream(request: Request) -> Response:
     """Stream a task's text, from its start or from a position on."""
     task_id = request.path_params["id"]
-    user = await asyncio.to_thread(_viewer, request, task_id)
+    claims = await asyncio.to_thread(_claims, request, task_id)
     position = sse.position(request.headers.get("last-event-id"), request.query_params.get("after"))
+    run = None
+    if position is None and "aws.event" not in request.scope:
+        # Before the viewer is let in, whose user has paid for this answer anyway: it is one read less to wait for.
+        run = await _begun(request, task_id, viewer_of=claims["sub"])
+    user = await asyncio.to_thread(auth.holder, claims)
     if position == sse.END:
         return Response(status_code=204)
-    events = await (_waiting if "aws.event" in request.scope else _streaming)(request, user, task_id, position)
-    return StreamingResponse(
-        events,
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"},
-    )
-
-
-async def _streaming(request: Request, user: User, task_id: str, position: Any) -> AsyncGenerator[str, None]:
-    claimed = None
-    if position is None:
-        claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=user.id)
-    if claimed is None:
+    if run:
+        events = watching.live(run)
+    else:
         task = await asyncio.to_thread(_opened, user, task_id, position)
-        if task.status == "pending" and not position:
-            claimed = await asyncio.to_thread(leases.claim, task_id)
-        if claimed is None:
-            return watching.follow(task, position or 0)
+        events = await (_waiting if "aws.event" in request.scope else _following)(request, task, position or 0)
+    headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+async def _begun(request: Request, task_id: str, *, viewer_of: str | None = None) -> "Run | None":
+    """The answer, if it was nobody's yet: then it is made here from now on, whether or not anybody stays to watch."""
+    claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=viewer_of)
+    if claimed is None:
+        return None
     from aideer import engine  # the SDK is heavy, and most followers come for the log
 
-    return watching.live(engine.start(claimed, _deadline(request)))
+    return engine.start(claimed, _deadline(request))
 
 
-async def _waiting(_: Request, user: User, task_id: str, position: Any) -> AsyncGenerator[str, None]:
-    task = await asyncio.to_thread(_opened, user, task_id, position)
+async def _following(request: Request, task: Task, position: int) -> AsyncGenerator[str, None]:
+    if task.status == "pending" and not position and (run := await _begun(request, task.id)):
+        return watching.live(run)
+    return watching.follow(task, position)
+
+
+async def _waiting(_: Request, task: Task, position: int) -> AsyncGenerator[str, None]:
     if task.status == "pending":
-        await asyncio.to_thread(aws.enqueue, settings.TASKS_QUEUE_URL, {"task_id": task_id})
-    return watching.follow(task, position or 0, WAIT_SECONDS)
+        await asyncio.to_thread(aws.enqueue, settings.TASKS_QUEUE_URL, {"task_id": task.id})
+    return watching.follow(task, position, WAIT_SECONDS)
 
 
-def _viewer(request: Request, task_id: str) -> User:
-    """Whoever the access token, or the ticket for this very stream, is of."""
+def _claims(request: Request, task_id: str) -> dict[str, Any]:
+    """What the access token says, or the ticket for this very stream."""
     ticket = request.query_params.get("ticket")
     if ticket is None:
-        return auth.access(request.headers.get("authorization"))
+        return auth.access_claims(request.headers.get("authorization"))
     claims = auth.verify(ticket)
     if claims["typ"] != "stream":
         raise BadRequest("wrong_token_type", "This takes a stream's ticket.")
     if claims["task"] != task_id:
         raise Unauthorized("invalid_token", "This ticket is for another stream.")
-    return auth.holder(claims)
+    return claims
 
 
 def _opened(user: User, task_id: str, position: Any) -> Task:
