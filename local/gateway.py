@@ -32,7 +32,7 @@ ANSWERS = {
 TEXT_TYPES = {"application/json", "application/javascript", "application/xml", ""}
 
 
-class Gateway(LocalApigwService):
+class Gateway(LocalApigwService):  # type: ignore[misc] # the SAM CLI has no types
     """The SAM CLI's gateway with its differences to the deployed one repaired.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
-from aideer import aws, auth, clock, credits, passwords
+from aideer import auth, aws, clock, credits, passwords
 from aideer.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
 
 
@@ -217,7 +217,7 @@ def check_rules(person: Person) -> None:
     """I1 to I4 of aideer/credits.py, over all that this user has."""
     user = person.user
     entries = list(CreditEntry.query(person.id, consistent_read=True))
-    tasks = [task for task in Task.scan(Task.user_id == person.id, consistent_read=True)]
+    tasks = list(Task.scan(Task.user_id == person.id, consistent_read=True))
     assert user.credits >= 0, "I1"
     assert user.credits + credits.credits_held(user) == sum(entry.amount for entry in entries), "I2"
     still_open = {task.id: task.hold for task in tasks if task.status in ("pending", "running")}

@@ -173,7 +173,8 @@ def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
             [Code.used.add(1)],
             (Code.used < Code.max_uses) & (Code.expires_at.does_not_exist() | (Code.expires_at > now)),
         )
-        transaction.put("redemption", Record(_redemptions(user), code.code), Record.pk.does_not_exist())
+        redemption = Record(redemptions(code.code), user.id, data={"entry_id": entry.entry_id})
+        transaction.put("redemption", redemption, Record.pk.does_not_exist())
         transaction.put("entry", entry)
         once.join(transaction, answer)
         try:
@@ -196,6 +197,11 @@ def reread(user: User) -> User:
     return user
 
 
+def redemptions(code: str) -> str:
+    """The hash key of a code's redemptions, one record for each user: so that a code's uses can be counted."""
+    return f"redemption#{code}"
+
+
 def credits_held(user: User) -> int:
     """What the user's open tasks have set aside."""
     return int(sum(user.holds.attribute_values.values()))
@@ -206,7 +212,7 @@ def _redeemable(user: User, code_text: str) -> Code:
         code = Code.get(code_text.upper(), consistent_read=True)
     except Code.DoesNotExist:
         raise Unprocessable("code_unknown", "There is no such code.") from None
-    if _exists(Record(_redemptions(user), code.code)):
+    if _exists(Record(redemptions(code.code), user.id)):
         raise Unprocessable("code_already_redeemed", "You have redeemed this code before.")
     if code.expires_at and code.expires_at <= clock.timestamp():
         raise Unprocessable("code_expired", "This code has expired.")
@@ -239,10 +245,12 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, ent
             User.holds[task.id] == task.hold,
         )
         now = clock.now()
-        transaction.update("task", Task(task.id), _ending(end, closer, len(text), now), closer.condition)
+        ending = _ending(end, closer, len(text), now)
         if entry:
+            ending.append(Task.entry_id.set(entry.entry_id))
             transaction.put("entry", entry, CreditEntry.entry_id.does_not_exist())
             transaction.update("statistics", *_counted(task, end, now))
+        transaction.update("task", Task(task.id), ending, closer.condition)
         if with_chat and task.type != titles.TYPE:
             _close_chat(transaction, task, end, text, keep=keep, now=now)
         elif with_chat and end.status == "finished":
@@ -333,10 +341,6 @@ def _entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntr
     return CreditEntry(
         user_id, new_id(), amount=amount, kind=kind, description=description, create_time=clock.timestamp()
     )
-
-
-def _redemptions(user: User) -> str:
-    return f"redemption#{user.id}"
 
 
 def _exists(item: User | Task | Record | CreditEntry) -> bool:

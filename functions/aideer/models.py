@@ -314,6 +314,7 @@ class Task(Table):
     closed_by = UnicodeAttribute(null=True)
     usage = Json(null=True)
     credits = Whole(null=True)
+    entry_id = UnicodeAttribute(null=True)  # of its line in the ledger
     finish_reason = UnicodeAttribute(null=True)
     error_code = UnicodeAttribute(null=True)
     text_length = Whole(null=True)  # code points that the log holds of it

@@ -11,7 +11,6 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.typing import LambdaContext
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -46,7 +45,7 @@ async def stream(request: Request) -> Response:
         events = watching.live(run)
     else:
         task = await asyncio.to_thread(_opened, user, task_id, position)
-        events = await (_waiting if "aws.event" in request.scope else _following)(request, task, position or 0)
+        events = await (_waiting if "aws.event" in request.scope else _following)(request, task, int(position or 0))
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
@@ -103,7 +102,7 @@ def _deadline(request: Request) -> float:
     """When the invocation ends: the web adapter passes Lambda's context in a header."""
     latest = clock.now() + settings.TASK_SECONDS
     with contextlib.suppress(KeyError, ValueError, TypeError):
-        return min(latest, json.loads(request.headers["x-amzn-lambda-context"])["deadline"] / 1000)
+        return min(latest, float(json.loads(request.headers["x-amzn-lambda-context"])["deadline"]) / 1000)
     return latest
 
 
@@ -132,7 +131,7 @@ app = Starlette(
 )
 
 
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda's entry behind the HTTP API."""
     from mangum import Mangum  # the streaming door does without
 

@@ -48,6 +48,12 @@ def alone(task_id: str) -> None:
     in_loop(engine.execute(task_id, clock.now() + 60))
 
 
+async def logged(task_id: str) -> None:
+    """Wait until the log holds some of the text."""
+    while not await asyncio.to_thread(streamlog.read, task_id):
+        pass
+
+
 def message_of(task: Task) -> Message:
     return Message.get(task.thread, task.answer_n, consistent_read=True)
 
@@ -133,8 +139,7 @@ def test_who_connects_late_sees_all_of_it(person: MakePerson) -> None:
 
     async def late() -> tuple[Stream, Stream]:
         first = asyncio.create_task(watched(me, task_id))
-        while not await asyncio.to_thread(streamlog.read, task_id):
-            await asyncio.sleep(0.02)
+        await logged(task_id)
         return await follow(await asyncio.to_thread(stored, task_id), 0), await first
 
     second, first = in_loop(late())
@@ -148,8 +153,7 @@ def test_a_stop_ends_it_within_a_second_for_what_was_said_so_far(person: MakePer
 
     async def stopped() -> Stream:
         viewing = asyncio.create_task(watched(me, task_id))
-        while not await asyncio.to_thread(streamlog.read, task_id):
-            await asyncio.sleep(0.02)
+        await logged(task_id)
         await asyncio.to_thread(tasks.request_stop, task_id)
         return await viewing
 
@@ -253,8 +257,7 @@ def test_an_executor_that_lost_its_task_sends_the_end_that_is_stored(
 
     async def losing() -> Stream:
         viewing = asyncio.create_task(watched(me, task_id))
-        while not await asyncio.to_thread(streamlog.read, task_id):
-            await asyncio.sleep(0.02)
+        await logged(task_id)
         await asyncio.to_thread(expire, task_id)
         await asyncio.to_thread(sweeping.attend, task_id)
         return await viewing

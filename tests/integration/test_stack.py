@@ -142,9 +142,10 @@ def test_the_death_of_any_process_ends_only_its_own_answers(stack: Stack) -> Non
 
 
 def test_another_provider_is_asked_where_one_is_named(tmp_path: Path) -> None:
-    with Server(tokens=5, delay_ms=1) as provider, running(
-        tmp_path, DASHSCOPE_HTTP_BASE_URL=provider.base_url, DASHSCOPE_API_KEY="sk-mine", WORKERS="1"
-    ) as stack:
+    with (
+        Server(tokens=5, delay_ms=1) as provider,
+        running(tmp_path, DASHSCOPE_HTTP_BASE_URL=provider.base_url, DASHSCOPE_API_KEY="sk-mine", WORKERS="1") as stack,
+    ):
         me = Client(stack)
         stream = me.watch(me.ask("hello")["stream_url"])
         assert stream.final["status"] == "finished"

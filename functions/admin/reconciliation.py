@@ -1,0 +1,23 @@
+"""GET /api/v1/admin/reconciliation: the last look over all credits, and the one under way."""
+
+from dataclasses import asdict
+
+from aideer import reconciliation
+from aideer.auth import Admin
+from aideer.contract.admin import Reconciliation, ReconciliationRun
+from aideer.errors import NotFound
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.get("/api/v1/admin/reconciliation", **documented("The last reconciliation of all credits", errors=(403, 404)))
+def show(user: Admin) -> Reconciliation:  # noqa: ARG001 - that it is an administrator is all that matters
+    last, running = reconciliation.runs()
+    if not last and not running:
+        raise NotFound("no_reconciliation", "There has been none yet.")
+    return Reconciliation(
+        last=ReconciliationRun(**asdict(last)) if last else None,
+        running=ReconciliationRun(**asdict(running)) if running else None,
+    )

@@ -1,0 +1,37 @@
+"""What only administrators see."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+
+class Drift(BaseModel):
+    """A rule that does not hold, and what it does not hold of."""
+
+    rule: Annotated[str, Field(description="I1 to I5: docs/reconciliation.md says what they are.")]
+    user_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    task_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    entry_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    code: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+
+
+class ReconciliationRun(BaseModel):
+    """One look over all credits, with what it has checked so far."""
+
+    id: str
+    started: str
+    ended: str | None
+    users: int
+    entries: Annotated[int, Field(description="Lines of ledgers that were read.")]
+    tasks: int
+    codes: int
+    moving: Annotated[int, Field(description="Users and codes that changed whenever they were looked at.")]
+    drifts: Annotated[dict[str, int], Field(description="How many, by rule.")]
+    examples: Annotated[list[Drift], Field(description="The first hundred.")]
+
+
+class Reconciliation(BaseModel):
+    """The last run that has ended, and the one that is under way."""
+
+    last: ReconciliationRun | None
+    running: ReconciliationRun | None

@@ -1,0 +1,165 @@
+"""Reconciliation: now and then, look over all that is stored whether the credit rules hold, and report where they do not.
+
+A run goes through all users, then tasks, then codes (audit.py), and mends nothing. It is one record, (reconciliation, current),
+while it is under way, so that there is one at most; the record says how far it has come after every page, so that it goes on
+from there whenever an invocation ends, for whatever reason. Whoever works on it holds it until their invocation's end. When
+it has ended, it is kept as (reconciliation, its id) for KEEP_DAYS.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from pynamodb.exceptions import PutError, UpdateError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from aideer import clock, dynamodb
+from aideer.audit import RULES, Audit, Findings, OutOfTime, Page
+from aideer.models import Record, new_id
+from aideer.transactions import Refused, Transaction
+
+KEEP_DAYS = 90
+RESERVE_SECONDS = 30
+"""Of an invocation, kept for the page under way."""
+OVERLAP_SECONDS = 3600
+"""Before the last run's beginning, from where on tasks count as new: their writers' clocks, and reads that lag."""
+
+_RUNS = "reconciliation"
+_CURRENT = "current"  # sorts after every id
+_NEXT = {"users": "tasks", "tasks": "codes", "codes": None}
+
+
+@dataclass
+class Run:
+    """A run as far as it came. Times are ISO 8601; examples hold a rule and ids."""
+
+    id: str
+    started: str
+    since: str
+    """The end from which on tasks are looked at; empty for all."""
+    phase: str | None = "users"
+    start: dict[str, Any] | None = None
+    ended: str | None = None
+    users: int = 0
+    entries: int = 0
+    tasks: int = 0
+    codes: int = 0
+    moving: int = 0
+    drifts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
+    examples: list[dict[str, str]] = field(default_factory=list)
+    unsettled: bool = False
+    """Whether tasks had drifts: then the next run looks at the same ones again."""
+
+    @classmethod
+    def of(cls, record: Record) -> "Run":
+        """A stored run, of an earlier version too."""
+        known = {part.name for part in fields(cls)}
+        return cls(**{name: value for name, value in record.data.items() if name in known})
+
+    def add(self, page: Page) -> None:
+        """Count a page of the phase, and go on to the next."""
+        found = Findings(examples=self.examples)
+        found.join(page.findings)
+        self.examples = found.examples
+        for rule, count in page.findings.counts.items():
+            self.drifts[rule] += count
+        self.moving += page.moving
+        self.entries += page.entries
+        if self.phase == "users":
+            self.users += page.checked
+        elif self.phase == "tasks":
+            self.tasks += page.checked
+            self.unsettled = self.unsettled or bool(page.findings)
+        else:
+            self.codes += page.checked
+        self.start = page.next
+        if page.next is None:
+            self.phase = _NEXT[str(self.phase)]
+
+
+def work(seconds: float, *, begin: bool) -> Run | None:
+    """Go on with the run that is under way, for this long at most; with none, begin one if that is asked for.
+
+    Returns the run where it has ended, else None.
+    """
+    until = clock.now() + seconds
+    record = _claimed(until) or (_begun(until) if begin else None)
+    if record is None:
+        return None
+    try:
+        return _worked(Run.of(record), time.monotonic() + seconds - RESERVE_SECONDS, until)
+    finally:
+        _changed(until, Record.at.remove())  # whoever comes next need not wait
+
+
+def runs() -> tuple[Run | None, Run | None]:
+    """The last run that has ended, and the one that is under way."""
+    newest = list(Record.query(_RUNS, scan_index_forward=False, limit=2, consistent_read=True))
+    under_way = Run.of(newest.pop(0)) if newest and newest[0].sk == _CURRENT else None
+    return Run.of(newest[0]) if newest else None, under_way
+
+
+def _worked(run: Run, deadline: float, until: float) -> Run | None:
+    with Audit(run.id, run.since, deadline) as audit:
+        phases = {"users": audit.users, "tasks": audit.tasks, "codes": audit.codes}
+        while run.phase:
+            try:
+                run.add(phases[run.phase](run.start))
+            except OutOfTime:
+                return None
+            held = _changed(until, Record.data.set(asdict(run)))
+            if not held or (run.phase and time.monotonic() > deadline):
+                return None
+    return _ended(run, until)
+
+
+def _claimed(until: float) -> Record | None:
+    record = Record(_RUNS, _CURRENT)
+    free = Record.at.does_not_exist() | (Record.at <= clock.now())
+    # Or mine: the refusal of a repeated call is the echo of the first, whose answer was lost.
+    claimed = _updated(record, Record.at.set(until), Record.pk.exists() & (free | (Record.at == until)))
+    return record if claimed else None
+
+
+def _begun(until: float) -> Record | None:
+    last, _ = runs()
+    since = ""
+    if last:
+        since = last.since if last.unsettled else clock.timestamp(clock.seconds(last.started) - OVERLAP_SECONDS)
+    run = Run(new_id(), clock.timestamp(), since)
+    record = Record(_RUNS, _CURRENT, data=asdict(run), at=until)
+    try:
+        record.save(Record.pk.does_not_exist() | (Record.at == until))
+    except PutError as error:
+        if dynamodb.refused(error):
+            return None
+        raise
+    return record
+
+
+def _ended(run: Run, until: float) -> Run | None:
+    run.ended = clock.timestamp()
+    result = Record(_RUNS, run.id, data=asdict(run), ttl=int(clock.now()) + KEEP_DAYS * 86400)
+    transaction = Transaction()
+    transaction.delete("current", Record(_RUNS, _CURRENT), Record.at == until)
+    transaction.put("result", result)
+    try:
+        transaction.commit(proof=lambda: bool(list(Record.query(_RUNS, Record.sk == run.id, consistent_read=True))))
+    except Refused:
+        return None  # somebody else works on it
+    return run
+
+
+def _changed(until: float, action: Action) -> bool:
+    return _updated(Record(_RUNS, _CURRENT), action, Record.at == until)
+
+
+def _updated(record: Record, action: Action, condition: Condition) -> bool:
+    try:
+        record.update([action], condition)
+    except UpdateError as error:
+        if dynamodb.refused(error):
+            return False
+        raise
+    return True

@@ -1,0 +1,29 @@
+"""On schedule, or by an operator's hand: look over all users whether the credit rules hold, and report.
+
+The event {"begin": true} begins a run where none is under way; any event goes on with one that is.
+"""
+
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from aideer import reconciliation
+
+logger = Logger(service="aideer")
+metrics = Metrics(service="aideer")
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    """Lambda's entry."""
+    run = reconciliation.work(context.get_remaining_time_in_millis() / 1000, begin=event.get("begin") is True)
+    if run is None:
+        return
+    drifts = sum(run.drifts.values())
+    metrics.add_metric("ReconciliationDrift", MetricUnit.Count, drifts)
+    metrics.add_metric("UsersReconciled", MetricUnit.Count, run.users)
+    metrics.flush_metrics()
+    if drifts:
+        logger.error("reconciliation", extra={"run": run.id, "drifts": run.drifts})
