@@ -1,15 +1,20 @@
 """The engine: one answer from its claim to its settle, watched and unwatched."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from aideer import asking, clock, credits, engine, leases, prompts, sse, streamlog, sweeping, tasks, watching
 from aideer.contract.tasks import NewTask
+from aideer.dashscope import Chunk
 from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Message, Task
+from aideer.pricing import Usage
 from tests.events import Stream, parse
 from tests.support import Person, check_rules, make_chat
 
@@ -368,3 +373,44 @@ def test_the_hold_is_never_less_than_the_cost(person: MakePerson) -> None:
     task = stored(task_id)
     assert task.finish_reason == "length"
     assert credits.pricing.cost(task.tariff, credits.Usage(**task.usage)) <= task.hold
+
+
+pieces = st.lists(st.tuples(st.sampled_from(["reasoning", "content"]), st.text(max_size=8)), min_size=1, max_size=12)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pieces)
+def test_whatever_the_provider_says_is_seen_stored_and_resumed_exactly(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch, pieces: list[tuple[str, str]]
+) -> None:
+    async def saying(*_: Any, **__: Any) -> AsyncGenerator[Chunk, None]:
+        for number, (kind, text) in enumerate(pieces, 1):
+            await asyncio.sleep(0)
+            reasoning, content = (text, "") if kind == "reasoning" else ("", text)
+            last = number == len(pieces)
+            yield Chunk(reasoning, content, "stop" if last else None, Usage(7, number))
+
+    monkeypatch.setattr(engine.dashscope, "stream", saying)
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    stream = in_loop(watched(me, task_id))
+    task = stored(task_id)
+    said = {which: "".join(text for kind, text in pieces if kind == which) for which in ("reasoning", "content")}
+    assert (stream.reasoning, stream.content) == (said["reasoning"], said["content"])
+    if not any(said.values()):
+        assert task.error_code == "empty_answer"
+        return
+    message = message_of(task)
+    assert (message.reasoning or "", message.content) == (said["reasoning"], said["content"])
+    assert task.usage == Usage(7, len(pieces))._asdict()
+    shown = "".join(text for _, text in pieces)
+    for position in {0, len(shown) // 3, len(shown)}:
+        rest = in_loop(resumed(task, position))
+        assert "".join(rest) == shown[position:]
+
+
+async def resumed(task: Task, position: int) -> list[str]:
+    """The pieces of text from a position on, in the order in which they are shown."""
+    events = "".join([event async for event in watching.follow(task, position)])
+    data = [json.loads(line[6:]) for line in events.split("\n") if line.startswith('data: {"status":"running"')]
+    return [body.get("reasoning", "") + body.get("content", "") for body in data]
