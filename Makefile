@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Reads .env, if there is one; what the caller's environment says wins over it.
 ENVIRONMENT = given=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; eval "$$given"; set +a
 
-.PHONY: help run chat demo bench stop test lint format types docs validate build requirements
+.PHONY: help run chat demo bench dlq stop test lint format types docs validate build requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -22,13 +22,16 @@ run: $(INSTALLED) ## everything on http://127.0.0.1:8000, until Ctrl-C
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.run
 
 chat: $(INSTALLED) ## talk to a running stack in the terminal
-	@$(ENVIRONMENT); exec $(BIN)/python -m local.chat
+	@$(ENVIRONMENT); exec $(BIN)/python -m local.chat $(ARGS)
 
 demo: $(INSTALLED) ## the main journey against a running stack, step by step
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.demo
 
 bench: $(INSTALLED) ## what AIDeer adds to the provider's time
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.bench
+
+dlq: $(INSTALLED) ## dead letters: lists them (ARGS=--redrive, --purge; --stack NAME: of a deployed stack)
+	@$(ENVIRONMENT); exec $(BIN)/python -m local.dlq $(ARGS)
 
 stop: $(INSTALLED) ## end a stack that was left running
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.stop
@@ -49,6 +52,7 @@ types: $(INSTALLED) ## mypy, strict
 
 docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
 	@$(BIN)/python -m local.openapi
+	@$(BIN)/python -m local.apidoc
 
 validate: $(INSTALLED) ## template.yaml
 	@$(BIN)/sam validate --lint --region us-east-1

@@ -21,7 +21,8 @@ OPENAPI = FUNCTIONS / "docs" / "openapi.json"
 HEAD = ROOT / "local" / "apidoc.md"
 PAGE = ROOT / "docs" / "api.md"
 BASE_PATH = "/api/v1"
-RESOURCES = ("users", "session", "credits", "presets", "chats", "tasks", "codes", "prices", "health", "docs")
+RESOURCES = ("users", "session", "credits", "presets", "chats", "tasks", "codes", "prices")
+"""In this order; others follow."""
 WHO = {
     "Visitor": "who is signed in",
     "Member": "users",
@@ -144,7 +145,10 @@ class Page:
     def text(self) -> str:
         """The page after its head."""
         parts = []
-        for resource in RESOURCES:
+        tags = {
+            tag for operations in self._paths.values() for operation in operations.values() for tag in operation["tags"]
+        }
+        for resource in [*RESOURCES, *sorted(tags.difference(RESOURCES))]:
             parts.append(f"## {resource.capitalize()}\n")
             parts += [
                 self._call(path, method, operation)

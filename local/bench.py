@@ -1,14 +1,7 @@
 """`make bench`: what AIDeer adds to the provider's time, measured against the simulated provider on this machine.
 
 It starts a stack of its own, and in turn asks the simulated provider straight and through AIDeer, with the same bare client,
-for the same tokens. Everything is warm. What each figure is:
-
-first token   straight: from sending the request to the first event with text. Through AIDeer: from sending POST /tasks, on a
-              connection that is open, to the first such event of the stream, which is opened as soon as POST /tasks answers.
-last token    from sending the request (straight) or opening the stream (through AIDeer) to the last event with text.
-token delay   how much later than on time a token arrives. On time is the provider's pace, one token every so many
-              milliseconds, laid through the token of that answer that came earliest: so no delay is below 0. What the
-              provider itself and the machine are late by is in both columns.
+for the same tokens. HEAD says what each figure is. With --markdown it prints docs/performance.md.
 """
 
 import argparse
@@ -17,6 +10,7 @@ import gc
 import http.client
 import json
 import os
+import secrets
 import statistics
 import subprocess
 import sys
@@ -43,6 +37,21 @@ WARM_UP = 2
 IDLE_SECONDS = 3.0
 MODEL = "qwen-plus"
 PROMPT = "You are a benchmark."
+HEAD = """# Performance
+
+    .venv/bin/python -m local.bench --markdown > docs/performance.md     # `make bench` shows the same
+
+What AIDeer adds to the provider's time. A stack of its own is started, and in turn the simulated provider is asked straight and
+through AIDeer, with the same bare client (`http.client`), for the same tokens. Everything is warm, and the texts are compared.
+
+- **first token**: straight, from sending the request to the first event with text. Through AIDeer, from sending `POST /tasks`, on
+  a connection that is open, to the first such event of the stream, which is opened as soon as `POST /tasks` has answered.
+- **last token**: from sending the request (straight) or opening the stream (through AIDeer) to the last event with text.
+- **token delay**: how much later than on time a token arrives. On time is the provider's pace, laid through the token of that
+  answer that came earliest, so no delay is below 0. What the provider itself and the machine are late by is in both columns.
+
+On one machine the provider, AIDeer, its database and the client share the cores, so whatever else runs there shows here first.
+"""
 TARGETS = {"ratio": 1.02, "first": 30.0, "delay": 10.0, "ready": 6.0, "memory": 700.0}
 
 
@@ -119,8 +128,9 @@ class Bench:
         self._port = trial.port
         self._client = client
         self._provider = urlsplit(Stack.wait(trial.state_dir).environment["DASHSCOPE_HTTP_BASE_URL"])
-        client.call("POST", "/users", {"username": "bench", "password": "bench-password"})
-        client.sign_in("bench", "bench-password")
+        username, password = f"bench-{secrets.token_hex(3)}", secrets.token_urlsafe(12)
+        client.call("POST", "/users", {"username": username, "password": password})
+        client.sign_in(username, password)
         preset = {
             "title": "Bench",
             "parameters": {"model": MODEL},
@@ -129,6 +139,10 @@ class Bench:
         self._preset_id = client.call("POST", "/presets", preset)["id"]
         self._api = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         self._headers = {"Content-Type": "application/json", "Authorization": client.authorization}
+
+    def close(self) -> None:
+        """Give up its connection."""
+        self._api.close()
 
     def measure(self, case: Case, repetitions: int) -> None:
         """Ask in turn, straight and through AIDeer."""
@@ -283,7 +297,8 @@ def _verdict(value: float, target: float, unit: str) -> str:
     return f"≤ {target:g}{unit}: {'met' if value <= target else '**missed**'}"
 
 
-def _case_report(case: Case) -> str:
+def case_report(case: Case) -> str:
+    """Return a case's figures as Markdown."""
     straight, through = case.straight, case.through
     first = [statistics.median(answer.first_ms for answer in answers) for answers in (straight, through)]
     last = [statistics.median(answer.last_ms for answer in answers) for answers in (straight, through)]
@@ -340,6 +355,15 @@ def _memory_report(found: list[Memory]) -> str:
     )
 
 
+def measured(trial: Trial, cases: list[Case], repetitions: int, say: Console) -> float:
+    """Fill the cases, and return what a call takes that does nothing, in ms."""
+    with Client(trial.url) as client, contextlib.closing(Bench(trial, client)) as bench:
+        for case in cases:
+            say.print(f"{case.tokens} tokens, one every {case.pace_ms} ms, {WARM_UP} + {repetitions} times each way")
+            bench.measure(case, repetitions)
+        return bench.health_ms()
+
+
 def report(repetitions: int, say: Console) -> str:
     """Measure everything, and return it as Markdown."""
     cases = [Case(tokens, pace_ms) for tokens, pace_ms in CASES]
@@ -349,25 +373,21 @@ def report(repetitions: int, say: Console) -> str:
         with running(state_dir) as trial:
             first_start = trial.ready_seconds
         say.print("second start, idle")
-        with running(state_dir) as trial, Client(trial.url) as client:
+        with running(state_dir) as trial:
             time.sleep(IDLE_SECONDS)
             idle = memory(state_dir)
-            bench = Bench(trial, client)
-            for case in cases:
-                say.print(
-                    f"{case.tokens} tokens, one every {case.pace_ms} ms, {WARM_UP} + {repetitions} times each way"
-                )
-                bench.measure(case, repetitions)
-            health_ms = bench.health_ms()
+            health_ms = measured(trial, cases, repetitions, say)
             load = os.getloadavg()[0]
     starts = [
         ["first, with an empty STATE_DIR", f"{first_start:.1f} s", ""],
         ["second", f"{trial.ready_seconds:.1f} s", _verdict(trial.ready_seconds, TARGETS["ready"], " s")],
     ]
     parts = [
+        HEAD,
+        "## Measured\n",
         f"Medians of {repetitions} answers each way, in turn; {os.cpu_count()} cores, load average {load:.1f}; Python "
         f"{sys.version.split()[0]}. A call that does nothing (GET /health) took {health_ms:.1f} ms.\n",
-        *(_case_report(case) for case in cases),
+        *(case_report(case) for case in cases),
         "### Start\n\n" + _table(["start", "ready after", "target"], starts) + "\n",
         f"### Memory of the idle stack, WORKERS=4, {IDLE_SECONDS:g} s after its start\n\n" + _memory_report(idle),
     ]
@@ -379,7 +399,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m local.bench", description="What AIDeer adds to the provider's time."
     )
-    parser.add_argument("--markdown", action="store_true", help="print what docs/performance.md holds")
+    parser.add_argument("--markdown", action="store_true", help="print docs/performance.md")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"default: {REPETITIONS}")
     options: Any = parser.parse_args()
     say = Console(stderr=True, highlight=False)

@@ -39,6 +39,7 @@ class Demo:
         self._admin = admin
         self._console = console
         self._settings = settings
+        self._simulated = settings.simulates_dashscope and client.url == settings.url
         self._numbers = itertools.count(1)
 
     def run(self) -> None:
@@ -117,7 +118,7 @@ class Demo:
         return end
 
     def _stop(self, chat_id: str) -> None:
-        directive = "/sim tokens=3000 delay=20 " if self._settings.simulates_dashscope else ""
+        directive = "/sim tokens=3000 delay=20 " if self._simulated else ""
         message = {"role": "user", "content": directive + LONG_QUESTION}
         self._client.call("POST", f"/chats/{chat_id}/messages", {"messages": [message]})
         task = self._client.call("POST", "/tasks", {"chat_id": chat_id}, key=new_key())

@@ -26,19 +26,22 @@ def documented(
     public: bool = False,
     content: dict[str, Any] | None = None,
     headers: dict[str, Any] | None = None,
+    also: dict[int, str] | None = None,
 ) -> dict[str, Any]:
     """The keyword arguments of `@app.get(path, **documented("Get a chat", errors=(403, 404)))`.
 
     Parameters
     ----------
     errors
-        The statuses with which it refuses; 400 and 401 (of the token) and 422 are added where they belong.
+        The statuses with which it refuses; 400 and 401 (of the token), 422 and 503 are added where they belong.
     public
         Whether it takes no access token.
     content
         What a 200 holds, by media type, where that is not what the return annotation says.
     headers
         OpenAPI's description of a 200's headers.
+    also
+        Answers besides 200 that are no refusals, with what they mean.
     """
     answer: dict[str, Any] = {"description": "Done."}
     if content:
@@ -46,7 +49,9 @@ def documented(
     if headers:
         answer["headers"] = headers
     responses: dict[int, Any] = {200: answer}
-    for status in sorted({*errors, *(() if public else (400, 401))}):
+    for status, meaning in (also or {}).items():
+        responses[status] = {"description": meaning}
+    for status in sorted({*errors, *(() if public else (400, 401, 503))}):
         responses[status] = {"description": HTTPStatus(status).phrase, "content": _ERROR}
     # Named here in any case: Powertools would put its own schema in its place, which lacks `code`.
     responses[422] = {"description": "The request is not valid.", "content": _INVALID}

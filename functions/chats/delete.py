@@ -3,6 +3,7 @@
 from aideer import chats
 from aideer.auth import Visitor
 from aideer.contract.chats import ChatId
+from aideer.contract.users import Done
 from aideer.http import app, handler
 from aideer.responses import documented
 
@@ -10,7 +11,7 @@ __all__ = ["handler"]
 
 
 @app.delete("/api/v1/chats/<id>", **documented("Delete a chat", errors=(403, 404)))
-def delete(user: Visitor, id: ChatId) -> dict[str, str]:
+def delete(user: Visitor, id: ChatId) -> Done:
     """Delete a chat. A task that is answering in it stops, and costs what it has made by then."""
     chats.delete(user, id)
-    return {"message": "Deleted."}
+    return Done(message="Deleted.")

@@ -21,7 +21,12 @@ N = Annotated[int | None, Query(ge=0, le=2**53, description="A message's n, whic
 
 @app.get(
     "/api/v1/chats/<id>",
-    **documented("Get a chat", errors=(403, 404), headers={**ETAG_HEADER, "Link": PAGE_HEADERS["Link"]}),
+    **documented(
+        "Get a chat",
+        errors=(403, 404),
+        headers={**ETAG_HEADER, "Link": PAGE_HEADERS["Link"]},
+        also={304: "The version that If-None-Match names is the current one."},
+    ),
 )
 def get(
     user: Visitor,

@@ -12,7 +12,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/session/oauth2/token", **documented("Sign in", errors=(401,), public=True))
+@app.post("/api/v1/session/oauth2/token", **documented("Sign in", errors=(401, 503), public=True))
 def create(
     grant_type: Annotated[Literal["password"], Form()],  # noqa: ARG001 - to be named is all it is for
     username: Annotated[str, Form(max_length=255)],

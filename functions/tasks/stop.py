@@ -13,7 +13,10 @@ __all__ = ["handler"]
 PATIENCE_SECONDS = 5
 
 
-@app.post("/api/v1/tasks/<id>/stop", **documented("Stop a task", errors=(404,)))
+@app.post(
+    "/api/v1/tasks/<id>/stop",
+    **documented("Stop a task", errors=(404,), also={202: "It will stop, but has not settled yet."}),
+)
 def stop(user: Visitor, id: str) -> Response[TaskView]:
     """Answer with the task once it has settled, 202 where that takes longer; one that has ended is shown as it is."""
     task = tasks.settled(tasks.stop(tasks.of(user, id)), PATIENCE_SECONDS)

@@ -8,6 +8,6 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users", **documented("Sign up", errors=(400, 403), public=True))
+@app.post("/api/v1/users", **documented("Sign up", errors=(400, 403, 503), public=True))
 def create(body: NewUser) -> User:
     return users.sign_up(body)

@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from aideer import auth, chats, clock, credits, messages, tasks
+from aideer import asking, auth, chats, clock, credits, messages
 from aideer.contract.chats import NewMessage, NewMessages
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
@@ -48,7 +48,7 @@ def make_preset(owner: Person, visibility: str = "private", number: int = 1) -> 
 
 def make_task(owner: Person, chat: Chat) -> str:
     wanted = NewTask(chat_id=chat.id)
-    return tasks.create(owner.user, wanted, Once(owner.id, "POST /tasks", None, wanted)).task_id
+    return asking.create(owner.user, wanted, Once(owner.id, "POST /tasks", None, wanted)).task_id
 
 
 def call(api: Api, endpoint: tuple[str, str, str, Any], chat_id: str = "c", **kwargs: Any) -> Answer:

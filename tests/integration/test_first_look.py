@@ -1,0 +1,119 @@
+"""What somebody does first: the README's calls as they stand there, `make demo`, `make chat`, and `make bench` in small."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from local import bench
+from local.trial import Trial
+from tests.events import parse
+from tests.integration.stacks import ROOT, Stack, running
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+JOURNEY = README.partition("## The journey in six calls")[2].partition("\n## ")[0]
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", JOURNEY, re.DOTALL | re.MULTILINE)
+OUTPUT = [line.strip() for line in re.findall(r"^    (\S.*)$", JOURNEY, re.MULTILINE)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("first-look"), WORKERS="2") as started:
+        yield started
+
+
+def ran(command: list[str], stack: Stack, said: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PORT": stack.url.rpartition(":")[2], "STATE_DIR": str(stack.state_dir)}
+    return subprocess.run(command, cwd=ROOT, env=environment, input=said, capture_output=True, text=True, timeout=60)
+
+
+def test_the_readme_s_six_calls_work_as_pasted(stack: Stack) -> None:
+    assert len(BLOCKS) == 8, "what saves typing, six calls, the credits"
+    script = "\necho -----\n".join(["set -eu", *BLOCKS]).replace("http://127.0.0.1:8000", stack.url)
+    done = ran(["bash", "-c", script], stack)
+    assert done.returncode == 0, done.stderr
+    _, _, user, *_, stream, ledger = done.stdout.split("-----\n")
+    assert json.loads(user)["username"] == "ada"
+    shown = parse(stream)
+    assert shown.final["status"] == "finished"
+    assert shown.content == shown.final["content"]
+    assert "你好, who are you?" in shown.content
+    assert [line for line in stream.splitlines() if line][: len(OUTPUT)] == OUTPUT
+    assert json.loads(ledger)["credits_left"] == 1_000_000 - shown.final["credits"]
+
+
+def test_the_demo_finds_everything_as_promised(stack: Stack) -> None:
+    done = ran([sys.executable, "-m", "local.demo"], stack)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All as promised" in done.stdout
+
+
+def test_a_conversation_that_is_piped(stack: Stack) -> None:
+    lines = [
+        "Hello 你好 👩‍🚀",
+        "",
+        "/sim tokens=30 fail=drop_mid at=5",
+        "/redeem NO-SUCH-CODE",
+        "/new",
+        "/sim tokens=3 [b]",
+    ]
+    done = ran([sys.executable, "-m", "local.chat"], stack, "\n".join(lines))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for expected in (
+        "你说：「Hello 你好 👩‍🚀」。",
+        "999,998 left",
+        "The model's provider failed. (upstream_error)",
+        "Failed answers cost nothing",
+        "There is no such code. (code_unknown)",
+        "A new chat",
+        "你说：「",
+    ):
+        assert expected in done.stdout
+    again = ran([sys.executable, "-m", "local.chat"], stack)
+    assert again.stdout.splitlines()[0].split("·")[1] == done.stdout.splitlines()[0].split("·")[1], "the same guest"
+
+
+def test_a_conversation_about_thinking(stack: Stack) -> None:
+    done = ran(
+        [sys.executable, "-m", "local.chat", "--username", "thinker", "--password", "secret-1", "--think"],
+        stack,
+        "why?\n",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "先想一想🤔" in done.stdout
+    assert "12 of them thinking" in done.stdout
+
+
+def test_a_small_measurement(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "WARM_UP", 1)
+    case = bench.Case(tokens=20, pace_ms=2)
+    trial = Trial(stack.url, int(stack.url.rpartition(":")[2]), stack.state_dir, ready_seconds=0)
+    bench.measured(trial, [case], 2, Console(quiet=True))
+    assert "| first token |" in bench.case_report(case)
+    names = {item.name for item in bench.memory(stack.state_dir)}
+    everything = {
+        "launcher",
+        "supervisor",
+        "ministack",
+        "dashscope",
+        "front",
+        "background",
+        "workers' parent",
+        "worker",
+    }
+    assert names == everything
+
+
+@pytest.mark.parametrize("module", ["local.chat", "local.demo"])
+def test_without_a_stack_it_says_so(module: str, tmp_path: Path) -> None:
+    done = ran([sys.executable, "-m", module], Stack("http://127.0.0.1:9", tmp_path), "hello\n")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["No AIDeer answers at http://127.0.0.1:9. Start one with: make run"]
+    assert done.stderr == ""

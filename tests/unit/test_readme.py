@@ -1,0 +1,59 @@
+"""README.md: what it says of configuration, faults and files is so."""
+
+import re
+
+from local.dashscope import FAILS
+from local.template import ROOT, Template
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line.startswith("| `")]
+
+
+def documented(names: str) -> dict[str, str]:
+    """Names and defaults of the rows whose first cell holds names like these."""
+    found = {}
+    for row in ROWS:
+        cells = [re.findall(r"`([^`]*)`", cell) for cell in row[:2]]
+        if len(row) == 3 and all(re.fullmatch(names, name) for name in cells[0]):
+            found.update(dict(zip(cells[0], cells[1] or [""] * len(cells[0]), strict=True)))
+    return found
+
+
+def test_the_environment_is_that_of_make_run() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    assert documented("[A-Z_]+") == dict(re.findall(r"^#([A-Z_]+)=(.*)$", example, re.MULTILINE))
+
+
+def test_the_parameters_are_the_template_s() -> None:
+    parameters = Template().document["Parameters"]
+    assert documented("[A-Z][a-z]\\w+") == {name: str(value["Default"]) for name, value in parameters.items()}
+
+
+def test_the_faults_are_those_of_the_simulated_provider() -> None:
+    assert set(re.findall(r"fail=(\w+)", README)) <= FAILS
+
+
+def test_what_it_links_to_is_there() -> None:
+    for name in ("README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")), "CHANGELOG.md"):
+        page = ROOT / name
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{name}: {link}"
+
+
+def test_what_is_logged_is_explained() -> None:
+    operations = (
+        (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Logs")[2].partition("\n## ")[0]
+    )
+    explained = {
+        name for row in re.findall(r"^\| (`.*?) \|", operations, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("**/*.py"))
+    assert explained == set(re.findall(r'logger\.(?:warning|error)\(\s*"(\w+)"', sources))
+
+
+def test_commands_are_the_makefile_s() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = [README, *((page.read_text(encoding="utf-8")) for page in (ROOT / "docs").glob("*.md"))]
+    assert {
+        name for page in pages for name in re.findall(r"(?:^|`| )make ([a-z]+)(?:`| {2,}|$)", page, re.MULTILINE)
+    } <= targets
