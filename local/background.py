@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -26,6 +27,7 @@ CONCURRENCY = {"tasks.on_queued": 32}
 """How many messages a function works on at once here; any other works on two."""
 POLL_SECONDS = 20
 STOP_SECONDS = 5.0
+DAY = 24 * 3600
 
 
 class Consumer:
@@ -116,10 +118,11 @@ class Consumer:
 class Schedule:
     """EventBridge's invocations of one function. They do not overlap here."""
 
-    def __init__(self, function: Function, rule: str, seconds: float) -> None:
+    def __init__(self, function: Function, rule: str, seconds: float, event: str | None = None) -> None:
         self._function = function
         self._rule = rule
         self._seconds = seconds
+        self._input = event
 
     def start(self) -> None:
         """Begin, with the first one now: what a killed stack left open is mended first."""
@@ -134,7 +137,9 @@ class Schedule:
             due = max(due + self._seconds, now)
             time.sleep(due - now)
 
-    def _event(self) -> dict[str, Any]:
+    def _event(self) -> Any:
+        if self._input is not None:
+            return json.loads(self._input)
         return {
             "version": "0",
             "id": str(uuid.uuid4()),
@@ -146,6 +151,12 @@ class Schedule:
             "resources": [f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{self._rule}"],
             "detail": {},
         }
+
+
+def seconds_of(expression: str) -> float:
+    """How often a schedule comes: as its rate says; a cron expression is once a day here."""
+    rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
+    return int(rate[1]) * {"minute": 60, "hour": 3600, "day": DAY}[rate[2]] if rate else DAY
 
 
 def main() -> None:
@@ -162,7 +173,10 @@ def main() -> None:
                 arn = template.resolve(event.properties["Queue"], stack.resources)
                 consumers.append(Consumer(function, arn, stack))
             elif event.type == "Schedule":
-                schedules.append(Schedule(function, function.name, settings.sweep_seconds))
+                every = seconds_of(template.resolve(event.properties["Schedule"], stack.resources))
+                if function.module == "tasks.sweep":
+                    every = settings.sweep_seconds
+                schedules.append(Schedule(function, function.name, every, event.properties.get("Input")))
             else:
                 continue
             importlib.import_module(function.module)

@@ -304,17 +304,17 @@ def _line_drifts(user_id: str, lines: list[CreditEntry]) -> dict[str, list[tuple
 
 
 def _look_at_tasks(tasks: list[Task]) -> list[Findings | None]:
-    keys = {(task.user_id, task.entry_id) for task in tasks if task.entry_id}
+    keys = {(task.user_id, task.entry_id) for task in tasks if task.user_id and task.entry_id}
     lines = {line.entry_id: line for line in CreditEntry.batch_get(keys, True, _LINE)}
     unbilled = {task.id for task in tasks if not _is_billed(task, lines.get(task.entry_id))}
-    in_doubt = (task.user_id for task in tasks if leases.is_open(task) or task.id in unbilled)
-    users = {user.id: user for user in _by_ids(User, in_doubt, _USER)}
+    in_doubt = {task.user_id for task in tasks if leases.is_open(task) or task.id in unbilled}
+    users = {user.id: user for user in _by_ids(User, in_doubt - {None}, _USER)}
     looks: list[Findings | None] = []
     for task in tasks:
         findings, user = Findings(), users.get(task.user_id)
         if leases.is_open(task):
             if user is None or task.id not in _holds(user):
-                findings.add("I3", user_id=task.user_id, task_id=task.id)
+                findings.add("I3", user_id=task.user_id or "", task_id=task.id)
         elif task.id in unbilled and user and not user.deleted:
             findings.add("I4", user_id=task.user_id, task_id=task.id)
         looks.append(findings)

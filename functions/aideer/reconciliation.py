@@ -84,11 +84,10 @@ def work(seconds: float, *, begin: bool) -> Run | None:
     Returns the run where it has ended, else None.
     """
     until = clock.now() + seconds
-    record = _claimed(until) or (_begun(until) if begin else None)
-    if record is None:
-        return None
+    deadline = time.monotonic() + seconds - RESERVE_SECONDS
     try:
-        return _worked(Run.of(record), time.monotonic() + seconds - RESERVE_SECONDS, until)
+        record = _claimed(until) or (_begun(until) if begin else None)
+        return _worked(Run.of(record), deadline, until) if record else None
     finally:
         _changed(until, Record.at.remove())  # whoever comes next need not wait
 

@@ -133,7 +133,9 @@ def test_an_answer_that_fails_to_be_made_again_leaves_the_old_one(api: Api, pers
     check_rules(me)
 
 
-def test_the_prompt_of_an_answer_made_again_ends_before_the_old_one(api: Api, person: MakePerson, provider: Any) -> None:
+def test_the_prompt_of_an_answer_made_again_ends_before_the_old_one(
+    api: Api, person: MakePerson, provider: Any
+) -> None:
     me = person()
     first, _ = answered(api, me, "a question of its own")
     provider.reset()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aideer import aws, chats, clock, credits, jobs, messages, settings, tasks
+from aideer import asking, aws, chats, clock, credits, jobs, messages, settings, tasks
 from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.idempotency import Once
@@ -172,7 +172,7 @@ def test_a_deleted_chat_stays_until_its_task_has_been_billed(api: Api, person: M
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = tasks.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
     Task(task_id).update([Task.status.set("running"), Task.executor.set("e"), Task.lease_until.set(time.time() + 60)])
     api("chats.delete", "DELETE", f"/chats/{chat.id}", user=me)
     (job,) = jobs_of(chat, 1)
@@ -196,7 +196,7 @@ def test_a_task_whose_stop_was_never_asked_for_is_stopped_by_the_job(
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = tasks.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
 
     def die(_: str) -> None:
         raise MemoryError

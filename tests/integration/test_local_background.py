@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from local.aws import client
-from local.background import Consumer, Schedule
+from local.background import Consumer, Schedule, seconds_of
 from local.stack import Stack
 from local.template import Event, Function
 
@@ -172,6 +172,21 @@ def test_a_schedule_goes_on_after_a_failure(
     assert {event["detail-type"] for event in handler.events} == {"Scheduled Event"}
     assert len({event["id"] for event in handler.events}) == 3
     assert "KeyError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("expression", "seconds"),
+    [("rate(1 minute)", 60), ("rate(15 minutes)", 900), ("rate(1 day)", 86400), ("cron(0 3 * * ? *)", 86400)],
+)
+def test_how_often_a_schedule_comes(expression: str, seconds: float) -> None:
+    assert seconds_of(expression) == seconds
+
+
+def test_a_schedule_with_an_input_is_that_event(handler: Handler, function: Function) -> None:
+    Schedule(function, "Every", 3600, '{"begin": true}').start()
+
+    _wait_until(lambda: bool(handler.events))
+    assert handler.events == [{"begin": True}]
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

@@ -31,6 +31,7 @@ ALLOWED = {
     "health.get": PLAIN,
     "prices.list": PLAIN,
     "jobs.run": TABLES,
+    "reconciliation.run": {"pynamodb"},
     "tasks.sweep": TABLES,
     # What the SDK brings is its own choice; the engine calls it for every message.
     "tasks.on_queued": TABLES | {"aiohttp", "dashscope", "httpx", "requests", "rich", "yaml"},

@@ -99,6 +99,7 @@ def test_policies_are_exact(name: str) -> None:
                         "dynamodb:DeleteItem",
                         "dynamodb:BatchWriteItem",
                         "dynamodb:ConditionCheckItem",
+                        "dynamodb:Scan",
                     ),
                 },
                 "AWS::SQS::Queue": {"sqs:SendMessage"},
@@ -121,6 +122,11 @@ def test_only_signing_in_and_up_touch_identities() -> None:
         "SessionCreateFunction",
         "OperationsMakeAdminFunction",
     }
+
+
+def test_only_what_no_request_waits_for_reads_whole_tables() -> None:
+    scanning = {name for name in FUNCTIONS if any("dynamodb:Scan" in actions for actions, _ in statements(name))}
+    assert scanning == {"ReconciliationRunFunction"}
 
 
 def test_only_what_calls_a_provider_knows_its_keys() -> None:
@@ -173,6 +179,16 @@ def test_the_environment_is_what_settings_reads() -> None:
     for function in FUNCTIONS.values():
         own = function.get("Environment", {}).get("Variables", {})
         assert all(name in declared or name.startswith("AWS_L") for name in own)
+
+
+def test_alarms_listen_for_what_functions_say() -> None:
+    alarms = [r["Properties"] for r in RESOURCES.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
+    said = "".join(path.read_text() for path in ROOT.glob("functions/**/*.py"))
+    assert alarms
+    for alarm in alarms:
+        assert alarm["AlarmActions"] == {"Fn::If": ["TellOfAlarms", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+        if alarm["Namespace"] == GLOBALS["Environment"]["Variables"]["POWERTOOLS_METRICS_NAMESPACE"]:
+            assert f'"{alarm["MetricName"]}"' in said
 
 
 def test_every_table_has_a_model() -> None:
