@@ -26,6 +26,7 @@ RESOURCES = ("users", "session", "credits", "presets", "chats", "tasks", "codes"
 WHO = {
     "Visitor": "who is signed in",
     "Member": "users",
+    "Unread": "users",
     "Admin": "admins",
     "RefreshClaims": "who has a refresh token",
 }

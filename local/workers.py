@@ -108,7 +108,8 @@ class Pool:
         self._size = size
         self._modules = list(modules)
         self._environment = environment
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        # The one that worked last goes first, as Lambda does it: its memory is the warmest.
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._generation = 0
         self._settled = threading.Event()
         self._nursery: socket.socket | None = None

@@ -1,4 +1,8 @@
-"""Accepting tasks: what is asked for, what it may cost, and the hold that pays for it. Whatever raises has had no effect."""
+"""Accepting tasks: what is asked for, what it may cost, and the hold that pays for it. Whatever raises has had no effect.
+
+A viewer waits for this, so it makes as few calls as it can: the user is not read, but is a condition of the hold, and is read
+only where something is refused: first of all to say whether the caller may be told at all.
+"""
 
 import functools
 import time
@@ -9,6 +13,7 @@ from dataclasses import dataclass
 from aws_lambda_powertools import Logger
 
 from aideer import aws, clock, credits, leases, pricing, prompts, settings, tasks, titles
+from aideer.auth import Bearer
 from aideer.contract.tasks import AcceptedTask, NewTask, Quote
 from aideer.errors import AideerError, Busy, Conflict, Forbidden, NotFound, PaymentRequired, Unprocessable
 from aideer.idempotency import Once
@@ -33,22 +38,22 @@ class _Question:
     replaces: int | None = None
 
 
-def create(user: User, wanted: NewTask, once: Once) -> AcceptedTask:
+def create(caller: Bearer, wanted: NewTask, once: Once) -> AcceptedTask:
     """Accept a task: price it, hold its worst case, and queue it.
 
     Raises NotFound or Forbidden (the chat), Conflict (another task has the chat), TooLarge (the prompt), Unprocessable (the
     last message is not the user's), PaymentRequired.
     """
     streamed = wanted.stream and wanted.type != titles.TYPE
-    return _accept(user, lambda user: _wanted(user, wanted), once, streamed=streamed)
+    return _accept(caller, lambda: _wanted(caller, wanted), once, streamed=streamed)
 
 
-def regenerate(user: User, task_id: str, once: Once) -> AcceptedTask:
+def regenerate(caller: Bearer, task_id: str, once: Once) -> AcceptedTask:
     """Accept a task that answers the same question again. The old answer goes when the new one settles with text.
 
     Raises as `create` does, NotFound where there is no such task, and Conflict where its answer is not the chat's last message.
     """
-    return _accept(user, lambda user: _again(user, tasks.of(user, task_id)), once, streamed=True)
+    return _accept(caller, lambda: _again(caller, tasks.of(caller, task_id)), once, streamed=True)
 
 
 def quote(user: User, wanted: NewTask) -> Quote:
@@ -72,47 +77,51 @@ def quote(user: User, wanted: NewTask) -> Quote:
 _UNLIMITED = 10**15
 
 
-def _accept(user: User, asked: Callable[[User], _Question], once: Once, *, streamed: bool) -> AcceptedTask:
+def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, streamed: bool) -> AcceptedTask:
+    credits_left = _UNLIMITED  # enough, until the hold says no
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
-        if answer := _before(user, once):
-            return answer
         try:
-            question = asked(user)
-            task = _task(user, question, *_priced(question, int(user.credits)))
+            if answer := _before(caller, once):
+                return answer
+            question = asked()
+            task = _task(caller, question, *_priced(question, credits_left))
         except AideerError:
-            if answer := _before(user, once):  # the refusal was the echo of this very request's first attempt
+            caller.read()
+            if answer := _before(caller, once):  # the refusal was the echo of this very request's first attempt
                 return answer
             raise
         # A viewer who is coming waits for this answer, and their message is delayed: it may leave before the task is there.
         queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
         try:
-            credits.hold(task, question.chat, once, {"task_id": task.id, "status": task.status})
-        except Refused:  # others were faster: look again at what is there now
-            user = credits.reread(user)
+            credits.hold(task, caller.token_version, question.chat, once, {"task_id": task.id, "status": task.status})
+        except Refused:  # look at what is there now: others may have been faster
+            credits_left = int(caller.read().credits)
             continue
         finally:
             if queueing:
                 queueing.result()
         if not streamed:
             _queue(task, 0)
-        return _accepted(task, user, task.status)
+        return _accepted(task, caller, task.status)
     raise Busy
 
 
-def _before(user: User, once: Once) -> AcceptedTask | None:
-    answer = once.answer()
-    return _accepted(Task.get(answer["task_id"], consistent_read=True), user, answer["status"]) if answer else None
+def _before(caller: Bearer, once: Once) -> AcceptedTask | None:
+    if answer := once.answer():
+        caller.read()
+        return _accepted(Task.get(answer["task_id"], consistent_read=True), caller, answer["status"])
+    return None
 
 
-def _wanted(user: User, wanted: NewTask) -> _Question:
+def _wanted(user: Bearer, wanted: NewTask) -> _Question:
     chat = _chat(user, wanted.chat_id)
     if wanted.type != titles.TYPE:
         _must_be_free(chat, user)
     return _Question(chat, wanted.type, int(chat.next_n))
 
 
-def _again(user: User, task: Task) -> _Question:
+def _again(user: Bearer, task: Task) -> _Question:
     chat = _chat(user, task.chat_id)
     _must_be_free(chat, user)
     last = prompts.last(chat.thread)
@@ -124,7 +133,7 @@ def _again(user: User, task: Task) -> _Question:
     raise Conflict("not_last_answer", "Only the chat's last answer can be made again.")
 
 
-def _chat(user: User, chat_id: str) -> Chat:
+def _chat(user: Bearer | User, chat_id: str) -> Chat:
     try:
         chat = Chat.get(chat_id, consistent_read=True) if len(chat_id) <= 64 else None
     except Chat.DoesNotExist:
@@ -136,7 +145,7 @@ def _chat(user: User, chat_id: str) -> Chat:
     return chat
 
 
-def _must_be_free(chat: Chat, user: User) -> None:
+def _must_be_free(chat: Chat, user: Bearer) -> None:
     if chat.active_task:
         raise Conflict(
             "task_running",
@@ -163,7 +172,7 @@ def _priced(question: _Question, credits_left: int) -> tuple[Tariff, Offer]:
     return tariff, offer(tariff, preset.parameters, prompt.contents, credits_left)
 
 
-def _task(user: User, question: _Question, tariff: Tariff, accepted: Offer) -> Task:
+def _task(user: Bearer, question: _Question, tariff: Tariff, accepted: Offer) -> Task:
     chat, task_id, now = question.chat, new_id(), clock.now()
     is_title = question.type == titles.TYPE
     return Task(
@@ -202,7 +211,7 @@ def _queue(task: Task, delay_seconds: int) -> None:
         logger.warning("queue", extra={"task_id": task.id, "error": type(error).__name__})
 
 
-def _accepted(task: Task, user: User, status: str) -> AcceptedTask:
+def _accepted(task: Task, user: Bearer, status: str) -> AcceptedTask:
     return AcceptedTask(
         task_id=task.id,
         status=status,

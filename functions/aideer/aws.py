@@ -7,7 +7,7 @@ from typing import Any
 from botocore.config import Config
 from botocore.session import Session, get_session
 
-from aideer import clock, settings
+from aideer import __version__, clock, settings
 
 _CONFIG = Config(
     connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=64
@@ -19,7 +19,10 @@ _secrets: dict[str, tuple[float, dict[str, str]]] = {}
 @functools.cache
 def session() -> Session:
     """The process's botocore session: what it has loaded once, every client uses."""
-    return get_session()
+    shared = get_session()
+    # A fixed name: botocore would put together a long one twice for each call, a tenth of the call's work.
+    shared.set_default_client_config(Config(user_agent=f"AIDeer/{__version__}"))
+    return shared
 
 
 @functools.cache

@@ -43,11 +43,12 @@ def sign_up(user: User, identity: Identity, credits: int) -> None:
     transaction.commit(proof=lambda: _exists(user))
 
 
-def hold(task: Task, chat: Chat, once: Once, answer: dict[str, object]) -> None:
+def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[str, object]) -> None:
     """Accept a task: set its hold aside, make the chat its own, and remember the answer of its Idempotency-Key.
 
-    `chat` is as it was priced. Raises Refused with the steps "user" (gone, or fewer credits than the hold), "chat" (gone, changed
-    since, or another task has it) or "idempotency".
+    `chat` is as it was priced, and `token_version` is what the caller's token says. Raises Refused with the steps "user" (gone,
+    signed out since, a visitor, or with fewer credits than the hold), "chat" (gone, changed since, or another task has it) or
+    "idempotency".
     """
     transaction = Transaction()
     transaction.update(
@@ -58,7 +59,11 @@ def hold(task: Task, chat: Chat, once: Once, answer: dict[str, object]) -> None:
             User.holds[task.id].set(task.hold),
             User.money_version.add(1),
         ],
-        User.id.exists() & User.deleted.does_not_exist() & (User.credits >= task.hold),
+        User.id.exists()
+        & User.deleted.does_not_exist()
+        & (User.token_version == token_version)
+        & (User.permission >= 1)
+        & (User.credits >= task.hold),
     )
     if task.type == titles.TYPE:
         transaction.check("chat", Chat, chat.id, None, Chat.id.exists() & Chat.deleted.does_not_exist())

@@ -19,6 +19,11 @@ def refused(error: PynamoDBException) -> bool:
     return _code(error) == "ConditionalCheckFailedException"
 
 
+def conflicting(error: PynamoDBException) -> bool:
+    """Whether a single write met a transaction on its item: nothing happened, and botocore does not try again."""
+    return _code(error) == "TransactionConflictException"
+
+
 def unavailable(error: Exception) -> bool:
     """Whether the same call may work in a moment: too much is going on, the service failed, or gave no answer."""
     if isinstance(error, PynamoDBException):

@@ -47,6 +47,8 @@ class Run:
         self.task = task
         self.shown: list[tuple[str, str]] = []
         """(kind, text) as it came; only ever appended to."""
+        self.asked = asyncio.Event()
+        """Set once the model has been asked: from then on, waiting is all there is to do."""
         self.over = False
         self.end: Task | None = None
         """The task as it is stored, once this is over; None if not even that could be learnt."""
@@ -92,6 +94,7 @@ class Run:
             for keeper in keepers:
                 keeper.cancel()
             self.over = True
+            self.asked.set()
             self._notify()
 
     async def _answer(self) -> Callable[[Task], Task]:
@@ -122,6 +125,7 @@ class Run:
             asyncio.to_thread(aws.providers),
         )
         give_up_at, pause = clock.now() + RETRY_SECONDS, 0.5
+        asyncio.get_running_loop().call_soon(self.asked.set)
         while True:
             try:
                 async with aclosing(

@@ -4,6 +4,8 @@ The executor's lease tells the sweep that it is alive. Where a lease has expired
 should it come back, finds its conditions refused. Clocks of two machines differ, so a lease is renewed with two thirds left.
 """
 
+import random
+import time
 from collections.abc import Sequence
 
 from pynamodb.exceptions import UpdateError
@@ -21,6 +23,7 @@ QUEUE_SECONDS = 900
 SHARDS = 8
 
 OPEN = ("pending", "running")
+_PATIENCE_SECONDS = 2.0
 
 
 def shard(task_id: str) -> str:
@@ -78,11 +81,19 @@ def is_open(task: Task) -> bool:
 
 
 def update(task: Task, actions: Sequence[Action], condition: Condition) -> bool:
-    """Change a task on a condition, and `task` to what is stored then; False where the condition was refused."""
-    try:
-        task.update(actions=list(actions), condition=condition)
-    except UpdateError as error:
-        if dynamodb.refused(error):
-            return False
-        raise
-    return True
+    """Change a task on a condition, and `task` to what is stored then; False where the condition was refused.
+
+    A close or a stop under way at that moment is waited for.
+    """
+    give_up_at = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            task.update(actions=list(actions), condition=condition)
+        except UpdateError as error:
+            if dynamodb.refused(error):
+                return False
+            if not dynamodb.conflicting(error) or time.monotonic() > give_up_at:
+                raise
+        else:
+            return True
+        time.sleep(random.uniform(0.01, 0.1))  # noqa: S311 - jitter, not a secret

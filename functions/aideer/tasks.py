@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from aideer import auth, clock, credits, leases, settings, streamlog, titles
+from aideer.auth import Bearer
 from aideer.contract.tasks import TaskError, TaskUsage, TaskView
 from aideer.credits import Closer, Text
 from aideer.errors import NotFound
@@ -26,7 +27,7 @@ ERRORS = {
 }
 
 
-def of(user: User, task_id: str) -> Task:
+def of(user: User | Bearer, task_id: str) -> Task:
     """This user's task. Raises NotFound where there is none, or it is somebody else's."""
     task = leases.read(task_id) if len(task_id) <= 64 else None
     if task is None or task.user_id != user.id or (task.ttl and task.ttl <= clock.now()):
@@ -95,7 +96,7 @@ def settled(task: Task, seconds: float) -> Task:
     return task
 
 
-def stream_url(task: Task, user: User) -> str | None:
+def stream_url(task: Task, user: User | Bearer) -> str | None:
     """Where the task streams, with a ticket for this stream alone, for clients that cannot send headers; titles do not.
 
     The ticket depends on the task alone, so that an answer given again is the same.

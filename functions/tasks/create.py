@@ -1,7 +1,7 @@
 """POST /tasks: ask for an answer in a chat. Its worst cost is held until it ends."""
 
 from aideer import asking
-from aideer.auth import Member
+from aideer.auth import Unread
 from aideer.contract.headers import IdempotencyKey
 from aideer.contract.tasks import AcceptedTask, NewTask
 from aideer.http import app, handler
@@ -12,6 +12,6 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/tasks", **documented("Ask for an answer", errors=(402, 403, 404, 409, 413)))
-def create(user: Member, task: NewTask, key: IdempotencyKey = None) -> AcceptedTask:
+def create(caller: Unread, task: NewTask, key: IdempotencyKey = None) -> AcceptedTask:
     """Accept a task. Open stream_url right away to have the answer as it is made, or come back for it."""
-    return asking.create(user, task, Once(user.id, "POST /tasks", key, task))
+    return asking.create(caller, task, Once(caller.id, "POST /tasks", key, task))

@@ -1,7 +1,7 @@
 """POST /tasks/{id}/regenerate: another answer to the same question."""
 
 from aideer import asking
-from aideer.auth import Member
+from aideer.auth import Unread
 from aideer.contract.headers import IdempotencyKey
 from aideer.contract.tasks import AcceptedTask
 from aideer.http import app, handler
@@ -12,6 +12,6 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/tasks/<id>/regenerate", **documented("Answer again", errors=(402, 403, 404, 409, 413)))
-def regenerate(user: Member, id: str, key: IdempotencyKey = None) -> AcceptedTask:
+def regenerate(caller: Unread, id: str, key: IdempotencyKey = None) -> AcceptedTask:
     """Ask again for the chat's last answer. The old one goes when the new one has ended with text, not before."""
-    return asking.regenerate(user, id, Once(user.id, "POST /tasks/{id}/regenerate", key, id))
+    return asking.regenerate(caller, id, Once(caller.id, "POST /tasks/{id}/regenerate", key, id))

@@ -11,14 +11,16 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import BotoCoreError
+from pynamodb.exceptions import PynamoDBException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from aideer import auth, aws, clock, leases, settings, sse, tasks, titles, watching
-from aideer.errors import AideerError, BadRequest, NotFound, Unauthorized, Unprocessable
+from aideer import auth, aws, clock, dynamodb, leases, settings, sse, tasks, titles, watching
+from aideer.errors import AideerError, BadRequest, Busy, NotFound, Unauthorized, Unprocessable
 from aideer.models import Task, User
 
 if TYPE_CHECKING:
@@ -38,7 +40,15 @@ async def stream(request: Request) -> Response:
     if position is None and "aws.event" not in request.scope:
         # Before the viewer is let in, whose user has paid for this answer anyway: it is one read less to wait for.
         run = await _begun(request, task_id, viewer_of=claims["sub"])
-    user = await asyncio.to_thread(auth.holder, claims)
+        if run:
+            await run.asked.wait()
+    try:
+        user = await asyncio.to_thread(auth.holder, claims)
+    except Exception:
+        if run:  # Lambda freezes what goes on after its response: the refusal waits for the answer's end
+            async for _ in watching.live(run):
+                pass
+        raise
     if position == sse.END:
         return Response(status_code=204)
     if run:
@@ -111,6 +121,12 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse(known.body(), known.status, headers=known.headers)
 
 
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    if not dynamodb.unavailable(error):
+        raise error
+    return await _refused(request, Busy())
+
+
 async def _alive(_: Request) -> Response:
     return Response("ok", media_type="text/plain")
 
@@ -126,7 +142,12 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
 
 app = Starlette(
     routes=[Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"]), Route("/ready", _alive)],
-    exception_handlers={AideerError: _refused, HTTPException: _refused},
+    exception_handlers={
+        AideerError: _refused,
+        HTTPException: _refused,
+        PynamoDBException: _failed,
+        BotoCoreError: _failed,
+    },
     lifespan=_lifespan,
 )
 

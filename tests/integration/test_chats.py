@@ -14,7 +14,7 @@ from aideer.contract.chats import NewMessage, NewMessages
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Preset, Task, User, new_id
-from tests.support import Answer, Api, Person, check_rules, make_chat
+from tests.support import Answer, Api, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
 
@@ -48,7 +48,7 @@ def make_preset(owner: Person, visibility: str = "private", number: int = 1) -> 
 
 def make_task(owner: Person, chat: Chat) -> str:
     wanted = NewTask(chat_id=chat.id)
-    return asking.create(owner.user, wanted, Once(owner.id, "POST /tasks", None, wanted)).task_id
+    return asking.create(caller(owner.user), wanted, Once(owner.id, "POST /tasks", None, wanted)).task_id
 
 
 def call(api: Api, endpoint: tuple[str, str, str, Any], chat_id: str = "c", **kwargs: Any) -> Answer:

@@ -17,7 +17,7 @@ from aideer.idempotency import Once
 from aideer.models import Code, Message, Task
 from aideer.pricing import Usage
 from tests.faults import CONFLICT, INTERNAL, THROTTLED, answer_lost, refused
-from tests.support import Api, Person, check_rules, make_chat
+from tests.support import Api, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
 FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
@@ -31,7 +31,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 def accept(person: Person, key: str | None = None) -> Task:
     wanted = NewTask(chat_id=make_chat(person, "hello").id)
-    answer = asking.create(person.user, wanted, Once(person.id, "POST /tasks", key, wanted))
+    answer = asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", key, wanted))
     return Task.get(answer.task_id, consistent_read=True)
 
 

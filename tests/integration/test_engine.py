@@ -16,7 +16,7 @@ from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Message, Task
 from aideer.pricing import Usage
 from tests.events import Stream, parse
-from tests.support import Person, check_rules, make_chat
+from tests.support import Person, caller, check_rules, make_chat
 
 T = TypeVar("T")
 MakePerson = Callable[..., Person]
@@ -35,7 +35,7 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
 def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:
     chat = make_chat(person, question, parameters=parameters)
     wanted = NewTask(chat_id=chat.id)
-    answer = asking.create(person.user, wanted, Once(person.id, "POST /tasks", None, wanted))
+    answer = asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted))
     return answer.task_id, chat
 
 

@@ -14,7 +14,7 @@ from aideer.idempotency import Once
 from aideer.models import Chat, Message, Record, Task, new_id
 from aideer.pricing import Usage
 from jobs.run import handler
-from tests.support import Api, Context, Person, check_rules, make_chat
+from tests.support import Api, Context, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
 LATER = 21 * 60
@@ -172,7 +172,7 @@ def test_a_deleted_chat_stays_until_its_task_has_been_billed(api: Api, person: M
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
     Task(task_id).update([Task.status.set("running"), Task.executor.set("e"), Task.lease_until.set(time.time() + 60)])
     api("chats.delete", "DELETE", f"/chats/{chat.id}", user=me)
     (job,) = jobs_of(chat, 1)
@@ -196,7 +196,7 @@ def test_a_task_whose_stop_was_never_asked_for_is_stopped_by_the_job(
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
 
     def die(_: str) -> None:
         raise MemoryError

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,8 +69,9 @@ def test_a_handler_gets_its_context(invoke: Invoke) -> None:
     assert answer["id"] != invoke()["id"]
 
 
-def test_the_workers_take_turns_and_stay(invoke: Invoke) -> None:
+def test_the_workers_stay_and_the_last_at_work_is_the_next(invoke: Invoke) -> None:
     assert len(_at_work(invoke)) == len(_at_work(invoke) | _at_work(invoke)) == SIZE
+    assert len({invoke()["pid"] for _ in range(3 * SIZE)}) == 1
 
 
 def test_a_worker_runs_one_event_at_a_time_and_the_others_wait(invoke: Invoke, tmp_path: Path) -> None:
@@ -155,7 +157,14 @@ def test_a_module_that_cannot_be_imported_is_told_at_once(capfd: pytest.CaptureF
 
 
 def _at_work(invoke: Invoke) -> set[int]:
-    return {invoke()["pid"] for _ in range(2 * SIZE)}
+    """All workers: each is kept busy until every other one is."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(SIZE) as threads:
+        marks = [str(Path(folder, str(n))) for n in range(SIZE)]
+        asked = [
+            threads.submit(invoke, open=mine, until=other)
+            for mine, other in zip(marks, marks[1:] + marks[:1], strict=True)
+        ]
+        return {answer.result()["pid"] for answer in asked}
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

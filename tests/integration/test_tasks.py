@@ -14,7 +14,7 @@ from aideer import asking, auth, aws, clock, engine, settings, tasks
 from aideer.models import Chat, Message, Record, Task
 from tasks import stream as stream_function
 from tests.events import parse
-from tests.support import Answer, Api, Context, Person, check_rules, http_event, make_chat
+from tests.support import Answer, Api, Context, Person, caller, check_rules, http_event, make_chat
 
 T = TypeVar("T")
 MakePerson = Callable[..., Person]
@@ -133,7 +133,7 @@ def test_of_many_at_once_in_one_chat_one_is_accepted(api: Api, person: MakePerso
 
     def ask(_: int) -> int:
         try:
-            asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted))
+            asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
         except Conflict:
             return 409
         return 200
@@ -176,7 +176,7 @@ def test_exactly_as_many_are_accepted_as_can_be_paid(api: Api, person: MakePerso
     def ask(chat: Chat) -> int:
         wanted = NewTask(chat_id=chat.id)
         try:
-            asking.create(me.user, wanted, Once(me.id, "POST /tasks", None, wanted))
+            asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
         except PaymentRequired:
             return 402
         return 200
@@ -318,6 +318,40 @@ def test_a_ticket_ends_with_its_users_sign_out_and_its_answer_is_made_all_the_sa
     check_rules(me)
 
 
+def test_a_token_that_was_revoked_asks_for_nothing_and_learns_nothing(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat, running, empty = make_chat(me, "hello"), make_chat(me, "hello"), make_chat(me)
+    key = {"Idempotency-Key": "once"}
+    assert create(api, me, running.id, headers=key).status == 200
+    user = me.user
+    user.update([type(user).token_version.add(1)])
+    for chat_id in (chat.id, running.id, empty.id, "nothing"):
+        for headers in ({}, key):
+            answer = create(api, me, chat_id, headers=headers)
+            assert (answer.status, answer.json["code"]) == (401, "token_revoked")
+    assert Chat.get(chat.id, consistent_read=True).active_task is None
+    check_rules(me)
+
+
+def test_a_visitor_asks_for_nothing_in_a_chat_that_they_had_as_a_user(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "hello")
+    user = me.user
+    user.update([type(user).permission.set(0)])
+    answer = create(api, me, chat.id)
+    assert (answer.status, answer.json["code"]) == (403, "visitor")
+    check_rules(me)
+
+
+def test_a_user_who_was_deleted_asks_for_nothing(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "hello")
+    user = me.user
+    user.update([type(user).deleted.set(True)])
+    assert create(api, me, chat.id).status == 401
+    assert Chat.get(chat.id, consistent_read=True).active_task is None
+
+
 # Streaming
 
 
@@ -422,13 +456,12 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
     tokens = me.token  # the secret is read by now
     counted.clear()
     accepted = api("tasks.create", "POST", "/tasks", json={"chat_id": chat.id}, token=tokens).json
-    assert counted[:4] == [
-        f"GetItem {settings.USERS_TABLE}",
+    assert counted[:3] == [
         f"GetItem {settings.CHATS_TABLE}",
         f"GetItem {settings.PRESETS_TABLE}",
         f"Query {settings.MESSAGES_TABLE}",
-    ]
-    assert sorted(counted[4:]) == ["SendMessage", "TransactWriteItems"]  # at the same time
+    ]  # the user is a condition of the hold
+    assert sorted(counted[3:]) == ["SendMessage", "TransactWriteItems"]  # at the same time
     counted.clear()
     api("tasks.get", "GET", f"/tasks/{accepted['task_id']}", token=tokens)
     assert counted == [
@@ -453,7 +486,9 @@ def test_the_same_key_at_the_same_time_makes_one_task_and_one_answer(person: Mak
         wanted = NewTask(chat_id=make_chat(me, "hello").id)
 
         def ask(_: int, wanted: NewTask = wanted) -> str:
-            return asking.create(me.user, wanted, Once(me.id, "POST /tasks", wanted.chat_id, wanted)).model_dump_json()
+            return asking.create(
+                caller(me.user), wanted, Once(me.id, "POST /tasks", wanted.chat_id, wanted)
+            ).model_dump_json()
 
         with ThreadPoolExecutor(8) as pool:
             assert len(set(pool.map(ask, range(8)))) == 1
