@@ -1,18 +1,21 @@
 """What tests share: calls of the endpoints through API Gateway's events, people, and a record of AWS calls."""
 
+import asyncio
 import base64
 import contextlib
 import importlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
 from aideer import auth, aws, clock, credits, passwords
 from aideer.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -159,6 +162,19 @@ def make_person(permission: int = 1, balance: int | None = None) -> Person:
     credits.sign_up(user, identity, 1_000_000 if balance is None else balance)
     pair = auth.token_pair(User.get(user.id, consistent_read=True), "password")
     return Person(user.id, name, "secret-123", pair["access_token"], pair["refresh_token"])
+
+
+def in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Do this in an event loop of its own, to the end of every answer that it begins."""
+    from aideer import engine  # heavy, and most tests do without
+
+    async def closing() -> T:
+        try:
+            return await work
+        finally:
+            await engine.finish(5)
+
+    return asyncio.run(closing())
 
 
 @contextlib.contextmanager

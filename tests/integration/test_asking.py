@@ -1,6 +1,5 @@
 """Quotes, answers made again, and titles."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -8,19 +7,13 @@ import pytest
 
 from aideer import clock, engine, streamlog, tasks, titles
 from aideer.models import Chat, CreditEntry, Message, Task
-from tests.support import Answer, Api, Person, check_rules, make_chat
+from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 
 
 def alone(task_id: str) -> None:
-    async def work() -> None:
-        try:
-            await engine.execute(task_id, clock.now() + 60)
-        finally:
-            await engine.finish(5)
-
-    asyncio.run(work())
+    in_loop(engine.execute(task_id, clock.now() + 60))
 
 
 def ask(api: Api, person: Person, chat_id: str, **body: Any) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,20 +16,9 @@ from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Message, Task
 from aideer.pricing import Usage
 from tests.events import Stream, parse
-from tests.support import Person, caller, check_rules, make_chat
+from tests.support import Person, caller, check_rules, in_loop, make_chat
 
-T = TypeVar("T")
 MakePerson = Callable[..., Person]
-
-
-def in_loop(work: Coroutine[Any, Any, T]) -> T:
-    async def closing() -> T:
-        try:
-            return await work
-        finally:
-            await engine.finish(5)
-
-    return asyncio.run(closing())
 
 
 def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:

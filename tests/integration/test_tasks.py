@@ -3,9 +3,9 @@
 import asyncio
 import base64
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -14,9 +14,8 @@ from aideer import asking, auth, aws, clock, engine, settings, tasks
 from aideer.models import Chat, Message, Record, Task
 from tasks import stream as stream_function
 from tests.events import parse
-from tests.support import Answer, Api, Context, Person, caller, check_rules, http_event, make_chat
+from tests.support import Answer, Api, Context, Person, caller, check_rules, http_event, in_loop, make_chat
 
-T = TypeVar("T")
 MakePerson = Callable[..., Person]
 PATHS = {
     "tasks.get": ("GET", "/tasks/{id}"),
@@ -26,16 +25,6 @@ PATHS = {
 
 def create(api: Api, person: Person, chat_id: str, **more: Any) -> Answer:
     return api("tasks.create", "POST", "/tasks", json={"chat_id": chat_id, **more.pop("body", {})}, user=person, **more)
-
-
-def in_loop(work: Coroutine[Any, Any, T]) -> T:
-    async def closing() -> T:
-        try:
-            return await work
-        finally:
-            await engine.finish(5)
-
-    return asyncio.run(closing())
 
 
 def streamed(path: str, **headers: str) -> httpx.Response:
