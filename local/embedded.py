@@ -59,7 +59,10 @@ class SavedApplication:
             await self._application(scope, receive, _announcing(send))
             return
         action = dict(scope["headers"]).get(b"x-amz-target", b"").rpartition(b".")[2].decode()
-        await self._application(scope, receive, send)
+        if action == "ReceiveMessage":
+            await _while_heard(self._application, scope, receive, send)
+        else:
+            await self._application(scope, receive, send)
         if scope["type"] == "http" and not action.startswith(READS):
             self._written_at = time.monotonic()
 
@@ -79,6 +82,26 @@ class SavedApplication:
                 persistence.save_all(app._build_persistence_save_dict())
                 self._saved_at = began
                 quiet = max(QUIET_SECONDS, 20 * (time.monotonic() - began))
+
+
+async def _while_heard(application: Any, scope: Any, receive: Any, send: Any) -> None:
+    """Serve a request for as long as its client is there: who has died while polling must not be handed a message."""
+    messages = [await receive()]
+    while messages[-1].get("more_body"):
+        messages.append(await receive())
+
+    async def replay() -> Any:
+        return messages.pop(0) if messages else await asyncio.Event().wait()
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    serving, leaving = asyncio.create_task(application(scope, replay, send)), asyncio.create_task(gone())
+    await asyncio.wait([serving, leaving], return_when=asyncio.FIRST_COMPLETED)
+    for task in (serving, leaving):
+        task.cancel()
+    await asyncio.gather(serving, leaving, return_exceptions=True)
 
 
 def _announcing(send: Any) -> Any:

@@ -1,12 +1,13 @@
 """What AWS's errors mean. pynamodb wraps DynamoDB's all alike, also where there was no answer at all."""
 
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
 _UNAVAILABLE = {
     "InternalServerError",
     "ProvisionedThroughputExceededException",
     "RequestLimitExceeded",
+    "RequestThrottled",
     "ServiceUnavailable",
     "ThrottlingException",
     "TransactionConflictException",
@@ -28,7 +29,10 @@ def unavailable(error: Exception) -> bool:
     """Whether the same call may work in a moment: too much is going on, the service failed, or gave no answer."""
     if isinstance(error, PynamoDBException):
         return uncertain(error) or _code(error) in _UNAVAILABLE
-    return isinstance(error, BotoCoreError)  # of a queue or a secret: no answer came
+    if isinstance(error, ClientError):  # of a queue or a secret, as is what follows
+        answer = error.response
+        return answer["Error"]["Code"] in _UNAVAILABLE or answer["ResponseMetadata"]["HTTPStatusCode"] >= 500
+    return isinstance(error, BotoCoreError)  # no answer came
 
 
 def uncertain(error: PynamoDBException) -> bool:

@@ -100,7 +100,7 @@ def _answer(error: AideerError) -> Response[Any]:
 
 
 def _broken(error: Exception) -> Response[Any]:
-    if type(error).__module__ in ("botocore.exceptions", "pynamodb.exceptions"):
+    if type(error).__module__.partition(".")[0] in ("botocore", "pynamodb"):
         from aideer import dynamodb
 
         if dynamodb.unavailable(error):
