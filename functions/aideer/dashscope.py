@@ -268,18 +268,38 @@ _sessions: dict[_Key, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] 
 
 
 class _Connection:
-    """Learns which response the SDK opened within `with`, in order to close it."""
+    """Learns which response the SDK opened within `with`, in order to close it.
+
+    The SDK repeats a request whose connection was lost before the response. That is right for a pooled connection, which may
+    have died unnoticed, and wrong for a new one: the provider has got the request, and would work, and bill, twice.
+    """
 
     _opening: ContextVar["_Connection"] = ContextVar("opening")
 
     def __init__(self) -> None:
         self._response: aiohttp.ClientResponse | None = None
+        self._asked = self._pooled = False
 
     def __enter__(self) -> None:
         self._token = self._opening.set(self)
 
     def __exit__(self, *_: object) -> None:
         self._opening.reset(self._token)
+
+    @classmethod
+    async def asked(
+        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestStartParams
+    ) -> None:
+        connection = cls._opening.get()
+        if connection._asked and not connection._pooled:
+            raise aiohttp.ClientConnectionError
+        connection._asked = True
+
+    @classmethod
+    async def reused(
+        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceConnectionReuseconnParams
+    ) -> None:
+        cls._opening.get()._pooled = True
 
     @classmethod
     async def opened(
@@ -298,6 +318,8 @@ async def _session(base_url: str) -> aiohttp.ClientSession:
     key = (asyncio.get_running_loop(), base_url)
     if key not in _sessions:
         trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(_Connection.asked)
+        trace.on_connection_reuseconn.append(_Connection.reused)
         trace.on_request_end.append(_Connection.opened)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket),

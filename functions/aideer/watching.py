@@ -7,9 +7,12 @@ sent, whose content replaces all that was shown.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from aideer import clock, leases, sse, streamlog, tasks
+from pynamodb.exceptions import PynamoDBException
+
+from aideer import clock, dynamodb, leases, sse, streamlog, tasks
 from aideer.models import Task
 
 if TYPE_CHECKING:
@@ -45,8 +48,19 @@ async def follow(task: Task, position: int, patience: float | None = None) -> As
     """The stream from a position on, out of the log, to the end.
 
     With `patience` (seconds) it is one answer to a client that cannot be streamed to: it ends as soon as there was
-    something new, or nothing for so long, and the client comes back with its position.
+    something new, or nothing for so long, and the client comes back with its position. So it does where the tables do not
+    answer, and the stream ends without an end.
     """
+    try:
+        async with aclosing(_followed(task, position, patience)) as events:
+            async for event in events:
+                yield event
+    except PynamoDBException as error:
+        if not dynamodb.unavailable(error):
+            raise
+
+
+async def _followed(task: Task, position: int, patience: float | None) -> AsyncGenerator[str, None]:
     if patience is not None:
         yield sse.retry(RECONNECT_MILLISECONDS)
     yield sse.opened(position)

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -147,6 +147,7 @@ app = Starlette(
         HTTPException: _refused,
         PynamoDBException: _failed,
         BotoCoreError: _failed,
+        ClientError: _failed,
     },
     lifespan=_lifespan,
 )

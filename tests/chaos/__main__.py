@@ -1,0 +1,159 @@
+"""`make chaos`: every fault, the state machine, real deaths, and many at once. It writes its figures into docs/reliability.md."""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from local import aws
+
+KILLS, EXAMPLES, STEPS = 120, 150, 60
+KILLED = "process killed"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--only", default="", help="scenarios whose name has this in it, and nothing else")
+    options = parser.parse_args()
+    sys.path.insert(0, "functions")
+    logging.disable(logging.CRITICAL)  # what is told of every fault by every library
+    with _embedded():
+        from tests.chaos import report
+
+        counted = report.Counted()
+        began = time.monotonic()
+        from tests.chaos.cases import laboratory
+
+        with laboratory() as lab:
+            _faults(lab, counted, options.only)
+            if not options.only:
+                _kills(lab, counted)
+                _model(lab, counted)
+        _reconcile(counted)
+        if not options.only:
+            from tests.chaos import load
+
+            say("streams")
+            counted.streams = load.streams()
+            say(counted.streams, "tasks")
+            counted.accepted = load.accepted()
+            say(counted.accepted)
+        counted.seconds = time.monotonic() - began
+        text = report.page(counted)
+        print(text)
+        if not options.only:
+            report.write(text)
+    sys.exit(1 if counted.bad else 0)
+
+
+def say(*what: Any) -> None:
+    """How far it is."""
+    print(*what, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _embedded() -> Iterator[None]:
+    """An embedded AWS, and the environment of functions, before any of them is imported."""
+    with tempfile.TemporaryDirectory(prefix="aideer-chaos-") as folder, aws.running(Path(folder)) as stack:
+        os.environ.update(stack.environment)
+        os.environ.update(
+            SIGNUP_CREDITS="1000000",
+            STREAM_BASE_URL="http://stream.test",
+            POWERTOOLS_LOG_LEVEL="CRITICAL",
+        )
+        yield
+
+
+def _faults(lab: Any, counted: Any, only: str) -> None:
+    from tests.chaos.breaking import FAULTS
+    from tests.chaos.report import Row
+    from tests.chaos.scenarios import SCENARIOS
+
+    for fault in FAULTS:
+        counted.rows.setdefault(
+            fault.kind, Row("")
+        ).how += f"{'; ' if counted.rows[fault.kind].how else ''}{fault.name}"
+    for scenario in SCENARIOS:
+        if only not in scenario.name:
+            continue
+        cases = lab.cases(scenario)
+        struck = 0
+        for case in cases:
+            met, violations = lab.run(case)
+            for violation in violations:
+                say("  !!", case, "=>", violation)
+            if met or violations:
+                counted.rows[case.fault.kind].add(violations)
+            struck += met
+        counted.unreached += len(cases) - struck
+        counted.scenarios[scenario.name] = len({case.call for case in cases}), struck
+        say(scenario.name, *counted.scenarios[scenario.name])
+
+
+def _kills(lab: Any, counted: Any) -> None:
+    from tests.chaos import kills
+    from tests.chaos.report import Row
+
+    counted.rows[KILLED] = row = Row(
+        "SIGKILL of a real process at many answers and requests at once, at instants over its work"
+    )
+    with kills.victims(lab) as victims:
+        while counted.kills < KILLS:
+            for instant in kills.instants(lab, victims, 30):
+                kill = kills.strike(lab, victims, instant)
+                for violation in kill.violations:
+                    say("  !! killed after", instant, "=>", violation)
+                row.add(kill.violations, kill.killed)
+                counted.kills += kill.killed
+                counted.tasks_of_the_killed += kill.tasks
+                counted.interrupted += kill.interrupted
+                counted.unanswered += kill.unanswered
+            say("kills", counted.kills)
+
+
+def _model(lab: Any, counted: Any) -> None:
+    from hypothesis import HealthCheck, settings
+    from hypothesis.stateful import run_state_machine_as_test
+
+    from tests.chaos.model import Rules
+
+    say("model")
+    Rules.make_world = staticmethod(lab.world)
+    run_state_machine_as_test(
+        Rules,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    counted.steps, counted.examples = Rules.steps, EXAMPLES
+
+
+def _reconcile(counted: Any) -> None:
+    """Look at everything that is stored by now, with the product's own reconciliation."""
+    from aideer import reconciliation
+    from aideer.models import Chat, Task
+
+    say("reconciliation")
+    run = None
+    while run is None:
+        run = reconciliation.work(600, begin=True)
+    counted.users, counted.tasks, counted.drifts = run.users, run.tasks, sum(run.drifts.values())
+    say(Counter(run.drifts), run.examples[:5])
+    still_open = {task.id for task in Task.scan(Task.open_shard.exists(), consistent_read=True)}
+    held = Chat.scan(Chat.active_task.exists() & Chat.deleted.does_not_exist(), consistent_read=True)
+    counted.blocked = sum(chat.active_task not in still_open for chat in held)
+
+
+if __name__ == "__main__":
+    main()

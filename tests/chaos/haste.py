@@ -1,0 +1,77 @@
+"""Time for runs of faults: pauses take none, patience runs out all the same, and the product's one clock can be moved."""
+
+import contextlib
+import importlib
+import random
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import botocore.endpoint
+from botocore.retries.quota import RetryQuota
+
+from aideer import chats, clock, credits, engine, leases, messages, passwords, presets, tasks, transactions, watching
+
+_PATIENT = (transactions, credits, tasks, chats, messages, presets, botocore.endpoint)
+
+
+class Clock:
+    """`aideer.clock.now`, as far ahead of this machine's as is said."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time() + self.ahead
+
+
+class _Time(SimpleNamespace):
+    """The module `time`, where a sleep is over at once and shows in monotonic() alone."""
+
+    def __init__(self) -> None:
+        super().__init__(slept=0.0)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.slept
+
+    def time(self) -> float:
+        return time.time()
+
+
+class _Random(SimpleNamespace):
+    """The module `random` of the engine: its jittered pauses, a hundredth as long."""
+
+    @staticmethod
+    def uniform(low: float, high: float) -> float:
+        return random.uniform(low, high) / 100
+
+
+@contextlib.contextmanager
+def hurried() -> Iterator[Clock]:
+    """Hurry, and give the clock."""
+    moved = Clock()
+    with contextlib.ExitStack() as stack:
+
+        def patch(target: Any, name: str, value: Any) -> None:
+            stack.enter_context(mock.patch.object(target, name, value))
+
+        for module in (*_PATIENT, leases, importlib.import_module("aideer.asking")):
+            patch(module, "time", _Time())
+        patch(RetryQuota, "acquire", lambda *_: True)  # it is shared by all calls of a client, and cases do not share
+        patch(clock, "now", moved.now)
+        patch(engine, "random", _Random())
+        patch(engine, "STOP_SECONDS", 0.02)
+        patch(engine, "FLUSH_ATTENDED", 0.02)
+        patch(engine, "FLUSH_ALONE", 0.02)
+        patch(leases, "RENEW_SECONDS", 0.04)
+        patch(watching, "POLL_SECONDS", 0.02)
+        patch(importlib.import_module("tasks.stop"), "PATIENCE_SECONDS", 0.3)
+        patch(importlib.import_module("tasks.stream"), "WAIT_SECONDS", 0.2)
+        patch(passwords, "hashed", lambda password: f"hash of {password}")
+        yield moved

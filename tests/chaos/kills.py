@@ -1,0 +1,157 @@
+"""Real processes, really killed: many answers and requests at once in each, at instants spread over their whole work."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from aideer.errors import AideerError
+from aideer.models import CreditEntry
+from tests.chaos import victim
+from tests.chaos.cases import Lab
+from tests.chaos.world import BROKEN, Violation, World
+
+ROOT = Path(__file__).parents[2]
+QUESTION = "/sim tokens=12 delay=8"
+
+
+class Victims:
+    """The process whose children are killed."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def killed(
+        self, answers: list[str], works: list[list[str]], after_seconds: float | None
+    ) -> tuple[bool, dict[str, str]]:
+        """Let one work, and kill it so long after it began (or not at all); whether it was, and what it had said to be done."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps({"answers": answers, "works": works}) + "\n")
+        self._process.stdin.flush()
+        begun, pid = self._process.stdout.readline().split()
+        assert begun == "begun"
+        if after_seconds is not None:
+            time.sleep(after_seconds)  # the instant is what is varied
+            with contextlib.suppress(ProcessLookupError):  # it was done before
+                os.kill(int(pid), signal.SIGKILL)
+        done = {}
+        while (said := self._process.stdout.readline().split())[0] != "over":
+            done[said[1]] = said[2]
+        return said[1] == "killed", done
+
+
+@contextlib.contextmanager
+def victims(lab: Lab) -> Iterator[Victims]:
+    """A process that children can be made of at once, with this one's AWS and provider."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}",
+        "POWERTOOLS_LOG_LEVEL": "CRITICAL",
+        "DASHSCOPE_HTTP_BASE_URL": lab.provider.base_url,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos.victim"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield Victims(process)
+        finally:
+            assert process.stdin
+            process.stdin.close()
+
+
+@dataclass
+class Kill:
+    """What one kill has struck, and what it did that must not be."""
+
+    killed: bool
+    """Or it was done before."""
+    tasks: int
+    interrupted: int
+    unanswered: int
+    """Requests to which nothing had been said."""
+    seconds: float
+    violations: list[Violation]
+
+
+def instants(lab: Lab, where: Victims, number: int) -> Iterator[float]:
+    """So many instants, spread over what the work takes where nobody is killed."""
+    whole = strike(lab, where, None)
+    assert not whole.violations, whole.violations
+    return (whole.seconds * (n + 0.5) / number for n in range(number))
+
+
+def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
+    """Set up users, kill the process that works for them, let the system mend itself, and look."""
+    world = lab.world()
+    people = [world.person() for _ in range(3)]
+    answers = [world.accepted(person, world.chat(person, QUESTION), stream=False)["task_id"] for person in people * 2]
+    code, deleted = world.code(max_uses=2), world.chat(people[0], QUESTION)
+    answers.append(world.accepted(people[0], deleted, stream=False)["task_id"])
+    works = {f"redeem-{n}": ["redeem", person.id, code, f"key-{n}"] for n, person in enumerate((people[0], people[1]))}
+    asked = {
+        f"ask-{n}": ["ask", person.id, world.chat(person, QUESTION).id, f"key-{n}"]
+        for n, person in enumerate(people * 2)
+    }
+    appended = {uuid4().hex: person for person in people}
+    chats = {content: world.chat(person) for content, person in appended.items()}
+    works |= asked
+    works |= {content: ["append", person.id, chats[content].id, content] for content, person in appended.items()}
+    works |= {"delete": ["delete", people[0].id, deleted.id], "sweep": ["sweep", people[0].id]}
+    order = [[name, *work] for name, work in works.items()]
+    random.shuffle(order)
+    world.messages.clear()  # its own messages are what the process has in hands
+
+    began = time.monotonic()
+    killed, done = where.killed(answers, order, after_seconds)
+    seconds = time.monotonic() - began
+
+    violations = []
+    for name, work in asked.items():
+        task_id = _again(world, victim.ask, *work[1:])
+        world.note_task(task_id)
+        if done.get(name, task_id) != task_id:
+            violations.append(Violation(BROKEN, "another task of the same key"))
+    for name, work in works.items():
+        if name.startswith("redeem"):
+            _again(world, victim.redeem, *work[1:])
+    for content in appended:
+        if content in done:
+            world.acknowledged[chats[content].id].append(content)
+    with contextlib.suppress(AideerError):  # gone already
+        victim.delete(people[0].user, deleted.id)
+    world.gone.add(deleted.id)
+    world.note_jobs()
+    world.rest()
+    violations += world.violations()
+    redeemed = [entry for person in people for entry in CreditEntry.query(person.id) if entry.kind == "redeem"]
+    if len(redeemed) != 2:
+        violations.append(Violation(BROKEN, f"{len(redeemed)} redemptions of two"))
+    stored = world.tasks()
+    return Kill(
+        killed,
+        tasks=len(stored),
+        interrupted=sum(task.error_code == "interrupted" for task in stored),
+        unanswered=len(works) - len(done),
+        seconds=seconds,
+        violations=violations,
+    )
+
+
+def _again(world: World, work: Callable[..., str], user_id: str, *arguments: str) -> str:
+    person = next(person for person in world.people if person.id == user_id)
+    return work(person.user, *arguments)

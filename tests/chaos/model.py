@@ -1,0 +1,471 @@
+"""The rules as a state machine: hypothesis looks for an order of events after which the tables say other than this model.
+
+Events are those of clients, queues, executors, sweeps and jobs, in any order, with what they had read before: an executor goes on
+after it has lost its task, a sweep and a stop act on a task as it was when they read it, a message is delivered again.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+
+from aideer import asking, chats, clock, credits, jobs, leases, pricing, settings, streamlog, sweeping, tasks, titles
+from aideer.contract.chats import ChatChange, NewMessages, PlacedMessage
+from aideer.contract.credits import Redemption
+from aideer.contract.tasks import NewTask
+from aideer.credits import Closer, Text
+from aideer.errors import AideerError
+from aideer.idempotency import Once
+from aideer.models import Chat, Code, CreditEntry, Message, Task, User
+from aideer.pricing import Usage
+from tests.chaos.world import World
+from tests.support import Person, caller
+
+OPEN = ("pending", "running")
+TITLE = "title_generation"
+
+
+@dataclass(eq=False)
+class Someone:
+    """A user as the model has them."""
+
+    person: Person
+    ledger: int
+    redeemed: dict[str, str | None] = field(default_factory=dict)
+    """Codes, each with the key under which it was."""
+
+    def __repr__(self) -> str:
+        return f"<user of {self.ledger}>"
+
+
+@dataclass(eq=False)
+class Talk:
+    """A chat as the model has it. Of a message it knows who said it, whether a prompt shows it, and whose answer it is."""
+
+    owner: Someone
+    chat: Chat
+    messages: dict[int, tuple[str, bool, str | None]]
+    next_n: int
+    deleted: bool = False
+    active: "Work | None" = None
+    title: str = "Test"
+
+    def asks(self, end: int) -> bool:
+        shown = [role for n, (role, visible, _) in sorted(self.messages.items()) if n < end and visible]
+        return bool(shown) and shown[-1] == "user"
+
+    def __repr__(self) -> str:
+        return f"<chat of {len(self.messages)}{' deleted' if self.deleted else ''}>"
+
+
+@dataclass(eq=False)
+class Work:
+    """A task as the model has it."""
+
+    id: str
+    talk: Talk
+    type: str
+    hold: int
+    answer_n: int | None
+    replaces: int | None
+    title_before: str
+    accepted_at: float
+    status: str = "pending"
+    executor: str | None = None
+    lease: float = 0.0
+    credits: int = 0
+    key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.type}>"
+
+
+@dataclass(eq=False)
+class Executor:
+    """One that has claimed a task, whatever has become of the task since."""
+
+    work: Work
+    task: Task
+    said: str = ""
+
+    def __repr__(self) -> str:
+        return f"<executor of {self.work!r}>"
+
+
+class Rules(RuleBasedStateMachine):
+    """What may happen."""
+
+    make_world: Callable[[], World]
+    """Set by whoever runs it."""
+    steps = 0
+
+    people = Bundle("people")
+    talks = Bundle("talks")
+    works = Bundle("works")
+    executors = Bundle("executors")
+    readings = Bundle("readings")
+    codes = Bundle("codes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = type(self).make_world()
+        self.all_people: list[Someone] = []
+        self.all_talks: list[Talk] = []
+        self.all_works: list[Work] = []
+        self.all_codes: dict[str, tuple[int, int]] = {}
+        self.uses: dict[str, int] = {}
+
+    def attempt(self, call: Callable[[], Any]) -> tuple[Any, AideerError | None]:
+        """What a call answers, or how it is refused."""
+        try:
+            return call(), None
+        except AideerError as error:
+            return None, error
+
+    # --- who and what there is
+
+    @initialize(target=people)
+    def first(self) -> Someone:
+        return self.sign_up(1_000)
+
+    @rule(target=people, balance=st.sampled_from([0, 3, 60, 1_000_000]))
+    def sign_up(self, balance: int) -> Someone:
+        someone = Someone(self.world.person(balance), balance)
+        self.all_people.append(someone)
+        return someone
+
+    @rule(target=talks, owner=people, asks=st.booleans())
+    def open_chat(self, owner: Someone, asks: bool) -> Talk:
+        chat = self.world.chat(owner.person)
+        talk = Talk(owner, chat, {1: ("user", True, None)}, 2)
+        self.all_talks.append(talk)
+        if not asks:
+            self.append(talk, ["assistant"])
+        return talk
+
+    @rule(target=codes, value=st.integers(1, 10**6), max_uses=st.integers(1, 2))
+    def make_code(self, value: int, max_uses: int) -> str:
+        text = self.world.code(value, max_uses)
+        self.all_codes[text], self.uses[text] = (value, max_uses), 0
+        return text
+
+    # --- clients
+
+    @rule(target=works, talk=talks, type=st.sampled_from(["chat_generation", TITLE]), key=st.sampled_from([None, "a"]))
+    def ask(self, talk: Talk, type: str, key: str | None) -> Any:
+        wanted = NewTask(chat_id=talk.chat.id, type=type, stream=False)
+        once = Once(talk.owner.person.id, f"POST /tasks {talk.chat.id} {type}", key, wanted)
+        known = [work for work in self.all_works if key and (work.talk, work.type, work.key) == (talk, type, key)]
+        user = talk.owner.person.user
+        if known:
+            assert asking.create(caller(user), wanted, once).task_id == known[0].id
+            return multiple()
+        busy = type != TITLE and talk.active is not None
+        if talk.deleted:
+            refusal = "chat_not_found"
+        elif busy:
+            refusal = "task_running"
+        elif type != TITLE and not talk.asks(talk.next_n):
+            refusal = "last_message_not_user"
+        elif type == TITLE and not any(visible for _, visible, _ in talk.messages.values()):
+            refusal = "empty_chat"
+        else:
+            refusal = None
+        return self._accept(talk, type, refusal, None, lambda: asking.create(caller(user), wanted, once), key)
+
+    @rule(target=works, old=works)
+    def ask_again(self, old: Work) -> Any:
+        talk, refusal, last = old.talk, None, None
+        if talk.deleted:
+            refusal = "chat_not_found"
+        elif talk.active is not None:
+            refusal = "task_running"
+        else:
+            last = max(talk.messages, default=None)
+            mine = last is not None and (talk.messages[last][2] == old.id or last == old.replaces)
+            if old.type == TITLE or not mine:
+                refusal = "not_last_answer"
+            elif not talk.asks(last or 0):
+                refusal = "last_message_not_user"
+        user = talk.owner.person.user
+        once = Once(user.id, "again", None, "")
+        return self._accept(talk, old.type, refusal, last, lambda: asking.regenerate(caller(user), old.id, once), None)
+
+    def _accept(
+        self, talk: Talk, type: str, refusal: str | None, replaces: int | None, call: Callable[[], Any], key: str | None
+    ) -> Any:
+        balance = self.balance(talk.owner)
+        answer, error = self.attempt(call)
+        if error and error.code == "insufficient_credits":
+            assert error.extra["credits_left"] == balance < error.extra["credits_needed"]
+            assert refusal is None
+            return multiple()
+        assert (error and error.code) == refusal
+        if error:
+            return multiple()
+        assert 0 < answer.credits_held <= balance
+        is_title = type == TITLE
+        work = Work(
+            answer.task_id,
+            talk,
+            type,
+            answer.credits_held,
+            None if is_title else talk.next_n,
+            replaces,
+            talk.title,
+            clock.now(),
+        )
+        work.lease = float(Task.get(work.id, consistent_read=True).lease_until)
+        work.key = key
+        self.all_works.append(work)
+        if not is_title:
+            talk.active, talk.next_n = work, talk.next_n + 1
+        return work
+
+    @rule(talk=talks, roles=st.lists(st.sampled_from(["user", "assistant"]), min_size=1, max_size=3))
+    def append(self, talk: Talk, roles: list[str]) -> None:
+        new = NewMessages.model_validate({"messages": [{"role": role, "content": "more"} for role in roles]})
+        stored, error = self.attempt(lambda: chats.append(talk.owner.person.user, talk.chat.id, new))
+        assert (error and error.code) == ("chat_not_found" if talk.deleted else None)
+        if error:
+            return
+        assert [message.n for message in stored] == list(range(talk.next_n, talk.next_n + len(roles)))
+        talk.messages |= {message.n: (message.role, True, None) for message in stored}
+        talk.next_n += len(roles)
+
+    @rule(talk=talks, keep=st.integers(0, 3), add=st.integers(0, 2))
+    def replace(self, talk: Talk, keep: int, add: int) -> None:
+        chat = Chat.get(talk.chat.id, consistent_read=True) if not talk.deleted else talk.chat
+        kept = list(Message.query(chat.thread, consistent_read=True))[:keep]
+        placed = [PlacedMessage(n=message.n, role=message.role, content=message.content) for message in kept]
+        placed += [PlacedMessage(role="user", content="new")] * add
+        change = ChatChange(messages=placed)
+        _, error = self.attempt(lambda: chats.change(talk.owner.person.user, talk.chat.id, change, "*"))
+        refusal = "chat_not_found" if talk.deleted else "task_running" if talk.active else None
+        assert (error and error.code) == refusal
+        if error:
+            return
+        talk.messages = {message.n: talk.messages[message.n] for message in kept}
+        talk.messages |= dict.fromkeys(range(talk.next_n, talk.next_n + add), ("user", True, None))
+        talk.next_n += add
+
+    @rule(talk=talks, title=st.sampled_from(["Test", "Other"]))
+    def rename(self, talk: Talk, title: str) -> None:
+        change = ChatChange(title=title)
+        _, error = self.attempt(lambda: chats.change(talk.owner.person.user, talk.chat.id, change, None))
+        assert (error and error.code) == ("chat_not_found" if talk.deleted else None)
+        if error:
+            return
+        talk.title = title
+
+    @rule(talk=talks)
+    def delete_chat(self, talk: Talk) -> None:
+        _, error = self.attempt(lambda: chats.delete(talk.owner.person.user, talk.chat.id))
+        assert (error and error.code) == ("chat_not_found" if talk.deleted else None)
+        if error:
+            return
+        talk.deleted = True
+        if talk.active and talk.active.status == "pending":
+            self.ended(talk.active, "stopped", 0, "")
+
+    @rule(someone=people, text=codes, key=st.sampled_from([None, "a"]))
+    def redeem(self, someone: Someone, text: str, key: str | None) -> None:
+        value, max_uses = self.all_codes[text]
+        wanted = Redemption(redeem_code=text)
+        once = Once(someone.person.id, f"redeem {text}", key, wanted)
+        repeated = key is not None and someone.redeemed.get(text) == key
+        before = self.balance(someone)
+        answer, error = self.attempt(lambda: credits.redeem(someone.person.user, text, once))
+        if repeated:
+            assert error is None
+            return
+        refusal = "code_used_up" if self.uses[text] == max_uses else None
+        if text in someone.redeemed:
+            refusal = "code_already_redeemed"
+        assert (error and error.code) == refusal
+        if error:
+            return
+        assert answer["credits_left"] == before + value
+        someone.redeemed[text] = key
+        someone.ledger += value
+        self.uses[text] += 1
+
+    @rule(target=readings, work=works)
+    def read(self, work: Work) -> tuple[Work, Task]:
+        return work, Task.get(work.id, consistent_read=True)
+
+    @rule(reading=readings)
+    def stop(self, reading: tuple[Work, Task]) -> None:
+        work, task = reading
+        stored = tasks.stop(task)
+        if task.status == "pending" and work.status == "pending":
+            self.ended(work, "stopped", 0, "")
+        if task.status in OPEN:  # else it was shown as it had been read
+            assert stored.status == work.status
+
+    # --- executors
+
+    @rule(target=executors, work=works)
+    def deliver(self, work: Work) -> Any:
+        task = leases.claim(work.id)
+        assert (task is not None) == (work.status == "pending")
+        if task is None:
+            return multiple()
+        work.status, work.executor, work.lease = "running", task.executor, float(task.lease_until)
+        return Executor(work, task)
+
+    @rule(executor=executors, text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9))
+    def say(self, executor: Executor, text: str) -> None:
+        streamlog.write(executor.task.id, streamlog.Slice(len(executor.said), "content", text))
+        executor.said += text
+
+    @rule(executor=executors)
+    def renew(self, executor: Executor) -> None:
+        stored = leases.renew(executor.task)
+        assert (stored is not None) == self.owns(executor)
+        assert (leases.mine(executor.task) is not None) == self.owns(executor)
+        if stored:
+            executor.work.lease = float(stored.lease_until)
+
+    @rule(executor=executors, stopped=st.booleans(), output=st.integers(0, 5_000))
+    def settle(self, executor: Executor, stopped: bool, output: int) -> None:
+        work, task, usage = executor.work, executor.task, Usage(20, output)
+        status, finish_reason = ("stopped", "stopped") if stopped else ("finished", "stop")
+        text = Text(content=executor.said)
+        end = credits.settle(task, Closer.executor(task.executor), status, text, finish_reason, usage)
+        if self.owns(executor):
+            self.ended(work, status, min(pricing.cost(task.tariff, usage), work.hold), executor.said)
+        assert (end.status, int(end.credits or 0)) == (work.status, work.credits)
+
+    @rule(executor=executors)
+    def fail(self, executor: Executor) -> None:
+        text = Text(content=executor.said)
+        end = credits.release(executor.task, Closer.executor(executor.task.executor), "upstream_error", text)
+        if self.owns(executor):
+            self.ended(executor.work, "failed", 0, executor.said)
+        assert end.status == executor.work.status
+
+    def owns(self, executor: Executor) -> bool:
+        return executor.work.status == "running" and executor.work.executor == executor.task.executor
+
+    # --- the schedule
+
+    @rule(seconds=st.sampled_from([1, int(settings.LEASE_SECONDS) + 1, 61, 400]))
+    def wait(self, seconds: int) -> None:
+        self.world.clock.ahead += seconds
+
+    @rule()
+    def sweep(self) -> None:
+        now = clock.now()
+        said = {work.id: streamlog.text(work.id).content for work in self.all_works if work.status == "running"}
+        sweeping.sweep()
+        for work in self.all_works:
+            if work.status == "running" and work.lease < now:
+                self.ended(work, "failed", 0, said[work.id])
+            elif work.status == "pending" and work.lease < now:
+                stored = Task.get(work.id, consistent_read=True)
+                assert (stored.status == "failed") == (now >= work.accepted_at + leases.QUEUE_SECONDS - 0.01)
+                if stored.status == "failed":
+                    self.ended(work, "failed", 0, "")
+                else:
+                    work.lease = float(stored.lease_until)
+
+    @rule(reading=readings)
+    def sweep_late(self, reading: tuple[Work, Task]) -> None:
+        """A sweep that read the task some time ago."""
+        work, task = reading
+        if task.status not in OPEN or float(task.lease_until) >= clock.now():
+            return
+        text = streamlog.text(task.id)
+        end = credits.release(task, Closer.sweep(task), "interrupted", text)
+        if work.status == task.status and work.lease == float(task.lease_until):
+            self.ended(work, "failed", 0, text.content)
+        assert end.status == work.status
+
+    @rule()
+    def work_jobs(self) -> None:
+        for pk, sk in sorted(self.world.job_keys):
+            if sk < clock.timestamp():
+                jobs.run(pk, sk, time.monotonic() + 60)
+        for talk in self.all_talks:
+            if talk.deleted and talk.active and talk.active.status == "pending":
+                self.ended(talk.active, "stopped", 0, "")
+
+    # --- what the model makes of it
+
+    def balance(self, someone: Someone) -> int:
+        return someone.ledger - sum(work.hold for work in self.open_of(someone))
+
+    def open_of(self, someone: Someone) -> list[Work]:
+        return [work for work in self.all_works if work.status in OPEN and work.talk.owner is someone]
+
+    def ended(self, work: Work, status: str, cost: int, text: str) -> None:
+        """Close a task in the model."""
+        assert work.status in OPEN
+        talk = work.talk
+        work.status, work.credits = status, cost
+        talk.owner.ledger -= cost
+        if work.type == TITLE:
+            if status == "finished" and not talk.deleted and talk.title == work.title_before:
+                talk.title = titles.clean(text) or talk.title
+            return
+        if not talk.deleted:
+            talk.active = None
+        if not text or talk.deleted or (status == "failed" and work.replaces):
+            return
+        assert work.answer_n
+        talk.messages[work.answer_n] = ("assistant", status != "failed", work.id)
+        if work.replaces:
+            del talk.messages[work.replaces]
+
+    # --- I1 to I5, and that nothing else has moved
+
+    @invariant()
+    def the_rules_hold(self) -> None:
+        type(self).steps += 1
+        users = {user.id: user for user in User.batch_get([s.person.id for s in self.all_people], consistent_read=True)}
+        stored = {task.id: task for task in Task.batch_get([w.id for w in self.all_works], consistent_read=True)}
+        for someone in self.all_people:
+            user = users[someone.person.id]
+            entries = list(CreditEntry.query(user.id, consistent_read=True))
+            mine = [work for work in self.all_works if work.talk.owner is someone]
+            assert user.credits >= 0, "I1"
+            assert user.credits + credits.credits_held(user) == sum(entry.amount for entry in entries), "I2"
+            assert someone.ledger == sum(entry.amount for entry in entries), "I2"
+            assert dict(user.holds.attribute_values) == {work.id: work.hold for work in self.open_of(someone)}, "I3"
+            billed = sorted(entry.task_id for entry in entries if entry.task_id)
+            assert billed == sorted(work.id for work in mine if work.status in ("finished", "stopped")), "I4"
+            redeemed = [entry.code for entry in entries if entry.kind == "redeem"]
+            assert sorted(redeemed) == sorted(someone.redeemed), "I5"
+        for code in Code.batch_get(list(self.all_codes), consistent_read=True):
+            assert code.used == self.uses[code.code] <= code.max_uses, "I5"
+        for work in self.all_works:
+            assert stored[work.id].status == work.status
+            assert (stored[work.id].open_shard is not None) == (work.status in OPEN)
+
+    @invariant()
+    def chats_are_as_they_should_be(self) -> None:
+        found = {chat.id: chat for chat in Chat.batch_get([t.chat.id for t in self.all_talks], consistent_read=True)}
+        for talk in self.all_talks:
+            chat = found.get(talk.chat.id)
+            if talk.deleted:
+                assert chat is None or chat.deleted
+                continue
+            assert chat
+            assert chat.active_task == (talk.active.id if talk.active else None)
+            assert (chat.next_n, chat.message_count) == (talk.next_n, len(talk.messages))
+            assert chat.title == talk.title
+
+    def teardown(self) -> None:
+        """Threads are read once, at the end: all of them, whole."""
+        for talk in self.all_talks:
+            if not talk.deleted:
+                chat = Chat.get(talk.chat.id, consistent_read=True)
+                messages = {
+                    message.n: (message.role, message.finish_reason != "interrupted", message.task_id)
+                    for message in Message.query(chat.thread, consistent_read=True)
+                }
+                assert messages == talk.messages

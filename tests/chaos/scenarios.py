@@ -1,0 +1,641 @@
+"""What is broken call by call: everything that moves credits or text, each as a client, a queue or the schedule sets it off.
+
+A scenario is set up without a fault, `act`s with one, and, where its client would, does the same `again`. `check` looks at what
+only this scenario can know; World.violations knows the rest.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, ClassVar
+from uuid import uuid4
+
+from aideer import aws, leases, settings, streamlog, sweeping
+from aideer.models import Chat, Code, Identity, Message, Preset, Task, User
+from tests.chaos.world import ANSWERS_LOST, BROKEN, STUCK, Violation, World
+from tests.support import Answer, Person
+
+SCENARIOS: list[type["Scenario"]] = []
+PRESET = {
+    "title": "One",
+    "type": "chat_generation",
+    "visibility": "private",
+    "parameters": {"model": "qwen-plus"},
+    "messages": [{"role": "system", "type": "text", "content": "Be kind.", "visibility": False}],
+}
+
+
+class Scenario:
+    """One thing that is done."""
+
+    name: ClassVar[str]
+    tries: ClassVar[int] = 1
+    """How often a client does it until it is told that it is done."""
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "name" in vars(cls):
+            SCENARIOS.append(cls)
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.answers: list[Answer | None] = []
+        """What the client was told, None where it was told nothing."""
+        self.me = world.person()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Set up what it needs."""
+
+    def act(self) -> None:
+        """Do it."""
+        raise NotImplementedError
+
+    def told(self, call: Callable[[], Answer]) -> None:
+        """Note the answer of a call, as soon as the client has it."""
+        self.answers.append(None)
+        self.answers[-1] = call()
+
+    def recover(self) -> None:
+        """Do what the client does next, and what the system does by itself."""
+        for _ in range(self.tries - 1):
+            if not self.succeeded:
+                self.act()
+        self.world.rest()
+
+    @property
+    def succeeded(self) -> list[Answer]:
+        """The answers that say that it is done."""
+        return [answer for answer in self.answers if answer and answer.status < 300]
+
+    def check(self) -> Iterator[Violation]:
+        """What must not be, beside what World.violations finds."""
+        for answer in self.answers:
+            if answer and answer.status >= 500 and answer.status != 503:
+                yield Violation(BROKEN, f"answered {answer.status}: {answer.body}")
+        yield from self.kept()
+
+    def kept(self) -> Iterator[Violation]:
+        """Promises that were not kept."""
+        yield from ()
+
+
+# --- accepting
+
+
+class Accept(Scenario):
+    name = "POST /tasks with a key, for a viewer"
+    tries = 3
+    key: str | None = "once"
+    body: ClassVar[dict[str, Any]] = {}
+
+    def prepare(self) -> None:
+        self.chat = self.world.chat(self.me)
+
+    def act(self) -> None:
+        self.told(lambda: self.world.ask(self.me, self.chat, self.key, **self.body))
+
+    def kept(self) -> Iterator[Violation]:
+        ids = [answer.json["task_id"] for answer in self.succeeded]
+        stored = {task.id for task in self.world.tasks()}
+        if not set(ids) <= stored:
+            yield Violation(BROKEN, "accepted, and not there")
+        if self.key and (len(set(ids)) > 1 or len(stored) != 1):
+            yield Violation(BROKEN, f"{len(stored)} tasks of one key")
+        if self.key and len({answer.json["stream_url"] for answer in self.succeeded}) > 1:
+            yield Violation(BROKEN, "another answer to the same key")
+        if len(stored) > len(self.answers):
+            yield Violation(BROKEN, f"{len(stored)} tasks of {len(self.answers)} requests")
+
+
+class AcceptWithoutKey(Accept):
+    name = "POST /tasks without a key"
+    key = None
+
+
+class AcceptForNobody(Accept):
+    name = "POST /tasks with a key, for no viewer"
+    body: ClassVar[dict[str, Any]] = {"stream": False}
+
+
+class AcceptTitle(Accept):
+    name = "POST /tasks for a title"
+    body: ClassVar[dict[str, Any]] = {"type": "title_generation", "stream": False}
+
+
+class Regenerate(Accept):
+    name = "POST /tasks/{id}/regenerate"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.old = self.world.accepted(self.me, self.chat, stream=False)["task_id"]
+        self.world.rest()
+
+    def act(self) -> None:
+        path = f"/tasks/{self.old}/regenerate"
+        headers = {"Idempotency-Key": "again"}
+        self.told(lambda: self.world.api("tasks.regenerate", "POST", path, user=self.me, headers=headers))
+
+    def kept(self) -> Iterator[Violation]:
+        new = {task.id for task in self.world.tasks()} - {self.old}
+        if len(new) != 1 or {answer.json["task_id"] for answer in self.succeeded} != new:
+            yield Violation(BROKEN, f"{len(new)} tasks of one key")
+        messages = list(Message.query(self.chat.thread, consistent_read=True))
+        if [message.role for message in messages] != ["user", "assistant"]:
+            yield Violation(BROKEN, f"{len(messages)} messages after an answer was made again")
+
+
+# --- the engine
+
+
+class Unwatched(Scenario):
+    """From the queue, with nobody there."""
+
+    name = "answer with no viewer"
+    question = "/sim tokens=8 delay=6"
+    parameters: ClassVar[dict[str, Any]] = {}
+    body: ClassVar[dict[str, Any]] = {"stream": False}
+
+    def prepare(self) -> None:
+        self.chat = self.world.chat(self.me, self.question, **self.parameters)
+        accepted = self.world.accepted(self.me, self.chat, **self.body)
+        self.task_id, self.url = accepted["task_id"], accepted["stream_url"]
+
+    def act(self) -> None:
+        for body in self.world.messages[:]:
+            self.world.deliver(body)
+
+    def ended(self) -> Task:
+        return Task.get(self.task_id, consistent_read=True)
+
+
+class Title(Unwatched):
+    name = "title"
+    body: ClassVar[dict[str, Any]] = {"type": "title_generation", "stream": False}
+
+    def kept(self) -> Iterator[Violation]:
+        title = Chat.get(self.chat.id, consistent_read=True).title
+        if (title != "Test") != (self.ended().status == "finished"):
+            yield Violation(BROKEN, f"a {self.ended().status} title task, and the title {title}")
+
+
+class AnswerAgain(Unwatched):
+    name = "answer made again"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.world.rest()
+        self.world.messages.clear()
+        path = f"/tasks/{self.task_id}/regenerate"
+        answer = self.world.api("tasks.regenerate", "POST", path, user=self.me)
+        self.task_id = answer.json["task_id"]
+
+    def kept(self) -> Iterator[Violation]:
+        messages = list(Message.query(self.chat.thread, consistent_read=True))
+        of_new = messages[-1].task_id == self.task_id
+        if len(messages) != 2 or of_new != (self.ended().status == "finished"):
+            yield Violation(BROKEN, "neither the old answer nor the new one")
+
+
+class Refused(Unwatched):
+    name = "answer cut off by the provider"
+    question = "/sim tokens=8 delay=6 fail=drop_mid at=5"
+
+
+class Empty(Unwatched):
+    name = "answer without text"
+    question = "/sim fail=empty"
+
+
+class Throttled(Unwatched):
+    name = "answer throttled by the provider at first"
+
+    def prepare(self) -> None:
+        self.question = "/sim tokens=4 delay=1 fail=throttle_twice"
+        super().prepare()
+        self.world.model_calls = 3
+
+
+class Watched(Unwatched):
+    """Beside its viewer, with the door's own calls."""
+
+    name = "answer with a viewer"
+    body: ClassVar[dict[str, Any]] = {}
+
+    def act(self) -> None:
+        self.world.watched(self.task_id, self.url)
+
+
+class Thinking(Watched):
+    name = "thinking answer with a viewer"
+    question = "/sim tokens=8 think=6 delay=5 cut_emoji"
+    parameters: ClassVar[dict[str, Any]] = {"enable_thinking": True}
+
+
+class CameBack(Watched):
+    name = "stream resumed from a position"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.world.watched(self.task_id, self.url)
+
+    def act(self) -> None:
+        whole = self.world.viewings[0].stream.content
+        viewing = self.world.watched(self.task_id, f"{self.url}&after=3")
+        self.rest_of_it = viewing.stream
+        self.world.viewings.remove(viewing)  # it saw a part: it is looked at here
+        self.whole = whole
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.whole[3:].startswith(self.rest_of_it.content):
+            yield Violation(BROKEN, "the rest is not the rest")
+
+
+class WaitedFor(Unwatched):
+    """Through the HTTP API, which cannot stream."""
+
+    name = "stream of a client that cannot be streamed to"
+    tries = 3
+    body: ClassVar[dict[str, Any]] = {}
+
+    def act(self) -> None:
+        self.told(lambda: self.world.waited(self.task_id, self.me))
+
+
+class Stopped(Watched):
+    """Two processes: the one that answers, and the one that stops it."""
+
+    name = "answer stopped in the middle"
+    question = "/sim tokens=60 delay=5"
+    tries = 2
+
+    def meanwhile(self) -> None:
+        path = f"/tasks/{self.task_id}/stop"
+        self.told(lambda: self.world.api("tasks.stop", "POST", path, user=self.me))
+
+    def act(self) -> None:
+        if self.world.viewings:  # the client's second try
+            self.meanwhile()
+            return
+        viewing, thread = self.world.watching(self.task_id, self.url)
+        try:
+            while thread.is_alive() and not viewing.text_shown.wait(0.02):
+                pass
+            self.meanwhile()
+        finally:
+            thread.join()
+
+
+class DeletedUnder(Stopped):
+    name = "chat deleted under its answer"
+    tries = 3
+
+    def meanwhile(self) -> None:
+        self.told(lambda: self.world.api("chats.delete", "DELETE", f"/chats/{self.chat.id}", user=self.me))
+        if self.answers[-1] and self.answers[-1].status in (200, 404):
+            self.world.gone.add(self.chat.id)
+
+
+# --- stopping, sweeping
+
+
+class StopPending(Unwatched):
+    name = "stop of a task that nobody has begun"
+    tries = 2
+
+    def act(self) -> None:
+        path = f"/tasks/{self.task_id}/stop"
+        self.told(lambda: self.world.api("tasks.stop", "POST", path, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        if any(answer.json["status"] == "stopped" for answer in self.succeeded) and self.ended().status != "stopped":
+            yield Violation(BROKEN, f"stopped, and {self.ended().status}")
+
+
+class SweepInterrupted(Unwatched):
+    name = "sweep of an interrupted answer"
+
+    def prepare(self) -> None:
+        super().prepare()
+        assert leases.claim(self.task_id)
+        streamlog.write(self.task_id, streamlog.Slice(0, "content", "half an ans"))
+        self.world.clock.ahead = settings.LEASE_SECONDS + 1
+
+    def act(self) -> None:
+        with suppress(Exception):  # an invocation that failed: the next minute's comes
+            sweeping.sweep()
+
+    def kept(self) -> Iterator[Violation]:
+        if (self.ended().error_code, self.ended().text_length) != ("interrupted", 11):
+            yield Violation(STUCK, f"{self.ended().status} {self.ended().error_code}")
+
+
+class SweepUnsent(SweepInterrupted):
+    name = "sweep of a task whose message never came"
+    ahead = leases.RESEND_SECONDS + 1.0
+
+    def prepare(self) -> None:
+        Unwatched.prepare(self)
+        self.world.messages.clear()
+        self.world.clock.ahead = self.ahead
+
+    def kept(self) -> Iterator[Violation]:
+        if self.ended().status != "finished":
+            yield Violation(ANSWERS_LOST, self.ended().error_code)
+
+
+class SweepTimeout(SweepUnsent):
+    name = "sweep of a task that waited too long"
+    ahead = leases.QUEUE_SECONDS + 1.0
+
+    def kept(self) -> Iterator[Violation]:
+        if self.ended().error_code != "queue_timeout":
+            yield Violation(STUCK, f"{self.ended().status} {self.ended().error_code}")
+
+
+# --- credits
+
+
+class Redeem(Scenario):
+    name = "redeem with a key"
+    tries = 3
+    headers: ClassVar[dict[str, str]] = {"Idempotency-Key": "redeem"}
+
+    def prepare(self) -> None:
+        self.code = self.world.code(max_uses=5)
+
+    def act(self) -> None:
+        body = {"redeem_code": self.code}
+        self.told(
+            lambda: self.world.api(
+                "users.redeem", "POST", "/users/me/credits", json=body, user=self.me, headers=self.headers
+            )
+        )
+
+    def kept(self) -> Iterator[Violation]:
+        if self.me.user.credits != 1_000_100:
+            yield Violation(BROKEN, f"redeemed, and {self.me.user.credits} credits")
+        for answer in self.succeeded:
+            if answer.json["credits_left"] != 1_000_100:
+                yield Violation(BROKEN, f"said {answer.json}")
+        if self.headers and not self.succeeded:
+            yield Violation(BROKEN, "never told that it is redeemed")
+
+
+class RedeemWithoutKey(Redeem):
+    name = "redeem without a key"
+    headers: ClassVar[dict[str, str]] = {}
+
+
+class SignUp(Scenario):
+    name = "sign-up"
+    tries = 3
+
+    def prepare(self) -> None:
+        self.username = f"u{uuid4().hex[:12]}"
+
+    def act(self) -> None:
+        body = {"username": self.username, "password": "secret-123"}
+        self.told(lambda: self.world.api("users.create", "POST", "/users", json=body))
+
+    def recover(self) -> None:
+        super().recover()
+        with suppress(Identity.DoesNotExist):
+            identity = Identity.get(f"password#{self.username}", consistent_read=True)
+            self.world.people.append(Person(identity.user_id, self.username, "", "", ""))
+            self.world.granted[identity.user_id] = settings.SIGNUP_CREDITS
+
+    def kept(self) -> Iterator[Violation]:
+        if len(self.world.people) != 2:
+            yield Violation(BROKEN, "nobody signed up in three tries")
+        elif any(answer.json["id"] != self.world.people[1].id for answer in self.succeeded):
+            yield Violation(BROKEN, "signed up as somebody else")
+
+
+class MakeCode(Scenario):
+    name = "POST /codes with a key"
+    tries = 3
+
+    def prepare(self) -> None:
+        User(self.me.id).update([User.permission.set(2)])
+
+    def act(self) -> None:
+        headers = {"Idempotency-Key": "code"}
+        self.told(
+            lambda: self.world.api("codes.create", "POST", "/codes", json={"value": 5}, user=self.me, headers=headers)
+        )
+
+    def kept(self) -> Iterator[Violation]:
+        names = {answer.json["redeem_code"] for answer in self.succeeded}
+        if len(names) != 1:
+            yield Violation(BROKEN, f"{len(names)} codes of one key")
+        for name in names:
+            with suppress(Code.DoesNotExist):
+                Code.get(name, consistent_read=True)
+                continue
+            yield Violation(BROKEN, "a code that is not there")
+
+
+class Look(Scenario):
+    name = "GET /users/me with the signing secret read anew"
+    tries = 2
+
+    def prepare(self) -> None:
+        aws._secrets.clear()
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("users.me", "GET", "/users/me", user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.succeeded:
+            yield Violation(BROKEN, "not even the second time")
+
+
+# --- chats
+
+
+class MakeChat(Scenario):
+    name = "POST /chats with messages"
+
+    def prepare(self) -> None:
+        self.preset_id = self.world.chat(self.me).preset_id
+
+    def act(self) -> None:
+        body = {"preset_id": self.preset_id, "title": "New", "messages": [{"role": "user", "content": "a"}] * 3}
+        self.told(lambda: self.world.api("chats.create", "POST", "/chats", json=body, user=self.me))
+
+    def recover(self) -> None:
+        super().recover()
+        for answer in self.succeeded:
+            self.world.chats[answer.json["id"]] = Chat.get(answer.json["id"], consistent_read=True)
+
+
+class Append(Scenario):
+    name = "append messages"
+
+    def prepare(self) -> None:
+        self.chat = self.world.chat(self.me)
+        self.said = [uuid4().hex, uuid4().hex]
+
+    def act(self) -> None:
+        body = {"messages": [{"role": "user", "content": said} for said in self.said]}
+        path = f"/chats/{self.chat.id}/messages"
+        self.told(lambda: self.world.api("chats.append", "POST", path, json=body, user=self.me))
+        if self.succeeded:
+            self.world.acknowledged[self.chat.id] += self.said
+
+    def kept(self) -> Iterator[Violation]:
+        contents = [message.content for message in Message.query(self.chat.thread, consistent_read=True)]
+        if [contents.count(said) for said in self.said] not in ([0, 0], [1, 1]):
+            yield Violation(BROKEN, "a part of what was appended, or twice")
+
+
+class Change(Append):
+    name = "change a chat's title"
+    tries = 2
+
+    def act(self) -> None:
+        path = f"/chats/{self.chat.id}"
+        self.told(lambda: self.world.api("chats.update", "PUT", path, json={"title": "Other"}, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        if Chat.get(self.chat.id, consistent_read=True).title != "Other":
+            yield Violation(BROKEN, "the title is as it was")
+
+
+class Replace(Append):
+    name = "replace a chat's messages"
+    tries = 3
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.said = [uuid4().hex for _ in range(30)]
+
+    def act(self) -> None:
+        body = {"messages": [{"role": "user", "content": said} for said in self.said]}
+        path, headers = f"/chats/{self.chat.id}", {"If-Match": "*"}
+        self.told(lambda: self.world.api("chats.update", "PUT", path, json=body, user=self.me, headers=headers))
+        if self.succeeded:
+            self.world.acknowledged[self.chat.id] = self.said
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.succeeded:
+            yield Violation(BROKEN, "not replaced in three tries")
+
+
+class DeleteChat(Scenario):
+    name = "delete a chat that waits for an answer"
+    tries = 3
+
+    def prepare(self) -> None:
+        self.chat = self.world.chat(self.me)
+        self.world.accepted(self.me, self.chat)
+        self.world.messages.clear()
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("chats.delete", "DELETE", f"/chats/{self.chat.id}", user=self.me))
+        if self.answers[-1] and self.answers[-1].status in (200, 404):
+            self.world.gone.add(self.chat.id)
+
+    def kept(self) -> Iterator[Violation]:
+        if self.chat.id not in self.world.gone:
+            yield Violation(BROKEN, "not deleted in three tries")
+
+
+class SweepJob(Replace):
+    name = "sweep that hands a job over"
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().act()
+        self.world.clock.ahead = 21 * 60
+
+    def act(self) -> None:
+        with suppress(Exception):  # an invocation that failed: the next minute's comes
+            sweeping.sweep()
+
+
+class WorkReplaced(SweepJob):
+    name = "job that removes a replaced thread"
+
+    def prepare(self) -> None:
+        super().prepare()
+        sweeping.sweep()
+
+    def act(self) -> None:
+        for body in self.world.jobs[:]:
+            if self.world.work(body):
+                self.world.jobs.remove(body)
+
+
+class WorkDeleted(WorkReplaced):
+    name = "job that removes a deleted chat and stops its task"
+
+    def prepare(self) -> None:
+        DeleteChat.prepare(self)  # type: ignore[arg-type]
+        Chat(self.chat.id).update([Chat.active_task.remove()])
+        task = self.world.tasks()[0].id
+        self.told(lambda: self.world.api("chats.delete", "DELETE", f"/chats/{self.chat.id}", user=self.me))
+        Chat(self.chat.id).update([Chat.active_task.set(task)])  # as if the deletion had not got as far as to stop it
+        self.world.gone.add(self.chat.id)
+        sweeping.sweep()
+
+    def kept(self) -> Iterator[Violation]:
+        yield from ()
+
+
+# --- presets
+
+
+class MakePreset(Scenario):
+    name = "POST /presets"
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("presets.create", "POST", "/presets", json=PRESET, user=self.me))
+
+    def heads(self) -> list[Preset]:
+        return list(Preset.by_owner.query(self.me.id))
+
+    def kept(self) -> Iterator[Violation]:
+        heads = self.heads()
+        if len(heads) != self.me.user.preset_count:
+            yield Violation(BROKEN, f"preset_count {self.me.user.preset_count} of {len(heads)}")
+        if len(heads) < len(self.succeeded) or len(heads) > 1:
+            yield Violation(BROKEN, f"{len(heads)} presets")
+        for head in heads:
+            versions = list(Preset.query(head.id, Preset.version > 0, consistent_read=True))
+            if head.number != len(versions) or versions[-1].title != head.title:
+                yield Violation(BROKEN, "a head without its version")
+
+
+class ChangePreset(MakePreset):
+    name = "PUT /presets/{id}"
+    tries = 2
+
+    def prepare(self) -> None:
+        super().act()
+        assert self.succeeded
+        self.preset_id = self.succeeded[0].json["id"]
+        self.answers.clear()
+
+    def act(self) -> None:
+        path, body = f"/presets/{self.preset_id}", {"title": "Two"}
+        self.told(lambda: self.world.api("presets.update", "PUT", path, json=body, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        self.answers = self.succeeded[:1] or self.answers
+        yield from super().kept()
+        if self.heads()[0].title != "Two":
+            yield Violation(BROKEN, "the preset is as it was")
+
+
+class DeletePreset(ChangePreset):
+    name = "DELETE /presets/{id}"
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("presets.delete", "DELETE", f"/presets/{self.preset_id}", user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        if self.heads() or self.me.user.preset_count:
+            yield Violation(BROKEN, f"{len(self.heads())} presets, and preset_count {self.me.user.preset_count}")
+        if not list(Preset.query(self.preset_id, consistent_read=True)):
+            yield Violation(BROKEN, "the versions went too")

@@ -1,0 +1,97 @@
+"""A process to be killed: for each line of JSON it makes a child that does what the line says, all at once.
+
+It says "begun PID", then "done NAME ANSWER" for each thing that its caller may now rely on, and "over killed" or
+"over done" when the child is no more.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aideer import asking, chats, clock, credits, engine, sweeping
+from aideer.contract.chats import NewMessages
+from aideer.contract.credits import Redemption
+from aideer.contract.tasks import NewTask
+from aideer.idempotency import Once
+from aideer.models import User
+from tests.support import caller
+
+
+def say(*words: str) -> None:
+    """One line, whole."""
+    os.write(1, (" ".join(words) + "\n").encode())
+
+
+def ask(user: User, chat_id: str, key: str) -> str:
+    """POST /tasks."""
+    wanted = NewTask(chat_id=chat_id, stream=False)
+    return asking.create(caller(user), wanted, Once(user.id, "POST /tasks", key, wanted)).task_id
+
+
+def redeem(user: User, code: str, key: str) -> str:
+    """POST /users/me/credits."""
+    wanted = Redemption(redeem_code=code)
+    return str(credits.redeem(user, code, Once(user.id, "POST /users/me/credits", key, wanted))["value"])
+
+
+def append(user: User, chat_id: str, content: str) -> str:
+    """POST /chats/{id}/messages."""
+    new = NewMessages.model_validate({"messages": [{"role": "user", "content": content}]})
+    return str(chats.append(user, chat_id, new)[0].n)
+
+
+def delete(user: User, chat_id: str) -> str:
+    """DELETE /chats/{id}."""
+    chats.delete(user, chat_id)
+    return "-"
+
+
+def sweep(_: User) -> str:
+    """The schedule's."""
+    sweeping.sweep()
+    return "-"
+
+
+WORKS: dict[str, Callable[..., str]] = {
+    "ask": ask,
+    "redeem": redeem,
+    "append": append,
+    "delete": delete,
+    "sweep": sweep,
+}
+
+
+def do(name: str, what: str, user_id: str, *arguments: Any) -> None:
+    """One client's request."""
+    say("done", name, WORKS[what](User.get(user_id, consistent_read=True), *arguments))
+
+
+async def work(answers: list[str], works: list[list[str]]) -> None:
+    """Everything at once."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(8) as pool:
+        await asyncio.gather(
+            *(engine.execute(task_id, clock.now() + 60) for task_id in answers),
+            *(loop.run_in_executor(pool, do, *each) for each in works),
+            return_exceptions=True,
+        )
+    await engine.finish(0)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        wanted = json.loads(line)
+        if child := os.fork():
+            say("over", "killed" if os.WIFSIGNALED(os.waitpid(child, 0)[1]) else "done")
+            continue
+        say("begun", str(os.getpid()))
+        asyncio.run(work(wanted["answers"], wanted["works"]))
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

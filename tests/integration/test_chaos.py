@@ -1,0 +1,33 @@
+"""The short form of `make chaos`: of each scenario some calls, broken in some of the ways; and a few real deaths."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chaos import kills
+from tests.chaos.cases import Lab, laboratory
+from tests.chaos.scenarios import SCENARIOS, Scenario
+
+CASES = 5
+"""Of each scenario. Which ones is the same in every run."""
+KILLS = 4
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with laboratory() as ours:
+        yield ours
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_nothing_is_lost_and_nothing_paid_twice_whatever_breaks(lab: Lab, scenario: type[Scenario]) -> None:
+    cases = lab.cases(scenario)
+    broken = {str(case): lab.run(case)[1] for case in random.Random(scenario.name).sample(cases, CASES)}
+    assert {name: violations for name, violations in broken.items() if violations} == {}
+
+
+def test_what_a_killed_process_was_at_is_mended(lab: Lab) -> None:
+    with kills.victims(lab) as victims:
+        for instant in kills.instants(lab, victims, KILLS):
+            assert kills.strike(lab, victims, instant).violations == []

@@ -1,0 +1,192 @@
+"""What a provider can do to an answer, and what its user sees and pays, beside what test_engine.py has."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from aideer import asking, clock, engine, leases, streamlog, tasks, watching
+from aideer.contract.tasks import NewTask
+from aideer.dashscope import Chunk
+from aideer.idempotency import Once
+from aideer.models import CreditEntry, Message, Task
+from aideer.pricing import Usage
+from local.dashscope import Server
+from tests.events import Stream, parse
+from tests.support import Person, caller, check_rules, in_loop, make_chat
+
+MakePerson = Callable[..., Person]
+
+
+def accepted(person: Person, question: str, **parameters: Any) -> str:
+    wanted = NewTask(chat_id=make_chat(person, question, parameters=parameters).id)
+    return asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted)).task_id
+
+
+def stored(task_id: str) -> Task:
+    return Task.get(task_id, consistent_read=True)
+
+
+def message_of(task: Task) -> Message:
+    return Message.get(task.thread, task.answer_n, consistent_read=True)
+
+
+def watched(person: Person, task_id: str, seconds: float = 60) -> Stream:
+    async def watch() -> str:
+        claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=person.id)
+        assert claimed
+        return "".join([event async for event in watching.live(engine.start(claimed, clock.now() + seconds))])
+
+    return parse(in_loop(watch()))
+
+
+def followed(task_id: str, position: int) -> Stream:
+    async def watch() -> str:
+        return "".join([event async for event in watching.follow(stored(task_id), position)])
+
+    return parse(in_loop(watch()))
+
+
+def says(monkeypatch: pytest.MonkeyPatch, *chunks: Chunk) -> None:
+    """A provider that says exactly this."""
+
+    async def stream(*_: Any, **__: Any) -> AsyncGenerator[Chunk, None]:
+        for chunk in chunks:
+            await asyncio.sleep(0)
+            yield chunk
+
+    monkeypatch.setattr(engine.dashscope, "stream", stream)
+
+
+def calls(provider: Server, marker: str) -> int:
+    return sum(marker in str(request.get("body")) for request in provider.requests())
+
+
+ONCE = ("throttle_mid", "inspect_in", "inspect_mid", "badkey", "http503_html", "drop_before", "drop_mid", "truncate")
+
+
+@pytest.mark.parametrize("fail", [*ONCE, "badjson", "empty"])
+def test_a_model_that_failed_is_not_asked_again(person: MakePerson, provider: Server, fail: str) -> None:
+    me, marker = person(), uuid4().hex
+    task_id = accepted(me, f"/sim tokens=10 delay=1 at=4 fail={fail} {marker}")
+    watched(me, task_id)
+    assert stored(task_id).status == "failed"
+    assert calls(provider, marker) == 1
+    check_rules(me)
+
+
+def test_throttling_that_does_not_end_is_given_up(
+    person: MakePerson, provider: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.8)
+    me, marker = person(), uuid4().hex
+    before = me.user.credits
+    task_id = accepted(me, f"/sim fail=throttle {marker}")
+    stream = watched(me, task_id)
+    assert stream.final["error"]["code"] == stored(task_id).error_code == "throttled"
+    assert calls(provider, marker) > 1
+    assert (stored(task_id).credits, me.user.credits) == (0, before)
+    check_rules(me)
+
+
+def test_throttling_is_not_waited_out_beyond_the_deadline(person: MakePerson) -> None:
+    me = person()
+    task_id = accepted(me, "/sim fail=throttle")
+    watched(me, task_id, engine.SETTLE_SECONDS + 0.1)
+    assert (stored(task_id).status, stored(task_id).credits) == ("failed", 0)
+    check_rules(me)
+
+
+@pytest.mark.parametrize("fail", ["drop_mid", "inspect_mid", "throttle_mid"])
+def test_thoughts_that_were_shown_are_kept_though_no_answer_came(person: MakePerson, fail: str) -> None:
+    me = person()
+    task_id = accepted(me, f"/sim tokens=20 think=10 delay=1 fail={fail} at=6", enable_thinking=True)
+    stream = watched(me, task_id)
+    task, message = stored(task_id), message_of(stored(task_id))
+    assert stream.content == message.content == ""
+    assert stream.reasoning == stream.final["reasoning"] == message.reasoning != ""
+    assert (task.status, task.credits, message.finish_reason) == ("failed", 0, "interrupted")
+    check_rules(me)
+
+
+def test_what_was_thought_is_billed_at_the_price_of_thinking(person: MakePerson) -> None:
+    me = person()
+    task_id = accepted(me, "/sim tokens=5 think=7 delay=1", enable_thinking=True)
+    stream = watched(me, task_id)
+    assert stream.final["usage"]["reasoning_tokens"] == 7
+    assert stream.final["usage"]["output_tokens"] == 12
+    check_rules(me)
+
+
+def test_a_clean_end_without_usage_costs_nothing_and_is_kept(person: MakePerson) -> None:
+    me = person()
+    before = me.user.credits
+    task_id = accepted(me, "/sim tokens=10 delay=1 fail=no_usage")
+    stream = watched(me, task_id)
+    task = stored(task_id)
+    assert (task.status, task.credits, me.user.credits) == ("finished", 0, before)
+    assert message_of(task).content == stream.content != ""
+    assert [entry.amount for entry in CreditEntry.query(me.id) if entry.task_id == task_id] == [0]
+    check_rules(me)
+
+
+def test_an_end_without_usage_costs_the_last_usage_seen(person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(
+        monkeypatch,
+        Chunk("", "a", None, Usage(1000, 500)),
+        Chunk("", "b", None, Usage(1000, 1000)),
+        Chunk("", "c", "stop", None),
+    )
+    me = person()
+    task_id = accepted(me, "hello")
+    watched(me, task_id)
+    task = stored(task_id)
+    assert task.usage == Usage(1000, 1000)._asdict()
+    assert task.credits == min(28, task.hold)
+    check_rules(me)
+
+
+def test_a_cost_above_the_hold_is_the_hold(person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
+    says(monkeypatch, Chunk("", "a", "stop", Usage(10**6, 10**6)))
+    me = person()
+    before = me.user.credits
+    task_id = accepted(me, "hello")
+    watched(me, task_id)
+    task = stored(task_id)
+    assert (task.status, task.credits, me.user.credits) == ("finished", task.hold, before - task.hold)
+    check_rules(me)
+
+
+def test_two_hundred_kilobytes_in_one_line_arrive_and_resume_whole(person: MakePerson) -> None:
+    me = person()
+    task_id = accepted(me, "/sim tokens=6 delay=1 fail=bigline at=3", max_tokens=4096)
+    stream = watched(me, task_id)
+    task = stored(task_id)
+    assert stream.content == stream.final["content"] == message_of(task).content == streamlog.text(task_id).content
+    assert len(stream.content.encode()) > 200_000
+    for position in (2, 20_000, len(stream.content) - 1):
+        assert followed(task_id, position).content == stream.content[position:]
+    check_rules(me)
+
+
+def test_a_stop_before_the_first_token_costs_nothing_and_leaves_no_message(
+    person: MakePerson, provider: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "STOP_SECONDS", 0.05)
+    me, marker = person(), uuid4().hex
+    task_id = accepted(me, f"/sim fail=stall at=0 {marker}")
+
+    async def stopped() -> None:
+        working = asyncio.create_task(engine.execute(task_id, clock.now() + 60))
+        await asyncio.to_thread(provider.wait_for, lambda _: calls(provider, marker) > 0)
+        await asyncio.to_thread(tasks.request_stop, task_id)
+        await working
+
+    in_loop(stopped())
+    task = stored(task_id)
+    assert (task.status, task.credits, task.text_length) == ("stopped", 0, 0)
+    with pytest.raises(Message.DoesNotExist):
+        message_of(task)
+    check_rules(me)
