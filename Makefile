@@ -39,6 +39,9 @@ stop: $(INSTALLED) ## end a stack that was left running
 test: $(INSTALLED) ## unit and integration tests (PYTEST_ARGS=...)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
+chaos: $(INSTALLED) ## every AWS call broken in every way, for half an hour (writes docs/reliability.md)
+	@$(BIN)/python -m tests.chaos
+
 lint: $(INSTALLED) ## style and common errors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ from typing import Any
 
 from local import aws
 
-KILLS, EXAMPLES, STEPS = 120, 150, 60
+KILLS, EXAMPLES, STEPS = 120, 120, 50
 KILLED = "process killed"
 
 

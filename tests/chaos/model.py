@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from aideer import asking, chats, clock, credits, jobs, leases, pricing, settings, streamlog, sweeping, tasks, titles
 from aideer.contract.chats import ChatChange, NewMessages, PlacedMessage
@@ -28,8 +28,15 @@ OPEN = ("pending", "running")
 TITLE = "title_generation"
 
 
+class Shown:
+    """hypothesis prints these as they print themselves, and not field by field."""
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
+
 @dataclass(eq=False)
-class Someone:
+class Someone(Shown):
     """A user as the model has them."""
 
     person: Person
@@ -42,7 +49,7 @@ class Someone:
 
 
 @dataclass(eq=False)
-class Talk:
+class Talk(Shown):
     """A chat as the model has it. Of a message it knows who said it, whether a prompt shows it, and whose answer it is."""
 
     owner: Someone
@@ -62,7 +69,7 @@ class Talk:
 
 
 @dataclass(eq=False)
-class Work:
+class Work(Shown):
     """A task as the model has it."""
 
     id: str
@@ -84,7 +91,7 @@ class Work:
 
 
 @dataclass(eq=False)
-class Executor:
+class Executor(Shown):
     """One that has claimed a task, whatever has become of the task since."""
 
     work: Work
@@ -95,6 +102,21 @@ class Executor:
         return f"<executor of {self.work!r}>"
 
 
+def one_of(name: str) -> st.SearchStrategy[Any]:
+    """One of the newer ones of those that there are by now."""
+    return st.runner().flatmap(lambda rules: st.sampled_from(list(getattr(rules, name))[-6:]))
+
+
+def some(name: str) -> Callable[[Any], bool]:
+    """Whether there are any by now."""
+    return lambda rules: bool(getattr(rules, name))
+
+
+PEOPLE, TALKS, WORKS, CODES = one_of("people"), one_of("talks"), one_of("works"), one_of("codes")
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
+EXECUTORS, READINGS = one_of("executors"), one_of("readings")
+
+
 class Rules(RuleBasedStateMachine):
     """What may happen."""
 
@@ -102,21 +124,25 @@ class Rules(RuleBasedStateMachine):
     """Set by whoever runs it."""
     steps = 0
 
-    people = Bundle("people")
-    talks = Bundle("talks")
-    works = Bundle("works")
-    executors = Bundle("executors")
-    readings = Bundle("readings")
-    codes = Bundle("codes")
-
     def __init__(self) -> None:
         super().__init__()
         self.world = type(self).make_world()
-        self.all_people: list[Someone] = []
-        self.all_talks: list[Talk] = []
-        self.all_works: list[Work] = []
-        self.all_codes: dict[str, tuple[int, int]] = {}
+        self.people = [Someone(self.world.person(balance), balance) for balance in (1_000, 60)]
+        self.talks: list[Talk] = []
+        self.works: list[Work] = []
+        self.executors: list[Executor] = []
+        self.readings: list[tuple[Work, Task]] = []
+        """Tasks as somebody has read them at some time."""
+        self.codes: dict[str, tuple[int, int]] = {}
         self.uses: dict[str, int] = {}
+        for owner in (*self.people, self.people[0]):
+            self._open(owner)
+        for max_uses in (1, 2):
+            code = self.world.code(100, max_uses)
+            self.codes[code], self.uses[code] = (100, max_uses), 0
+
+    def _open(self, owner: Someone) -> None:
+        self.talks.append(Talk(owner, self.world.chat(owner.person), {1: ("user", True, None)}, 2))
 
     def attempt(self, call: Callable[[], Any]) -> tuple[Any, AideerError | None]:
         """What a call answers, or how it is refused."""
@@ -125,44 +151,17 @@ class Rules(RuleBasedStateMachine):
         except AideerError as error:
             return None, error
 
-    # --- who and what there is
-
-    @initialize(target=people)
-    def first(self) -> Someone:
-        return self.sign_up(1_000)
-
-    @rule(target=people, balance=st.sampled_from([0, 3, 60, 1_000_000]))
-    def sign_up(self, balance: int) -> Someone:
-        someone = Someone(self.world.person(balance), balance)
-        self.all_people.append(someone)
-        return someone
-
-    @rule(target=talks, owner=people, asks=st.booleans())
-    def open_chat(self, owner: Someone, asks: bool) -> Talk:
-        chat = self.world.chat(owner.person)
-        talk = Talk(owner, chat, {1: ("user", True, None)}, 2)
-        self.all_talks.append(talk)
-        if not asks:
-            self.append(talk, ["assistant"])
-        return talk
-
-    @rule(target=codes, value=st.integers(1, 10**6), max_uses=st.integers(1, 2))
-    def make_code(self, value: int, max_uses: int) -> str:
-        text = self.world.code(value, max_uses)
-        self.all_codes[text], self.uses[text] = (value, max_uses), 0
-        return text
-
     # --- clients
 
-    @rule(target=works, talk=talks, type=st.sampled_from(["chat_generation", TITLE]), key=st.sampled_from([None, "a"]))
-    def ask(self, talk: Talk, type: str, key: str | None) -> Any:
+    @rule(talk=TALKS, type=st.sampled_from(["chat_generation", TITLE]), key=st.sampled_from([None, "a"]))
+    def ask(self, talk: Talk, type: str, key: str | None) -> None:
         wanted = NewTask(chat_id=talk.chat.id, type=type, stream=False)
         once = Once(talk.owner.person.id, f"POST /tasks {talk.chat.id} {type}", key, wanted)
-        known = [work for work in self.all_works if key and (work.talk, work.type, work.key) == (talk, type, key)]
+        known = [work for work in self.works if key and (work.talk, work.type, work.key) == (talk, type, key)]
         user = talk.owner.person.user
         if known:
             assert asking.create(caller(user), wanted, once).task_id == known[0].id
-            return multiple()
+            return
         busy = type != TITLE and talk.active is not None
         if talk.deleted:
             refusal = "chat_not_found"
@@ -174,10 +173,11 @@ class Rules(RuleBasedStateMachine):
             refusal = "empty_chat"
         else:
             refusal = None
-        return self._accept(talk, type, refusal, None, lambda: asking.create(caller(user), wanted, once), key)
+        self._accept(talk, type, refusal, None, lambda: asking.create(caller(user), wanted, once), key)
 
-    @rule(target=works, old=works)
-    def ask_again(self, old: Work) -> Any:
+    @precondition(some("works"))
+    @rule(old=WORKS)
+    def ask_again(self, old: Work) -> None:
         talk, refusal, last = old.talk, None, None
         if talk.deleted:
             refusal = "chat_not_found"
@@ -192,20 +192,20 @@ class Rules(RuleBasedStateMachine):
                 refusal = "last_message_not_user"
         user = talk.owner.person.user
         once = Once(user.id, "again", None, "")
-        return self._accept(talk, old.type, refusal, last, lambda: asking.regenerate(caller(user), old.id, once), None)
+        self._accept(talk, old.type, refusal, last, lambda: asking.regenerate(caller(user), old.id, once), None)
 
     def _accept(
         self, talk: Talk, type: str, refusal: str | None, replaces: int | None, call: Callable[[], Any], key: str | None
-    ) -> Any:
+    ) -> None:
         balance = self.balance(talk.owner)
         answer, error = self.attempt(call)
         if error and error.code == "insufficient_credits":
             assert error.extra["credits_left"] == balance < error.extra["credits_needed"]
             assert refusal is None
-            return multiple()
+            return
         assert (error and error.code) == refusal
         if error:
-            return multiple()
+            return
         assert 0 < answer.credits_held <= balance
         is_title = type == TITLE
         work = Work(
@@ -220,12 +220,11 @@ class Rules(RuleBasedStateMachine):
         )
         work.lease = float(Task.get(work.id, consistent_read=True).lease_until)
         work.key = key
-        self.all_works.append(work)
+        self.works.append(work)
         if not is_title:
             talk.active, talk.next_n = work, talk.next_n + 1
-        return work
 
-    @rule(talk=talks, roles=st.lists(st.sampled_from(["user", "assistant"]), min_size=1, max_size=3))
+    @rule(talk=TALKS, roles=st.lists(st.sampled_from(["user", "assistant"]), min_size=1, max_size=3))
     def append(self, talk: Talk, roles: list[str]) -> None:
         new = NewMessages.model_validate({"messages": [{"role": role, "content": "more"} for role in roles]})
         stored, error = self.attempt(lambda: chats.append(talk.owner.person.user, talk.chat.id, new))
@@ -236,7 +235,7 @@ class Rules(RuleBasedStateMachine):
         talk.messages |= {message.n: (message.role, True, None) for message in stored}
         talk.next_n += len(roles)
 
-    @rule(talk=talks, keep=st.integers(0, 3), add=st.integers(0, 2))
+    @rule(talk=TALKS, keep=st.integers(0, 3), add=st.integers(0, 2))
     def replace(self, talk: Talk, keep: int, add: int) -> None:
         chat = Chat.get(talk.chat.id, consistent_read=True) if not talk.deleted else talk.chat
         kept = list(Message.query(chat.thread, consistent_read=True))[:keep]
@@ -252,16 +251,18 @@ class Rules(RuleBasedStateMachine):
         talk.messages |= dict.fromkeys(range(talk.next_n, talk.next_n + add), ("user", True, None))
         talk.next_n += add
 
-    @rule(talk=talks, title=st.sampled_from(["Test", "Other"]))
-    def rename(self, talk: Talk, title: str) -> None:
+    @rule(talk=TALKS, what=st.sampled_from(["rename", "rename", "delete", "work_jobs"]))
+    def tidy(self, talk: Talk, what: str) -> None:
+        """What happens now and then."""
+        {"rename": self.rename, "delete": self.delete_chat, "work_jobs": self.work_jobs}[what](talk)
+
+    def rename(self, talk: Talk) -> None:
+        title = f"{talk.title[:20]}+"
         change = ChatChange(title=title)
         _, error = self.attempt(lambda: chats.change(talk.owner.person.user, talk.chat.id, change, None))
         assert (error and error.code) == ("chat_not_found" if talk.deleted else None)
-        if error:
-            return
-        talk.title = title
+        talk.title = talk.title if error else title
 
-    @rule(talk=talks)
     def delete_chat(self, talk: Talk) -> None:
         _, error = self.attempt(lambda: chats.delete(talk.owner.person.user, talk.chat.id))
         assert (error and error.code) == ("chat_not_found" if talk.deleted else None)
@@ -270,10 +271,11 @@ class Rules(RuleBasedStateMachine):
         talk.deleted = True
         if talk.active and talk.active.status == "pending":
             self.ended(talk.active, "stopped", 0, "")
+        self._open(talk.owner)
 
-    @rule(someone=people, text=codes, key=st.sampled_from([None, "a"]))
+    @rule(someone=PEOPLE, text=CODES, key=st.sampled_from([None, "a"]))
     def redeem(self, someone: Someone, text: str, key: str | None) -> None:
-        value, max_uses = self.all_codes[text]
+        value, max_uses = self.codes[text]
         wanted = Redemption(redeem_code=text)
         once = Once(someone.person.id, f"redeem {text}", key, wanted)
         repeated = key is not None and someone.redeemed.get(text) == key
@@ -293,11 +295,13 @@ class Rules(RuleBasedStateMachine):
         someone.ledger += value
         self.uses[text] += 1
 
-    @rule(target=readings, work=works)
-    def read(self, work: Work) -> tuple[Work, Task]:
-        return work, Task.get(work.id, consistent_read=True)
+    @precondition(some("works"))
+    @rule(work=WORKS)
+    def read(self, work: Work) -> None:
+        self.readings.append((work, Task.get(work.id, consistent_read=True)))
 
-    @rule(reading=readings)
+    @precondition(some("readings"))
+    @rule(reading=READINGS)
     def stop(self, reading: tuple[Work, Task]) -> None:
         work, task = reading
         stored = tasks.stop(task)
@@ -308,21 +312,45 @@ class Rules(RuleBasedStateMachine):
 
     # --- executors
 
-    @rule(target=executors, work=works)
-    def deliver(self, work: Work) -> Any:
+    @precondition(some("works"))
+    @rule(work=WORKS)
+    def deliver(self, work: Work) -> None:
         task = leases.claim(work.id)
         assert (task is not None) == (work.status == "pending")
-        if task is None:
-            return multiple()
-        work.status, work.executor, work.lease = "running", task.executor, float(task.lease_until)
-        return Executor(work, task)
+        if task:
+            work.status, work.executor, work.lease = "running", task.executor, float(task.lease_until)
+            self.executors.append(Executor(work, task))
 
-    @rule(executor=executors, text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9))
+    @rule(talk=TALKS, text=TEXTS)
+    def begin(self, talk: Talk, text: str) -> None:
+        """The usual beginning, so that there are answers under way."""
+        if not talk.deleted and not talk.active and not talk.asks(talk.next_n):
+            self.append(talk, ["user"])
+        self.ask(talk, "chat_generation", None)
+        if talk.active:
+            self.read(talk.active)
+            self.deliver(talk.active)
+            self.say(self.executors[-1], text)
+
+    @rule(talk=TALKS, text=TEXTS, again=st.booleans())
+    def answer(self, talk: Talk, text: str, again: bool) -> None:
+        """The usual end, and perhaps the wish for another answer."""
+        before = len(self.executors)
+        self.begin(talk, text)
+        if len(self.executors) > before:
+            executor = self.executors[-1]
+            self.settle(executor, stopped=False, output=9)
+            if again:
+                self.ask_again(executor.work)
+
+    @precondition(some("executors"))
+    @rule(executor=EXECUTORS, text=TEXTS)
     def say(self, executor: Executor, text: str) -> None:
         streamlog.write(executor.task.id, streamlog.Slice(len(executor.said), "content", text))
         executor.said += text
 
-    @rule(executor=executors)
+    @precondition(some("executors"))
+    @rule(executor=EXECUTORS)
     def renew(self, executor: Executor) -> None:
         stored = leases.renew(executor.task)
         assert (stored is not None) == self.owns(executor)
@@ -330,7 +358,8 @@ class Rules(RuleBasedStateMachine):
         if stored:
             executor.work.lease = float(stored.lease_until)
 
-    @rule(executor=executors, stopped=st.booleans(), output=st.integers(0, 5_000))
+    @precondition(some("executors"))
+    @rule(executor=EXECUTORS, stopped=st.booleans(), output=st.integers(0, 5_000))
     def settle(self, executor: Executor, stopped: bool, output: int) -> None:
         work, task, usage = executor.work, executor.task, Usage(20, output)
         status, finish_reason = ("stopped", "stopped") if stopped else ("finished", "stop")
@@ -340,7 +369,8 @@ class Rules(RuleBasedStateMachine):
             self.ended(work, status, min(pricing.cost(task.tariff, usage), work.hold), executor.said)
         assert (end.status, int(end.credits or 0)) == (work.status, work.credits)
 
-    @rule(executor=executors)
+    @precondition(some("executors"))
+    @rule(executor=EXECUTORS)
     def fail(self, executor: Executor) -> None:
         text = Text(content=executor.said)
         end = credits.release(executor.task, Closer.executor(executor.task.executor), "upstream_error", text)
@@ -353,16 +383,17 @@ class Rules(RuleBasedStateMachine):
 
     # --- the schedule
 
-    @rule(seconds=st.sampled_from([1, int(settings.LEASE_SECONDS) + 1, 61, 400]))
+    @rule(seconds=st.sampled_from([1, int(settings.LEASE_SECONDS) + 1]))
     def wait(self, seconds: int) -> None:
         self.world.clock.ahead += seconds
 
-    @rule()
-    def sweep(self) -> None:
+    @rule(seconds=st.sampled_from([0, 61, 400]))
+    def sweep(self, seconds: int) -> None:
+        self.wait(seconds)
         now = clock.now()
-        said = {work.id: streamlog.text(work.id).content for work in self.all_works if work.status == "running"}
+        said = {work.id: streamlog.text(work.id).content for work in self.works if work.status == "running"}
         sweeping.sweep()
-        for work in self.all_works:
+        for work in self.works:
             if work.status == "running" and work.lease < now:
                 self.ended(work, "failed", 0, said[work.id])
             elif work.status == "pending" and work.lease < now:
@@ -373,7 +404,8 @@ class Rules(RuleBasedStateMachine):
                 else:
                     work.lease = float(stored.lease_until)
 
-    @rule(reading=readings)
+    @precondition(some("readings"))
+    @rule(reading=READINGS)
     def sweep_late(self, reading: tuple[Work, Task]) -> None:
         """A sweep that read the task some time ago."""
         work, task = reading
@@ -385,12 +417,11 @@ class Rules(RuleBasedStateMachine):
             self.ended(work, "failed", 0, text.content)
         assert end.status == work.status
 
-    @rule()
-    def work_jobs(self) -> None:
+    def work_jobs(self, _: Talk) -> None:
         for pk, sk in sorted(self.world.job_keys):
             if sk < clock.timestamp():
                 jobs.run(pk, sk, time.monotonic() + 60)
-        for talk in self.all_talks:
+        for talk in self.talks:
             if talk.deleted and talk.active and talk.active.status == "pending":
                 self.ended(talk.active, "stopped", 0, "")
 
@@ -400,7 +431,7 @@ class Rules(RuleBasedStateMachine):
         return someone.ledger - sum(work.hold for work in self.open_of(someone))
 
     def open_of(self, someone: Someone) -> list[Work]:
-        return [work for work in self.all_works if work.status in OPEN and work.talk.owner is someone]
+        return [work for work in self.works if work.status in OPEN and work.talk.owner is someone]
 
     def ended(self, work: Work, status: str, cost: int, text: str) -> None:
         """Close a task in the model."""
@@ -426,12 +457,12 @@ class Rules(RuleBasedStateMachine):
     @invariant()
     def the_rules_hold(self) -> None:
         type(self).steps += 1
-        users = {user.id: user for user in User.batch_get([s.person.id for s in self.all_people], consistent_read=True)}
-        stored = {task.id: task for task in Task.batch_get([w.id for w in self.all_works], consistent_read=True)}
-        for someone in self.all_people:
+        users = {user.id: user for user in User.batch_get([s.person.id for s in self.people], consistent_read=True)}
+        stored = {task.id: task for task in Task.batch_get([w.id for w in self.works], consistent_read=True)}
+        for someone in self.people:
             user = users[someone.person.id]
             entries = list(CreditEntry.query(user.id, consistent_read=True))
-            mine = [work for work in self.all_works if work.talk.owner is someone]
+            mine = [work for work in self.works if work.talk.owner is someone]
             assert user.credits >= 0, "I1"
             assert user.credits + credits.credits_held(user) == sum(entry.amount for entry in entries), "I2"
             assert someone.ledger == sum(entry.amount for entry in entries), "I2"
@@ -440,16 +471,16 @@ class Rules(RuleBasedStateMachine):
             assert billed == sorted(work.id for work in mine if work.status in ("finished", "stopped")), "I4"
             redeemed = [entry.code for entry in entries if entry.kind == "redeem"]
             assert sorted(redeemed) == sorted(someone.redeemed), "I5"
-        for code in Code.batch_get(list(self.all_codes), consistent_read=True):
+        for code in Code.batch_get(list(self.codes), consistent_read=True):
             assert code.used == self.uses[code.code] <= code.max_uses, "I5"
-        for work in self.all_works:
+        for work in self.works:
             assert stored[work.id].status == work.status
             assert (stored[work.id].open_shard is not None) == (work.status in OPEN)
 
     @invariant()
     def chats_are_as_they_should_be(self) -> None:
-        found = {chat.id: chat for chat in Chat.batch_get([t.chat.id for t in self.all_talks], consistent_read=True)}
-        for talk in self.all_talks:
+        found = {chat.id: chat for chat in Chat.batch_get([t.chat.id for t in self.talks], consistent_read=True)}
+        for talk in self.talks:
             chat = found.get(talk.chat.id)
             if talk.deleted:
                 assert chat is None or chat.deleted
@@ -461,7 +492,7 @@ class Rules(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Threads are read once, at the end: all of them, whole."""
-        for talk in self.all_talks:
+        for talk in self.talks:
             if not talk.deleted:
                 chat = Chat.get(talk.chat.id, consistent_read=True)
                 messages = {

@@ -9,7 +9,7 @@ from tests.chaos import kills
 from tests.chaos.cases import Lab, laboratory
 from tests.chaos.scenarios import SCENARIOS, Scenario
 
-CASES = 5
+CASES = 4
 """Of each scenario. Which ones is the same in every run."""
 KILLS = 4
 

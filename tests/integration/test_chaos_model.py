@@ -13,7 +13,7 @@ def test_the_tables_say_what_the_model_says_after_every_event() -> None:
         run_state_machine_as_test(
             Rules,
             settings=settings(
-                max_examples=12,
+                max_examples=10,
                 stateful_step_count=30,
                 deadline=None,
                 derandomize=True,
