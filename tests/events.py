@@ -18,8 +18,7 @@ class Stream:
 
 def parse(text: str) -> Stream:
     """Read a whole text/event-stream."""
-    stream = Stream()
-    last_id = ""
+    events, last_id = [], ""
     for block in text.split("\n\n"):
         name, data = "message", []
         for line in block.split("\n"):
@@ -31,13 +30,20 @@ def parse(text: str) -> Stream:
                 name = value
             elif key == "data":
                 data.append(value)
-        if not data:
-            continue
+        if data:
+            events.append((name, last_id, "\n".join(data)))
+    return put_together(events)
+
+
+def put_together(events: list[tuple[str, str, str]]) -> Stream:
+    """What a viewer makes of events, given as (event, last event id, data)."""
+    stream = Stream()
+    for name, last_id, data in events:
         stream.events.append(name)
         stream.ids.append(last_id)
         if name != "message":
             continue
-        body = json.loads("\n".join(data))
+        body = json.loads(data)
         if last_id == "end":
             stream.final = body
         else:

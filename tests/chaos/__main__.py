@@ -65,6 +65,7 @@ def _embedded() -> Iterator[None]:
         os.environ.update(stack.environment)
         os.environ.update(
             SIGNUP_CREDITS="1000000",
+            THROTTLES="all=1000000/60",
             STREAM_BASE_URL="http://stream.test",
             POWERTOOLS_LOG_LEVEL="CRITICAL",
         )

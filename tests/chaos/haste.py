@@ -12,9 +12,28 @@ from unittest import mock
 import botocore.endpoint
 from botocore.retries.quota import RetryQuota
 
-from aideer import chats, clock, credits, engine, leases, messages, passwords, presets, tasks, transactions, watching
+from aideer import (
+    bulk,
+    chats,
+    clock,
+    credentials,
+    deletion,
+    engine,
+    leases,
+    likes,
+    passwords,
+    presets,
+    tasks,
+    topups,
+    transactions,
+    users,
+    watching,
+)
 
-_PATIENT = (transactions, credits, tasks, chats, messages, presets, botocore.endpoint)
+_PATIENT = (
+    *(transactions, tasks, chats, bulk, presets, topups),
+    *(users, credentials, deletion, likes, botocore.endpoint),
+)
 
 
 class Clock:

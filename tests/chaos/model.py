@@ -12,9 +12,26 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aideer import asking, chats, clock, credits, jobs, leases, pricing, settings, streamlog, sweeping, tasks, titles
+from aideer import (
+    asking,
+    chats,
+    clock,
+    codes,
+    credits,
+    deletion,
+    jobs,
+    leases,
+    pricing,
+    settings,
+    streamlog,
+    sweeping,
+    tasks,
+    titles,
+    topups,
+)
+from aideer.auth import Bearer
 from aideer.contract.chats import ChatChange, NewMessages, PlacedMessage
-from aideer.contract.credits import Redemption
+from aideer.contract.credits import NewGrant, Redemption
 from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.errors import AideerError
@@ -22,7 +39,7 @@ from aideer.idempotency import Once
 from aideer.models import Chat, Code, CreditEntry, Message, Task, User
 from aideer.pricing import Usage
 from tests.chaos.world import World
-from tests.support import Person, caller
+from tests.support import Person
 
 OPEN = ("pending", "running")
 TITLE = "title_generation"
@@ -43,9 +60,17 @@ class Someone(Shown):
     ledger: int
     redeemed: dict[str, str | None] = field(default_factory=dict)
     """Codes, each with the key under which it was."""
+    granted: dict[int, int] = field(default_factory=dict)
+    """Amounts that were granted under a key, with what was left then."""
+    deleted_at: float | None = None
+
+    @property
+    def caller(self) -> Bearer:
+        """Who holds their first access token, for as long as it is good."""
+        return Bearer({"sub": self.person.id, "ver": 0})
 
     def __repr__(self) -> str:
-        return f"<user of {self.ledger}>"
+        return f"<user of {self.ledger}{' deleted' if self.deleted_at else ''}>"
 
 
 @dataclass(eq=False)
@@ -135,6 +160,8 @@ class Rules(RuleBasedStateMachine):
         """Tasks as somebody has read them at some time."""
         self.codes: dict[str, tuple[int, int]] = {}
         self.uses: dict[str, int] = {}
+        self.revoked: set[str] = set()
+        self.admin = self.world.person(0).user
         for owner in (*self.people, self.people[0]):
             self._open(owner)
         for max_uses in (1, 2):
@@ -158,9 +185,8 @@ class Rules(RuleBasedStateMachine):
         wanted = NewTask(chat_id=talk.chat.id, type=type, stream=False)
         once = Once(talk.owner.person.id, f"POST /tasks {talk.chat.id} {type}", key, wanted)
         known = [work for work in self.works if key and (work.talk, work.type, work.key) == (talk, type, key)]
-        user = talk.owner.person.user
         if known:
-            assert asking.create(caller(user), wanted, once).task_id == known[0].id
+            assert asking.create(talk.owner.caller, wanted, once).task_id == known[0].id
             return
         busy = type != TITLE and talk.active is not None
         if talk.deleted:
@@ -173,7 +199,7 @@ class Rules(RuleBasedStateMachine):
             refusal = "empty_chat"
         else:
             refusal = None
-        self._accept(talk, type, refusal, None, lambda: asking.create(caller(user), wanted, once), key)
+        self._accept(talk, type, refusal, None, lambda: asking.create(talk.owner.caller, wanted, once), key)
 
     @precondition(some("works"))
     @rule(old=WORKS)
@@ -190,9 +216,10 @@ class Rules(RuleBasedStateMachine):
                 refusal = "not_last_answer"
             elif not talk.asks(last or 0):
                 refusal = "last_message_not_user"
-        user = talk.owner.person.user
-        once = Once(user.id, "again", None, "")
-        self._accept(talk, old.type, refusal, last, lambda: asking.regenerate(caller(user), old.id, once), None)
+        if talk.owner.deleted_at:
+            refusal = "token_revoked"
+        once = Once(talk.owner.person.id, "again", None, "")
+        self._accept(talk, old.type, refusal, last, lambda: asking.regenerate(talk.owner.caller, old.id, once), None)
 
     def _accept(
         self, talk: Talk, type: str, refusal: str | None, replaces: int | None, call: Callable[[], Any], key: str | None
@@ -275,16 +302,20 @@ class Rules(RuleBasedStateMachine):
 
     @rule(someone=PEOPLE, text=CODES, key=st.sampled_from([None, "a"]))
     def redeem(self, someone: Someone, text: str, key: str | None) -> None:
+        if someone.deleted_at:
+            return
         value, max_uses = self.codes[text]
         wanted = Redemption(redeem_code=text)
         once = Once(someone.person.id, f"redeem {text}", key, wanted)
         repeated = key is not None and someone.redeemed.get(text) == key
         before = self.balance(someone)
-        answer, error = self.attempt(lambda: credits.redeem(someone.person.user, text, once))
+        answer, error = self.attempt(lambda: topups.redeem(someone.person.user, text, once))
         if repeated:
             assert error is None
             return
         refusal = "code_used_up" if self.uses[text] == max_uses else None
+        if text in self.revoked:
+            refusal = "code_revoked"
         if text in someone.redeemed:
             refusal = "code_already_redeemed"
         assert (error and error.code) == refusal
@@ -294,6 +325,51 @@ class Rules(RuleBasedStateMachine):
         someone.redeemed[text] = key
         someone.ledger += value
         self.uses[text] += 1
+
+    @rule(someone=PEOPLE)
+    def delete_user(self, someone: Someone) -> None:
+        """They are gone for all clients, while executors go on with their tasks. Another one comes."""
+        if someone.deleted_at or len(self.works) < 3:
+            return
+        deletion.delete(someone.person.user, someone.person.id)
+        someone.deleted_at = clock.now()
+        self.talks = [talk for talk in self.talks if talk.owner is not someone]
+        self.people.append(Someone(self.world.person(500), 500))
+        self._open(self.people[-1])
+
+    @rule(text=CODES, really=st.integers(0, 3))
+    def revoke(self, text: str, really: int) -> None:
+        if really == 3:  # now and then: nothing more comes of it
+            codes.revoke(text)
+            self.revoked.add(text)
+
+    @rule(someone=PEOPLE, amount=st.sampled_from([50, -50, -700]), key=st.sampled_from([None, "a"]))
+    def grant(self, someone: Someone, amount: int, key: str | None) -> None:
+        new = NewGrant(amount=amount, description="because")
+        once = Once(self.admin.id, f"grant {someone.person.id} {amount}", key, new)
+        left = self.balance(someone) + amount
+        answer, error = self.attempt(lambda: topups.grant(someone.person.id, new, self.admin, once))
+        if key and amount in someone.granted:
+            assert answer["credits_left"] == someone.granted[amount]
+            return
+        refusal = "insufficient_credits" if left < 0 else None
+        if someone.deleted_at:
+            refusal = "user_not_found"
+        assert (error and error.code) == refusal
+        if error:
+            return
+        assert answer["credits_left"] == left
+        someone.ledger += amount
+        if key:
+            someone.granted[amount] = left
+
+    @precondition(lambda rules: any(someone.deleted_at for someone in rules.people))
+    @rule(times=st.integers(1, 3))
+    def minutes_later(self, times: int) -> None:
+        """What it takes for a deleted user to be gone."""
+        for _ in range(times):
+            self.sweep(61)
+            self.work_jobs(self.talks[-1])
 
     @precondition(some("works"))
     @rule(work=WORKS)
@@ -424,6 +500,11 @@ class Rules(RuleBasedStateMachine):
         for talk in self.talks:
             if talk.deleted and talk.active and talk.active.status == "pending":
                 self.ended(talk.active, "stopped", 0, "")
+        for someone in self.people:
+            if someone.deleted_at and clock.now() > someone.deleted_at + deletion.BEFORE_SECONDS:
+                for work in self.open_of(someone):
+                    if work.status == "pending":
+                        self.ended(work, "stopped", 0, "")
 
     # --- what the model makes of it
 
@@ -460,7 +541,12 @@ class Rules(RuleBasedStateMachine):
         users = {user.id: user for user in User.batch_get([s.person.id for s in self.people], consistent_read=True)}
         stored = {task.id: task for task in Task.batch_get([w.id for w in self.works], consistent_read=True)}
         for someone in self.people:
-            user = users[someone.person.id]
+            user = users.get(someone.person.id)
+            if user is None:
+                assert someone.deleted_at
+                assert self.open_of(someone) == [], "I3"
+                continue
+            assert bool(user.deleted) == bool(someone.deleted_at)
             entries = list(CreditEntry.query(user.id, consistent_read=True))
             mine = [work for work in self.works if work.talk.owner is someone]
             assert user.credits >= 0, "I1"

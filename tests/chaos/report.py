@@ -122,7 +122,7 @@ def _streams(streams: Streams) -> str:
 def _accepted(accepted: Accepted) -> str:
     answers = ", ".join(f"{count} times {status}" for status, count in sorted(accepted.answers.items()))
     return (
-        f"{ASKED:,} POST /tasks, {AT_ONCE} at a time, one chat each, by a user who could pay {PAYABLE} holds, with a provider that "
-        f"says nothing: {answers}. In {accepted.reads} reads meanwhile the least that the user had was "
+        f"{ASKED:,} POST /tasks, {AT_ONCE} at a time, one chat each, by a user who could pay {PAYABLE} holds, with the "
+        f"executors parked: {answers}. In {accepted.reads} reads meanwhile the least that the user had was "
         f"{accepted.least_credits} credits, and credits and holds together were {accepted.drift} times other than what was given."
     )

@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from aideer import aws, leases, settings, streamlog, sweeping
-from aideer.models import Chat, Code, Identity, Message, Preset, Task, User
+from aideer import aws, leases, likes, settings, streamlog, topups
+from aideer.idempotency import Once
+from aideer.models import Chat, Code, Identity, Message, Preset, Record, Task, User
 from tests.chaos.world import ANSWERS_LOST, BROKEN, STUCK, Violation, World
-from tests.support import Answer, Person
+from tests.support import Answer, Person, sweep
 
 SCENARIOS: list[type["Scenario"]] = []
 PRESET = {
@@ -322,7 +323,7 @@ class SweepInterrupted(Unwatched):
 
     def act(self) -> None:
         with suppress(Exception):  # an invocation that failed: the next minute's comes
-            sweeping.sweep()
+            sweep()
 
     def kept(self) -> Iterator[Violation]:
         if (self.ended().error_code, self.ended().text_length) != ("interrupted", 11):
@@ -386,6 +387,34 @@ class RedeemWithoutKey(Redeem):
     headers: ClassVar[dict[str, str]] = {}
 
 
+class Grant(Scenario):
+    name = "grant with a key"
+    tries = 3
+    amount = 50
+
+    def prepare(self) -> None:
+        self.admin = self.world.person()
+        User(self.admin.id).update([User.permission.set(2)])
+        self.world.granted[self.me.id] += self.amount
+
+    def act(self) -> None:
+        body = {"amount": self.amount, "description": "because"}
+        path, headers = f"/users/{self.me.id}/credits", {"Idempotency-Key": "grant"}
+        self.told(lambda: self.world.api("users.grant", "POST", path, json=body, user=self.admin, headers=headers))
+
+    def kept(self) -> Iterator[Violation]:
+        for answer in self.succeeded:
+            if answer.json["credits_left"] != 1_000_000 + self.amount:
+                yield Violation(BROKEN, f"said {answer.json}")
+        if not self.succeeded:
+            yield Violation(BROKEN, "never told that it is granted")
+
+
+class Deduct(Grant):
+    name = "deduction with a key"
+    amount = -50
+
+
 class SignUp(Scenario):
     name = "sign-up"
     tries = 3
@@ -433,6 +462,45 @@ class MakeCode(Scenario):
                 Code.get(name, consistent_read=True)
                 continue
             yield Violation(BROKEN, "a code that is not there")
+
+
+class MakeBatch(MakeCode):
+    name = "POST /codes of a batch"
+    count = 120
+
+    def act(self) -> None:
+        body, headers = {"value": 5, "count": self.count}, {"Idempotency-Key": "batch"}
+        self.told(lambda: self.world.api("codes.create", "POST", "/codes", json=body, user=self.me, headers=headers))
+
+    def kept(self) -> Iterator[Violation]:
+        made = {answer.body for answer in self.succeeded}
+        if len(made) != 1:
+            yield Violation(BROKEN, f"{len(made)} batches of one key")
+            return
+        names = [code["redeem_code"] for code in self.succeeded[0].json["codes"]]
+        found = list(Code.batch_get(names, consistent_read=True))
+        if len(found) != self.count or any(code.revoked for code in found):
+            yield Violation(BROKEN, f"{len(found)} codes of {self.count}")
+
+
+class RevokeBatch(MakeBatch):
+    name = "DELETE /codes of a batch"
+    count = 4
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().act()
+        self.made = self.succeeded[0].json
+        self.answers.clear()
+
+    def act(self) -> None:
+        path = f"/codes?batch={self.made['batch']}"
+        self.told(lambda: self.world.api("codes.delete_batch", "DELETE", path, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        codes = Code.batch_get([code["redeem_code"] for code in self.made["codes"]], consistent_read=True)
+        if not self.succeeded or not all(code.revoked for code in codes):
+            yield Violation(BROKEN, "codes of a revoked batch are good")
 
 
 class Look(Scenario):
@@ -522,6 +590,34 @@ class Replace(Append):
             yield Violation(BROKEN, "not replaced in three tries")
 
 
+class Copy(Scenario):
+    name = "copy a chat"
+    tries = 3
+
+    def prepare(self) -> None:
+        self.chat = self.world.chat(self.me)
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("chats.copy", "POST", f"/chats/{self.chat.id}/copy", user=self.me))
+
+    def recover(self) -> None:
+        super().recover()
+        for answer in self.succeeded:
+            made = Chat.get(answer.json["id"], consistent_read=True)
+            self.world.chats[made.id] = made
+            self.world.acknowledged[made.id] += self.world.acknowledged[self.chat.id]
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.succeeded:
+            yield Violation(BROKEN, "not copied in three tries")
+        for thread in self.world._threads:
+            said = [message.content for message in Message.query(thread, consistent_read=True)]
+            if said and self.world.stored_chat(thread.split("#")[0]) is None:
+                yield Violation(STUCK, "a thread of no chat")
+            if said and said != self.world.acknowledged[self.chat.id]:
+                yield Violation(BROKEN, "a part of a chat")
+
+
 class DeleteChat(Scenario):
     name = "delete a chat that waits for an answer"
     tries = 3
@@ -551,7 +647,7 @@ class SweepJob(Replace):
 
     def act(self) -> None:
         with suppress(Exception):  # an invocation that failed: the next minute's comes
-            sweeping.sweep()
+            sweep()
 
 
 class WorkReplaced(SweepJob):
@@ -559,7 +655,7 @@ class WorkReplaced(SweepJob):
 
     def prepare(self) -> None:
         super().prepare()
-        sweeping.sweep()
+        sweep()
 
     def act(self) -> None:
         for body in self.world.jobs[:]:
@@ -577,7 +673,7 @@ class WorkDeleted(WorkReplaced):
         self.told(lambda: self.world.api("chats.delete", "DELETE", f"/chats/{self.chat.id}", user=self.me))
         Chat(self.chat.id).update([Chat.active_task.set(task)])  # as if the deletion had not got as far as to stop it
         self.world.gone.add(self.chat.id)
-        sweeping.sweep()
+        sweep()
 
     def kept(self) -> Iterator[Violation]:
         yield from ()
@@ -639,3 +735,153 @@ class DeletePreset(ChangePreset):
             yield Violation(BROKEN, f"{len(self.heads())} presets, and preset_count {self.me.user.preset_count}")
         if not list(Preset.query(self.preset_id, consistent_read=True)):
             yield Violation(BROKEN, "the versions went too")
+
+
+class Like(MakePreset):
+    name = "like a preset"
+    tries = 3
+    expected: ClassVar[int] = 1
+
+    def prepare(self) -> None:
+        super().act()
+        self.preset_id = self.answers.pop().json["id"]  # type: ignore[union-attr]
+
+    def act(self) -> None:
+        path = f"/users/me/likes/preset/{self.preset_id}"
+        self.told(lambda: self.world.api("users.like_preset", "POST", path, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        count = Preset.get(self.preset_id, Preset.HEAD, consistent_read=True).like_count
+        records = len(likes.all_of(self.me.user).preset_ids)
+        if (count, records) != (self.expected, self.expected):
+            yield Violation(BROKEN, f"like_count {count} of {records}")
+
+
+class Unlike(Like):
+    name = "take the like of a preset back"
+    expected = 0
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().act()
+        self.answers.clear()
+
+    def act(self) -> None:
+        path = f"/users/me/likes/preset/{self.preset_id}"
+        self.told(lambda: self.world.api("users.unlike_preset", "DELETE", path, user=self.me))
+
+
+# --- users
+
+
+class Rename(Scenario):
+    name = "PUT /users/{id}"
+    tries = 3
+
+    def prepare(self) -> None:
+        self.new = f"n{uuid4().hex[:12]}"
+
+    def act(self) -> None:
+        path, body = f"/users/{self.me.id}", {"username": self.new}
+        self.told(lambda: self.world.api("users.update", "PUT", path, json=body, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        owners = [
+            [identity.user_id for identity in Identity.query(f"password#{name}", consistent_read=True)]
+            for name in (self.me.username, self.new)
+        ]
+        if owners != [[], [self.me.id]] or self.me.user.username != self.new or not self.succeeded:
+            yield Violation(BROKEN, f"{self.me.user.username} has identities {owners}")
+
+
+class SetPassword(Scenario):
+    name = "PUT /users/{id}/password"
+    tries = 3
+
+    def prepare(self) -> None:
+        User(self.me.id).update([User.permission.set(2)])
+        self.other = self.world.person()
+
+    def act(self) -> None:
+        path, body = f"/users/{self.other.id}/password", {"new_password": "battery staple"}
+        self.told(lambda: self.world.api("users.set_password", "PUT", path, json=body, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        version = self.other.user.token_version
+        changed = Identity.get(f"password#{self.other.username}").password_hash != "none"
+        if not (changed and self.succeeded and 1 <= version <= len(self.answers)):
+            yield Violation(BROKEN, f"changed: {changed}, token_version: {version}")
+
+
+class ChangePassword(Scenario):
+    name = "PUT /users/me/password"
+    tries = 3
+
+    def prepare(self) -> None:
+        Identity(f"password#{self.me.username}").update([Identity.password_hash.remove()])
+
+    def act(self) -> None:
+        path, body = "/users/me/password", {"new_password": "battery staple"}
+        self.told(lambda: self.world.api("users.change_password", "PUT", path, json=body, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        version = self.me.user.token_version
+        if version != 1 or Identity.get(f"password#{self.me.username}").password_hash is None:
+            yield Violation(BROKEN, f"not changed once: token_version {version}")
+
+
+class DeleteUser(Scenario):
+    name = "DELETE /users/{id}"
+    tries = 3
+
+    def prepare(self) -> None:
+        """An administrator, who leaves another one, a question, a preset, a like, and a code that they used."""
+        for person in (self.me, self.world.person()):
+            User(person.id).update([User.permission.set(2)])
+            Record("administrators", person.id).save()
+        other = self.world.chat(self.world.people[-1])
+        Preset(other.preset_id, 0).update([Preset.visibility.set("public")])
+        self.liked = other.preset_id
+        likes.like(self.me.user, "preset", self.liked)
+        self.code = self.world.code(100)
+        topups.redeem(self.me.user, self.code, Once(self.me.id, "redeem", None, ""))
+        self.world.accepted(self.me, self.world.chat(self.me))
+        self.world.messages.clear()
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("users.delete", "DELETE", f"/users/{self.me.id}", user=self.me))
+        if self.answers[-1] and self.answers[-1].status in (200, 401):
+            self.world.deleted(self.me)
+
+    def kept(self) -> Iterator[Violation]:
+        if self.me.id not in self.world.ended:
+            yield Violation(BROKEN, "not deleted in three tries")
+        if Preset.get(self.liked, 0, consistent_read=True).like_count:
+            yield Violation(BROKEN, "a like of nobody's")
+        if not list(Record.query(f"redemption#{self.code}", consistent_read=True)):
+            yield Violation(BROKEN, "a code that was used and has no redemption")
+
+
+class WorkUser(DeleteUser):
+    name = "job that removes what is a deleted user's"
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().act()
+        self.world.clock.ahead = 61
+        sweep()
+
+    def act(self) -> None:
+        for body in self.world.jobs[:]:
+            if self.world.work(body):
+                self.world.jobs.remove(body)
+
+
+class WorkUserLast(WorkUser):
+    name = "job that removes a deleted user"
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().act()
+        self.world.clock.ahead = 130
+        sweep()

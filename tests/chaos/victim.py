@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aideer import asking, chats, clock, credits, engine, sweeping
+from aideer import asking, chats, clock, engine, sweeping, topups
 from aideer.contract.chats import NewMessages
 from aideer.contract.credits import Redemption
 from aideer.contract.tasks import NewTask
@@ -35,7 +35,7 @@ def ask(user: User, chat_id: str, key: str) -> str:
 def redeem(user: User, code: str, key: str) -> str:
     """POST /users/me/credits."""
     wanted = Redemption(redeem_code=code)
-    return str(credits.redeem(user, code, Once(user.id, "POST /users/me/credits", key, wanted))["value"])
+    return str(topups.redeem(user, code, Once(user.id, "POST /users/me/credits", key, wanted))["value"])
 
 
 def append(user: User, chat_id: str, content: str) -> str:

@@ -17,16 +17,16 @@ from uuid import uuid4
 
 import jobs.run
 import tasks.on_queued
-from aideer import auth, aws, clock, credits, engine, prompts, settings, sweeping
+from aideer import auth, aws, clock, credits, engine, prompts, settings
 from aideer import jobs as jobs_of_system
 from aideer import tasks as tasks_of_users
-from aideer.models import Chat, Code, CreditEntry, Identity, Message, Record, Task, User, new_id
+from aideer.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, new_id
 from local.dashscope import Server
 from tasks import stream as stream_function
 from tests.chaos.breaking import Abandoned, Attempt, Wire, actor
 from tests.chaos.haste import Clock
 from tests.events import Stream, parse
-from tests.support import Answer, Api, Context, Person, http_event, make_chat
+from tests.support import Answer, Api, Context, Person, http_event, make_chat, sweep
 
 CREDITS_LOST, CREDITS_CREATED = "credits lost", "credits created"
 ANSWERS_LOST, BILLED_TWICE, CALLED_TWICE = "answers lost", "answers billed twice", "model called twice for a task"
@@ -78,6 +78,8 @@ class World:
         """As they were made."""
         self.gone: set[str] = set()
         """Chats whose deletion was answered with success."""
+        self.ended: set[str] = set()
+        """Users whose deletion was."""
         self.acknowledged: dict[str, list[str]] = defaultdict(list)
         """By chat: contents that must be in it."""
         self.codes: list[str] = []
@@ -124,6 +126,11 @@ class World:
         self.codes.append(text)
         return text
 
+    def deleted(self, someone: Person) -> None:
+        """Note that a user was deleted, and so all that is theirs."""
+        self.ended.add(someone.id)
+        self.gone |= {chat.id for chat in self.chats.values() if chat.owner_id == someone.id}
+
     def accepted(self, owner: Person, chat: Chat, **body: Any) -> dict[str, Any]:
         """What POST /tasks answers where nothing is broken."""
         answer = self.ask(owner, chat, **body)
@@ -145,7 +152,7 @@ class World:
     def note_jobs(self) -> None:
         """Look at the jobs of these chats too, which another process has written."""
         for job in jobs_of_system.due(clock.now() + REPLACED_SECONDS):
-            if job.data["chat_id"] in self.chats:
+            if job.data.get("chat_id") in self.chats:
                 self.job_keys.add((job.pk, job.sk))
 
     def tasks(self) -> list[Task]:
@@ -233,14 +240,14 @@ class World:
             if not self.open_tasks():
                 break
             self.clock.ahead += SWEEP_SECONDS
-            sweeping.sweep()
+            sweep()
         for _ in range(6):
             while self.jobs:
                 self.work(self.jobs.pop())
             if not self._due():
                 break
             self.clock.ahead += REPLACED_SECONDS
-            sweeping.sweep()
+            sweep()
 
     def _due(self) -> bool:
         for pk, sk in sorted(self.job_keys):
@@ -255,7 +262,8 @@ class World:
         """Look at everything that these users have."""
         stored = self.tasks()
         for someone in self.people:
-            yield from self._money(someone, [task for task in stored if task.user_id == someone.id])
+            theirs = [task for task in stored if task.user_id == someone.id]
+            yield from (self._end(someone, theirs) if someone.id in self.ended else self._money(someone, theirs))
         for chat_id in self.chats:
             yield from self._chat(chat_id, [task for task in stored if task.chat_id == chat_id])
         for task in stored:
@@ -291,6 +299,22 @@ class World:
                 yield Violation(BILLED_TWICE, f"I4: a {task.status} task with {billed} entries")
             if task.status in ("pending", "running"):
                 yield Violation(STUCK, f"a task that stays {task.status}")
+
+    def _end(self, someone: Person, stored: list[Task]) -> Iterator[Violation]:
+        if list(User.query(someone.id, consistent_read=True)):
+            yield Violation(STUCK, "a deleted user who is still there")
+        if any(task.status in ("pending", "running") for task in stored):
+            yield Violation(STUCK, "a task of a user who is gone")
+        left = {
+            "ledger": list(CreditEntry.query(someone.id, consistent_read=True)),
+            "a name": list(Identity.query(f"password#{someone.username}", consistent_read=True)),
+            "chats": list(Chat.by_create_time.query(someone.id)),
+            "presets": list(Preset.by_owner.query(someone.id)),
+            "likes": list(Record.query(f"likes#{someone.id}", consistent_read=True)),
+            "a note of an administrator": list(Record.query("administrators", Record.sk == someone.id)),
+        }
+        for what in (name for name, items in left.items() if items):
+            yield Violation(BROKEN, f"{what} of a user who is gone")
 
     def _chat(self, chat_id: str, stored: list[Task]) -> Iterator[Violation]:
         chat = self.stored_chat(chat_id)
@@ -357,7 +381,7 @@ class World:
             yield Violation(BROKEN, f"the stream answered {viewing.status}")
         if shown.final and (shown.final["status"], shown.final["credits"]) != (task.status, task.credits):
             yield Violation(BROKEN, "the final event is not how it ended")
-        if not whole:
+        if not whole and viewing.status == 200:  # who was refused was shown nothing
             if not (shown.content.startswith(kept.content) and shown.reasoning.startswith(kept.reasoning)):
                 yield Violation(ANSWERS_LOST, "what is kept was never shown")
             return
@@ -383,6 +407,8 @@ class World:
         for text in self.codes:
             code = Code.get(text, consistent_read=True)
             by = [entry.user_id for entry in entries if entry.code == text]
+            uses = Record.query(credits.redemptions(text), consistent_read=True)
+            by += [use.sk for use in uses if use.sk in self.ended]  # whose ledgers are gone
             if len(by) != len(set(by)) or len(by) > code.max_uses:
                 yield Violation(CREDITS_CREATED, f"I5: redeemed {len(by)} times")
             if len(by) != code.used:

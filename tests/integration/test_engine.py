@@ -9,23 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aideer import asking, clock, credits, engine, leases, prompts, sse, streamlog, sweeping, tasks, watching
-from aideer.contract.tasks import NewTask
+from aideer import clock, credits, engine, leases, prompts, sse, streamlog, sweeping, tasks, watching
 from aideer.dashscope import Chunk
-from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Message, Task
 from aideer.pricing import Usage
 from tests.events import Stream, parse
-from tests.support import Person, caller, check_rules, in_loop, make_chat
+from tests.support import Person, accepted, check_rules, in_loop, sweep
 
 MakePerson = Callable[..., Person]
-
-
-def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:
-    chat = make_chat(person, question, parameters=parameters)
-    wanted = NewTask(chat_id=chat.id)
-    answer = asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted))
-    return answer.task_id, chat
 
 
 def stored(task_id: str) -> Task:
@@ -310,10 +301,10 @@ def test_the_sweep_ends_what_its_executor_left(person: MakePerson) -> None:
     task_id, chat = accepted(me, "hello")
     assert leases.claim(task_id)
     streamlog.write(task_id, streamlog.Slice(0, "content", "half an ans"))
-    sweeping.sweep()
+    sweep()
     assert stored(task_id).status == "running"  # its lease holds
     expire(task_id)
-    sweeping.sweep()
+    sweep()
     task = stored(task_id)
     assert (task.status, task.error_code) == ("failed", "interrupted")
     assert message_of(task).content == "half an ans"

@@ -7,22 +7,15 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import asking, clock, engine, leases, streamlog, tasks, watching
-from aideer.contract.tasks import NewTask
+from aideer import clock, engine, leases, streamlog, tasks, watching
 from aideer.dashscope import Chunk
-from aideer.idempotency import Once
 from aideer.models import CreditEntry, Message, Task
 from aideer.pricing import Usage
 from local.dashscope import Server
 from tests.events import Stream, parse
-from tests.support import Person, caller, check_rules, in_loop, make_chat
+from tests.support import Person, accepted, check_rules, in_loop
 
 MakePerson = Callable[..., Person]
-
-
-def accepted(person: Person, question: str, **parameters: Any) -> str:
-    wanted = NewTask(chat_id=make_chat(person, question, parameters=parameters).id)
-    return asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted)).task_id
 
 
 def stored(task_id: str) -> Task:
@@ -70,7 +63,7 @@ ONCE = ("throttle_mid", "inspect_in", "inspect_mid", "badkey", "http503_html", "
 @pytest.mark.parametrize("fail", [*ONCE, "badjson", "empty"])
 def test_a_model_that_failed_is_not_asked_again(person: MakePerson, provider: Server, fail: str) -> None:
     me, marker = person(), uuid4().hex
-    task_id = accepted(me, f"/sim tokens=10 delay=1 at=4 fail={fail} {marker}")
+    task_id, _ = accepted(me, f"/sim tokens=10 delay=1 at=4 fail={fail} {marker}")
     watched(me, task_id)
     assert stored(task_id).status == "failed"
     assert calls(provider, marker) == 1
@@ -83,7 +76,7 @@ def test_throttling_that_does_not_end_is_given_up(
     monkeypatch.setattr(engine, "RETRY_SECONDS", 0.8)
     me, marker = person(), uuid4().hex
     before = me.user.credits
-    task_id = accepted(me, f"/sim fail=throttle {marker}")
+    task_id, _ = accepted(me, f"/sim fail=throttle {marker}")
     stream = watched(me, task_id)
     assert stream.final["error"]["code"] == stored(task_id).error_code == "throttled"
     assert calls(provider, marker) > 1
@@ -93,7 +86,7 @@ def test_throttling_that_does_not_end_is_given_up(
 
 def test_throttling_is_not_waited_out_beyond_the_deadline(person: MakePerson) -> None:
     me = person()
-    task_id = accepted(me, "/sim fail=throttle")
+    task_id, _ = accepted(me, "/sim fail=throttle")
     watched(me, task_id, engine.SETTLE_SECONDS + 0.1)
     assert (stored(task_id).status, stored(task_id).credits) == ("failed", 0)
     check_rules(me)
@@ -102,7 +95,7 @@ def test_throttling_is_not_waited_out_beyond_the_deadline(person: MakePerson) ->
 @pytest.mark.parametrize("fail", ["drop_mid", "inspect_mid", "throttle_mid"])
 def test_thoughts_that_were_shown_are_kept_though_no_answer_came(person: MakePerson, fail: str) -> None:
     me = person()
-    task_id = accepted(me, f"/sim tokens=20 think=10 delay=1 fail={fail} at=6", enable_thinking=True)
+    task_id, _ = accepted(me, f"/sim tokens=20 think=10 delay=1 fail={fail} at=6", enable_thinking=True)
     stream = watched(me, task_id)
     task, message = stored(task_id), message_of(stored(task_id))
     assert stream.content == message.content == ""
@@ -113,7 +106,7 @@ def test_thoughts_that_were_shown_are_kept_though_no_answer_came(person: MakePer
 
 def test_what_was_thought_is_billed_at_the_price_of_thinking(person: MakePerson) -> None:
     me = person()
-    task_id = accepted(me, "/sim tokens=5 think=7 delay=1", enable_thinking=True)
+    task_id, _ = accepted(me, "/sim tokens=5 think=7 delay=1", enable_thinking=True)
     stream = watched(me, task_id)
     assert stream.final["usage"]["reasoning_tokens"] == 7
     assert stream.final["usage"]["output_tokens"] == 12
@@ -123,7 +116,7 @@ def test_what_was_thought_is_billed_at_the_price_of_thinking(person: MakePerson)
 def test_a_clean_end_without_usage_costs_nothing_and_is_kept(person: MakePerson) -> None:
     me = person()
     before = me.user.credits
-    task_id = accepted(me, "/sim tokens=10 delay=1 fail=no_usage")
+    task_id, _ = accepted(me, "/sim tokens=10 delay=1 fail=no_usage")
     stream = watched(me, task_id)
     task = stored(task_id)
     assert (task.status, task.credits, me.user.credits) == ("finished", 0, before)
@@ -140,7 +133,7 @@ def test_an_end_without_usage_costs_the_last_usage_seen(person: MakePerson, monk
         Chunk("", "c", "stop", None),
     )
     me = person()
-    task_id = accepted(me, "hello")
+    task_id, _ = accepted(me, "hello")
     watched(me, task_id)
     task = stored(task_id)
     assert task.usage == Usage(1000, 1000)._asdict()
@@ -152,7 +145,7 @@ def test_a_cost_above_the_hold_is_the_hold(person: MakePerson, monkeypatch: pyte
     says(monkeypatch, Chunk("", "a", "stop", Usage(10**6, 10**6)))
     me = person()
     before = me.user.credits
-    task_id = accepted(me, "hello")
+    task_id, _ = accepted(me, "hello")
     watched(me, task_id)
     task = stored(task_id)
     assert (task.status, task.credits, me.user.credits) == ("finished", task.hold, before - task.hold)
@@ -161,7 +154,7 @@ def test_a_cost_above_the_hold_is_the_hold(person: MakePerson, monkeypatch: pyte
 
 def test_two_hundred_kilobytes_in_one_line_arrive_and_resume_whole(person: MakePerson) -> None:
     me = person()
-    task_id = accepted(me, "/sim tokens=6 delay=1 fail=bigline at=3", max_tokens=4096)
+    task_id, _ = accepted(me, "/sim tokens=6 delay=1 fail=bigline at=3", max_tokens=4096)
     stream = watched(me, task_id)
     task = stored(task_id)
     assert stream.content == stream.final["content"] == message_of(task).content == streamlog.text(task_id).content
@@ -176,7 +169,7 @@ def test_a_stop_before_the_first_token_costs_nothing_and_leaves_no_message(
 ) -> None:
     monkeypatch.setattr(engine, "STOP_SECONDS", 0.05)
     me, marker = person(), uuid4().hex
-    task_id = accepted(me, f"/sim fail=stall at=0 {marker}")
+    task_id, _ = accepted(me, f"/sim fail=stall at=0 {marker}")
 
     async def stopped() -> None:
         working = asyncio.create_task(engine.execute(task_id, clock.now() + 60))
