@@ -1,27 +1,138 @@
-"""Redeem codes, as administrators make and see them. credits.py redeems them."""
+"""Redeem codes, as administrators make, see and revoke them. topups.py redeems them.
+
+A code is never deleted, so that its uses can be counted and its name is not given twice: one that is revoked stays, and brings
+nothing any more. The list is one partition of an index, which only making codes writes to; its pages cost the same however many
+there are.
+
+A batch has more codes than one transaction takes. Its record names all of them, and is written before the first, together with
+the Idempotency-Key. They follow in chunks, in order, each whole or not at all. So a batch that broke off is completed by the same
+request again, and its answer is the same: it is made of the record. Revoking a batch marks the record first, which no chunk gets
+past, and then each code that is there; to repeat it does no harm, and completes it.
+"""
 
 import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any
 
-from aideer import clock
-from aideer.contract.credits import NewCode, RedeemCode
+from aideer import clock, pages
+from aideer.contract.credits import CodeBatch, NewCode, RedeemCode
 from aideer.errors import Conflict, NotFound, Unprocessable
 from aideer.idempotency import Once
-from aideer.models import Code
+from aideer.models import Code, Record, new_id
 from aideer.transactions import Refused, Transaction
 
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # no 0 and O, no 1, I and L
 _GROUPS, _GROUP = 4, 5  # 20 characters of 31 are 99 bits: nobody guesses one
 _LONGEST = 64
+_CHUNK = 99  # and the batch's record: a transaction takes a hundred items
+_THREADS = 8
 
 
-def create(new: NewCode, once: Once) -> RedeemCode:
-    """Make a code. Raises Conflict where there is one of that name, and Unprocessable where it would have expired already."""
-    if answer := once.answer():
-        return RedeemCode(**answer)
-    if new.count is not None:
-        raise Unprocessable("not_supported", "Batches cannot be made yet.")
-    if new.expires_at and new.expires_at <= clock.timestamp():
+def create(new: NewCode, once: Once) -> RedeemCode | CodeBatch:
+    """Make a code, or a batch of them.
+
+    Raises Conflict where there is one of that name, or the batch was revoked before it was complete, and Unprocessable where
+    they would have expired already.
+    """
+    answer = once.answer()
+    if answer is None and new.expires_at and new.expires_at <= clock.timestamp():
         raise Unprocessable("expires_in_the_past", "expires_at must be in the future.")
+    if new.count is None:
+        return RedeemCode(**answer) if answer else _single(new, once)
+    return _complete(_batch(answer["batch"]) if answer else _begun(new, new.count, once))
+
+
+def get(text: str) -> RedeemCode:
+    """The code of this name, in any case of letters. Raises NotFound."""
+    code = _stored(text.upper())
+    if code is None:
+        raise _not_found()
+    return view(code)
+
+
+def page(batch: str | None, limit: int, cursor: str | None, offset: int) -> tuple[list[RedeemCode], str | None]:
+    """A page of all codes, the newest first, or of a batch's, and the cursor of the next."""
+    most = offset + limit + 1
+    if batch is None:
+        place = _place("codes", cursor, "create_time", "code")
+        start = place and {"listed": {"S": Code.ALL}, **place}
+        found = Code.by_create_time.query(Code.ALL, scan_index_forward=False, last_evaluated_key=start, limit=most)
+    else:
+        place = _place(f"codes of {batch}", cursor, "code")
+        start = place and {"batch": {"S": batch}, **place}
+        found = Code.by_batch.query(batch, last_evaluated_key=start, limit=most)
+    keys = list(islice(found, offset, most))
+    codes = {code.code: code for code in Code.batch_get([key.code for key in keys[:limit]], consistent_read=True)}
+    more = None
+    if len(keys) > limit:
+        last = keys[limit - 1]
+        more = pages.encode(
+            *("codes", [last.create_time, last.code]) if batch is None else (f"codes of {batch}", [last.code])
+        )
+    return [view(codes[key.code]) for key in keys[:limit]], more
+
+
+def revoke(text: str) -> None:
+    """Make a code worthless from now on; what it has brought stays. Raises NotFound."""
+    name = text.upper()
+    if len(name) > _LONGEST or not _revoked(name):
+        raise _not_found()
+
+
+def revoke_batch(batch: str) -> None:
+    """Make a batch's codes worthless from now on. Raises NotFound."""
+    record = _batch(batch)
+    transaction = Transaction()
+    transaction.update("batch", record, [Record.at.set(int(clock.now()))], Record.pk.exists())
+    transaction.commit()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(_revoked, record.data["names"]))
+
+
+def csv(codes: Iterable[RedeemCode], description: str | None) -> str:
+    """Codes as a table (RFC 4180) with a first line of names."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["redeem_code", "value", "max_uses", "expires_at", "batch", "description"])
+    for code in codes:
+        row = [code.redeem_code, code.value, code.max_uses, code.expires_at, code.batch, _no_formula(description or "")]
+        table.writerow(row)
+    return text.getvalue()
+
+
+def generated() -> str:
+    """A new code that can be read out and typed: groups of unambiguous letters and digits."""
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+
+
+def view(code: Code) -> RedeemCode:
+    """A code as administrators see it."""
+    if code.used >= code.max_uses:
+        state = "used_up"
+    elif code.revoked:
+        state = "revoked"
+    elif code.expires_at and code.expires_at <= clock.timestamp():
+        state = "expired"
+    else:
+        state = "active"
+    return RedeemCode(
+        redeem_code=code.code,
+        value=code.value,
+        max_uses=code.max_uses,
+        used=code.used,
+        state=state,
+        expires_at=code.expires_at,
+        batch=code.batch,
+        create_time=code.create_time,
+    )
+
+
+def _single(new: NewCode, once: Once) -> RedeemCode:
     code = Code(
         new.redeem_code or generated(),
         value=new.value,
@@ -43,30 +154,79 @@ def create(new: NewCode, once: Once) -> RedeemCode:
     return made
 
 
-def get(text: str) -> RedeemCode:
-    """The code of this name, in any case of letters. Raises NotFound."""
-    code = _stored(text.upper())
-    if code is None:
-        raise NotFound("code_not_found", "There is no such code.")
-    return view(code)
+def _begun(new: NewCode, count: int, once: Once) -> Record:
+    """A batch's record, as the first of all who come with this key has written it."""
+    batch, codes = new_id(), new.model_dump(include={"value", "max_uses", "expires_at", "description"})
+    codes |= {"create_time": clock.timestamp(), "names": [generated() for _ in range(count)]}
+    record = Record(f"batch#{batch}", "codes", data=codes)
+    transaction = Transaction()
+    transaction.put("batch", record)  # nobody else has this id
+    once.join(transaction, {"batch": batch})
+    try:
+        transaction.commit()
+    except Refused:
+        if answer := once.answer():
+            return _batch(answer["batch"])
+        raise
+    return record
 
 
-def generated() -> str:
-    """A new code that can be read out and typed: groups of unambiguous letters and digits."""
-    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
+def _complete(record: Record) -> CodeBatch:
+    """Write what is missing of a batch. Raises Conflict where it was revoked."""
+    batch, common = record.pk.partition("#")[2], {**record.data}
+    codes = [Code(name, batch=batch, **common) for name in common.pop("names")]
+    if not _stored(codes[-1].code):
+        for start in range(0, len(codes), _CHUNK):
+            _write(record, codes[start : start + _CHUNK])
+    return CodeBatch(batch=batch, codes=[view(code) for code in codes])
 
 
-def view(code: Code) -> RedeemCode:
-    """A code as administrators see it."""
-    return RedeemCode(
-        redeem_code=code.code,
-        value=code.value,
-        max_uses=code.max_uses,
-        used=code.used,
-        expires_at=code.expires_at,
-        batch=code.batch,
-        create_time=code.create_time,
-    )
+def _write(record: Record, codes: list[Code]) -> None:
+    transaction = Transaction()
+    transaction.check("batch", Record, record.pk, record.sk, Record.pk.exists() & Record.at.does_not_exist())
+    for code in codes:
+        transaction.put("codes", code, Code.code.does_not_exist())
+    try:
+        transaction.commit()
+    except Refused as refused:
+        if "codes" in refused.steps:  # an earlier request has written them: nobody else could know their names
+            return
+        raise Conflict("batch_revoked", "This batch was revoked before it was complete.") from None
+
+
+def _batch(batch: str) -> Record:
+    try:
+        return Record.get(f"batch#{batch}", "codes", consistent_read=True)
+    except Record.DoesNotExist:
+        raise NotFound("batch_not_found", "There is no such batch.") from None
+
+
+def _revoked(name: str) -> bool:
+    transaction = Transaction()  # of one step: a plain update would be turned away while somebody redeems the code
+    transaction.update("code", Code(name), [Code.revoked.set(True)], Code.code.exists())
+    try:
+        transaction.commit()
+    except Refused:
+        return False
+    return True
+
+
+def _place(list_name: str, cursor: str | None, *names: str) -> dict[str, Any] | None:
+    if cursor is None:
+        return None
+    values = pages.decode(list_name, cursor, (str,) * len(names))
+    if not all(0 < len(value) <= _LONGEST for value in values):
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
+    return {name: {"S": value} for name, value in zip(names, values, strict=True)}
+
+
+def _no_formula(text: str) -> str:
+    """Text that no spreadsheet takes for a formula (OWASP: "CSV Injection")."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")) else text
+
+
+def _not_found() -> NotFound:
+    return NotFound("code_not_found", "There is no such code.")
 
 
 def _stored(name: str) -> Code | None:

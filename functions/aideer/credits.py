@@ -1,5 +1,5 @@
-"""Credits: the one module that moves them. Each function is one transaction, and these always hold, under any interleaving,
-any duplicate delivery and any crash between two calls:
+"""Credits: this module moves them, for answers, and topups.py does, by codes and grants; nothing else. Each function of both is one
+transaction, and these always hold, under any interleaving, any duplicate delivery and any crash between two calls:
 
 I1  credits >= 0.
 I2  credits + sum(holds) = the sum of the user's ledger.
@@ -11,36 +11,40 @@ A hold sets the worst case aside when a task is accepted. Every close takes it b
 to be there still and the closer's own condition, so that a task closes once, whoever tries: its executor, a stop, the sweep.
 """
 
-import secrets
-import time
 from dataclasses import dataclass
 from typing import Literal
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import clock, pricing, titles
-from aideer.errors import Busy, Unauthorized, Unprocessable
+from aideer import admins, clock, counters, metrics, pricing, titles
+from aideer.errors import Unauthorized
 from aideer.idempotency import Once
-from aideer.models import Chat, Code, CreditEntry, Identity, Message, Record, Task, User, new_id
+from aideer.models import Chat, CreditEntry, Identity, Message, Record, Task, User, new_id
 from aideer.pricing import Usage
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.transactions import Refused, Transaction
 
 TASK_DAYS = 30
 """How long a closed task can be read."""
 PREVIEW_CHARACTERS = 200
-_STATISTICS_SHARDS = 16
+PROVIDERS_FAULTS = {"throttled", "upstream_auth", "upstream_error", "upstream_timeout", "empty_answer"}
+"""Codes of failures that are not ours, nor the question's."""
 
 
-def sign_up(user: User, identity: Identity, credits: int) -> None:
-    """Create a user with a first way to sign in, and `credits` to begin with. Raises Refused where the identity is taken."""
+def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> None:
+    """Create a user with a first way to sign in, or several, and `credits` to begin with. Raises Refused where one is taken."""
     transaction = Transaction()
     user.credits = credits
+    user.list_shard = str(int(user.id[-1], 16) % User.LIST_SHARDS)  # a UUIDv7 ends at random
     transaction.put("user", user, User.id.does_not_exist())
-    transaction.put("identity", identity, Identity.key.does_not_exist())
+    for each in (identity, *others):
+        transaction.put("identity", each, Identity.key.does_not_exist())
+    counters.count_user(transaction)
     if credits:
-        transaction.put("entry", _entry(user.id, credits, "signup", "Welcome"))
-    transaction.commit(proof=lambda: _exists(user))
+        transaction.put("entry", entry(user.id, credits, "signup", "Welcome"))
+    if admins.is_one(user):
+        admins.made(transaction, user.id)
+    transaction.commit(proof=lambda: exists(user))
 
 
 def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[str, object]) -> None:
@@ -71,7 +75,7 @@ def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[st
         _occupy(transaction, task, chat)
     transaction.put("task", task, Task.id.does_not_exist())
     once.join(transaction, answer)
-    transaction.commit(proof=lambda: _exists(task))
+    transaction.commit(proof=lambda: exists(task))
 
 
 def _occupy(transaction: Transaction, task: Task, chat: Chat) -> None:
@@ -128,12 +132,13 @@ def settle(
 
     Returns the task as it is stored then: this end, or the one that another closer had reached before.
     """
-    credits = min(pricing.cost(task.tariff, usage), task.hold)
-    entry = _entry(task.user_id, -credits, task.type, task.model)
-    entry.task_id, entry.model, entry.price_version = task.id, task.model, task.tariff["version"]
-    entry.input_tokens, entry.output_tokens = usage.input_tokens, usage.output_tokens
-    end = _End(status, finish_reason, usage, credits)
-    return _close(task, closer, end, text, keep=bool(len(text)), entry=entry)
+    cost = pricing.cost(task.tariff, usage)
+    credits = min(cost, task.hold)
+    line = entry(task.user_id, -credits, task.type, task.model)
+    line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
+    line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
+    end = _End(status, finish_reason, usage, credits, shortfall=cost - credits)
+    return _close(task, closer, end, text, keep=bool(len(text)), line=line)
 
 
 def release(task: Task, closer: Closer, error_code: str, text: Text, usage: Usage | None = None) -> Task:
@@ -142,53 +147,7 @@ def release(task: Task, closer: Closer, error_code: str, text: Text, usage: Usag
     Returns the task as it is stored then, as `settle` does.
     """
     end = _End("failed", "interrupted", usage, 0, error_code)
-    return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, entry=None)
-
-
-def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
-    """Redeem a code for this user: {message, value, credits_left}.
-
-    Raises Unprocessable where the code is unknown, used up, expired, or was redeemed by this user before.
-    """
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
-        if answer := once.answer():
-            return answer
-        try:
-            code = _redeemable(user, code_text)
-        except Unprocessable:
-            if answer := once.answer():  # the refusal was the echo of this very request's first attempt
-                return answer
-            raise
-        answer = {"message": "Redeemed.", "value": code.value, "credits_left": user.credits + code.value}
-        entry = _entry(user.id, code.value, "redeem", code.description or "Redeem code")
-        entry.code = code.code
-        now = clock.timestamp()
-        transaction = Transaction()
-        transaction.update(
-            "user",
-            User(user.id),
-            [User.credits.add(code.value), User.money_version.add(1)],
-            # As it was read, so that the answer's credits_left is exact.
-            User.deleted.does_not_exist() & (User.money_version == user.money_version),
-        )
-        transaction.update(
-            "code",
-            Code(code.code),
-            [Code.used.add(1)],
-            (Code.used < Code.max_uses) & (Code.expires_at.does_not_exist() | (Code.expires_at > now)),
-        )
-        redemption = Record(redemptions(code.code), user.id, data={"entry_id": entry.entry_id})
-        transaction.put("redemption", redemption, Record.pk.does_not_exist())
-        transaction.put("entry", entry)
-        once.join(transaction, answer)
-        try:
-            transaction.commit(proof=lambda entry=entry: _exists(entry))  # type: ignore[misc]
-        except Refused:
-            user = reread(user)
-            continue
-        return answer
-    raise Busy
+    return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, line=None)
 
 
 def reread(user: User) -> User:
@@ -212,18 +171,20 @@ def credits_held(user: User) -> int:
     return int(sum(user.holds.attribute_values.values()))
 
 
-def _redeemable(user: User, code_text: str) -> Code:
+def entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntry:
+    """A new line of a ledger, to be written with what it says."""
+    return CreditEntry(
+        user_id, new_id(), amount=amount, kind=kind, description=description, create_time=clock.timestamp()
+    )
+
+
+def exists(item: User | Task | Record | CreditEntry) -> bool:
+    """Whether this item is stored; then it is as stored."""
     try:
-        code = Code.get(code_text.upper(), consistent_read=True)
-    except Code.DoesNotExist:
-        raise Unprocessable("code_unknown", "There is no such code.") from None
-    if _exists(Record(redemptions(code.code), user.id)):
-        raise Unprocessable("code_already_redeemed", "You have redeemed this code before.")
-    if code.expires_at and code.expires_at <= clock.timestamp():
-        raise Unprocessable("code_expired", "This code has expired.")
-    if code.used >= code.max_uses:
-        raise Unprocessable("code_used_up", "This code has been used up.")
-    return code
+        item.refresh(consistent_read=True)
+    except type(item).DoesNotExist:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +194,11 @@ class _End:
     usage: Usage | None
     credits: int
     error_code: str | None = None
+    shortfall: int = 0
 
 
-def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, entry: CreditEntry | None) -> Task:
-    with_chat = True
+def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, line: CreditEntry | None) -> Task:
+    with_chat, shown_last = True, keep and bool(text.content) and task.type != titles.TYPE
     while True:
         transaction = Transaction()
         transaction.update(
@@ -251,23 +213,42 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, ent
         )
         now = clock.now()
         ending = _ending(end, closer, len(text), now)
-        if entry:
-            ending.append(Task.entry_id.set(entry.entry_id))
-            transaction.put("entry", entry, CreditEntry.entry_id.does_not_exist())
-            transaction.update("statistics", *_counted(task, end, now))
+        if line:
+            ending.append(Task.entry_id.set(line.entry_id))
+            transaction.put("entry", line, CreditEntry.entry_id.does_not_exist())
+        counters.count_task(transaction, task.model, now, end.usage, end.credits, failed=line is None)
         transaction.update("task", Task(task.id), ending, closer.condition)
         if with_chat and task.type != titles.TYPE:
-            _close_chat(transaction, task, end, text, keep=keep, now=now)
+            _close_chat(transaction, task, end, text, keep=keep, shown_last=shown_last, now=now)
         elif with_chat and end.status == "finished":
             _entitle(transaction, task, text, now)
         try:
             transaction.commit(proof=lambda: Task.get(task.id, consistent_read=True).closed_by == closer.by)
         except Refused as refused:
-            # A chat that is gone, or has got another title, takes nothing, and the answer is billed all the same.
+            # Messages that were appended behind the answer are what the chat shows last. A chat that is gone, or has got another
+            # title, takes nothing, and the answer is billed all the same.
             if refused.steps == {"chat"} and with_chat:
-                with_chat = False
+                with_chat, shown_last = shown_last, False
                 continue
-        return Task.get(task.id, consistent_read=True)
+        stored = Task.get(task.id, consistent_read=True)
+        if stored.closed_by == closer.by:
+            _measure(end)
+        return stored
+
+
+def _measure(end: _End) -> None:
+    values = {"CreditsSettled": end.credits}
+    if end.usage:
+        values |= {"InputTokens": end.usage.input_tokens, "OutputTokens": end.usage.output_tokens}
+    if end.shortfall:
+        values["Shortfalls"] = end.shortfall
+    if end.error_code is None:
+        metrics.emit({"AnswersFinished" if end.status == "finished" else "AnswersStopped": 1, **values})
+        return
+    metrics.emit(values)
+    metrics.emit({"AnswersFailed": 1}, code=end.error_code)
+    if end.error_code in PROVIDERS_FAULTS:
+        metrics.emit({"ProviderFailures": 1})
 
 
 def _ending(end: _End, closer: Closer, text_length: int, now: float) -> list[Action]:
@@ -289,7 +270,10 @@ def _ending(end: _End, closer: Closer, text_length: int, now: float) -> list[Act
     return actions
 
 
-def _close_chat(transaction: Transaction, task: Task, end: _End, text: Text, *, keep: bool, now: float) -> None:
+def _close_chat(
+    transaction: Transaction, task: Task, end: _End, text: Text, *, keep: bool, shown_last: bool, now: float
+) -> None:
+    condition = Chat.deleted.does_not_exist() & (Chat.active_task == task.id)
     actions = [Chat.active_task.remove(), Chat.version.add(1), Chat.update_time.set(clock.timestamp(now))]
     if keep:
         message = Message(
@@ -306,15 +290,14 @@ def _close_chat(transaction: Transaction, task: Task, end: _End, text: Text, *, 
             credits=end.credits,
         )
         transaction.put("message", message, Message.n.does_not_exist())
-        if text.content:
-            actions.append(Chat.preview.set(text.content[:PREVIEW_CHARACTERS]))
+        if shown_last:
+            actions += [Chat.preview.set(text.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(task.answer_n)]
+            condition &= Chat.preview_n.does_not_exist() | (Chat.preview_n < task.answer_n)
         if task.replaces is None:
             actions.append(Chat.message_count.add(1))
         else:
             transaction.delete("replaced", Message(task.thread, task.replaces))
-    transaction.update(
-        "chat", Chat(task.chat_id), actions, Chat.deleted.does_not_exist() & (Chat.active_task == task.id)
-    )
+    transaction.update("chat", Chat(task.chat_id), actions, condition)
 
 
 def _entitle(transaction: Transaction, task: Task, text: Text, now: float) -> None:
@@ -325,32 +308,3 @@ def _entitle(transaction: Transaction, task: Task, text: Text, now: float) -> No
             [Chat.title.set(title), Chat.version.add(1), Chat.update_time.set(clock.timestamp(now))],
             Chat.deleted.does_not_exist() & (Chat.title == task.title_before),
         )
-
-
-def _counted(task: Task, end: _End, now: float) -> tuple[Record, list[Action], Condition | None]:
-    usage = end.usage or Usage(0, 0)
-    shard = secrets.randbelow(_STATISTICS_SHARDS)
-    return (
-        Record(f"statistics#{clock.timestamp(now)[:10]}", f"{task.model}#{shard:02}"),
-        [
-            Record.tasks.add(1),
-            Record.input_tokens.add(usage.input_tokens),
-            Record.output_tokens.add(usage.output_tokens),
-            Record.credits.add(end.credits),
-        ],
-        None,  # a counter begins to exist with its first count
-    )
-
-
-def _entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntry:
-    return CreditEntry(
-        user_id, new_id(), amount=amount, kind=kind, description=description, create_time=clock.timestamp()
-    )
-
-
-def _exists(item: User | Task | Record | CreditEntry) -> bool:
-    try:
-        item.refresh(consistent_read=True)
-    except type(item).DoesNotExist:
-        return False
-    return True

@@ -12,6 +12,7 @@ TASK_EVENTS_TABLE = os.environ["TASK_EVENTS_TABLE"]
 CREDITS_TABLE = os.environ["CREDITS_TABLE"]
 CODES_TABLE = os.environ["CODES_TABLE"]
 RECORDS_TABLE = os.environ["RECORDS_TABLE"]
+AVATARS_BUCKET = os.environ["AVATARS_BUCKET"]
 
 TASKS_QUEUE_URL = os.environ["TASKS_QUEUE_URL"]
 JOBS_QUEUE_URL = os.environ["JOBS_QUEUE_URL"]
@@ -19,8 +20,17 @@ SIGNING_SECRET_ARN = os.environ["SIGNING_SECRET_ARN"]
 PROVIDERS_SECRET_ARN = os.environ["PROVIDERS_SECRET_ARN"]
 
 SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
+THROTTLES = os.environ["THROTTLES"]
+METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
+"""Where in CloudWatch metrics go; empty for none."""
 LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])
 TASK_SECONDS = float(os.environ["TASK_SECONDS"])
 DASHSCOPE_HTTP_BASE_URL = os.environ["DASHSCOPE_HTTP_BASE_URL"]
+WECHAT_BASE_URL = os.environ["WECHAT_BASE_URL"].rstrip("/")
+WECHAT_OPEN_URL = os.environ["WECHAT_OPEN_URL"].rstrip("/")
+WECHAT_CALLBACK_URL = os.environ["WECHAT_CALLBACK_URL"]
+"""Where WeChat sends people back to, if that is not the domain that they came from."""
+WECHAT_LOGIN_PAGE = os.environ["WECHAT_LOGIN_PAGE"]
+"""The page that takes over from the callback with a ticket; none: the callback answers tokens."""
 STREAM_BASE_URL = os.environ.get("STREAM_BASE_URL", "").rstrip("/")
 """Origin of the streaming door. Only the functions that hand out stream_url know it: the stream function cannot name itself."""

@@ -1,28 +1,42 @@
-"""POST /api/v1/codes: make a redeem code."""
+"""POST /api/v1/codes: make a redeem code, or a batch of them."""
 
 from typing import Annotated, Literal
 
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer import codes
 from aideer.auth import Admin
-from aideer.contract.credits import NewCode, RedeemCode
+from aideer.contract.credits import CodeBatch, NewCode, RedeemCode
 from aideer.contract.headers import IdempotencyKey
-from aideer.errors import Unprocessable
 from aideer.http import app, handler
 from aideer.idempotency import Once
 from aideer.responses import documented
 
 __all__ = ["handler"]
 
+CONTENT = {
+    "application/json": {
+        "schema": {
+            "anyOf": [{"$ref": "#/components/schemas/RedeemCode"}, {"$ref": "#/components/schemas/CodeBatch"}],
+        }
+    },
+    "text/csv": {"schema": {"type": "string"}},
+}
 
-@app.post("/api/v1/codes", **documented("Make a redeem code", errors=(403, 409)))
+
+@app.post("/api/v1/codes", **documented("Make redeem codes", errors=(403, 409), content=CONTENT))
 def create(
     user: Admin,
     body: NewCode,
     idempotency_key: IdempotencyKey = None,
     format: Annotated[Literal["json", "csv"], Query()] = "json",
-) -> RedeemCode:
-    if format == "csv":
-        raise Unprocessable("not_supported", "CSV is not supported yet.")
-    return codes.create(body, Once(user.id, "POST /codes", idempotency_key, body))
+) -> Response[RedeemCode | CodeBatch | str]:
+    """Make a code, or with `count` a batch. A batch that broke off is completed by the same request with its Idempotency-Key."""
+    made = codes.create(body, Once(user.id, "POST /codes", idempotency_key, body))
+    if format == "json":
+        return Response(status_code=200, content_type="application/json", body=made)
+    name, rows = (f"codes-{made.batch}", made.codes) if isinstance(made, CodeBatch) else ("code", [made])
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    table = codes.csv(rows, body.description)
+    return Response(status_code=200, content_type="text/csv; charset=utf-8", body=table, headers=headers)

@@ -1,6 +1,6 @@
 """POST /api/v1/users/me/credits: turn a redeem code into credits."""
 
-from aideer import credits
+from aideer import topups
 from aideer.auth import Visitor
 from aideer.contract.credits import Redeemed, Redemption
 from aideer.contract.headers import IdempotencyKey
@@ -11,7 +11,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/credits", **documented("Redeem a code", errors=(503,)))
+@app.post("/api/v1/users/me/credits", **documented("Redeem a code", errors=(429,)))
 def redeem(user: Visitor, body: Redemption, idempotency_key: IdempotencyKey = None) -> Redeemed:
     once = Once(user.id, "POST /users/me/credits", idempotency_key, body)
-    return Redeemed.model_validate(credits.redeem(user, body.redeem_code, once))
+    return Redeemed.model_validate(topups.redeem(user, body.redeem_code, once))

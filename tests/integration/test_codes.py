@@ -1,5 +1,8 @@
-"""Redeem codes, as administrators make and look at them."""
+"""Redeem codes, as administrators make, see and revoke them."""
 
+import contextlib
+import csv
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -7,12 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import clock, codes, settings
+from aideer import clock, codes, settings, topups
 from aideer.contract.credits import NewCode
-from aideer.errors import Conflict
+from aideer.errors import AideerError, Conflict
 from aideer.idempotency import Once
-from aideer.models import Code
+from aideer.models import Code, Record, connection
 from tests import faults
+from tests.support import check_rules
 
 
 def make(api, admin, query="", key=None, **body):
@@ -37,6 +41,7 @@ def test_a_code_is_made_and_looked_at(api, person):
         "value": 100,
         "max_uses": 3,
         "used": 0,
+        "state": "active",
         "expires_at": None,
         "batch": None,
         "create_time": made.json["create_time"],
@@ -130,20 +135,17 @@ def test_a_code_that_has_expired_already_is_not_made(api, person):
         {"description": "d" * 256},
         {"description": "null\x00byte"},
         {"batch": "mine"},
+        {"state": "active"},
+        {"count": 0},
+        {"count": 501},
+        {"count": "5"},
+        {"count": 2, "redeem_code": "MINE"},
     ],
     ids=ascii,
 )
 def test_what_cannot_be_is_refused(api, person, wrong):
     answer = make(api, person(permission=2), **wrong)
     assert (answer.status, answer.json["code"]) == (422, "validation_error")
-
-
-def test_batches_and_csv_are_not_supported_yet(api, person):
-    admin = person(permission=2)
-    assert make(api, admin, count=5).json["code"] == "not_supported"
-    assert make(api, admin, "?format=csv").json["code"] == "not_supported"
-    assert make(api, admin, "?format=json").status == 200
-    assert make(api, admin, "?format=xml").json["code"] == "validation_error"
 
 
 @pytest.mark.parametrize("text", ["NO-SUCH-CODE", "x" * 5000, "☃", "a b", "%00", "%2F"])
@@ -217,3 +219,385 @@ def test_on_a_bad_day_too_a_code_is_made(api, person, fault, key):
         made = make(api, admin, key=key, redeem_code=name)
     assert made.status == 200
     assert get(api, admin, name).json == made.json
+
+
+# States
+
+
+def redeem(api, user, text):
+    return api("users.redeem", "POST", "/users/me/credits", json={"redeem_code": text}, user=user)
+
+
+def revoke(api, admin, text):
+    return api("codes.delete", "DELETE", f"/codes/{text}", user=admin)
+
+
+def revoke_batch(api, admin, batch):
+    return api("codes.delete_batch", "DELETE", f"/codes?batch={batch}", user=admin)
+
+
+def test_a_code_shows_what_it_is_still_good_for(api, person, monkeypatch):
+    admin, moment = person(permission=2), clock.now() + 3600
+    soon = datetime.fromtimestamp(moment, UTC).isoformat()
+    single, brief, gone, used_and_gone = (
+        make(api, admin, max_uses=n, expires_at=soon if n == 2 else None).json["redeem_code"] for n in (1, 2, 3, 1)
+    )
+    assert {get(api, admin, text).json["state"] for text in (single, brief, gone)} == {"active"}
+    for text in (single, brief, gone, used_and_gone):
+        redeem(api, person(), text)
+    for text in (gone, used_and_gone):
+        revoke(api, admin, text)
+    monkeypatch.setattr(clock, "now", lambda: moment)
+    states = [get(api, admin, text).json["state"] for text in (single, brief, gone, used_and_gone)]
+    assert states == ["used_up", "expired", "revoked", "used_up"]
+
+
+def test_a_revoked_code_brings_nothing_and_keeps_what_it_brought(api, person):
+    admin, first, second = person(permission=2), person(), person()
+    text = make(api, admin, max_uses=5).json["redeem_code"]
+    assert redeem(api, first, text).status == 200
+    assert (revoke(api, admin, text.lower()).status, revoke(api, admin, text).status) == (200, 200)
+    answer = redeem(api, second, text)
+    assert (answer.status, answer.json["code"]) == (422, "code_revoked")
+    assert (first.user.credits, second.user.credits) == (1_000_100, 1_000_000)
+    assert get(api, admin, text).json["used"] == 1
+    assert make(api, admin, redeem_code=text).json["code"] == "code_exists"
+    check_rules(first)
+
+
+@pytest.mark.parametrize("text", ["NO-SUCH-CODE", "x" * 5000, "☃"])
+def test_only_what_is_there_is_revoked(api, person, text):
+    admin = person(permission=2)
+    assert revoke(api, admin, text).status == 404
+    assert get(api, admin, text).status == 404
+
+
+def test_who_redeems_while_a_code_is_revoked_gets_it_or_not_and_nothing_between(api, person):
+    admin, people = person(permission=2), [person() for _ in range(12)]
+    text = make(api, admin, max_uses=100).json["redeem_code"]
+
+    with ThreadPoolExecutor(13) as pool:
+        statuses = list(pool.map(lambda one: attempt_in_process(one, text), [*people[:6], None, *people[6:]]))
+    got = sum(one.user.credits == 1_000_100 for one in people)
+    assert get(api, admin, text).json["used"] == got == statuses.count("redeemed")
+    assert redeem(api, person(), text).json["code"] == "code_revoked"
+    for one in people:
+        check_rules(one)
+
+
+def attempt_in_process(one, text):
+    """Of one person, or None: the administrator. (Powertools' resolver is no place for two threads.)"""
+    if one is None:
+        return codes.revoke(text)
+    try:
+        topups.redeem(one.user, text, Once(one.id, "redeem", None, ""))
+    except AideerError as refusal:
+        return refusal.code
+    return "redeemed"
+
+
+# Batches
+
+
+def stored(batch):
+    return [code.code for code in Code.scan(Code.batch == batch, consistent_read=True)]
+
+
+def test_a_batch_is_made_at_once(api, person):
+    admin = person(permission=2)
+    soon = "2999-01-01T00:00:00Z"
+    made = make(api, admin, count=3, value=7, max_uses=2, expires_at=soon).json
+    assert set(made) == {"batch", "codes"}
+    assert len({code["redeem_code"] for code in made["codes"]}) == 3
+    for code in made["codes"]:
+        assert re.fullmatch(r"[A-HJKMNP-Z2-9]{5}(-[A-HJKMNP-Z2-9]{5}){3}", code["redeem_code"])
+        assert code["batch"] == made["batch"]
+        assert (code["value"], code["max_uses"], code["used"], code["state"]) == (7, 2, 0, "active")
+        assert get(api, admin, code["redeem_code"]).json == code
+    me = person()
+    assert redeem(api, me, made["codes"][0]["redeem_code"]).json["credits_left"] == 1_000_007
+    check_rules(me)
+
+
+def test_a_batch_of_one_is_a_batch(api, person):
+    assert len(make(api, person(permission=2), count=1).json["codes"]) == 1
+
+
+def test_a_batch_may_have_five_hundred(api, person, counted):
+    admin = person(permission=2)
+    make(api, admin)
+    counted.clear()
+    made = make(api, admin, count=500).json
+    assert counted.count("TransactWriteItems") == 7, "the record, and six chunks"
+    assert len(counted) == 9
+    assert sorted(stored(made["batch"])) == sorted(code["redeem_code"] for code in made["codes"])
+    assert len(made["codes"]) == 500
+
+
+@contextlib.contextmanager
+def breaking_off(after):
+    """Of the transactions that are made meanwhile, only the first so many happen: then the function dies."""
+    left = [after]
+
+    def die(**_):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    events = connection().client.meta.events
+    events.register_first("before-call.dynamodb.TransactWriteItems", die)
+    try:
+        yield
+    finally:
+        events.unregister("before-call.dynamodb.TransactWriteItems", die)
+
+
+@pytest.mark.parametrize("after", range(5))
+def test_a_batch_that_broke_off_is_completed_by_the_same_request(api, person, after):
+    admin = person(permission=2)
+    new = NewCode(value=5, count=250)
+    with breaking_off(after), contextlib.suppress(KeyboardInterrupt):
+        codes.create(new, Once(admin.id, "POST /codes", "k", new))
+    made = make(api, admin, key="k", value=5, count=250).json
+    assert len(made["codes"]) == len(stored(made["batch"])) == 250
+    assert make(api, admin, key="k", value=5, count=250).json == made
+    batches = [r for r in Record.scan(Record.pk.startswith("batch#")) if r.data["names"][0] in str(made)]
+    assert len(batches) == 1
+
+
+def test_what_was_redeemed_of_a_broken_batch_stays_redeemed(api, person):
+    admin, me = person(permission=2), person()
+    new = NewCode(value=5, count=120)
+    with breaking_off(2), contextlib.suppress(KeyboardInterrupt):
+        codes.create(new, Once(admin.id, "POST /codes", "k", new))
+    [record] = [r for r in Record.scan(Record.pk.startswith("batch#")) if len(r.data["names"]) == 120]
+    assert redeem(api, me, record.data["names"][0]).status == 200
+    made = make(api, admin, key="k", value=5, count=120).json
+    assert made["codes"][0]["used"] == 0, "the answer is what the first one would have been"
+    assert get(api, admin, made["codes"][0]["redeem_code"]).json["used"] == 1
+    record.delete()
+
+
+def test_the_same_batch_asked_for_many_times_at_once_is_one(person):
+    admin, new = person(permission=2), NewCode(value=5, count=150)
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(lambda _: codes.create(new, Once(admin.id, "POST /codes", "k", new)), range(6)))
+    assert len({batch.batch for batch in made}) == 1
+    assert made[1:] == made[:-1]
+    assert len(stored(made[0].batch)) == 150
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: faults.refused("TransactWriteItems", faults.CONFLICT, times=3),
+        lambda: faults.answer_lost("TransactWriteItems", times=3),
+    ],
+    ids=["conflict", "lost answers"],
+)
+@pytest.mark.parametrize("key", ["k", None])
+def test_on_a_bad_day_too_a_batch_is_made_once(api, person, fault, key):
+    admin = person(permission=2)
+    with fault():
+        made = make(api, admin, key=key, count=150)
+    assert made.status == 200
+    assert len(stored(made.json["batch"])) == 150
+
+
+def test_a_revoked_batch_is_worthless_and_keeps_what_it_brought(api, person):
+    admin, me = person(permission=2), person()
+    made = make(api, admin, count=120).json
+    names = [code["redeem_code"] for code in made["codes"]]
+    redeem(api, me, names[0])
+    assert revoke_batch(api, admin, made["batch"]).status == 200
+    assert revoke_batch(api, admin, made["batch"]).status == 200, "again does no harm"
+    assert [redeem(api, me, text).json["code"] for text in (names[1], names[119])] == ["code_revoked"] * 2
+    assert me.user.credits == 1_000_100
+    states = [code.revoked for code in Code.scan(Code.batch == made["batch"], consistent_read=True)]
+    assert states == [True] * 120
+    check_rules(me)
+
+
+def test_a_batch_that_is_not_there_is_not_revoked(api, person):
+    admin = person(permission=2)
+    assert revoke_batch(api, admin, "nothing").json["code"] == "batch_not_found"
+    assert api("codes.delete_batch", "DELETE", "/codes", user=admin).json["code"] == "validation_error"
+    assert revoke_batch(api, admin, "").json["code"] == "validation_error"
+
+
+def test_a_batch_that_is_revoked_before_it_is_complete_never_is(api, person):
+    admin = person(permission=2)
+    new = NewCode(value=5, count=150)
+    with breaking_off(2), contextlib.suppress(KeyboardInterrupt):
+        codes.create(new, Once(admin.id, "POST /codes", "k", new))
+    batch = Record.get(f"idempotency#{admin.id}#POST /codes", "k").data["answer"]["batch"]
+    assert len(stored(batch)) == 99
+    revoke_batch(api, admin, batch)
+    answer = make(api, admin, key="k", value=5, count=150)
+    assert (answer.status, answer.json["code"]) == (409, "batch_revoked")
+    assert len(stored(batch)) == 99
+
+
+def test_a_revocation_that_broke_off_is_completed_by_the_same_request(api, person):
+    admin = person(permission=2)
+    batch = make(api, admin, count=60).json["batch"]
+    with breaking_off(20), contextlib.suppress(KeyboardInterrupt):
+        codes.revoke_batch(batch)
+    assert revoke_batch(api, admin, batch).status == 200
+    assert all(code.revoked for code in Code.scan(Code.batch == batch, consistent_read=True))
+
+
+# CSV
+
+
+def test_a_batch_comes_as_a_table_too(api, person):
+    admin, description = person(permission=2), 'Spring, "新年"\nsecond line'
+    fields = {"count": 3, "value": 7, "expires_at": "2999-01-01T00:00:00Z", "description": description}
+    answer = make(api, admin, "?format=csv", key="k", **fields)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    made = make(api, admin, key="k", **fields).json
+    assert answer.headers["content-disposition"] == f'attachment; filename="codes-{made["batch"]}.csv"'
+    names, *codes_of_it = csv.reader(io.StringIO(answer.body, newline=""))
+    assert names == ["redeem_code", "value", "max_uses", "expires_at", "batch", "description"]
+    assert codes_of_it == [
+        [code["redeem_code"], "7", "1", "2999-01-01T00:00:00.000000Z", made["batch"], description]
+        for code in made["codes"]
+    ]
+    assert answer.body.count("\r\n") == 4
+
+
+def test_one_code_comes_as_a_table_too(api, person):
+    answer = make(api, person(permission=2), "?format=csv", redeem_code=(name := fresh()))
+    assert answer.headers["content-disposition"] == 'attachment; filename="code.csv"'
+    assert answer.body.splitlines()[1] == f"{name},100,1,,,"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", "=cmd|' /C calc'!A0"])
+def test_no_spreadsheet_takes_a_description_for_a_formula(api, person, text):
+    answer = make(api, person(permission=2), "?format=csv", count=1, description=text)
+    [_, row] = csv.reader(io.StringIO(answer.body, newline=""))
+    assert row[-1] == f"'{text}"
+
+
+def test_no_other_format(api, person):
+    assert make(api, person(permission=2), "?format=xml").json["code"] == "validation_error"
+
+
+# Lists
+
+
+def listed(api, admin, query="?limit=100"):
+    return api("codes.list", "GET", f"/codes{query}", user=admin)
+
+
+def all_pages(api, admin, query, path="/api/v1/codes"):
+    seen, sizes, next_page = [], [], query
+    while next_page:
+        page = listed(api, admin, next_page)
+        assert page.status == 200
+        seen += [code["redeem_code"] for code in page.json]
+        sizes.append(len(page.json))
+        link = page.headers.get("link")
+        next_page = link and link.removeprefix(f"<{path}").partition(">")[0]
+        assert ("x-next-cursor" in page.headers) == bool(link)
+    return seen, sizes
+
+
+def test_the_newest_codes_are_listed_first(api, person):
+    admin = person(permission=2)
+    made = [make(api, admin).json for _ in range(3)]
+    newest = listed(api, admin, "?limit=3").json
+    assert newest == made[::-1]
+    assert listed(api, admin, "?limit=1&offset=2").json == made[:1]
+
+
+def test_all_pages_have_every_code_once(api, person):
+    admin = person(permission=2)
+    batch = make(api, admin, count=130).json
+    alone = [make(api, admin).json["redeem_code"] for _ in range(2)]
+    seen, sizes = all_pages(api, admin, "?limit=37")
+    assert len(seen) == len(set(seen)) == len(list(Code.scan(consistent_read=True)))
+    assert seen[:2] == alone[::-1]
+    assert set(seen[2:132]) == {code["redeem_code"] for code in batch["codes"]}
+    assert set(sizes[:-1]) == {37}
+
+
+def test_a_batch_s_codes_are_listed_alone(api, person):
+    admin = person(permission=2)
+    batch = make(api, admin, count=25).json
+    make(api, admin, count=3)
+    seen, sizes = all_pages(api, admin, f"?batch={batch['batch']}&limit=10")
+    assert sizes == [10, 10, 5]
+    assert seen == sorted(code["redeem_code"] for code in batch["codes"])
+    assert listed(api, admin, "?batch=nothing").json == []
+
+
+def test_a_list_shows_what_has_become_of_codes(api, person):
+    admin = person(permission=2)
+    batch = make(api, admin, count=2).json
+    used, revoked = sorted(code["redeem_code"] for code in batch["codes"])
+    redeem(api, person(), used)
+    revoke(api, admin, revoked)
+    shown = listed(api, admin, f"?batch={batch['batch']}").json
+    assert [(code["used"], code["state"]) for code in shown] == [(1, "used_up"), (0, "revoked")]
+
+
+def test_a_cursor_is_good_for_its_own_list_alone(api, person):
+    admin = person(permission=2)
+    one, other = (make(api, admin, count=2).json["batch"] for _ in range(2))
+    mine = listed(api, admin, f"?limit=1&batch={one}").headers["x-next-cursor"]
+    everything = listed(api, admin, "?limit=1").headers["x-next-cursor"]
+    for query in (
+        f"?cursor={mine}",
+        f"?batch={other}&cursor={mine}",
+        f"?batch={one}&cursor={everything}",
+        "?cursor=x",
+        "?cursor=",
+        "?limit=0",
+        "?limit=101",
+        "?offset=1001",
+        "?batch=",
+        f"?batch={'b' * 65}",
+    ):
+        assert listed(api, admin, query).status == 422, query
+
+
+def test_a_page_costs_the_same_however_many_codes_there_are(api, person, counted):
+    admin = person(permission=2)
+    make(api, admin, count=300)
+    for query in ("?limit=1", "?limit=100", "?limit=10&offset=150"):
+        listed(api, admin)
+        counted.clear()
+        listed(api, admin, query)
+        queries = [f"Query {settings.CODES_TABLE}", "BatchGetItem"]
+        assert counted == [f"GetItem {settings.USERS_TABLE}", *queries]
+
+
+@pytest.mark.parametrize(
+    ("module", "method", "path"),
+    [
+        ("codes.create", "POST", "/codes"),
+        ("codes.list", "GET", "/codes"),
+        ("codes.get", "GET", "/codes/ABC"),
+        ("codes.delete", "DELETE", "/codes/ABC"),
+        ("codes.delete_batch", "DELETE", "/codes?batch=x"),
+    ],
+)
+@pytest.mark.parametrize("permission", [0, 1])
+def test_codes_are_the_administrators_alone(api, person, module, method, path, permission):
+    body = {"value": 5} if method == "POST" else None
+    assert api(module, method, path, json=body, user=person(permission=permission)).status == 403
+    assert api(module, method, path, json=body).status == 401
+
+
+def test_what_revoking_costs(api, person, counted):
+    admin = person(permission=2)
+    text, batch = make(api, admin).json["redeem_code"], make(api, admin, count=5).json["batch"]
+    counted.clear()
+    revoke(api, admin, text)
+    assert counted == [f"GetItem {settings.USERS_TABLE}", "TransactWriteItems"]
+    counted.clear()
+    revoke_batch(api, admin, batch)
+    assert counted[:2] == [f"GetItem {settings.USERS_TABLE}", f"GetItem {settings.RECORDS_TABLE}"]
+    assert counted[2:] == ["TransactWriteItems"] * 6

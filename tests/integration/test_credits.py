@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import asking, clock, credits, leases, pricing, transactions
+from aideer import asking, clock, credits, leases, pricing, topups, transactions
 from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.errors import Busy, Unprocessable
@@ -50,7 +50,7 @@ def code(max_uses: int = 1, value: int = 100) -> str:
 def redeem(person: Person, text: str) -> str:
     wanted = NewTask(chat_id="unused")
     try:
-        credits.redeem(person.user, text, Once(person.id, "redeem", None, wanted))
+        topups.redeem(person.user, text, Once(person.id, "redeem", None, wanted))
     except Unprocessable as error:
         return error.code
     return "redeemed"

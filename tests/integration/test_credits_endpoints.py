@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import clock, credits, settings
+from aideer import clock, credits, settings, topups
 from aideer.contract.credits import Redemption
 from aideer.errors import Unprocessable
 from aideer.idempotency import Once
@@ -230,7 +230,7 @@ def newcomer() -> User:
 def attempt(user: User, text: str, key: str | None = None) -> str:
     once = Once(user.id, "POST /users/me/credits", key, Redemption(redeem_code=text))
     try:
-        credits.redeem(User.get(user.id, consistent_read=True), text, once)
+        topups.redeem(User.get(user.id, consistent_read=True), text, once)
     except Unprocessable as refusal:
         return refusal.code
     return "redeemed"
@@ -281,4 +281,6 @@ def test_what_the_ledger_and_redeeming_cost(api, person, counted):
     counted.clear()
     redeem(api, me, text, key="k")
     record = f"GetItem {settings.RECORDS_TABLE}"  # once for the key, once for whether the code was redeemed before
-    assert counted == [user, record, f"GetItem {settings.CODES_TABLE}", record, "TransactWriteItems"]
+    throttle = f"UpdateItem {settings.RECORDS_TABLE}"
+    looked = [f"GetItem {settings.CODES_TABLE}", record]
+    assert counted == [user, record, throttle, *looked, "TransactWriteItems", throttle]

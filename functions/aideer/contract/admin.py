@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Drift(BaseModel):
@@ -35,3 +35,48 @@ class Reconciliation(BaseModel):
 
     last: ReconciliationRun | None
     running: ReconciliationRun | None
+
+
+class TaskStatistics(BaseModel):
+    """What tasks came to."""
+
+    tasks: Annotated[int, Field(description="Billed ones: finished or stopped.")]
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    credits: Annotated[int, Field(description="Spent on them.")]
+
+
+class ModelStatistics(TaskStatistics):
+    """What one model's tasks came to."""
+
+    model: str
+
+
+class UserStatistics(BaseModel):
+    """How many users there are now, and how many came and went in these days."""
+
+    total: int
+    signed_up: int
+    deleted: int
+
+
+class DayStatistics(TaskStatistics):
+    """One day, in UTC."""
+
+    day: str
+    signed_up: int
+    deleted: int
+    models: list[ModelStatistics]
+
+
+class Statistics(TaskStatistics):
+    """The days from the first to the last, together and each, the empty ones too."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    first: Annotated[str, Field(alias="from")]
+    last: Annotated[str, Field(alias="to")]
+    users: UserStatistics
+    models: list[ModelStatistics]
+    days: list[DayStatistics]

@@ -1,9 +1,9 @@
 """Credits, redeem codes and prices."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from aideer import clock
@@ -17,6 +17,12 @@ def _utc(text: str) -> str:
         return clock.written(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise PydanticCustomError("moment_invalid", "An ISO 8601 date and time is expected.") from None
+
+
+def _some(amount: int) -> int:
+    if amount == 0:
+        raise PydanticCustomError("amount_zero", "An amount other than 0 is expected.")
+    return amount
 
 
 CodeText = Annotated[
@@ -37,6 +43,23 @@ class Redeemed(BaseModel):
 
     message: str
     value: int
+    credits_left: int
+
+
+class NewGrant(Body):
+    """Credits to be given to a user, or taken from them."""
+
+    amount: Annotated[
+        int, Field(ge=-(10**12), le=10**12, description="Not 0; below 0 it is taken."), AfterValidator(_some)
+    ]
+    description: Description
+
+
+class Granted(BaseModel):
+    """Where the user stands then."""
+
+    message: str
+    amount: int
     credits_left: int
 
 
@@ -65,14 +88,20 @@ class Ledger(BaseModel):
 
 
 class NewCode(Body):
-    """A code to be made; without `redeem_code` one is invented."""
+    """A code to be made, or a batch of `count`; without `redeem_code` they are invented."""
 
     redeem_code: CodeText | None = None
     value: Annotated[int, Field(ge=1, le=10**12, description="Credits.")]
     max_uses: Annotated[int, Field(ge=1, le=10**9)] = 1
     expires_at: Annotated[Moment | None, Field(description="ISO 8601, in the future.")] = None
     description: Description | None = None
-    count: Annotated[int | None, Field(ge=1, le=500, description="Not supported yet.")] = None
+    count: Annotated[int | None, Field(ge=1, le=500, description="Of a batch.")] = None
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if self.count is not None and self.redeem_code is not None:
+            raise PydanticCustomError("count_and_redeem_code", "A batch's codes are invented.")
+        return self
 
 
 class RedeemCode(BaseModel):
@@ -82,9 +111,17 @@ class RedeemCode(BaseModel):
     value: int
     max_uses: int
     used: int
+    state: Literal["active", "used_up", "revoked", "expired"]
     expires_at: str | None
     batch: str | None
     create_time: str
+
+
+class CodeBatch(BaseModel):
+    """Redeem codes that were made together."""
+
+    batch: str
+    codes: list[RedeemCode]
 
 
 class PriceTier(BaseModel):

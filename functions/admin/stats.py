@@ -1,0 +1,25 @@
+"""GET /api/v1/admin/stats: users, tasks, tokens and credits, by day and by model."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from aideer import statistics
+from aideer.auth import Admin
+from aideer.contract.admin import Statistics
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+DAY = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+From = Annotated[
+    str | None, Query(alias="from", pattern=DAY, description="A day, in UTC; 30 days up to `to` without it.")
+]
+To = Annotated[str | None, Query(alias="to", pattern=DAY, description="A day, in UTC; today without it.")]
+
+
+@app.get("/api/v1/admin/stats", **documented("Statistics by day and by model", errors=(403,)))
+def show(_: Admin, first: From = None, last: To = None) -> Statistics:
+    """Sum up at most 92 days. A task counts on the day on which it ended."""
+    return statistics.read(first, last)

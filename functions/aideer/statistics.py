@@ -1,0 +1,86 @@
+"""What administrators want to know by day and model: sums of counters.py, one query a day, and no item of what was counted."""
+
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+
+from aideer import clock, counters
+from aideer.contract.admin import DayStatistics, ModelStatistics, Statistics, UserStatistics
+from aideer.errors import Unprocessable
+from aideer.models import Record
+
+MOST_DAYS = 92
+DAYS = 30
+_THREADS = 8
+_OF_TASKS = ("tasks", "failed", "input_tokens", "output_tokens", "credits")
+_OF_USERS = ("users", "deleted")
+
+_Counts = dict[str | None, Counter[str]]
+"""By model, and the users' under None."""
+
+
+def read(first: str | None, last: str | None) -> Statistics:
+    """The days from the first to the last, the empty ones too; without them, the thirty until today. Raises Unprocessable."""
+    begin, end = _range(first, last)
+    days = [(begin + timedelta(n)).isoformat() for n in range((end - begin).days + 1)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        total, *by_day = pool.map(_counts, [counters.TOTAL, *map(counters.day, days)])
+    all_days = _together(by_day)
+    return Statistics(
+        first=days[0],
+        last=days[-1],
+        users=UserStatistics(total=_of(total, None)["users"], **_came_and_went(all_days)),
+        **_sums(all_days),
+        models=_models(all_days),
+        days=[
+            DayStatistics(day=day, **_came_and_went(counts), **_sums(counts), models=_models(counts))
+            for day, counts in zip(days, by_day, strict=True)
+        ],
+    )
+
+
+def _range(first: str | None, last: str | None) -> tuple[date, date]:
+    try:
+        end = date.fromisoformat(last or clock.timestamp()[:10])
+        begin = date.fromisoformat(first) if first else end - timedelta(DAYS - 1)
+    except (ValueError, OverflowError):
+        raise Unprocessable("invalid_date", "There is no such day.") from None
+    if not 0 <= (end - begin).days < MOST_DAYS:
+        raise Unprocessable("invalid_range", f"It must end after it begins, and may span {MOST_DAYS} days.")
+    return begin, end
+
+
+def _counts(pk: str) -> _Counts:
+    counts: _Counts = {}
+    for shard in Record.query(pk):
+        counter = counts.setdefault(counters.model_of(shard.sk), Counter())
+        for name in (*_OF_TASKS, *_OF_USERS):
+            counter[name] += getattr(shard, name) or 0
+    return counts
+
+
+def _together(days: Iterable[_Counts]) -> _Counts:
+    together: _Counts = {}
+    for counts in days:
+        for model, counter in counts.items():
+            together.setdefault(model, Counter()).update(counter)
+    return together
+
+
+def _models(counts: _Counts) -> list[ModelStatistics]:
+    models = sorted(model for model in counts if model is not None)
+    return [ModelStatistics(model=model, **{name: counts[model][name] for name in _OF_TASKS}) for model in models]
+
+
+def _sums(counts: _Counts) -> dict[str, int]:
+    return {name: sum(counter[name] for counter in counts.values()) for name in _OF_TASKS}
+
+
+def _came_and_went(counts: _Counts) -> dict[str, int]:
+    users = _of(counts, None)
+    return {"signed_up": users["users"], "deleted": users["deleted"]}
+
+
+def _of(counts: _Counts, model: str | None) -> Counter[str]:
+    return counts.get(model, Counter())

@@ -1,0 +1,166 @@
+"""How often something may be tried: counters in Records, for whoever guesses or floods.
+
+    counted = throttling.count("password", user.id)  # raises TooManyRequests; before what is counted is looked at
+    ...                                              # what leaves here by an error stays counted
+    throttling.give_back(counted)                    # it was right: it does not count against them
+
+An attempt is counted before it is checked, by one UpdateItem whose condition is the limit: however many come at once, no more
+than the limit get through in a window. A window is a fixed stretch of time, and its counter is an item that goes when it is over.
+An answer that was lost can make one attempt count twice.
+
+Who signs in is counted by name and address, so that nobody else's failures lock them out, and by either alone, where the limits
+are higher: of one address many people may come, and of one name many addresses are needed before it is locked for all. What was
+right is given back, so only failures add up; the counters are not cleared by it, or one's own account would buy guesses at others.
+And where a name is locked for all, it is not for the addresses from which its user has signed in within KNOWN_DAYS.
+
+Keys are HMACs: a table and its backups should hold nobody's address or what was typed as a name, and a plain hash of an IPv4
+address is undone by trying all of them. An IPv6 address counts as its /64, of which every caller has a whole one.
+
+Where DynamoDB does not answer, nothing is let through (the caller is told 503): what is guarded could not be read either. Streams
+alone are let through (tasks/stream.py): they are counted to spare the service, and guard no secret.
+"""
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+from typing import Annotated, Literal, NamedTuple
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Depends, Request
+from pynamodb.exceptions import PynamoDBException, UpdateError
+
+from aideer import aws, clock, dynamodb, metrics, settings
+from aideer.errors import TooManyRequests
+from aideer.models import Record
+
+Kind = Literal[
+    "sign_in", "sign_in_address", "sign_in_name", "sign_up", "wechat", "password", "link", "redeem", "stream"
+]
+
+
+class Limit(NamedTuple):
+    """So many in so many seconds."""
+
+    times: int
+    seconds: int
+
+
+DEFAULTS: dict[Kind, Limit] = {
+    "sign_in": Limit(10, 900),  # wrong passwords, of one name from one address
+    "sign_in_address": Limit(300, 900),  # wrong passwords, from one address: a school or a carrier may have but one
+    "sign_in_name": Limit(100, 900),  # wrong passwords, of one name from anywhere
+    "sign_up": Limit(100, 3600),  # new users, from one address
+    "wechat": Limit(300, 900),  # refused codes, from one address
+    "password": Limit(10, 900),  # wrong old passwords, of one user
+    "link": Limit(10, 900),  # identities that could not be linked, of one user
+    "redeem": Limit(20, 3600),  # codes that brought nothing, of one user
+    "stream": Limit(120, 60),  # streams from their beginning, of one user
+}
+"""What the environment's THROTTLES does not say otherwise: `redeem=20/3600 stream=300/60`."""
+
+KNOWN_DAYS = 30
+
+logger = Logger(service="aideer")
+
+
+class Counted(NamedTuple):
+    """An attempt that was counted, to give back."""
+
+    pk: str
+    sk: str
+
+
+def count(kind: Kind, *who: str) -> Counted:
+    """Count an attempt of whom it is about (user id, address, name …), all parts together. Raises TooManyRequests."""
+    limit, now = LIMITS[kind], int(clock.now())
+    window = now - now % limit.seconds
+    counted = Counted(f"throttle#{kind}#{_hidden(*who)}", str(window))
+    ends = window + limit.seconds
+    try:
+        Record(*counted).update(
+            # The TTL is later than the end: what was counted a moment before it can be given back after it.
+            [Record.uses.add(1), Record.ttl.set(ends + limit.seconds)],
+            Record.uses.does_not_exist() | (Record.uses < limit.times),
+        )
+    except UpdateError as error:
+        if not dynamodb.refused(error):
+            raise
+        metrics.emit({"Throttles": 1}, kind=kind)
+        raise TooManyRequests(
+            "too_many_attempts", "That was too often. Try again later.", retry_after=ends - now
+        ) from None
+    return counted
+
+
+def give_back(*counted: Counted) -> None:
+    """Have these attempts not count. Nobody is kept waiting or refused for a failure of it: then they do count."""
+    for attempt in counted:
+        try:
+            Record(*attempt).update([Record.uses.add(-1)], Record.uses > 0)
+        except PynamoDBException as error:
+            logger.warning("throttle", extra={"error": type(error).__name__})
+
+
+def remember(*who: str) -> None:
+    """Note that these belong together: a name, and an address from which its user has signed in."""
+    try:
+        Record(*_known(*who), ttl=int(clock.now()) + KNOWN_DAYS * 86400).save()
+    except PynamoDBException as error:
+        logger.warning("throttle", extra={"error": type(error).__name__})
+
+
+def remembered(*who: str) -> bool:
+    """Whether these were noted to belong together within KNOWN_DAYS."""
+    try:
+        return bool(Record.get(*_known(*who), consistent_read=True).ttl > clock.now())
+    except Record.DoesNotExist:
+        return False
+
+
+def source(address: str) -> str:
+    """What an address counts as: itself, or an IPv6 address's /64."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+
+
+def _address(request: Request) -> str:
+    # What API Gateway saw. X-Forwarded-For says what the caller likes.
+    return source(request.resolved_event.request_context.http.source_ip)  # type: ignore[attr-defined]
+
+
+Address = Annotated[str, Depends(_address)]
+"""Dependency: the address that a request came from, as it is counted."""
+
+
+def limits(text: str) -> dict[Kind, Limit]:
+    """The limits as THROTTLES changes them; `all=…` is for those that it does not name. Raises ValueError for other names."""
+    given: dict[str, Limit] = {}
+    for part in text.split():
+        kind, _, limit = part.partition("=")
+        times, _, seconds = limit.partition("/")
+        given[kind] = Limit(int(times), int(seconds))
+    if unknown := given.keys() - {"all", *DEFAULTS}:
+        raise ValueError(f"THROTTLES: {', '.join(sorted(unknown))}")
+    return {kind: given.get(kind, given.get("all", default)) for kind, default in DEFAULTS.items()}
+
+
+def _known(*who: str) -> tuple[str, str]:
+    return f"known#{_hidden(*who)}", "known"
+
+
+def _hidden(*who: str) -> str:
+    text = f"throttle {json.dumps(who)}"  # no token's text begins so: one key for both is no danger
+    digest = hmac.digest(aws.signing_keys()[0].encode(), text.encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest[:18]).decode()
+
+
+LIMITS = limits(settings.THROTTLES)

@@ -1,0 +1,15 @@
+"""DELETE /api/v1/codes/{code}: what is unused of a code can no longer be redeemed."""
+
+from aideer import codes
+from aideer.auth import Admin
+from aideer.contract.users import Done
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.delete("/api/v1/codes/<code>", **documented("Revoke a redeem code", errors=(403, 404)))
+def delete(_: Admin, code: str) -> Done:
+    codes.revoke(code)
+    return Done(message="Revoked.")

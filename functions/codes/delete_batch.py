@@ -1,0 +1,20 @@
+"""DELETE /api/v1/codes?batch=: what is unused of a batch can no longer be redeemed."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from aideer import codes
+from aideer.auth import Admin
+from aideer.contract.users import Done
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.delete("/api/v1/codes", **documented("Revoke a batch of redeem codes", errors=(403, 404)))
+def delete(_: Admin, batch: Annotated[str, Query(min_length=1, max_length=64)]) -> Done:
+    """Revoke a batch. Where that fails in the middle, the same request completes it."""
+    codes.revoke_batch(batch)
+    return Done(message="Revoked.")

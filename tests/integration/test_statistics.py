@@ -1,0 +1,228 @@
+"""What administrators see by day and by model, and that it is what happened."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from aideer import asking, clock, counters, credits, leases, sessions, settings
+from aideer.contract.tasks import NewTask
+from aideer.credits import Closer, Text
+from aideer.idempotency import Once
+from aideer.models import Record, Task
+from aideer.pricing import Usage
+from tests import faults
+from tests.support import caller, make_chat, make_person
+
+EMPTY = {"tasks": 0, "failed": 0, "input_tokens": 0, "output_tokens": 0, "credits": 0}
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """on("2030-01-31"): it is this day from now on. Days are in the future, where no other test counts anything."""
+    taken = iter(range(100_000))
+
+    def set_day(day, time="12:00:00"):
+        moment = datetime.fromisoformat(f"{day}T{time}+00:00").timestamp()
+        monkeypatch.setattr(clock, "now", lambda: moment + next(taken) / 1e6)
+
+    return set_day
+
+
+@pytest.fixture
+def admin(on):
+    on("2031-01-01")
+    return make_person(2)
+
+
+def stats(api, admin, query=""):
+    """As it is seen by a token that is good on that day."""
+    tokens = sessions.auth.token_pair(admin.user, "password")
+    return api("admin.stats", "GET", f"/admin/stats{query}", token=tokens["access_token"])
+
+
+def ended(person, output, model="qwen-plus", end="finished"):
+    """A task that came to this."""
+    chat = make_chat(person, "hello", parameters={"model": model})
+    wanted = NewTask(chat_id=chat.id, stream=False)
+    accepted = asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted))
+    task = leases.claim(accepted.task_id)
+    closer = Closer.executor(task.executor)
+    if end == "failed":
+        return credits.release(task, closer, "upstream_error", Text())
+    return credits.settle(task, closer, end, Text(content="x"), "stop", Usage(100, output))
+
+
+def test_days_and_models_are_summed_up(api, admin, on):
+    on("2031-03-01")
+    me = make_person()
+    first = ended(me, 10)
+    on("2031-03-02", "00:00:00")
+    second = ended(me, 20, end="stopped")
+    third = ended(me, 30, model="qwen-max")
+    on("2031-03-02", "23:59:59")
+    ended(me, 0, end="failed")
+    make_person()
+    on("2031-03-04")
+    answer = stats(api, admin, "?from=2031-03-01&to=2031-03-03")
+    assert answer.status == 200
+    told = answer.json
+    total = told["users"].pop("total")
+    assert total >= 2
+    assert told["users"] == {"signed_up": 2, "deleted": 0}
+    plus = {"tasks": 2, "failed": 1, "input_tokens": 200, "output_tokens": 30}
+    plus["credits"] = first.credits + second.credits
+    most = {"tasks": 1, "failed": 0, "input_tokens": 100, "output_tokens": 30, "credits": third.credits}
+    assert told["models"] == [{"model": "qwen-max", **most}, {"model": "qwen-plus", **plus}]
+    assert {name: told[name] for name in EMPTY} == {name: plus[name] + most[name] for name in EMPTY}
+    assert (told["from"], told["to"]) == ("2031-03-01", "2031-03-03")
+    one, two, three = told["days"]
+    assert (one["day"], one["tasks"], one["output_tokens"], one["signed_up"]) == ("2031-03-01", 1, 10, 1)
+    assert (two["day"], two["tasks"], two["failed"], two["signed_up"]) == ("2031-03-02", 2, 1, 1)
+    assert [(model["model"], model["tasks"]) for model in two["models"]] == [("qwen-max", 1), ("qwen-plus", 1)]
+    assert three == {"day": "2031-03-03", "signed_up": 0, "deleted": 0, **EMPTY, "models": []}
+
+
+def test_it_is_what_the_ledger_says(api, admin, on):
+    on("2031-04-01")
+    me = make_person()
+    for output in range(20):
+        ended(me, output)
+    told = stats(api, admin, "?from=2031-04-01&to=2031-04-01").json
+    assert told["credits"] == 1_000_000 - me.user.credits
+    assert told["tasks"] == 20
+    assert told["output_tokens"] == sum(range(20))
+
+
+def test_users_who_go_are_counted_once(api, admin, on):
+    on("2031-05-01")
+    me, other = make_person(), make_person()
+    before = stats(api, admin, "?from=2031-05-01&to=2031-05-01").json["users"]
+    api(
+        "users.delete", "DELETE", f"/users/{me.id}", token=sessions.auth.token_pair(me.user, "password")["access_token"]
+    )
+    api("users.delete", "DELETE", f"/users/{me.id}", user=admin)
+    after = stats(api, admin, "?from=2031-05-01&to=2031-05-01").json["users"]
+    assert before == {"total": before["total"], "signed_up": 2, "deleted": 0}
+    assert after == {"total": before["total"] - 1, "signed_up": 2, "deleted": 1}
+    assert other.user.deleted is None
+
+
+def test_a_name_that_is_taken_counts_nobody(api, admin, on):
+    on("2031-05-11")
+    me = make_person()
+    body = {"username": me.username, "password": "secret-123"}
+    assert api("users.create", "POST", "/users", json=body).status == 400
+    assert stats(api, admin, "?from=2031-05-11").json["users"]["signed_up"] == 1
+
+
+@pytest.mark.parametrize(
+    ("day", "fault"),
+    [
+        ("2031-06-01", lambda: faults.refused("TransactWriteItems", faults.CONFLICT, times=3)),
+        ("2031-06-02", lambda: faults.refused("TransactWriteItems", faults.INTERNAL, status=500)),
+        ("2031-06-03", lambda: faults.answer_lost("TransactWriteItems", times=2)),
+    ],
+    ids=["conflict", "internal error", "lost answers"],
+)
+def test_what_is_tried_again_counts_once(api, admin, on, day, fault):
+    on(day)
+    with fault():
+        me = make_person()
+    with fault():
+        chat = make_chat(me, "hello")
+        wanted = NewTask(chat_id=chat.id, stream=False)
+        accepted = asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+    task = leases.claim(accepted.task_id)
+    with fault():
+        credits.settle(task, Closer.executor(task.executor), "finished", Text(content="x"), "stop", Usage(5, 5))
+    told = stats(api, admin, f"?from={day}&to={day}").json
+    assert (told["users"]["signed_up"], told["tasks"], told["input_tokens"]) == (1, 1, 5)
+
+
+def test_one_end_of_many_counts_once(api, admin, on):
+    on("2031-07-01")
+    me = make_person()
+    task = ended(me, 10)
+    for closer in (Closer.executor(task.executor), Closer.stop()):
+        credits.release(task, closer, "upstream_error", Text())
+        credits.settle(task, closer, "stopped", Text(), "stopped", Usage(100, 10))
+    told = stats(api, admin, "?from=2031-07-01&to=2031-07-01").json
+    assert (told["tasks"], told["failed"]) == (1, 0)
+    assert Task.get(task.id, consistent_read=True).status == "finished"
+
+
+def test_without_days_it_is_the_thirty_until_today(api, admin, on):
+    on("2031-08-15", "23:59:59")
+    told = stats(api, admin).json
+    assert (told["from"], told["to"], len(told["days"])) == ("2031-07-17", "2031-08-15", 30)
+    assert stats(api, admin, "?to=2031-08-10").json["from"] == "2031-07-12"
+    assert stats(api, admin, "?from=2031-08-14").json["to"] == "2031-08-15"
+
+
+def test_ninety_two_days_are_the_most(api, admin):
+    last = date(2031, 1, 1) + timedelta(91)
+    assert len(stats(api, admin, f"?from=2031-01-01&to={last}").json["days"]) == 92
+    answer = stats(api, admin, f"?from=2031-01-01&to={last + timedelta(1)}")
+    assert (answer.status, answer.json["code"]) == (422, "invalid_range")
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("from=2031-01-02&to=2031-01-01", "invalid_range"),
+        ("from=2031-02-30", "invalid_date"),
+        ("to=2031-13-01", "invalid_date"),
+        ("to=0000-01-01", "invalid_date"),
+        ("to=0001-01-05", "invalid_date"),
+        ("from=1990-01-01", "invalid_range"),
+        ("from=yesterday", "validation_error"),
+        ("from=20310101", "validation_error"),
+        ("from=", "validation_error"),
+        ("to=2031-01-01T00:00:00Z", "validation_error"),
+        ("to=२०३१-०१-०१", "validation_error"),
+    ],
+)
+def test_days_that_cannot_be_are_refused(api, admin, query, code):
+    answer = stats(api, admin, f"?{query}")
+    assert (answer.status, answer.json["code"]) == (422, code)
+
+
+@pytest.mark.parametrize("permission", [0, 1])
+def test_only_administrators_look(api, person, permission):
+    assert api("admin.stats", "GET", "/admin/stats", user=person(permission=permission)).status == 403
+    assert api("admin.stats", "GET", "/admin/stats").status == 401
+
+
+def test_a_look_costs_a_query_a_day_however_much_happened(api, admin, on, counted):
+    on("2031-09-01")
+    me = make_person()
+    for _ in range(5):
+        ended(me, 5)
+    for model in range(10):
+        for shard in range(16):
+            Record(counters.day("2031-09-01"), f"model#m{model}#{shard:02}", tasks=1).save()
+    stats(api, admin)
+    for days, last in ((1, "2031-09-01"), (30, "2031-09-30")):
+        token = sessions.auth.token_pair(admin.user, "password")["access_token"]
+        counted.clear()
+        assert api("admin.stats", "GET", f"/admin/stats?from=2031-09-01&to={last}", token=token).status == 200
+        expected = [f"GetItem {settings.USERS_TABLE}"] + [f"Query {settings.RECORDS_TABLE}"] * (days + 1)
+        assert counted == expected, "and one for the total"
+
+
+def test_what_is_counted_costs_no_call_of_its_own(person, counted):
+    me = person()
+    counted.clear()
+    make_person()
+    assert counted.count("TransactWriteItems") == 1
+    assert not [call for call in counted if call.startswith("UpdateItem")]
+    counted.clear()
+    ended(me, 5, end="failed")
+    assert not [call for call in counted if call.startswith("UpdateItem") and settings.RECORDS_TABLE in call]
+
+
+def test_days_are_utc(admin, on):
+    on("2031-10-01", "23:59:59")
+    assert datetime.fromtimestamp(clock.now(), UTC).date() == date(2031, 10, 1)
+    ended(make_person(), 5)
+    assert list(Record.query(counters.day("2031-10-01")))
