@@ -90,7 +90,35 @@ def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
     return True
 
 
-_KINDS = {"generation": _remove_generation, "chat": _remove_chat}
+def _remove_user(data: dict[str, Any], deadline: float) -> bool:
+    """Remove what is a deleted user's."""
+    from aideer import deletion  # only these two need it
+
+    return deletion.remove(data["user_id"], deadline)
+
+
+def _finish_user(data: dict[str, Any], deadline: float) -> bool:
+    """Look again, and remove the user too."""
+    from aideer import deletion
+
+    return deletion.finish(data["user_id"], deadline)
+
+
+def _remove_replaced_avatar(data: dict[str, Any], _: float) -> bool:
+    """Of the two pictures of a replacement, keep the one that is the user's."""
+    from aideer import avatars  # only this one needs it
+
+    avatars.remove_unnamed(data["user_id"], (data["old"], data["new"]))
+    return True
+
+
+_KINDS = {
+    "generation": _remove_generation,
+    "chat": _remove_chat,
+    "user": _remove_user,
+    "user_last": _finish_user,
+    "avatar": _remove_replaced_avatar,
+}
 
 
 def _record(kind: str, due_seconds: float, data: dict[str, str]) -> Record:

@@ -1,29 +1,46 @@
-"""Users: how one comes to be, and how they are shown.
+"""Users: how one comes to be, how they are shown, listed and changed. deletion.py ends them.
 
 A user and a first way to sign in are made in one transaction, so there is never one without the other. A name is taken in all its
-spellings: its identity's key is the name under NFKC and case folding (Unicode Standard, section 3.13, D146).
+spellings: its identity's key is the name under NFKC and case folding (Unicode Standard, section 3.13, D146). The identity has the
+name's key and the user the name itself, and both change in one transaction. One without a password keeps the name for its user,
+who came by WeChat, and signs nobody in.
 """
 
+import heapq
+import time
 import unicodedata
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from operator import attrgetter
+from typing import TypeVar
 
+from pynamodb.attributes import Attribute
+from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import auth, clock, credits, passwords, settings
+from aideer import admins, auth, avatars, clock, credits, pages, passwords, settings, throttling
 from aideer.contract import users as contract
-from aideer.errors import BadRequest, Busy, Forbidden
+from aideer.errors import BadRequest, Busy, Forbidden, NotFound, Unprocessable
 from aideer.models import Identity, User, new_id
-from aideer.transactions import Refused, Transaction
+from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 _ATTEMPTS = 5
+_LIST = "users"
+_LONGEST_ID = 64
+
+T = TypeVar("T")
 
 
-def sign_up(new: contract.NewUser) -> contract.User:
+def sign_up(new: contract.NewUser, address: str) -> contract.User:
     """Make a user who signs in with a password.
 
-    Raises Forbidden where an administrator is asked for, and BadRequest where the name is taken.
+    Raises Forbidden where an administrator is asked for, BadRequest where the name is taken, and TooManyRequests where too many
+    names were asked for from this address.
     """
     if new.permission >= auth.ADMIN:
         raise Forbidden("not_admin", "Nobody signs up as an administrator.")
+    throttling.count("sign_up", address)
     try:
         return view(_create(new.username, new.nickname or new.username, new.password, new.permission))
     except Refused:
@@ -49,6 +66,96 @@ def make_admin(username: str, password: str) -> User:
     raise Busy
 
 
+def shown(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
+    """A user as this viewer may see them. Raises NotFound."""
+    user = viewer if viewer.id == user_id else stored(user_id)
+    if auth.may_manage(viewer, user.id):
+        return view(user)
+    return contract.PublicUser(id=user.id, username=user.username, nickname=user.nickname, avatar=avatars.path(user))
+
+
+def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.User], str | None]:
+    """A page of all users, the newest first, and the cursor of the next.
+
+    It is merged from one query of each shard, so it costs the same however many users there are. It may be shorter than `limit`
+    while there are more: an index lags behind what is deleted.
+    """
+    after = _place(cursor) if cursor else None
+    most = offset + limit + 1
+    shards = [
+        User.by_id.query(str(shard), User.id < after if after else None, scan_index_forward=False, limit=most)
+        for shard in range(User.LIST_SHARDS)
+    ]
+    newest = heapq.merge(*shards, key=attrgetter("id"), reverse=True)
+    ids = [key.id for key in islice(newest, offset, most)]
+    wanted = ids[:limit]
+    found = {user.id: user for user in User.batch_get(wanted, consistent_read=True)} if wanted else {}
+    users = [view(found[id]) for id in wanted if id in found and not found[id].deleted]
+    return users, pages.encode(_LIST, [wanted[-1]]) if len(ids) > limit else None
+
+
+def named(username: str) -> list[contract.User]:
+    """The user who has this name, in any of its spellings, if there is one."""
+    try:
+        identity = Identity.get(password_key(username), consistent_read=True, attributes_to_get=["user_id"])
+        return [view(stored(identity.user_id))]
+    except (Identity.DoesNotExist, NotFound):
+        return []
+
+
+def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
+    """Change what is given of a user, all at once.
+
+    Raises NotFound, Forbidden (another's, or a permission that is not the caller's to give), and BadRequest where the name is
+    taken. Nobody but another administrator takes an administrator's permission away, so one is always left.
+    """
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        user = managed(actor, user_id)
+        if wanted.permission is not None:
+            _may_permit(actor, user)
+        now = clock.timestamp()
+        transaction = Transaction()
+        if not _change(transaction, user, wanted, now):
+            return view(user)
+        if actor.id != user.id:
+            admins.required(transaction, "actor", actor.id)
+        try:
+            transaction.commit(proof=partial(_was_changed, user.id, now))
+        except Refused as refused:
+            if "actor" in refused.steps:
+                raise auth.no_admin_now(actor) from None
+            if "user" not in refused.steps and "new name" in refused.steps:
+                raise BadRequest("username_taken", "This name is taken.") from None
+            continue  # they have changed meanwhile: look again
+        return view(stored(user.id))
+    raise Busy
+
+
+def managed(actor: User, user_id: str) -> User:
+    """The user, for who may manage them. Raises NotFound and Forbidden."""
+    user = stored(user_id)
+    if not auth.may_manage(actor, user.id):
+        raise Forbidden("not_you", "This user is somebody else.")
+    return user
+
+
+def stored(user_id: str) -> User:
+    """The user of this id. Raises NotFound, also where they have been deleted."""
+    try:
+        user = User.get(user_id, consistent_read=True)
+    except User.DoesNotExist:
+        user = None
+    if user is None or user.deleted:
+        raise NotFound("user_not_found", "There is no such user.")
+    return user
+
+
+def unchanged(attribute: Attribute[T], value: T | None) -> Condition:
+    """That an attribute is still what was read, if it was there."""
+    return attribute.does_not_exist() if value is None else attribute == value
+
+
 def password_key(username: str) -> str:
     """The key of the identity that signs in with this name."""
     folded = unicodedata.normalize("NFKC", username).casefold()
@@ -62,12 +169,70 @@ def view(user: User) -> contract.User:
         username=user.username,
         nickname=user.nickname,
         permission=user.permission,
-        avatar=f"/api/v1/users/{user.id}/avatar" if user.avatar else None,
+        avatar=avatars.path(user),
         credits_left=user.credits,
         credits_held=credits.credits_held(user),
         create_time=user.create_time,
         update_time=user.update_time,
     )
+
+
+def _place(cursor: str) -> str:
+    [user_id] = pages.decode(_LIST, cursor, (str,))
+    if not 0 < len(user_id.encode()) <= _LONGEST_ID:
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
+    return str(user_id)
+
+
+def _may_permit(actor: User, user: User) -> None:
+    if not auth.is_admin(actor):
+        raise Forbidden("not_admin", "Only administrators change permissions.")
+    if actor.id == user.id:
+        raise Forbidden("own_permission", "Nobody changes their own permission.")
+
+
+def _change(transaction: Transaction, user: User, wanted: contract.UserChange, now: str) -> bool:
+    """Add what changes of a user as it was read; whether anything does."""
+    actions: list[Action] = []
+    condition = User.id.exists() & User.deleted.does_not_exist()
+    if wanted.nickname not in (None, user.nickname):
+        actions.append(User.nickname.set(wanted.nickname))
+    if wanted.username not in (None, user.username):
+        actions.append(User.username.set(wanted.username))
+        condition &= unchanged(User.username, user.username)
+        _rename(transaction, user, str(wanted.username))
+    if wanted.permission not in (None, user.permission):
+        actions.append(User.permission.set(wanted.permission))
+        condition &= User.permission == user.permission
+        if wanted.permission == auth.ADMIN:
+            admins.made(transaction, user.id)
+        elif auth.is_admin(user):
+            admins.unmade(transaction, user.id)
+    if actions:
+        transaction.update("user", User(user.id), [*actions, User.update_time.set(now)], condition)
+    return bool(actions)
+
+
+def _rename(transaction: Transaction, user: User, username: str) -> None:
+    """Move the identity to the key of a new name, with its password as it is then; another spelling has the same key."""
+    new, password_hash = password_key(username), None
+    if user.username is not None:
+        old = password_key(user.username)
+        if new == old:
+            return
+        with suppress(Identity.DoesNotExist):  # else they have just changed: the user's condition is refused
+            password_hash = Identity.get(old, consistent_read=True).password_hash
+        kept = (Identity.user_id == user.id) & unchanged(Identity.password_hash, password_hash)
+        transaction.delete("old name", Identity(old), kept)
+    identity = Identity(new, user_id=user.id, password_hash=password_hash)
+    transaction.put("new name", identity, Identity.key.does_not_exist())
+
+
+def _was_changed(user_id: str, update_time: str) -> bool:
+    try:
+        return bool(User.get(user_id, consistent_read=True).update_time == update_time)
+    except User.DoesNotExist:
+        return False
 
 
 def _create(username: str, nickname: str, password: str, permission: int) -> User:
@@ -92,8 +257,9 @@ def _promote(identity: Identity, password: str) -> User:
             "identity",
             Identity(identity.key),
             [Identity.password_hash.set(passwords.hashed(password))],
-            (Identity.user_id == user.id) & (Identity.password_hash == identity.password_hash),
+            (Identity.user_id == user.id) & unchanged(Identity.password_hash, identity.password_hash),
         )
+    admins.made(transaction, user.id)
     transaction.update(
         "user", User(user.id), actions, User.deleted.does_not_exist() & (User.token_version == user.token_version)
     )

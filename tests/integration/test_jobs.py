@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aideer import asking, aws, chats, clock, credits, jobs, messages, settings, tasks
+from aideer import asking, aws, bulk, chats, clock, credits, jobs, messages, settings, tasks
 from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.idempotency import Once
@@ -22,7 +22,7 @@ LATER = 21 * 60
 
 def jobs_of(chat: Chat, after: float = 0) -> list[Record]:
     """The chat's jobs that are due so many seconds from now."""
-    return [job for job in jobs.due(clock.now() + after) if job.data["chat_id"] == chat.id]
+    return [job for job in jobs.due(clock.now() + after) if job.data.get("chat_id") == chat.id]
 
 
 def replaced(api: Api, person: Person, chat: Chat) -> Chat:
@@ -126,16 +126,16 @@ def test_a_job_that_fails_halfway_goes_on_where_it_was(
     messages.write([Message(chat.thread, n, role="user", content="x", create_time=now) for n in range(1, 101)])
     replaced(api, me, chat)
     (job,) = jobs_of(chat, LATER)
-    batch, calls = messages._batch, []
+    write, calls = bulk.write, []
 
-    def failing(**kwargs: Any) -> None:
+    def failing(*args: Any, **kwargs: Any) -> None:
         calls.append(kwargs)
         if len(calls) == 3:
             raise ConnectionError
-        batch(**kwargs)
+        write(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(messages, "_batch", failing)
+        patched.setattr(bulk, "write", failing)
         with pytest.raises(ConnectionError):
             run(job)
     assert len(contents(chat.thread)) == 50

@@ -2,10 +2,15 @@
 
 from typing import Annotated
 
+from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import BaseModel, Field, StringConstraints
 
 from aideer.contract.strings import Body, Nickname, Username
 
+UserId = Annotated[str, Path(min_length=1, max_length=64)]
+AvatarVersion = Annotated[
+    str | None, Query(max_length=64, description="As in the path of `avatar`: the answer may be kept then.")
+]
 Password = Annotated[str, StringConstraints(min_length=6, max_length=255)]
 
 
@@ -32,11 +37,67 @@ class User(BaseModel):
     username: str | None
     nickname: str
     permission: int
-    avatar: Annotated[str | None, Field(description="The picture's path, where there is one.")]
+    avatar: Annotated[
+        str | None, Field(description="The picture's path, where there is one: another picture has another.")
+    ]
     credits_left: int
     credits_held: Annotated[int, Field(description="Set aside for answers that are being made.")]
     create_time: str
     update_time: str
+
+
+class PublicUser(BaseModel):
+    """A user, as shown to others."""
+
+    id: str
+    username: str | None
+    nickname: str
+    avatar: Annotated[
+        str | None, Field(description="The picture's path, where there is one: another picture has another.")
+    ]
+
+
+class UserChange(Body):
+    """What to change of a user; what is left out (or null) stays."""
+
+    username: Username | None = None
+    nickname: Nickname | None = None
+    permission: Annotated[int | None, Field(ge=0, le=2, description="By administrators only, and not their own.")] = (
+        None
+    )
+
+
+class PasswordChange(Body):
+    """A new password of one's own. Who has none yet leaves out the old one."""
+
+    old_password: Annotated[str | None, StringConstraints(max_length=255)] = None
+    new_password: Password
+
+
+class NewPassword(Body):
+    """A password that an administrator gives a user."""
+
+    new_password: Password
+
+
+class WechatCode(Body):
+    """What a mini program's `wx.login` gave its user."""
+
+    code: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class NamedPassword(Body):
+    """A name and a password to sign in with from now on."""
+
+    username: Username
+    password: Password
+
+
+class Likes(BaseModel):
+    """What a user likes, the newest first. What has been deleted or made private since is still among it."""
+
+    preset_ids: list[str]
+    chat_ids: list[str]
 
 
 class Done(BaseModel):

@@ -1,0 +1,96 @@
+"""Passwords of users: changed by themselves, who know the old one, or given by an administrator.
+
+The identity's hash and the user's token_version change in one transaction: a new password ends all sessions, the caller's own too.
+"""
+
+import time
+from functools import partial
+
+from pynamodb.expressions.update import Action
+
+from aideer import admins, auth, clock, passwords, throttling, users
+from aideer.contract.users import NewPassword, PasswordChange
+from aideer.errors import BadRequest, Busy, Unauthorized
+from aideer.models import Identity, User
+from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+
+
+def change_own(user: User, wanted: PasswordChange) -> None:
+    """Give oneself another password, or a first one, for which there is no old one to know.
+
+    Raises BadRequest where the old one is wrong, or where there is no name to sign in with; TooManyRequests after too many wrong
+    ones; and Unauthorized where the session has ended meanwhile.
+    """
+    counted = throttling.count("password", user.id)
+    _replace(user.id, wanted, old=wanted, session=user.token_version)
+    throttling.give_back(counted)
+
+
+def give(admin: User, user_id: str, wanted: NewPassword) -> None:
+    """Give a user a password. Raises NotFound, and BadRequest where they have no name to sign in with."""
+    _replace(user_id, wanted, admin=admin)
+
+
+def _replace(
+    user_id: str,
+    wanted: NewPassword | PasswordChange,
+    *,
+    old: PasswordChange | None = None,
+    session: int | None = None,
+    admin: User | None = None,
+) -> None:
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    password_hash = None
+    while time.monotonic() < give_up_at:
+        user = users.stored(user_id)
+        if user.username is None:
+            raise BadRequest("no_username", "There is no username to sign in with: choose one first.")
+        try:
+            identity = Identity.get(users.password_key(user.username), consistent_read=True)
+        except Identity.DoesNotExist:  # it has just got another name
+            continue
+        if old and not _is_old(identity, old.old_password):
+            raise BadRequest("wrong_password", "The old password is wrong.")
+        password_hash = password_hash or passwords.hashed(wanted.new_password)
+        transaction = _replacement(user, identity, password_hash, session)
+        if admin and admin.id != user.id:
+            admins.required(transaction, "admin", admin.id)
+        try:
+            transaction.commit(proof=partial(_is_stored, identity.key, password_hash))
+        except Refused as refused:
+            if admin and "admin" in refused.steps:
+                raise auth.no_admin_now(admin) from None
+            if session is not None and "user" in refused.steps:
+                raise Unauthorized("token_revoked", "This token is no longer good.") from None
+            continue  # another name or password since: look again
+        return
+    raise Busy
+
+
+def _replacement(user: User, identity: Identity, password_hash: str, session: int | None) -> Transaction:
+    transaction = Transaction()
+    transaction.update(
+        "identity",
+        Identity(identity.key),
+        [Identity.password_hash.set(password_hash)],
+        (Identity.user_id == user.id) & users.unchanged(Identity.password_hash, identity.password_hash),
+    )
+    good = User.id.exists() & User.deleted.does_not_exist()
+    if session is not None:
+        good &= User.token_version == session
+    ended: list[Action] = [User.token_version.add(1), User.update_time.set(clock.timestamp())]
+    transaction.update("user", User(user.id), ended, good)
+    return transaction
+
+
+def _is_old(identity: Identity, password: str | None) -> bool:
+    if identity.password_hash is None:  # of a user of WeChat who has chosen a name
+        return password is None
+    return passwords.matches(identity.password_hash, password or "")
+
+
+def _is_stored(key: str, password_hash: str) -> bool:
+    try:
+        return bool(Identity.get(key, consistent_read=True).password_hash == password_hash)
+    except Identity.DoesNotExist:
+        return False

@@ -1,0 +1,196 @@
+"""The end of a user: gone for everyone at once, and what was theirs goes in the background.
+
+One transaction leaves a tombstone: without identities, so the name is free, and with another token_version, so no token is good.
+Credits and holds stay, and so do the credit rules. Its job is due BEFORE_SECONDS later, when no request that was let in before
+is still writing, and all others are refused. It ends the user's tasks and waits until nothing is on hold; then it removes chats,
+presets, likes and picture, looks for them once more a minute later, and then removes the ledger, and the user last. Each step looks
+for what is left, so it may be broken off anywhere and worked again, by two at once too.
+
+What stays: public presets, which are the product's whoever made them; versions of presets, which the chats of others may pin;
+redemptions, by which the uses of a code are counted; and, until their TTL, ended tasks, stream logs and used keys.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+
+from aideer import admins, auth, avatars, bulk, counters, jobs, likes, messages, tasks, users
+from aideer.errors import Busy, Conflict
+from aideer.models import Chat, CreditEntry, Identity, Preset, User
+from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+
+BEFORE_SECONDS = 60
+"""Longer than any request lasts."""
+_CHATS = 100  # one BatchGetItem
+_THREADS = 8
+
+
+def delete(actor: User, user_id: str) -> None:
+    """Delete a user: oneself, or as an administrator anybody.
+
+    Raises NotFound, Forbidden (another's), and Conflict (the last administrator).
+    """
+    no_admins: set[str] = set()
+    not_theirs: set[str] = set()
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        user = users.managed(actor, user_id)
+        left = _admin_left(actor, user, no_admins)
+        transaction = _end(user, not_theirs)
+        if left:
+            admins.required(transaction, "left", left)
+        try:
+            transaction.commit(proof=partial(_is_deleted, user.id))
+        except Refused as refused:  # look again, without what was refused
+            if "left" in refused.steps:
+                if left == actor.id:
+                    raise auth.no_admin_now(actor) from None
+                no_admins.add(str(left))
+            not_theirs |= refused.steps & _identities(user)
+            continue
+        return
+    raise Busy
+
+
+def remove(user_id: str, deadline: float) -> bool:
+    """Remove what is a deleted user's, until `deadline` (of time.monotonic) comes; whether all of it is gone.
+
+    A second job follows and `finish`es: what is theirs is found by indexes, and one may lag behind what was written last.
+    """
+    user = _tombstone(user_id)
+    if user is None:
+        return True
+    if not _removed(user, deadline):
+        return False
+    jobs.create("user_last", BEFORE_SECONDS, user_id=user_id)
+    return True
+
+
+def finish(user_id: str, deadline: float) -> bool:
+    """Remove what is left, the ledger, and the user; whether they are gone."""
+    user = _tombstone(user_id)
+    return user is None or (_removed(user, deadline) and _remove_ledger(user_id, deadline) and _remove(user))
+
+
+def _removed(user: User, deadline: float) -> bool:
+    steps: list[Callable[[], bool]] = [
+        partial(_end_tasks, user, deadline),
+        partial(_remove_chats, user.id, deadline),
+        partial(_remove_presets, user.id, deadline),
+        partial(likes.remove_all, user.id, deadline),
+        partial(_remove_avatar, user.id),
+    ]
+    return all(step() for step in steps)
+
+
+def _admin_left(actor: User, user: User, no_admins: set[str]) -> str | None:
+    """Who must still be an administrator when this user is deleted: the one who does it, or, of themselves, another one."""
+    if actor.id != user.id:
+        return actor.id
+    if not admins.is_one(user):
+        return None
+    for other in admins.besides(user.id):
+        if other not in no_admins:
+            return other
+    raise Conflict("last_admin", "The last administrator stays. Make another one first.")
+
+
+def _end(user: User, not_theirs: set[str]) -> Transaction:
+    transaction = Transaction()
+    transaction.update(
+        "user",
+        User(user.id),
+        [User.deleted.set(True), User.token_version.add(1), User.list_shard.remove()],
+        User.id.exists()
+        & User.deleted.does_not_exist()
+        & (User.permission == user.permission)
+        & users.unchanged(User.username, user.username)
+        & users.unchanged(User.wechat_keys, user.wechat_keys),
+    )
+    for key in sorted(_identities(user) - not_theirs):
+        gone_or_theirs = Identity.key.does_not_exist() | (Identity.user_id == user.id)
+        transaction.delete(key, Identity(key), gone_or_theirs)
+    if admins.is_one(user):
+        admins.unmade(transaction, user.id)
+    counters.count_user(transaction, deleted=True)
+    jobs.joined(transaction, "user", BEFORE_SECONDS, user_id=user.id)
+    return transaction
+
+
+def _identities(user: User) -> set[str]:
+    keys = set(user.wechat_keys or ())
+    return keys if user.username is None else keys | {users.password_key(user.username)}
+
+
+def _end_tasks(user: User, deadline: float) -> bool:
+    for task_id in user.holds.attribute_values:
+        if time.monotonic() > deadline:
+            return False
+        tasks.request_stop(task_id)
+    user = _stored(user.id) or user
+    return not user.holds.attribute_values  # what runs ends once its executor has seen it, or by the sweep
+
+
+def _remove_chats(user_id: str, deadline: float) -> bool:
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for raw in Chat.by_create_time.query(user_id, page_size=_CHATS).page_iter:
+            chats = list(Chat.batch_get([item["id"]["S"] for item in raw["Items"]], consistent_read=True))
+            if not all(threads.map(partial(_remove_chat, deadline), chats)):
+                return False
+    return True
+
+
+def _remove_chat(deadline: float, chat: Chat) -> bool:
+    if time.monotonic() > deadline or not messages.delete(chat.thread, deadline):
+        return False
+    chat.delete()
+    return True
+
+
+def _remove_presets(user_id: str, deadline: float) -> bool:
+    for head in Preset.by_owner.query(user_id):
+        if time.monotonic() > deadline:
+            return False
+        transaction = Transaction()  # of one step: a plain deletion would be turned away while it is liked
+        own = (Preset.owner_id == user_id) & (Preset.visibility != "public")
+        transaction.delete("head", Preset(head.id, Preset.HEAD), own)
+        with suppress(Refused):  # a public one, or gone already
+            transaction.commit()
+    return True
+
+
+def _remove_avatar(user_id: str) -> bool:
+    avatars.remove(user_id)
+    return True
+
+
+def _remove_ledger(user_id: str, deadline: float) -> bool:
+    reads = CreditEntry.query(user_id, consistent_read=True, attributes_to_get=["user_id", "entry_id"]).page_iter
+    return all(bulk.delete(CreditEntry, raw["Items"], deadline) for raw in reads)
+
+
+def _remove(user: User) -> bool:
+    transaction = Transaction()
+    transaction.delete("user", User(user.id), User.deleted.exists())
+    with suppress(Refused):  # gone already
+        transaction.commit()
+    return True
+
+
+def _stored(user_id: str) -> User | None:
+    try:
+        return User.get(user_id, consistent_read=True)
+    except User.DoesNotExist:
+        return None
+
+
+def _tombstone(user_id: str) -> User | None:
+    user = _stored(user_id)
+    return user if user and user.deleted else None
+
+
+def _is_deleted(user_id: str) -> bool:
+    user = _stored(user_id)
+    return user is None or user.deleted is True

@@ -1,0 +1,29 @@
+"""GET /api/v1/users: all users, for administrators."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from aideer import pages, users
+from aideer.auth import Admin
+from aideer.contract.users import User
+from aideer.http import app, handler
+from aideer.responses import PAGE_HEADERS, documented
+
+__all__ = ["handler"]
+
+Name = Annotated[str | None, Query(max_length=255, description="Only the user of this name, in any of its spellings.")]
+
+
+@app.get("/api/v1/users", **documented("List users", errors=(403,), headers=PAGE_HEADERS))
+def list_(
+    _: Admin,
+    username: Name = None,
+    limit: pages.Limit = 10,
+    cursor: pages.Cursor = None,
+    offset: pages.Offset = 0,
+) -> Response[list[User]]:
+    """List users, the newest first. A page may be shorter than `limit` while there are more: go by X-Next-Cursor."""
+    found, more = (users.named(username), None) if username is not None else users.page(limit, cursor, offset)
+    return pages.answer(found, more)
