@@ -1,24 +1,26 @@
 """Tokens, and who is calling. A token is a JWT (RFC 7519) signed with HS256 by the newest signing key.
 
 Claims: sub (user id), typ (access, refresh or stream), amr (password or wechat), ver (the user's token_version when it was
-made), iat, exp, jti; a stream ticket also names its task. Raising token_version ends every token at once: the user is read,
-consistently, on every call.
+made), iat, exp, jti; a stream ticket also names its task, and a WeChat session's refresh token the openid that signed in. Raising
+token_version ends every token at once: the user is read, consistently, on every call.
 """
 
 from typing import Annotated, Any, Literal, TypedDict
 from uuid import uuid4
 
 import jwt
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 
 from aideer import aws, clock
-from aideer.errors import BadRequest, Forbidden, Unauthorized
+from aideer.errors import AideerError, BadRequest, Busy, Forbidden, Unauthorized
 from aideer.models import User
 
 ACCESS_SECONDS = 24 * 3600
 REFRESH_SECONDS = 90 * 24 * 3600
 VISITOR, USER, ADMIN = 0, 1, 2
 
+logger = Logger(service="aideer")
 Method = Literal["password", "wechat"]
 
 
@@ -34,11 +36,15 @@ class Claims(TypedDict):
     jti: str
 
 
-def token_pair(user: User, method: Method) -> dict[str, Any]:
-    """A new access and refresh token: the answer of every sign-in and refresh."""
+def token_pair(user: User, method: Method, openid: str | None = None) -> dict[str, Any]:
+    """A new access and refresh token: the answer of every sign-in and refresh.
+
+    `openid` is whom WeChat said that it was: refreshing asks whether it still says so.
+    """
+    more = {"openid": openid} if openid else {}
     return {
         "access_token": _issue(user, "access", method, ACCESS_SECONDS),
-        "refresh_token": _issue(user, "refresh", method, REFRESH_SECONDS),
+        "refresh_token": _issue(user, "refresh", method, REFRESH_SECONDS, more),
         "token_type": "bearer",
         "expires_in": ACCESS_SECONDS,
     }
@@ -94,6 +100,7 @@ def access_claims(authorization: str | None) -> dict[str, Any]:
     claims = verify(bearer(authorization))
     if claims["typ"] != "access":
         raise BadRequest("wrong_token_type", "This takes an access token.")
+    logger.thread_safe_append_keys(user_id=claims["sub"])
     return claims
 
 
@@ -134,7 +141,7 @@ def member(user: Annotated[User, Depends(signed_in)]) -> User:
 def admin(user: Annotated[User, Depends(signed_in)]) -> User:
     """Dependency: an administrator."""
     if user.permission < ADMIN:
-        raise Forbidden("not_admin", "Only administrators may do this.")
+        raise _not_admin()
     return user
 
 
@@ -149,12 +156,27 @@ def is_admin(user: User) -> bool:
     return user.permission >= ADMIN
 
 
+def no_admin_now(actor: User) -> AideerError:
+    """Why a transaction was refused that required this caller to be an administrator still."""
+    try:
+        user = User.get(actor.id, consistent_read=True)
+    except User.DoesNotExist:
+        user = None
+    if user is None or user.deleted:
+        return Unauthorized("token_revoked", "This token is no longer good.")
+    return _not_admin() if not is_admin(user) else Busy()
+
+
 def may_manage(user: User, owner_id: str | None) -> bool:
     """What API.md calls "own": the owner's, or an administrator."""
     return user.id == owner_id or is_admin(user)
 
 
-def _issue(user: User, typ: str, method: Method, seconds: int) -> str:
+def _not_admin() -> Forbidden:
+    return Forbidden("not_admin", "Only administrators may do this.")
+
+
+def _issue(user: User, typ: str, method: Method, seconds: int, more: dict[str, str] | None = None) -> str:
     now = int(clock.now())
     return sign(
         {
@@ -165,5 +187,6 @@ def _issue(user: User, typ: str, method: Method, seconds: int) -> str:
             "iat": now,
             "exp": now + seconds,
             "jti": uuid4().hex,
+            **(more or {}),
         }
     )

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PutError
 
-from aideer import auth, clock, dynamodb, passwords
+from aideer import auth, clock, dynamodb, passwords, throttling
 from aideer.contract.sessions import Tokens
-from aideer.errors import BadRequest, Unauthorized
+from aideer.errors import BadRequest, TooManyRequests, Unauthorized
 from aideer.models import Identity, Record, User
 from aideer.transactions import Refused, Transaction
 from aideer.users import password_key
@@ -21,8 +21,27 @@ GRACE_SECONDS = 60
 _LONGEST_NAME = 50
 
 
-def sign_in(username: str, password: str) -> Tokens:
-    """Tokens for whoever has this name and password. Raises Unauthorized, at equal length for a name that nobody has."""
+def sign_in(username: str, password: str, address: str) -> Tokens:
+    """Tokens for whoever has this name and password.
+
+    Raises Unauthorized, at equal length for a name that nobody has, and TooManyRequests after too many wrong passwords: of this
+    name from this address, from this address, or of this name. In this order, so that who is stopped by the first does not bring
+    the name nearer to being locked for everybody.
+    """
+    name = password_key(username)
+    counted = [throttling.count("sign_in", name, address), throttling.count("sign_in_address", address)]
+    try:
+        counted.append(throttling.count("sign_in_name", name))
+    except TooManyRequests:
+        if not throttling.remembered(name, address):  # many addresses lock nobody out of where they always are
+            raise
+    tokens = _signed_in(username, password)
+    throttling.remember(name, address)
+    throttling.give_back(*counted)
+    return tokens
+
+
+def _signed_in(username: str, password: str) -> Tokens:
     identity = _identity(username)
     if not passwords.matches(identity.password_hash if identity else None, password) or identity is None:
         raise _wrong()
@@ -37,20 +56,30 @@ def sign_in(username: str, password: str) -> Tokens:
     return Tokens(**auth.token_pair(user, "password"))
 
 
-def _refresh_claims(request: Request) -> dict[str, Any]:
-    claims = auth.verify(auth.bearer(request.resolved_event.headers.get("authorization")))
+def _authorization(request: Request) -> str | None:
+    header: str | None = request.resolved_event.headers.get("authorization")
+    return header
+
+
+Authorization = Annotated[str | None, Depends(_authorization)]
+"""Dependency: the header, which a ticket in the body makes needless."""
+
+
+def refresh_claims(authorization: str | None) -> dict[str, Any]:
+    """What a password session's refresh token says. Raises Unauthorized, and BadRequest for another kind of token."""
+    claims = auth.verify(auth.bearer(authorization))
     if claims["typ"] != "refresh" or claims["amr"] != "password":
         raise BadRequest("wrong_token_type", "This takes the refresh token of a password session.")
     return claims
 
 
-RefreshClaims = Annotated[dict[str, Any], Depends(_refresh_claims)]
-"""Dependency: what a password session's refresh token says."""
-
-
 def refresh(claims: dict[str, Any]) -> Tokens:
-    """A new pair for a refresh token. Raises Unauthorized where it was used up or revoked."""
-    user = auth.holder(claims)
+    """A new pair for a password session's refresh token. Raises Unauthorized where it was used up or revoked."""
+    return renewed(auth.holder(claims), claims)
+
+
+def renewed(user: User, claims: dict[str, Any]) -> Tokens:
+    """A new pair for a refresh token of this user, who has been read. Raises Unauthorized where it was used up."""
     now = int(clock.now())
     use = Record(f"refresh#{user.id}", claims["jti"], at=now, ttl=claims["exp"] + 3600)
     try:
@@ -64,7 +93,7 @@ def refresh(claims: dict[str, Any]) -> Tokens:
             raise Unauthorized(
                 "token_reused", "This refresh token was used before. All sessions have been ended."
             ) from None
-    return Tokens(**auth.token_pair(user, claims["amr"]))
+    return Tokens(**auth.token_pair(user, claims["amr"], claims.get("openid")))
 
 
 def sign_out(user: User) -> None:

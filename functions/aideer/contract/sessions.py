@@ -1,10 +1,15 @@
 """Tokens, and what a refresh may be sent."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from pydantic import BaseModel, StringConstraints
 
 from aideer.contract.strings import Body
+
+Code = Annotated[str, Query(min_length=1, max_length=256, description="What WeChat gave: good once, for some minutes.")]
+ReturnedCode = Annotated[str | None, Query(max_length=256, description="What WeChat gave; none where it was declined.")]
+State = Annotated[str, Query(max_length=256, description="What `authorize` sent along.")]
 
 
 class Tokens(BaseModel):
@@ -19,4 +24,4 @@ class Tokens(BaseModel):
 class Ticket(Body):
     """What a website login hands over in place of a refresh token."""
 
-    ticket: str | None = None
+    ticket: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None

@@ -1,0 +1,176 @@
+"""Linking: a user takes on the other way of signing in.
+
+A user has at most one name with a password, and at most one WeChat account. What is linked belongs to nobody else: an openid that
+has a user of its own is refused, unless that user was made by WeChat's sign-in and never used. Such a one is absorbed: in one
+transaction their identities come over, and they become a tombstone, whose job removes them. Their sign-up credits stay behind with
+their ledger, so the credit rules hold for both, and nobody gets a second welcome.
+
+Never used: nothing in the ledger but the sign-up, nothing on hold (money_version counts every change of either), no preset, no
+name, no picture, no permission given or taken: all of it on the user's own item, and so a condition of the transaction. Chats are
+looked for before it. One that is opened in the same moment, by the same person on another device, goes with the tombstone.
+"""
+
+from pynamodb.expressions.condition import Condition
+
+from aideer import auth, clock, counters, jobs, passwords, throttling, users, wechat, wechat_users
+from aideer.contract import users as contract
+from aideer.errors import BadRequest, Conflict, Unauthorized
+from aideer.models import Chat, Identity, User
+from aideer.transactions import Transaction
+from aideer.wechat import Person
+
+MOST_ABSORBED = 50
+"""Identities that come over at most: a transaction holds 100 items."""
+REMOVED_AFTER_SECONDS = 60
+"""As deletion.py has it, of whose tombstones this is one: longer than any request lasts."""
+
+
+def wechat_account(user: User, code: str) -> contract.User:
+    """Let the user sign in with the WeChat account that a mini program's code stands for; again and again, it changes nothing.
+
+    Raises Conflict where the account belongs to a user who has used it, or the user has another one, and what a sign-in does.
+    """
+    counted = throttling.count("link", user.id)
+    person = wechat.mini_program(code)
+    linked = wechat_users.retried(lambda: _link(user.id, person))
+    throttling.give_back(counted)
+    return users.view(linked)
+
+
+def password(user: User, username: str, password: str) -> contract.User:
+    """Let the user sign in with a name and a password.
+
+    Raises Conflict where they have a password, or another name, and BadRequest where the name is somebody else's.
+    """
+    counted = throttling.count("link", user.id)
+    password_hash = passwords.hashed(password)  # slow on purpose, and so before anything is read
+    linked = wechat_users.retried(lambda: _name(user.id, username, password_hash))
+    throttling.give_back(counted)
+    return users.view(linked)
+
+
+def _link(user_id: str, person: Person) -> User | None:
+    user = _alive(user_id)
+    identity, union = wechat_users.identities(person)
+    owners = {found.user_id for found in (identity, union) if found} - {user.id}
+    if not owners:
+        if identity is None:
+            _require_same_account(user, person)
+        wechat_users.join(user, person, identity, union)
+        return _alive(user_id)
+    if len(owners) > 1:
+        raise _taken()
+    owner = wechat_users.living(next(found for found in (identity, union) if found and found.user_id in owners))
+    if owner is not None:
+        _require_same_account(user, person)
+        _absorb(owner, user)
+    return None  # and look again: now it is nobody else's
+
+
+def _require_same_account(user: User, person: Person) -> None:
+    """Of an openid that is new to this user: that it is of the account that they have, if they have one."""
+    keys = user.wechat_keys or set()
+    if person.unionid and wechat_users.union_key(person.unionid) in keys:
+        return
+    for key in sorted(keys):
+        known = wechat_users.find(key)
+        # A website's openid without a unionid can be anybody's; another unionid or mini program's openid is another account.
+        other_union = key.startswith(wechat_users.union_key("")) and person.unionid
+        if known and (known.session_key or other_union):
+            raise Conflict("wechat_already_linked", "You sign in with another WeChat account.")
+
+
+def _absorb(other: User, user: User) -> None:
+    """Take over the identities of a user who was never used. Raises Conflict where they were."""
+    keys = other.wechat_keys or set()
+    if not _unused(other) or not 0 < len(keys) <= MOST_ABSORBED:
+        raise _taken()
+    transaction = Transaction()
+    transaction.update(
+        "other",
+        User(other.id),
+        [
+            User.deleted.set(True),
+            User.token_version.add(1),
+            User.update_time.set(clock.timestamp()),
+            User.wechat_keys.remove(),
+            User.list_shard.remove(),
+        ],
+        _never_used() & (User.wechat_keys == keys),
+    )
+    for key in sorted(keys):
+        transaction.update("identity", Identity(key), [Identity.user_id.set(user.id)], Identity.user_id == other.id)
+    alive = User.id.exists() & User.deleted.does_not_exist()
+    transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], alive)
+    counters.count_user(transaction, deleted=True)
+    jobs.joined(transaction, "user", REMOVED_AFTER_SECONDS, user_id=other.id)
+    transaction.commit()
+
+
+def _unused(other: User) -> bool:
+    if other.username or other.avatar or other.money_version or other.preset_count or other.permission != auth.USER:
+        return False
+    return next(iter(Chat.by_create_time.query(other.id, limit=1)), None) is None
+
+
+def _never_used() -> Condition:
+    condition: Condition = (
+        User.id.exists()
+        & User.deleted.does_not_exist()
+        & User.username.does_not_exist()
+        & User.avatar.does_not_exist()
+        & (User.permission == auth.USER)
+        & (User.money_version == 0)
+        & (User.preset_count == 0)
+    )
+    return condition
+
+
+def _name(user_id: str, username: str, password_hash: str) -> User | None:
+    user = _alive(user_id)
+    key = users.password_key(username)
+    found = wechat_users.find(key)
+    if found and found.user_id == user.id and found.password_hash == password_hash:
+        return user  # it was this very request, whose answer was lost on the way
+    _require_no_password(user, key)
+    if found and found.user_id != user.id:
+        raise BadRequest("username_taken", "This name is taken.")
+    transaction = Transaction()
+    if found:
+        unset = (Identity.user_id == user.id) & Identity.password_hash.does_not_exist()
+        transaction.update("identity", Identity(key), [Identity.password_hash.set(password_hash)], unset)
+    else:
+        identity = Identity(key, user_id=user.id, password_hash=password_hash)
+        transaction.put("identity", identity, Identity.key.does_not_exist())
+    transaction.update(
+        "user",
+        User(user.id),
+        [User.username.set(username), User.update_time.set(clock.timestamp())],
+        User.id.exists() & User.deleted.does_not_exist() & users.unchanged(User.username, user.username),
+    )
+    transaction.commit()
+    return _alive(user_id)
+
+
+def _require_no_password(user: User, key: str) -> None:
+    if user.username is None:
+        return
+    own = wechat_users.find(users.password_key(user.username))
+    if own and own.password_hash:
+        raise Conflict("password_already_linked", "You sign in with a name and a password already.")
+    if users.password_key(user.username) != key:
+        raise Conflict("other_username", "You have another name. Give that one, or change it first.")
+
+
+def _alive(user_id: str) -> User:
+    try:
+        user = User.get(user_id, consistent_read=True)
+    except User.DoesNotExist:
+        user = None
+    if user is None or user.deleted:
+        raise Unauthorized("token_revoked", "This token is no longer good.")
+    return user
+
+
+def _taken() -> Conflict:
+    return Conflict("wechat_taken", "This WeChat account belongs to another user, who has used it.")

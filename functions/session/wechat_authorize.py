@@ -1,0 +1,26 @@
+"""GET /api/v1/session/wechat/authorize: the way to WeChat's page, where one signs in to a website."""
+
+from aws_lambda_powertools.event_handler import Response
+
+from aideer import wechat_website
+from aideer.http import app, handler
+from aideer.responses import NO_STORE, documented
+from aideer.wechat_website import FromBrowser
+
+__all__ = ["handler"]
+
+
+@app.get(
+    "/api/v1/session/wechat/authorize",
+    **documented(
+        "Go to WeChat's page to sign in",
+        errors=(503,),
+        public=True,
+        also={302: "To WeChat's page, with a cookie that must come back to the callback with the state."},
+        done=False,
+    ),
+)
+def authorize(browser: FromBrowser) -> Response[None]:
+    """For browsers: the sign-in must end, within ten minutes, in the one in which it began."""
+    location, cookie = wechat_website.begin(browser)
+    return Response(status_code=302, headers={"Location": location, **NO_STORE}, cookies=[cookie])

@@ -1,0 +1,27 @@
+"""GET /api/v1/session/wechat/callback: the way back from WeChat's page, with tokens or a ticket at its end."""
+
+from aws_lambda_powertools.event_handler import Response
+
+from aideer import wechat_website
+from aideer.contract.sessions import ReturnedCode, State, Tokens
+from aideer.http import app, handler
+from aideer.responses import NO_STORE, documented
+from aideer.throttling import Address
+from aideer.wechat_website import FromBrowser
+
+__all__ = ["handler"]
+
+
+@app.get(
+    "/api/v1/session/wechat/callback",
+    **documented(
+        "Come back from WeChat's page",
+        errors=(401, 403, 429, 502, 503),
+        public=True,
+        also={303: "To the page that is set up for it, with `ticket` in the fragment: for POST /session/refresh."},
+    ),
+)
+def callback(browser: FromBrowser, address: Address, state: State, code: ReturnedCode = None) -> Response[Tokens]:
+    """Who comes for the first time is registered; who is known by the same unionid from a mini program is the same user."""
+    tokens = wechat_website.finish(browser, code, state, address)
+    return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

@@ -1,0 +1,21 @@
+"""GET /api/v1/session/wechat/token: sign in with a mini program's code; who comes for the first time is registered."""
+
+from aws_lambda_powertools.event_handler import Response
+
+from aideer import wechat_sessions
+from aideer.contract.sessions import Code, Tokens
+from aideer.http import app, handler
+from aideer.responses import NO_STORE, documented
+from aideer.throttling import Address
+
+__all__ = ["handler"]
+
+
+@app.get(
+    "/api/v1/session/wechat/token",
+    **documented("Sign in from a mini program", errors=(401, 403, 429, 502, 503), public=True),
+)
+def token(code: Code, address: Address) -> Response[Tokens]:
+    """`code` is what `wx.login` gives. Who comes for the first time is registered."""
+    tokens = wechat_sessions.sign_in(code, address)
+    return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

@@ -1,0 +1,15 @@
+"""POST /api/v1/users/me/identities/wechat: sign in by WeChat too, from now on."""
+
+from aideer import linking
+from aideer.auth import Visitor
+from aideer.contract.users import User, WechatCode
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.post("/api/v1/users/me/identities/wechat", **documented("Link one's WeChat account", errors=(403, 409, 429, 502)))
+def link_wechat(user: Visitor, body: WechatCode) -> User:
+    """A user whom WeChat's sign-in has made and nobody has used is absorbed."""
+    return linking.wechat_account(user, body.code)

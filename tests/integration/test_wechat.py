@@ -1,0 +1,435 @@
+"""Signing in from a mini program, and going on while WeChat's session is valid."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import jwt
+import pytest
+
+from aideer import auth, aws, clock, sessions, settings, throttling, wechat, wechat_sessions, wechat_users
+from aideer.models import CreditEntry, Identity, Record, User
+from local.wechat import APPS, openid, unionid
+from tests import faults
+from tests.support import Person, check_rules
+
+APPID = APPS["mini"][0]
+
+
+def somebody() -> str:
+    return f"p{uuid4().hex}"
+
+
+def sign_in(api, code):
+    return api("session.wechat_token", "GET", f"/session/wechat/token?code={code}")
+
+
+def refresh(api, token):
+    return api("session.wechat_refresh", "GET", "/session/wechat/refresh", token=token)
+
+
+def claims(token):
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def signed_in(api, weixin, name, **kwargs):
+    answer = sign_in(api, weixin.code(name, **kwargs))
+    assert answer.status == 200, answer.body
+    tokens = answer.json
+    return Person(claims(tokens["access_token"])["sub"], name, "", tokens["access_token"], tokens["refresh_token"])
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """No pauses between attempts."""
+    monkeypatch.setattr(wechat.time, "sleep", lambda _: None)
+
+
+@pytest.fixture
+def move_time(monkeypatch):
+    began, moved = clock.now(), [0.0]
+    monkeypatch.setattr(clock, "now", lambda: began + moved[0])
+
+    def move(seconds: float) -> None:
+        moved[0] += seconds
+
+    return move
+
+
+def test_who_comes_for_the_first_time_is_registered(api, weixin):
+    me = signed_in(api, weixin, somebody())
+    shown = api("users.me", "GET", "/users/me", user=me).json
+    assert (shown["username"], shown["permission"], shown["credits_left"]) == (None, 1, 1_000_000)
+    assert shown["nickname"].startswith("微信用户")
+    [entry] = CreditEntry.query(me.id)
+    assert (entry.kind, entry.amount) == ("signup", 1_000_000)
+    assert me.user.wechat_keys == {f"wechat#{openid(me.username)}", f"wechat-union#{unionid(me.username)}"}
+    check_rules(me)
+
+
+def test_the_answer_is_a_pair_of_tokens_that_nobody_keeps(api, weixin):
+    answer = sign_in(api, weixin.code(somebody()))
+    assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in"}
+    assert answer.headers["cache-control"] == "no-store"
+    for name in ("access", "refresh"):
+        said = claims(answer.json[f"{name}_token"])
+        assert (said["typ"], said["amr"]) == (name, "wechat")
+
+
+def test_who_comes_again_is_the_same_user(api, weixin):
+    name = somebody()
+    assert signed_in(api, weixin, name).id == signed_in(api, weixin, name).id
+
+
+def test_without_a_unionid_one_is_a_user_too(api, weixin):
+    name = somebody()
+    me = signed_in(api, weixin, name, with_unionid=False)
+    assert me.user.wechat_keys == {f"wechat#{openid(name)}"}
+    assert signed_in(api, weixin, name, with_unionid=False).id == me.id
+
+
+def test_a_unionid_that_comes_later_is_joined(api, weixin):
+    name = somebody()
+    me = signed_in(api, weixin, name, with_unionid=False)
+    assert signed_in(api, weixin, name).id == me.id
+    assert me.user.wechat_keys == {f"wechat#{openid(name)}", f"wechat-union#{unionid(name)}"}
+    assert Identity.get(f"wechat-union#{unionid(name)}").user_id == me.id
+
+
+def test_a_sign_in_renews_the_session_key(api, weixin):
+    name = somebody()
+    signed_in(api, weixin, name)
+    before = Identity.get(f"wechat#{openid(name)}").session_key
+    weixin.invalidate(name)
+    signed_in(api, weixin, name)
+    assert Identity.get(f"wechat#{openid(name)}").session_key not in (None, before)
+
+
+def test_two_at_once_make_one_user(api, weixin):
+    for _ in range(3):
+        name = somebody()
+        codes = [weixin.code(name) for _ in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            users = list(pool.map(lambda code: wechat_users.user_of(wechat.mini_program(code)).id, codes))
+        assert len(set(users)) == 1
+        assert len(list(CreditEntry.query(users[0]))) == 1
+
+
+def test_two_applications_at_once_make_one_user(weixin):
+    for _ in range(3):
+        name = somebody()
+        people = [wechat.mini_program(weixin.code(name)), wechat.website(weixin.code(name, "web"))] * 3
+        with ThreadPoolExecutor(6) as pool:
+            users = list(pool.map(wechat_users.user_of, people))
+        assert len({user.id for user in users}) == 1
+        user = User.get(users[0].id, consistent_read=True)
+        assert user.wechat_keys == {
+            f"wechat#{openid(name)}",
+            f"wechat#{openid(name, 'web')}",
+            f"wechat-union#{unionid(name)}",
+        }
+
+
+def test_who_was_deleted_comes_back_as_somebody_new(api, weixin):
+    name = somebody()
+    before = signed_in(api, weixin, name)
+    user = before.user
+    user.deleted, user.wechat_keys = True, None
+    user.save()  # and its identities are still there
+    after = signed_in(api, weixin, name)
+    assert after.id != before.id
+    assert before.user.deleted
+    user.delete()
+    assert signed_in(api, weixin, name).id == after.id
+
+
+def test_an_identity_whose_user_is_gone_for_good_is_nobody_s(api, weixin):
+    name = somebody()
+    before = signed_in(api, weixin, name)
+    before.user.delete()
+    assert signed_in(api, weixin, name).id != before.id
+
+
+def test_an_openid_that_has_a_user_keeps_it_whatever_its_unionid_says(api, weixin):
+    """The applications were bound to one account after both had made a user: nobody's things are moved unasked."""
+    name = somebody()
+    mini = signed_in(api, weixin, name, with_unionid=False)
+    web = wechat_users.user_of(wechat.website(weixin.code(name, "web")))
+    assert web.id != mini.id
+    assert signed_in(api, weixin, name).id == mini.id
+    assert wechat_users.user_of(wechat.website(weixin.code(name, "web"))).id == web.id
+
+
+@pytest.mark.parametrize(
+    ("errcode", "status", "code"),
+    [
+        (40029, 401, "wechat_code_invalid"),
+        (40163, 401, "wechat_code_used"),
+        (41008, 401, "wechat_code_invalid"),
+        (40226, 403, "wechat_user_blocked"),
+        (45011, 429, "wechat_too_often"),
+        (40013, 502, "wechat_fault"),
+        (40125, 502, "wechat_fault"),
+        (99999, 502, "wechat_fault"),
+    ],
+)
+def test_what_wechat_refuses_is_said(api, weixin, errcode, status, code):
+    weixin.fail("/sns/jscode2session", errcode)
+    answer = sign_in(api, weixin.code(somebody()))
+    assert (answer.status, answer.json["code"]) == (status, code)
+    assert ("retry-after" in answer.headers) == (status == 429)
+    assert len(weixin.requests("/sns/jscode2session")) == 1
+
+
+def test_a_busy_wechat_is_asked_again(api, weixin, impatient):
+    weixin.fail("/sns/jscode2session", -1, times=wechat.ATTEMPTS - 1)
+    assert sign_in(api, weixin.code(somebody())).status == 200
+
+
+def test_but_not_for_ever(api, weixin, impatient):
+    weixin.fail("/sns/jscode2session", -1, times=wechat.ATTEMPTS)
+    code = weixin.code(somebody())
+    answer = sign_in(api, code)
+    assert (answer.status, answer.json["code"]) == (502, "wechat_fault")
+    assert len(weixin.requests("/sns/jscode2session")) == wechat.ATTEMPTS
+    assert sign_in(api, code).status == 200
+
+
+@pytest.mark.parametrize("how", ["http503", "html", "drop"])
+def test_what_is_no_answer_is_a_fault_and_the_code_is_not_sent_again(api, weixin, how):
+    weixin.fail("/sns/jscode2session", how=how)
+    answer = sign_in(api, weixin.code(somebody()))
+    assert (answer.status, answer.json["code"]) == (502, "wechat_fault")
+    assert len(weixin.requests("/sns/jscode2session")) == 1
+
+
+def test_a_wechat_that_is_not_there_is_a_fault(api, monkeypatch):
+    monkeypatch.setattr(settings, "WECHAT_BASE_URL", "http://127.0.0.1:9")
+    assert sign_in(api, "any").status == 502
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[]", b"{}", b'{"openid": 5}', b'{"openid": "o", "session_key": ""}', b'{"errcode": "x"}']
+)
+def test_an_answer_that_names_nobody_is_a_fault(api, monkeypatch, impatient, answer):
+    class Pool:
+        def request(self, *_, **__):
+            return type("Response", (), {"status": 200, "data": answer})
+
+    monkeypatch.setattr(wechat, "_pool", Pool)
+    assert sign_in(api, "any").status == 502
+
+
+def test_a_code_is_good_once(api, weixin):
+    code = weixin.code(somebody())
+    assert sign_in(api, code).status == 200
+    assert sign_in(api, code).json["code"] == "wechat_code_used"
+
+
+def test_a_code_of_the_other_application_is_none(api, weixin):
+    assert sign_in(api, weixin.code(somebody(), "web")).json["code"] == "wechat_code_invalid"
+
+
+@pytest.mark.parametrize("query", ["", "?code=", f"?code={'c' * 257}"])
+def test_without_a_code_nobody_is_asked(api, weixin, query):
+    answer = api("session.wechat_token", "GET", f"/session/wechat/token{query}")
+    assert (answer.status, answer.json["code"]) == (422, "validation_error")
+    assert weixin.requests() == []
+
+
+def test_a_code_reaches_wechat_as_it_is(api, weixin):
+    sign_in(api, "a%26secret%3Dx%20%E5%B0%8F")
+    [asked] = weixin.requests()
+    assert asked["query"]["js_code"] == "a&secret=x 小"
+    assert asked["query"]["secret"] == "local-mini-program-secret"
+
+
+def test_where_it_is_not_set_up_it_says_so(api, monkeypatch):
+    monkeypatch.setattr(
+        aws, "providers", lambda: {"dashscope_api_key": "sk", "wechat_appid": "wx", "wechat_secret": ""}
+    )
+    answer = sign_in(api, "any")
+    assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, "wechat_not_configured", "300")
+
+
+def test_bad_codes_from_one_address_are_counted_and_good_ones_are_not(api, weixin, monkeypatch):
+    monkeypatch.setitem(throttling.LIMITS, "wechat", throttling.Limit(2, 3600))
+    address = uuid4().hex
+    for _ in range(4):
+        wechat_sessions.sign_in(weixin.code(somebody()), address)
+    for _ in range(2):
+        with pytest.raises(auth.Unauthorized):
+            wechat_sessions.sign_in("bad", address)
+    weixin.reset()
+    with pytest.raises(throttling.TooManyRequests):
+        wechat_sessions.sign_in(weixin.code(somebody()), address)
+    assert weixin.requests() == []
+
+
+def test_nothing_secret_is_logged(api, weixin, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, "urllib3")
+    assert not logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.DEBUG)  # it would say whole addresses
+    name = somebody()
+    code = weixin.code(name)
+    me = signed_in(api, weixin, name)
+    refresh(api, me.refresh_token)
+    weixin.fail("/sns/jscode2session", 40125)
+    sign_in(api, code)
+    weixin.fail("/sns/jscode2session", how="drop")
+    sign_in(api, code)
+    monkeypatch.setattr(settings, "WECHAT_BASE_URL", "http://127.0.0.1:9")
+    sign_in(api, code)
+    said = str([vars(record) for record in caplog.records])
+    assert "'reason': 40125" in said
+    secrets = [code, openid(name), unionid(name), me.refresh_token, Identity.get(f"wechat#{openid(name)}").session_key]
+    for secret in [*secrets, "local-mini-program-secret", Record.get("wechat", f"access_token#{APPID}").data["token"]]:
+        assert secret not in said
+
+
+def test_the_signature_is_wechat_s():
+    """The vector that it has published."""
+    assert wechat.signature("o0q0otL8aEzpcZL/FT9WsQ==", '{"foo":"bar"}') == (
+        "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b"
+    )
+
+
+def test_a_refresh_gives_a_new_pair_while_the_session_is_valid(api, weixin):
+    me = signed_in(api, weixin, somebody())
+    first = refresh(api, me.refresh_token)
+    assert first.status == 200
+    assert first.headers["cache-control"] == "no-store"
+    assert claims(first.json["access_token"])["amr"] == "wechat"
+    assert refresh(api, first.json["refresh_token"]).status == 200
+    assert api("users.me", "GET", "/users/me", token=first.json["access_token"]).status == 200
+    [asked, _] = weixin.requests("/wxa/checksession")
+    assert asked["query"]["sig_method"] == "hmac_sha256"
+
+
+def test_a_session_that_wechat_has_ended_is_not_refreshed(api, weixin):
+    me = signed_in(api, weixin, somebody())
+    weixin.invalidate(me.username)
+    answer = refresh(api, me.refresh_token)
+    assert (answer.status, answer.json["code"]) == (401, "wechat_session_over")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    signed_in(api, weixin, me.username)
+    assert refresh(api, me.refresh_token).status == 200  # it was not used up, and there is a session again
+
+
+def test_while_wechat_has_a_fault_no_refresh_token_is_used_up(api, weixin, move_time, impatient):
+    me = signed_in(api, weixin, somebody())
+    weixin.fail("/wxa/checksession", -1, times=wechat.ATTEMPTS)
+    assert refresh(api, me.refresh_token).status == 502
+    move_time(sessions.GRACE_SECONDS + 1)
+    assert refresh(api, me.refresh_token).status == 200
+
+
+def test_a_refresh_token_is_good_once_and_for_a_minute(api, weixin, move_time):
+    me = signed_in(api, weixin, somebody())
+    stolen = refresh(api, me.refresh_token).json
+    move_time(sessions.GRACE_SECONDS)
+    assert refresh(api, me.refresh_token).status == 200
+    move_time(1)
+    assert refresh(api, me.refresh_token).json["code"] == "token_reused"
+    for token in (me.refresh_token, stolen["refresh_token"]):
+        assert refresh(api, token).json["code"] == "token_revoked"
+    assert api("users.me", "GET", "/users/me", token=stolen["access_token"]).status == 401
+
+
+def test_only_a_wechat_session_s_refresh_token_is_taken(api, weixin, person):
+    me, other = signed_in(api, weixin, somebody()), person()
+    for wrong in (me.token, other.token, other.refresh_token):
+        assert (refresh(api, wrong).status, refresh(api, wrong).json["code"]) == (400, "wrong_token_type")
+    answer = api("session.refresh", "POST", "/session/refresh", token=me.refresh_token)
+    assert (answer.status, answer.json["code"]) == (400, "wrong_token_type")
+    assert refresh(api, None).status == refresh(api, "none").status == 401
+
+
+def test_a_token_whose_openid_is_not_its_user_s_any_more_is_refused(api, weixin):
+    me = signed_in(api, weixin, somebody())
+    Identity.get(f"wechat#{openid(me.username)}").delete()
+    assert refresh(api, me.refresh_token).json["code"] == "token_revoked"
+    signed_in(api, weixin, me.username)
+    assert refresh(api, auth.token_pair(me.user, "wechat")["refresh_token"]).json["code"] == "token_revoked"
+
+
+def test_the_access_token_is_fetched_once_and_shared(api, weixin):
+    Record("wechat", f"access_token#{APPID}").delete()
+    me = signed_in(api, weixin, somebody())
+    for _ in range(3):
+        refresh(api, me.refresh_token)
+    assert len(weixin.requests("/cgi-bin/stable_token")) == 1
+    assert Record.get("wechat", f"access_token#{APPID}").ttl > clock.now()
+
+
+def test_the_access_token_is_renewed_before_its_end(api, weixin, move_time):
+    me = signed_in(api, weixin, somebody())
+    refresh(api, me.refresh_token)
+    ends = Record.get("wechat", f"access_token#{APPID}").at
+    weixin.reset()
+    move_time(ends - wechat.TOKEN_MARGIN_SECONDS - clock.now() - 1)
+    wechat.session_is_valid(openid(me.username), "any")
+    assert weixin.requests("/cgi-bin/stable_token") == []
+    move_time(2)
+    wechat.session_is_valid(openid(me.username), "any")
+    assert len(weixin.requests("/cgi-bin/stable_token")) == 1
+
+
+def test_an_access_token_that_wechat_refuses_is_fetched_anew_once(api, weixin):
+    me = signed_in(api, weixin, somebody())
+    refresh(api, me.refresh_token)
+    weixin.expire()
+    weixin.reset()
+    assert refresh(api, me.refresh_token).status == 200
+    assert [request["path"] for request in weixin.requests()] == [
+        "/wxa/checksession",
+        "/cgi-bin/stable_token",
+        "/wxa/checksession",
+    ]
+    weixin.fail("/wxa/checksession", 40001, times=2)
+    assert refresh(api, me.refresh_token).status == 502
+
+
+def test_without_an_access_token_it_is_a_fault(api, weixin):
+    me = signed_in(api, weixin, somebody())
+    Record("wechat", f"access_token#{APPID}").delete()
+    weixin.fail("/cgi-bin/stable_token", 40125)
+    assert refresh(api, me.refresh_token).json["code"] == "wechat_fault"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda: faults.refused("TransactWriteItems", faults.CONFLICT, times=3),
+        lambda: faults.refused("TransactWriteItems", faults.THROTTLED),
+        lambda: faults.answer_lost("TransactWriteItems"),
+        lambda: faults.answer_lost("TransactWriteItems", times=3),
+    ],
+    ids=["conflict", "throttled", "lost", "lost thrice"],
+)
+def test_a_first_sign_in_succeeds_on_a_bad_day_and_makes_one_user(api, weixin, fault):
+    name = somebody()
+    with fault():
+        me = signed_in(api, weixin, name)
+    assert signed_in(api, weixin, name).id == me.id
+    assert len(list(CreditEntry.query(me.id))) == 1
+    weixin.invalidate(name)
+    with fault():
+        assert signed_in(api, weixin, name).id == me.id
+
+
+def test_what_signing_in_costs(api, weixin, counted):
+    users, identities, records = settings.USERS_TABLE, settings.IDENTITIES_TABLE, settings.RECORDS_TABLE
+    throttled = [f"UpdateItem {records}"] * 2
+    name = somebody()
+    signed_in(api, weixin, somebody())
+    counted.clear()
+    signed_in(api, weixin, name)
+    assert counted == [*throttled, *[f"GetItem {identities}"] * 2, "TransactWriteItems"]
+    counted.clear()
+    me = signed_in(api, weixin, name)
+    assert counted == [*throttled, *[f"GetItem {identities}"] * 2, f"GetItem {users}"]
+    refresh(api, me.refresh_token)
+    counted.clear()
+    refresh(api, signed_in(api, weixin, name).refresh_token)
+    assert counted[5:] == [f"GetItem {users}", f"GetItem {identities}", f"GetItem {records}", f"PutItem {records}"]

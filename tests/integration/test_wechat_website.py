@@ -1,0 +1,343 @@
+"""Signing in to a website on WeChat's page: the way there, the way back, and the ticket."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from aideer import aws, clock, sessions, settings, tickets, wechat, wechat_website
+from aideer.models import Record, User
+from local.wechat import APPS
+from tests.integration.test_wechat import claims, move_time, refresh, signed_in, somebody  # noqa: F401
+from tests.support import make_person
+
+PAGE = "https://app.test/login"
+
+
+def authorize(api, cookie=None):
+    headers = {"cookie": cookie} if cookie else None
+    return api("session.wechat_authorize", "GET", "/session/wechat/authorize", headers=headers)
+
+
+def begun(api):
+    """The state that WeChat is handed, and the cookie that the browser is."""
+    answer = authorize(api)
+    return parse_qs(urlsplit(answer.headers["location"]).query)["state"][0], answer.cookies[0].partition(";")[0]
+
+
+def callback(api, code, state, cookie):
+    code = f"&code={code}" if code is not None else ""
+    headers = {"cookie": cookie} if cookie else None
+    return api("session.wechat_callback", "GET", f"/session/wechat/callback?state={state}{code}", headers=headers)
+
+
+def come_back(api, weixin, name):
+    return callback(api, weixin.code(name, "web"), *begun(api))
+
+
+def exchange(api, ticket, **kwargs):
+    return api("session.refresh", "POST", "/session/refresh", json={"ticket": ticket}, **kwargs)
+
+
+@pytest.fixture
+def page(monkeypatch):
+    monkeypatch.setattr(settings, "WECHAT_LOGIN_PAGE", PAGE)
+
+
+def ticket_of(answer):
+    assert answer.status == 303, answer.body
+    address, _, ticket = answer.headers["location"].partition("#ticket=")
+    assert address == PAGE
+    return ticket
+
+
+def test_the_way_leads_to_wechat_s_page(api, weixin):
+    answer = authorize(api)
+    assert (answer.status, answer.body) == (302, "")
+    assert answer.headers["cache-control"] == "no-store"
+    there = urlsplit(answer.headers["location"])
+    assert f"{there.scheme}://{there.netloc}{there.path}" == f"{weixin.base_url}/connect/qrconnect"
+    assert there.fragment == "wechat_redirect"
+    asked = {name: values[0] for name, values in parse_qs(there.query).items()}
+    assert asked.pop("state").isalnum()
+    assert asked == {
+        "appid": APPS["web"][0],
+        "redirect_uri": "https://api.test/api/v1/session/wechat/callback",
+        "response_type": "code",
+        "scope": "snsapi_login",
+    }
+
+
+def test_the_cookie_is_for_our_own_host_alone_and_for_ten_minutes(api):
+    [cookie] = authorize(api).cookies
+    assert re.fullmatch(r"__Host-wechat=[0-9a-f]{32}; Path=/; Max-Age=600; HttpOnly; Secure; SameSite=Lax", cookie), (
+        cookie
+    )
+
+
+def test_no_header_says_where_people_come_back_to(api):
+    headers = {
+        "host": "evil.test",
+        "x-forwarded-host": "evil.test",
+        "origin": "https://evil.test",
+        "referer": "https://evil.test",
+    }
+    answer = api(
+        "session.wechat_authorize", "GET", "/session/wechat/authorize?redirect_uri=https://evil.test", headers=headers
+    )
+    assert "evil" not in answer.headers["location"]
+
+
+def test_an_operator_may_say_where_they_come_back_to(api, monkeypatch):
+    monkeypatch.setattr(settings, "WECHAT_CALLBACK_URL", "http://127.0.0.1:8000/back")
+    answer = authorize(api)
+    assert "redirect_uri=http%3A%2F%2F127.0.0.1%3A8000%2Fback" in answer.headers["location"]
+    assert answer.cookies[0].startswith("wechat=")
+    assert "Secure" not in answer.cookies[0]  # no browser would keep it on http
+
+
+def test_who_comes_back_is_signed_in(api, weixin):
+    answer = come_back(api, weixin, somebody())
+    assert answer.status == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in"}
+    assert claims(answer.json["access_token"])["amr"] == "wechat"
+    assert api("users.me", "GET", "/users/me", token=answer.json["access_token"]).status == 200
+
+
+def test_the_same_unionid_is_the_same_user(api, weixin):
+    name, other = somebody(), somebody()
+    mini = signed_in(api, weixin, name)
+    assert claims(come_back(api, weixin, name).json["access_token"])["sub"] == mini.id
+    web = claims(come_back(api, weixin, other).json["access_token"])["sub"]
+    assert signed_in(api, weixin, other).id == web
+    assert len(User.get(web).wechat_keys) == 3
+
+
+def test_a_unionid_that_comes_later_is_joined(api, weixin):
+    name = somebody()
+    before = callback(api, weixin.code(name, "web", with_unionid=False), *begun(api)).json["access_token"]
+    after = come_back(api, weixin, name).json["access_token"]
+    assert claims(before)["sub"] == claims(after)["sub"] == signed_in(api, weixin, name).id
+
+
+def test_who_was_deleted_comes_back_as_somebody_new(api, weixin):
+    name = somebody()
+    before = claims(come_back(api, weixin, name).json["access_token"])["sub"]
+    User(before).update([User.deleted.set(True)])  # and the identities are still there
+    after = come_back(api, weixin, name)
+    assert after.status == 200
+    assert claims(after.json["access_token"])["sub"] != before
+
+
+def test_a_website_s_session_goes_on_without_asking_wechat(api, weixin):
+    name = somebody()
+    signed_in(api, weixin, name)
+    tokens = come_back(api, weixin, name).json
+    weixin.invalidate(name)  # the mini program's
+    assert refresh(api, tokens["refresh_token"]).status == 200
+    assert weixin.requests("/wxa/checksession") == []
+
+
+@pytest.mark.parametrize("state", ["", "x", "0" * 72, "f" * 72, "é" * 72, "0" * 300])
+def test_a_state_that_we_did_not_make_is_refused(api, weixin, state):
+    _, cookie = begun(api)
+    answer = callback(api, weixin.code(somebody(), "web"), state, cookie)
+    assert (answer.status, answer.json["code"]) in [(401, "state_invalid"), (422, "validation_error")]
+    assert weixin.requests() == []
+
+
+def test_a_state_is_good_only_in_the_browser_in_which_it_was_made(api, weixin):
+    """Else an attacker's link, with a code and a state of their own, would sign others in to the attacker's account."""
+    state, _ = begun(api)
+    _, another = begun(api)
+    code = weixin.code(somebody(), "web")
+    for cookie in (None, another, "__Host-wechat=", "__Host-wechat=x", "wechat=0", another.replace("__Host-", "")):
+        answer = callback(api, code, state, cookie)
+        assert (answer.status, answer.json["code"]) == (401, "state_invalid")
+    assert weixin.requests() == []
+
+
+def test_a_state_cannot_be_made_to_last_longer(api, weixin):
+    state, cookie = begun(api)
+    later = f"{int(state[:8], 16) + 1:08x}{state[8:]}"
+    assert callback(api, "code", later, cookie).json["code"] == "state_invalid"
+
+
+def test_a_state_ends_after_ten_minutes(api, weixin, move_time):  # noqa: F811
+    state, cookie = begun(api)
+    move_time(wechat_website.STATE_SECONDS + 1)
+    assert callback(api, "code", state, cookie).json["code"] == "state_expired"
+
+
+def test_a_state_outlives_the_rotation_of_keys(api, weixin, monkeypatch):
+    state, cookie = begun(api)
+    before = aws.signing_keys()
+    monkeypatch.setattr(aws, "signing_keys", lambda: ["a new key of thirty-two bytes and more", *before])
+    assert callback(api, weixin.code(somebody(), "web"), state, cookie).status == 200
+
+
+def test_a_token_is_no_state_and_a_state_no_token(api, weixin, person):
+    state, cookie = begun(api)
+    assert callback(api, "code", person().token[:256], cookie).status == 401
+    assert api("users.me", "GET", "/users/me", token=state).status == 401
+
+
+def test_two_tabs_can_be_on_their_way_at_once(api, weixin):
+    state, cookie = begun(api)
+    second = authorize(api, cookie)
+    assert second.cookies[0].startswith(f"{cookie};")
+    assert callback(api, weixin.code(somebody(), "web"), state, cookie).status == 200
+
+
+def test_a_foreign_cookie_is_not_taken_over(api):
+    planted = "__Host-wechat=known-to-somebody-else"
+    assert "known" not in authorize(api, planted).cookies[0]
+
+
+def test_other_cookies_do_no_harm(api, weixin):
+    state, cookie = begun(api)
+    answer = callback(api, weixin.code(somebody(), "web"), state, f"a=b; =; c; {cookie}; __Host-other=1")
+    assert answer.status == 200
+
+
+def test_who_declines_is_told_so(api, weixin):
+    for code in (None, ""):
+        answer = callback(api, code, *begun(api))
+        assert (answer.status, answer.json["code"]) == (401, "wechat_declined")
+    assert weixin.requests() == []
+
+
+@pytest.mark.parametrize(
+    ("errcode", "status", "code"),
+    [
+        (40029, 401, "wechat_code_invalid"),
+        (40163, 401, "wechat_code_used"),
+        (42003, 401, "wechat_code_invalid"),
+        (45011, 429, "wechat_too_often"),
+        (40013, 502, "wechat_fault"),
+    ],
+)
+def test_what_wechat_refuses_is_said(api, weixin, errcode, status, code):
+    weixin.fail("/sns/oauth2/access_token", errcode)
+    answer = come_back(api, weixin, somebody())
+    assert (answer.status, answer.json["code"]) == (status, code)
+
+
+def test_a_code_is_good_once(api, weixin):
+    name, (state, cookie) = weixin.code(somebody(), "web"), begun(api)
+    assert callback(api, name, state, cookie).status == 200
+    assert callback(api, name, state, cookie).json["code"] == "wechat_code_used"
+
+
+def test_without_a_website_of_its_own_it_is_not_set_up(api, weixin, monkeypatch):
+    state, cookie = begun(api)
+    mini_only = {"wechat_appid": "wx", "wechat_secret": "s"}
+    monkeypatch.setattr(aws, "providers", lambda: mini_only)
+    for answer in (authorize(api), callback(api, "code", state, cookie)):
+        assert (answer.status, answer.json["code"]) == (503, "wechat_not_configured")
+
+
+def test_the_page_is_handed_a_ticket_for_tokens(api, weixin, page):
+    name = somebody()
+    answer = come_back(api, weixin, name)
+    ticket = ticket_of(answer)
+    assert answer.body == ""
+    assert answer.headers["cache-control"] == "no-store"
+    tokens = exchange(api, ticket)
+    assert tokens.status == 200
+    assert claims(tokens.json["access_token"])["sub"] == signed_in(api, weixin, name).id
+    assert refresh(api, tokens.json["refresh_token"]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("page", "address"),
+    [
+        ("https://a.test/", "https://a.test/#ticket=t"),
+        ("https://a.test/?x=1", "https://a.test/?x=1#ticket=t"),
+        ("https://a.test/#/login", "https://a.test/#/login?ticket=t"),
+        ("https://a.test/#/login?x=1", "https://a.test/#/login?x=1&ticket=t"),
+    ],
+)
+def test_a_ticket_travels_in_the_fragment_which_reaches_no_server(page, address):
+    assert wechat_website._with_ticket(page, "t") == address
+
+
+def test_a_ticket_is_good_once(api, weixin, page):
+    ticket = ticket_of(come_back(api, weixin, somebody()))
+    assert exchange(api, ticket).status == 200
+    answer = exchange(api, ticket)
+    assert (answer.status, answer.json["code"]) == (401, "ticket_invalid")
+
+
+def test_of_many_who_bring_one_ticket_at_once_one_has_the_tokens(weixin):
+    me = make_person()
+    for _ in range(3):
+        ticket = tickets.issue(me.user, "openid")
+
+        def brought(_, ticket=ticket):
+            try:
+                return tickets.exchange(ticket)
+            except sessions.Unauthorized:
+                return None
+
+        with ThreadPoolExecutor(8) as pool:
+            assert len(list(filter(None, pool.map(brought, range(8))))) == 1
+
+
+def test_a_ticket_is_good_for_a_minute(api, person, move_time):  # noqa: F811
+    me = person()
+    in_time, late = tickets.issue(me.user, "openid"), tickets.issue(me.user, "openid")
+    move_time(tickets.SECONDS - 1)
+    assert exchange(api, in_time).status == 200
+    move_time(2)
+    assert exchange(api, late).status == 401
+
+
+def test_a_ticket_ends_with_the_user_s_sessions(api, person):
+    me = person()
+    ticket = tickets.issue(me.user, "openid")
+    sessions.sign_out(me.user)
+    assert exchange(api, ticket).status == 401
+
+
+def test_a_ticket_is_stored_as_its_hash(api, person):
+    me = person()
+    ticket = tickets.issue(me.user, "openid")
+    [record] = Record.scan(Record.data.contains(me.id))
+    assert ticket not in str(record.attribute_values)
+    assert record.ttl <= clock.now() + tickets.SECONDS
+
+
+@pytest.mark.parametrize("ticket", ["x", "t" * 128, "..", "é"])
+def test_what_is_no_ticket_is_refused(api, ticket):
+    answer = exchange(api, ticket)
+    assert (answer.status, answer.json["code"]) == (401, "ticket_invalid")
+
+
+def test_with_a_ticket_no_bearer_is_looked_at(api, person):
+    me = person()
+    assert exchange(api, tickets.issue(me.user, "openid"), token="expired").status == 200
+    assert exchange(api, "wrong", user=me).status == 401
+
+
+def test_nothing_else_of_a_record_passes_for_a_ticket(api, person):
+    me = person()
+    api("session.refresh", "POST", "/session/refresh", token=me.refresh_token)
+    for other in (me.token, me.refresh_token, claims(me.refresh_token)["jti"]):
+        assert exchange(api, other[:128]).status == 401
+
+
+def test_the_simulated_page_sends_back_who_was_chosen(api, weixin):
+    state, cookie = begun(api)
+    there = wechat.website_login_url("https://api.test/api/v1/session/wechat/callback?x=1", state)
+    shown = httpx.get(there)
+    assert "ada" in shown.text
+    back = urlsplit(httpx.get(there.replace("#", "&as=ada#")).headers["location"])
+    said = parse_qs(back.query)
+    assert (back.netloc, said["x"], said["state"]) == ("api.test", ["1"], [state])
+    assert callback(api, said["code"][0], state, cookie).status == 200
+    declined = parse_qs(urlsplit(httpx.get(there.replace("#", "&as=#")).headers["location"]).query)
+    assert set(declined) == {"x", "state"}
