@@ -3,8 +3,8 @@
     python -m local.dashscope --port 8899      prints "READY http://127.0.0.1:8899/api/v1"
 
 It answers text-generation and multimodal-generation, streamed or not, with a deterministic text that echoes the last
-user message. One token is one streamed event, so usage counts events. A directive in the last user message changes the
-answer, so that any client can try a fault:
+user message, and counts the images. One token is one streamed event, so usage counts events. A directive in the last user
+message changes the answer, so that any client can try a fault:
 
     /sim tokens=1000 delay=1 think=20 fail=drop_mid at=5 cut_emoji
 
@@ -169,6 +169,11 @@ def _text_of(message: dict[str, Any]) -> str:
     return content if isinstance(content, str) else ""
 
 
+def _images_of(message: dict[str, Any]) -> int:
+    content = message.get("content")
+    return sum("image" in part for part in content if isinstance(part, dict)) if isinstance(content, list) else 0
+
+
 def _invalid(model: Any, messages: Any, parameters: dict[str, Any], *, multimodal: bool, stream: bool) -> str:
     """DashScope's message for what it would refuse, or nothing."""
     if not isinstance(model, str) or not model:
@@ -182,6 +187,11 @@ def _invalid(model: Any, messages: Any, parameters: dict[str, Any], *, multimoda
             return "Role must be in [user, system, assistant, tool]"
         if not isinstance(message.get("content"), list if multimodal else str):
             return f"Input should be a valid {'list' if multimodal else 'string'}: input.messages.content"
+        for part in message["content"] if multimodal else []:
+            if not isinstance(part, dict) or not part.keys() <= {"text", "image"}:
+                return "Input should be a valid part: input.messages.content"
+            if not re.match(r"https?://|oss://|data:image/", part.get("image", "https://")):
+                return "The provided URL does not appear to be valid. Ensure it is correctly formatted."
     for name, allowed in _RANGES.items():
         value = parameters.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not allowed(value)):
@@ -194,9 +204,12 @@ def _invalid(model: Any, messages: Any, parameters: dict[str, Any], *, multimoda
 class Server:
     """The simulated DashScope in a thread of its own. `with Server() as server: server.base_url`."""
 
-    def __init__(self, port: int = 0, *, tokens: int | None = None, delay_ms: float = 20) -> None:
+    def __init__(
+        self, port: int = 0, *, tokens: int | None = None, delay_ms: float = 20, host: str = "127.0.0.1"
+    ) -> None:
         self.base_url = ""
         self._port = port
+        self._host = host
         self._tokens = tokens
         self._delay_ms = delay_ms
         self._seen: deque[dict[str, Any]] = deque(maxlen=5000)
@@ -255,15 +268,16 @@ class Server:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_get("/__requests", self._list_requests)
         app.router.add_post("/__reset", self._reset)
+        app.router.add_get("/api/v1/uploads", self._uploads)
         app.router.add_post("/{path:.*}", self._generate)
         # Cancellation is how a handler that is waiting learns that its client has gone.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", self._port)
+            site = web.TCPSite(runner, self._host, self._port)
             await site.start()
             port = runner.addresses[0][1]
-            self.base_url = f"http://127.0.0.1:{port}/api/v1"
+            self.base_url = f"http://{self._host}:{port}/api/v1"
             on_ready(self.base_url)
             await self._stop.wait()
         finally:
@@ -277,6 +291,11 @@ class Server:
     async def _reset(self, _: web.Request) -> web.Response:
         self.reset()
         return web.json_response({})
+
+    async def _uploads(self, request: web.Request) -> web.Response:
+        """Where the SDK asks for leave to upload a file of the machine that it runs on. Nobody here should."""
+        self._record({"path": request.path, "headers": {}, "body": dict(request.query), "conn": 0})
+        return web.json_response({"code": "AccessDenied", "message": "Uploads are not simulated."}, status=403)
 
     def _record(self, entry: dict[str, Any]) -> None:
         with self._changed:
@@ -323,7 +342,7 @@ class Server:
             event = _event(1, {"code": code, "message": message, "request_id": request_id}, status)
             return web.Response(status=status, body=event, content_type="text/event-stream")
 
-        answer = self._answer(scenario, model, parameters)
+        answer = self._answer(scenario, model, parameters, sum(map(_images_of, messages)))
         frame = _Frame(parameters, messages, request_id, multimodal=multimodal, with_usage=scenario.fail != "no_usage")
         if not stream:
             if scenario.fail == "stall":
@@ -339,9 +358,10 @@ class Server:
         self._throttled[said] += 1
         return self._throttled[said] > 2
 
-    def _answer(self, scenario: _Scenario, model: str, parameters: dict[str, Any]) -> _Answer:
+    def _answer(self, scenario: _Scenario, model: str, parameters: dict[str, Any], images: int) -> _Answer:
         wanted = scenario.tokens or self._tokens or 60 + zlib.crc32(scenario.text.encode()) % 61
-        said: Iterator[str] = _words(f"你说：「{scenario.text}」。") if scenario.text else _words()
+        seen = f"我看到 {images} 张图片。" if images else ""
+        said: Iterator[str] = _words(f"{seen}你说：「{scenario.text}」。" if scenario.text else seen)
         if scenario.fail == "empty":
             wanted = 0
         if scenario.fail == "huge":
@@ -442,8 +462,7 @@ class _Frame:
         self._output_tokens = self._reasoning_tokens = 0
         # Below the bytes of the messages, as real tokens are: no estimate in bytes may turn out too low.
         self._input_tokens = sum(4 + len(_text_of(message).encode()) // 3 for message in messages)
-        parts = [part for message in messages if multimodal for part in message["content"] if isinstance(part, dict)]
-        self._image_tokens = 64 * sum("image" in part for part in parts)
+        self._image_tokens = 64 * sum(map(_images_of, messages))
 
     def add(self, token: str, *, is_reasoning: bool) -> dict[str, Any]:
         self._output_tokens += 1

@@ -17,7 +17,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex
 
-from aideer import auth, clock, credits, pages, pricing
+from aideer import auth, clock, credits, images, pages, pricing
 from aideer.contract import presets as contract
 from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Preset, User, new_id
@@ -48,6 +48,7 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
         "update_time": now,
     }
     head = Preset(new_id(), Preset.HEAD, owner_id=user.id, visibility=new.visibility, **content)
+    _see(head)
     transaction = Transaction()
     transaction.update(
         "user",
@@ -242,6 +243,8 @@ def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
         head.parameters = change.parameters.model_dump()
     if change.messages is not None:
         head.messages = [message.model_dump() for message in change.messages]
+    if change.parameters or change.messages:
+        _see(head)
     if "description" in given:
         head.description = change.description
     head.title = change.title or head.title
@@ -291,8 +294,9 @@ def _has_version(head: Preset) -> bool:
 
 
 def _check(parameters: contract.Parameters | None, messages: list[contract.PresetMessage]) -> None:
-    if any(message.type == "image" for message in messages):
-        raise Unprocessable("not_supported", "Images are not supported yet.")
+    for message in messages:
+        if message.type == "image":
+            images.check(message.role, message.content)
     if parameters is None:
         return
     tariff = pricing.tariff(parameters.model)
@@ -302,6 +306,12 @@ def _check(parameters: contract.Parameters | None, messages: list[contract.Prese
         raise Unprocessable("thinking_not_supported", "This model does not think.")
     if parameters.max_tokens and parameters.max_tokens > tariff["max_output"]:
         raise Unprocessable("max_tokens_too_large", f"This model answers in at most {tariff['max_output']} tokens.")
+
+
+def _see(head: Preset) -> None:
+    """Require of a preset with images a model that sees them."""
+    if any(message["type"] == "image" for message in head.messages):
+        images.require_vision(head.parameters)
 
 
 def _none_more(user: User) -> Conflict:

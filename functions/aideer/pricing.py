@@ -45,6 +45,7 @@ class Tariff(TypedDict):
     context: int
     max_output: int
     vision: bool
+    image_tokens: NotRequired[int]  # the most that one image can be
     always_thinks: bool
     tiers: list[Tier]
     version: str
@@ -73,6 +74,11 @@ def can_think(tariff: Tariff) -> bool:
 def estimate_input(contents: Iterable[str]) -> int:
     """The most tokens that these messages can be: a token is at least one byte, plus what wraps each message."""
     return sum(len(content.encode()) + _MESSAGE_OVERHEAD for content in contents)
+
+
+def estimate_images(tariff: Tariff, images: int) -> int:
+    """The most tokens that so many images can be."""
+    return images * (tariff.get("image_tokens", 0) + _MESSAGE_OVERHEAD)
 
 
 def cost(tariff: Tariff, usage: Usage) -> int:

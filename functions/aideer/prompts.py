@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from aideer import images
 from aideer.models import Message, Preset
 
 _PAGE = 100
@@ -12,7 +13,7 @@ _PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Messages as DashScope takes them: [{role, content}]."""
+    """Messages as DashScope takes them: [{role, content}], where content is a text, or a list of {text} and {image}."""
 
     messages: list[dict[str, Any]]
     asks: bool
@@ -21,7 +22,13 @@ class Prompt:
     @property
     def contents(self) -> list[str]:
         """Their texts."""
-        return [message["content"] for message in self.messages]
+        whole = [message["content"] for message in self.messages]
+        return [text for content in whole for text in _texts(content)]
+
+    @property
+    def images(self) -> int:
+        """How many images are among them."""
+        return sum("image" in part for message in self.messages if _parted(message) for part in message["content"])
 
 
 @functools.lru_cache(maxsize=64)
@@ -39,12 +46,24 @@ def last(thread: str) -> Message | None:
 
 
 def newest_first(thread: str, end: int) -> Iterator[Message]:
-    """The messages of a thread below `end` that a prompt shows, from the newest on, read as they are asked for."""
-    for message in Message.query(
-        thread, Message.n < end, consistent_read=True, scan_index_forward=False, page_size=_PAGE
-    ):
-        if message.content and message.finish_reason != "interrupted":
-            yield message
+    """The messages of a thread below `end` that a prompt shows, from the newest on, read as they are asked for.
+
+    Few are read at first, because mostly few are asked for; then as many at a time as DynamoDB gives (1 MB).
+    """
+    for size in (_PAGE, None):
+        reads = Message.query(
+            thread, Message.n < end, consistent_read=True, scan_index_forward=False, page_size=size
+        ).page_iter
+        for raw in reads:
+            for item in raw["Items"]:
+                message = Message.from_raw_data(item)
+                end = message.n
+                if message.content and message.finish_reason != "interrupted":
+                    yield message
+            if size:
+                break
+        if not reads.last_evaluated_key:
+            return
 
 
 def build(preset: Preset, thread: str, end: int, enough_bytes: int) -> Prompt:
@@ -52,12 +71,20 @@ def build(preset: Preset, thread: str, end: int, enough_bytes: int) -> Prompt:
 
     Reading stops once the texts are more than `enough_bytes`: what is too long for the model needs no more of it.
     """
-    head = [{"role": message["role"], "content": message["content"]} for message in preset.messages]
-    size = sum(len(message["content"].encode()) for message in head)
-    tail: list[dict[str, Any]] = []
+    head = [(message["role"], message["type"], message["content"]) for message in preset.messages]
+    size = sum(len(content.encode()) for _, _, content in head)
+    tail: list[tuple[str, str, str]] = []
     for message in newest_first(thread, end):
-        tail.append({"role": message.role, "content": message.content})
+        tail.append((message.role, message.type, message.content))
         size += len(message.content.encode())
         if size > enough_bytes:
             break
-    return Prompt(head + tail[::-1], asks=bool(tail) and tail[0]["role"] == "user")
+    return Prompt(images.parts(head + tail[::-1]), asks=bool(tail) and tail[0][0] == "user")
+
+
+def _parted(message: dict[str, Any]) -> bool:
+    return isinstance(message["content"], list)
+
+
+def _texts(content: str | list[dict[str, str]]) -> list[str]:
+    return [content] if isinstance(content, str) else [part["text"] for part in content if "text" in part]

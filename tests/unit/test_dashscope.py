@@ -437,6 +437,19 @@ async def test_text_that_names_a_file_is_text(
         server.reset()
 
 
+async def test_an_upload_would_be_seen_here(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the test above can fail: the SDK's own class does ask for leave to upload what a text names."""
+    from dashscope import AioMultiModalConversation
+
+    monkeypatch.setattr("dashscope.base_http_api_url", server.base_url)
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    messages = [{"role": "user", "content": [{"text": str(secret)}]}]
+    with pytest.raises(Exception, match="upload"):
+        await AioMultiModalConversation.call(model="qwen-vl-max", messages=messages, api_key="sk-test")
+    assert [request["path"] for request in server.requests()] == ["/api/v1/uploads"]
+
+
 async def test_media_are_https_images_only(server: Server, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     picture.touch()

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
+from aws_lambda_powertools.event_handler.openapi.params import Path
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from aideer.contract.strings import Body, Description, Prompt, Title
 
 MESSAGES_BYTES = 100 * 1024
+PresetId = Annotated[str, Path(min_length=1, max_length=64)]
 Visibility = Literal["private", "unlisted", "public"]
 OrderBy = Literal["create_time", "update_time", "title"]
 Order = Literal["asc", "desc"]

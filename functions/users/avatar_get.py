@@ -1,0 +1,26 @@
+"""GET /api/v1/users/{id}/avatar: a user's picture."""
+
+from aideer import avatars, users
+from aideer.auth import Visitor
+from aideer.contract.users import AvatarVersion, UserId
+from aideer.etags import IfNoneMatch
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+_ANSWERS = documented(
+    "Get a user's picture",
+    errors=(404,),
+    content=avatars.ANSWER,
+    headers=avatars.HEADERS,
+    also={304: "The caller has it."},
+)
+
+
+@app.get("/api/v1/users/<id>/avatar", **_ANSWERS)
+def get_avatar_of(  # type: ignore[no-untyped-def] # no annotation: the body is a picture
+    id: UserId, _: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
+):
+    """A JPEG of 128×128; the same one for all who have none."""
+    return avatars.shown(users.stored(id), v, if_none_match)

@@ -1,0 +1,22 @@
+"""GET /api/v1/users/me/avatar: one's own picture."""
+
+from aideer import avatars
+from aideer.auth import Visitor
+from aideer.contract.users import AvatarVersion
+from aideer.etags import IfNoneMatch
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+_ANSWERS = documented(
+    "Get one's picture", content=avatars.ANSWER, headers=avatars.HEADERS, also={304: "The caller has it."}
+)
+
+
+@app.get("/api/v1/users/me/avatar", **_ANSWERS)
+def get_avatar(  # type: ignore[no-untyped-def] # no annotation: the body is a picture
+    user: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
+):
+    """A JPEG of 128×128; the same one for all who have none."""
+    return avatars.shown(user, v, if_none_match)
