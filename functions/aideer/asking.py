@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, leases, pricing, prompts, settings, tasks, titles
+from aideer import aws, clock, credits, images, leases, pricing, prompts, settings, tasks, titles
 from aideer.auth import Bearer
 from aideer.contract.tasks import AcceptedTask, NewTask, Quote
 from aideer.errors import AideerError, Busy, Conflict, Forbidden, NotFound, PaymentRequired, Unprocessable
@@ -94,7 +94,7 @@ def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, strea
         # A viewer who is coming waits for this answer, and their message is delayed: it may leave before the task is there.
         queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
         try:
-            credits.hold(task, caller.token_version, question.chat, once, {"task_id": task.id, "status": task.status})
+            credits.hold(task, caller.token_version, question.chat, once, _remembered(task))
         except Refused:  # look at what is there now: others may have been faster
             credits_left = int(caller.read().credits)
             continue
@@ -103,14 +103,14 @@ def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, strea
                 queueing.result()
         if not streamed:
             _queue(task, 0)
-        return _accepted(task, caller, task.status)
+        return _accepted(task, caller)
     raise Busy
 
 
 def _before(caller: Bearer, once: Once) -> AcceptedTask | None:
     if answer := once.answer():
         caller.read()
-        return _accepted(Task.get(answer["task_id"], consistent_read=True), caller, answer["status"])
+        return _accepted(Task(**answer), caller)
     return None
 
 
@@ -169,7 +169,9 @@ def _priced(question: _Question, credits_left: int) -> tuple[Tariff, Offer]:
     prompt = prompts.build(preset, chat.thread, question.end, tariff["context"])
     if not prompt.asks:
         raise Unprocessable("last_message_not_user", "The last message must be the user's.")
-    return tariff, offer(tariff, preset.parameters, prompt.contents, credits_left)
+    if prompt.images:  # the chat may have been moved to another preset since
+        images.require_vision(preset.parameters)
+    return tariff, offer(tariff, preset.parameters, prompt.contents, credits_left, images=prompt.images)
 
 
 def _task(user: Bearer, question: _Question, tariff: Tariff, accepted: Offer) -> Task:
@@ -208,13 +210,18 @@ def _queue(task: Task, delay_seconds: int) -> None:
     try:
         aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id}, delay_seconds)
     except Exception as error:  # the task is accepted and paid for: the sweep sends what was not sent
-        logger.warning("queue", extra={"task_id": task.id, "error": type(error).__name__})
+        logger.warning("queue", extra={**leases.who(task), "error": type(error).__name__})
 
 
-def _accepted(task: Task, user: Bearer, status: str) -> AcceptedTask:
+def _remembered(task: Task) -> dict[str, object]:
+    """What `_accepted` shows of a task, which may be deleted by the time that it is asked for again."""
+    return {name: getattr(task, name) for name in ("id", "type", "status", "hold", "max_tokens", "create_time")}
+
+
+def _accepted(task: Task, user: Bearer) -> AcceptedTask:
     return AcceptedTask(
         task_id=task.id,
-        status=status,
+        status=task.status,
         stream_url=tasks.stream_url(task, user),
         credits_held=int(task.hold),
         max_tokens=int(task.max_tokens),

@@ -9,12 +9,13 @@ up; to everyone but that job and its task it is gone.
 import contextlib
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import auth, clock, etags, jobs, messages, pages, presets
+from aideer import auth, clock, etags, images, jobs, messages, pages, presets, prompts
 from aideer.contract.chats import ChatChange, NewChat, NewMessages, Order, OrderBy, PlacedMessage
 from aideer.credits import PREVIEW_CHARACTERS
 from aideer.errors import (
@@ -42,7 +43,7 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
 
     Raises BadRequest where there is no such preset, and Forbidden where it is not this user's to use.
     """
-    preset = _usable_preset(user, new.preset_id)
+    preset = usable_preset(user, new.preset_id)
     now = clock.timestamp()
     chat = Chat(
         new_id(),
@@ -59,11 +60,13 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
         update_time=now,
     )
     stored = messages.stored(chat.thread, 1, new.messages, now)
-    chat.preview = _preview(stored)
+    if _has_image(stored):
+        images.require_vision(preset.parameters)
+    show_last(chat, stored)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
     _put(transaction, stored)
-    transaction.commit(proof=lambda: _find(chat.id) is not None)
+    transaction.commit(proof=lambda: exists(chat.id))
     return chat, stored
 
 
@@ -99,13 +102,27 @@ def read(user: User, chat_id: str, window: Window, if_none_match: str | None = N
 
     Raises NotFound, Forbidden for another's private one, and NotModified where the caller has this version.
     """
-    chat = _found(chat_id)
-    own = auth.may_manage(user, chat.owner_id)
-    if not own and chat.visibility != "shared":
-        raise Forbidden("forbidden", "This chat is private.")
+    chat = readable(user, chat_id)
     if if_none_match is not None and etags.names(if_none_match, chat.version):
         raise etags.NotModified(chat.version)
+    own = auth.may_manage(user, chat.owner_id)
     return chat, messages.page(chat.thread, window, consistent=own, hidden=own)
+
+
+def readable(user: User, chat_id: str) -> Chat:
+    """The chat, which this user may read. Raises NotFound, and Forbidden where it is another's private one."""
+    chat = _found(chat_id)
+    if not auth.may_manage(user, chat.owner_id) and chat.visibility != "shared":
+        raise Forbidden("forbidden", "This chat is private.")
+    return chat
+
+
+def usable_preset(user: User, preset_id: str) -> Preset:
+    """The head of a preset that this user may open a chat on. Raises BadRequest where there is none, and Forbidden."""
+    try:
+        return presets.readable(user, preset_id)
+    except NotFound:
+        raise BadRequest("preset_not_found", "There is no such preset.") from None
 
 
 def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -> tuple[Chat, Page]:
@@ -128,7 +145,7 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
         condition &= Chat.version == chat.version
     now = clock.timestamp()
     if wanted.messages is not None:
-        actions += _replacement(chat, wanted.messages, now)
+        actions += _replacement(user, chat, wanted, wanted.messages, now)
         condition &= Chat.active_task.does_not_exist()
     if actions:
         actions += [Chat.version.add(1), Chat.update_time.set(now)]
@@ -155,14 +172,16 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
             raise Forbidden("forbidden", "Only its owner writes into a chat.")
         now = clock.timestamp()
         stored = messages.stored(chat.thread, chat.next_n, new.messages, now)
+        if _has_image(stored):
+            images.require_vision(_pinned(chat).parameters)
         actions: list[Action] = [
             Chat.next_n.set(chat.next_n + len(stored)),
             Chat.message_count.add(len(stored)),
             Chat.version.add(1),
             Chat.update_time.set(now),
         ]
-        if (preview := _preview(stored)) is not None:
-            actions.append(Chat.preview.set(preview))
+        if last := _last_visible(stored):
+            actions += _previewed(last)
         transaction = Transaction()
         transaction.update(
             "chat", Chat(chat.id), actions, (Chat.version == chat.version) & Chat.deleted.does_not_exist()
@@ -204,6 +223,17 @@ def delete(user: User, chat_id: str) -> None:
             tasks.request_stop(tombstone.active_task)
 
 
+def exists(chat_id: str) -> bool:
+    """Whether there is a chat, or its tombstone."""
+    return _find(chat_id) is not None
+
+
+def show_last(chat: Chat, thread: list[Message]) -> None:
+    """Let a new chat's preview show the last visible message of its thread."""
+    if last := _last_visible(thread):
+        chat.preview, chat.preview_n = last.content[:PREVIEW_CHARACTERS], last.n
+
+
 def _found(chat_id: str) -> Chat:
     chat = _find(chat_id)
     if chat is None or chat.deleted:
@@ -225,13 +255,6 @@ def _find(chat_id: str) -> Chat | None:
         return None
 
 
-def _usable_preset(user: User, preset_id: str) -> Preset:
-    try:
-        return presets.readable(user, preset_id)
-    except NotFound:
-        raise BadRequest("preset_not_found", "There is no such preset.") from None
-
-
 def _start(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
     value, chat_id = pages.decode(name, cursor, (str, str))
     # DynamoDB refuses a key that cannot be, and one outside of what is asked for.
@@ -247,26 +270,29 @@ def _fields(user: User, wanted: ChatChange) -> list[Action]:
     if wanted.visibility is not None:
         actions.append(Chat.visibility.set(wanted.visibility))
     if wanted.preset_id is not None:
-        preset = _usable_preset(user, wanted.preset_id)
+        preset = usable_preset(user, wanted.preset_id)
         actions += [Chat.preset_id.set(preset.id), Chat.preset_version.set(preset.number)]
     return actions
 
 
-def _replacement(chat: Chat, placed: list[PlacedMessage], now: str) -> list[Action]:
+def _replacement(user: User, chat: Chat, wanted: ChatChange, placed: list[PlacedMessage], now: str) -> list[Action]:
     """Write the thread that a chat shall point to, and return the actions that make it do so.
 
     Its job goes before, and removes later whichever thread the chat does not point to then: no crash leaves one behind.
     """
     generation = new_id()
     thread = messages.laid_out(chat.thread, f"{chat.id}#{generation}", chat.next_n, placed, now)
+    if _has_image(message for message in thread if message.create_time == now):  # what was there before may stay
+        preset = usable_preset(user, wanted.preset_id) if wanted.preset_id else _pinned(chat)
+        images.require_vision(preset.parameters)
     jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, old=chat.generation, new=generation)
     messages.write(thread)
-    preview = _preview(thread)
+    last = _last_visible(thread)
     return [
         Chat.generation.set(generation),
         Chat.next_n.set(chat.next_n + sum(message.n is None for message in placed)),
         Chat.message_count.set(len(thread)),
-        Chat.preview.remove() if preview is None else Chat.preview.set(preview),
+        *(_previewed(last) if last else [Chat.preview.remove(), Chat.preview_n.remove()]),
     ]
 
 
@@ -294,12 +320,20 @@ def _is_stored(message: Message) -> bool:
     return (found.create_time, found.role, found.content) == (message.create_time, message.role, message.content)
 
 
-def _preview(thread: list[Message]) -> str | None:
-    """What a list shows of the last visible message, if there is one."""
-    for message in reversed(thread):
-        if message.visibility:
-            return message.content[:PREVIEW_CHARACTERS]
-    return None
+def _has_image(thread: Iterable[Message]) -> bool:
+    return any(message.type == "image" for message in thread)
+
+
+def _pinned(chat: Chat) -> Preset:
+    return prompts.pinned(chat.preset_id, int(chat.preset_version))
+
+
+def _last_visible(thread: list[Message]) -> Message | None:
+    return next((message for message in reversed(thread) if message.visibility), None)
+
+
+def _previewed(message: Message) -> list[Action]:
+    return [Chat.preview.set(message.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(message.n)]
 
 
 def _gone() -> NotFound:

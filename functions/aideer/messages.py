@@ -5,15 +5,14 @@ chats.py's; here a thread is read a page at a time, laid out anew, written in ba
 """
 
 import json
-import random
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from aideer import bulk, images
 from aideer.contract.chats import CONTENT_BYTES, NewMessage, PlacedMessage
-from aideer.errors import Busy, TooLarge, Unprocessable
+from aideer.errors import TooLarge, Unprocessable
 from aideer.models import Message
 
 PAGE_BYTES = 4 * 1024 * 1024
@@ -23,8 +22,9 @@ TRANSACTION_BYTES = 3_000_000
 REPLACED_READS = 32
 """Queries (1 MB each) that a replacement makes at most: beyond, it would outlast the request."""
 REPLACED_HIDDEN = 2000
-_BATCH = 25  # BatchWriteItem's limit
-_PATIENCE_SECONDS = 8.0
+COPIED = 2000
+COPIED_READS = 16
+"""Queries (1 MB each) that a copy makes at most: one partition takes about 1 MB of writes a second, and a request 30."""
 _FILTERED_READS = 16
 _FILTERED_PAGE = 200
 
@@ -115,22 +115,41 @@ def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], c
     return [*kept.values(), *(_new(new, n, message, create_time) for n, message in enumerate(added, next_n))]
 
 
+def copied(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
+    """The thread `new`: a copy of `old`, whole or up to and including the message `upto`; of another's, what is visible.
+
+    An answer does not keep its task, which is the old chat's, and in a copy of another's chat not what it cost them.
+    Raises Unprocessable where there is no message `upto`, and TooLarge where it is more than COPIED messages or COPIED_READS.
+    """
+    reads = Message.query(
+        old,
+        None if upto is None else Message.n <= upto,
+        filter_condition=None if own else Message.visibility == True,  # noqa: E712 - an expression
+        consistent_read=True,
+    ).page_iter
+    forgotten = {"task_id": None} if own else {"task_id": None, "credits": None}
+    copies: list[Message] = []
+    for raw in islice(reads, COPIED_READS):
+        copies += [_moved(new, Message.from_raw_data(item), **forgotten) for item in raw["Items"]]
+        if len(copies) > COPIED:
+            break
+    if len(copies) > COPIED or reads.last_evaluated_key:
+        raise TooLarge("too_large", f"A copy may have {COPIED} messages, and {COPIED_READS} MB.")
+    if upto is not None and (not copies or copies[-1].n != upto):
+        raise Unprocessable("unknown_message", f"This chat has no message {upto}.")
+    return copies
+
+
 def write(messages: Sequence[Message]) -> None:
     """Write a thread that nothing points to yet. Raises Busy where DynamoDB takes too long."""
-    for start in range(0, len(messages), _BATCH):
-        _batch(puts=[message.serialize() for message in messages[start : start + _BATCH]])
+    for start in range(0, len(messages), bulk.SIZE):
+        bulk.write(Message, puts=[message.serialize() for message in messages[start : start + bulk.SIZE]])
 
 
 def delete(thread: str, deadline: float) -> bool:
     """Delete a thread's messages; False where `deadline` (of time.monotonic) came first, and there are some left."""
     reads = Message.query(thread, consistent_read=True, attributes_to_get=["thread", "n"]).page_iter
-    for raw in reads:
-        keys = raw["Items"]
-        for start in range(0, len(keys), _BATCH):
-            if time.monotonic() > deadline:
-                return False
-            _batch(deletes=keys[start : start + _BATCH])
-    return True
+    return all(bulk.delete(Message, raw["Items"], deadline) for raw in reads)
 
 
 def _whole(thread: str) -> Iterator[Message]:
@@ -172,7 +191,7 @@ def _new(
     thread: str, n: int, message: NewMessage | PlacedMessage, now: str, *, visibility: bool | None = None
 ) -> Message:
     if message.type == "image":
-        raise Unprocessable("not_supported", "Images are not supported yet.")
+        images.check(message.role, message.content)
     if not message.content:
         raise Unprocessable("empty_message", "A message has some content.")
     if len(message.content.encode()) > CONTENT_BYTES:
@@ -181,27 +200,11 @@ def _new(
         thread,
         n,
         role=message.role,
+        type=message.type,
         content=message.content,
         visibility=message.visibility is not False if visibility is None else visibility,
         create_time=now,
     )
-
-
-def _batch(*, puts: list[Any] | None = None, deletes: list[Any] | None = None) -> None:
-    # pynamodb's own gives up after two immediate repetitions, which is when throttling has just begun.
-    give_up_at = time.monotonic() + _PATIENCE_SECONDS
-    pause = 0.02
-    while True:
-        answer = Message._get_connection().batch_write_item(put_items=puts, delete_items=deletes)
-        left = answer.get("UnprocessedItems", {}).get(Message.Meta.table_name, [])
-        if not left:
-            return
-        if time.monotonic() > give_up_at:
-            raise Busy
-        puts = [request["PutRequest"]["Item"] for request in left if "PutRequest" in request]
-        deletes = [request["DeleteRequest"]["Key"] for request in left if "DeleteRequest" in request]
-        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
-        pause = min(pause * 2, 1.0)
 
 
 def _sent_bytes(message: Message) -> int:

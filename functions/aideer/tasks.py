@@ -7,12 +7,14 @@ from aideer import auth, clock, credits, leases, settings, streamlog, titles
 from aideer.auth import Bearer
 from aideer.contract.tasks import TaskError, TaskUsage, TaskView
 from aideer.credits import Closer, Text
-from aideer.errors import NotFound
+from aideer.errors import NotFound, Unprocessable
 from aideer.models import Message, Task, User
 from aideer.pricing import Usage
 
 TICKET_SECONDS = 900
 """How much longer than its task a stream's ticket is good."""
+DELETED_SECONDS = 3600
+"""How long ago a deleted task's TTL ended: more than clocks differ, and less than what DynamoDB would leave for ever."""
 
 ERRORS = {
     "throttled": "The model has too much to do. Try again in a minute.",
@@ -79,6 +81,17 @@ def stop(task: Task) -> Task:
             return asked
         task = Task.get(task.id, consistent_read=True)
     return task
+
+
+def delete(task: Task) -> None:
+    """Delete a task that has ended. Raises Unprocessable for one that has not.
+
+    It counts as past its TTL from now on, and DynamoDB removes it when it does: until then reconciliation, a repeated request and
+    an executor that comes back still find it. Its message and its line in the ledger stay, and its stream's log ends by itself.
+    """
+    past = int(clock.now()) - DELETED_SECONDS
+    if not leases.update(Task(task.id), [Task.ttl.set(past)], Task.closed_by.exists()):
+        raise Unprocessable("task_not_ended", "This task has not ended: stop it first.")
 
 
 def request_stop(task_id: str) -> None:

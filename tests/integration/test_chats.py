@@ -14,6 +14,7 @@ from aideer.contract.chats import NewMessage, NewMessages
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Preset, Task, User, new_id
+from aideer.pricing import Usage
 from tests.support import Answer, Api, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
@@ -304,7 +305,7 @@ def test_a_body_that_is_no_object_is_refused(api: Api, person: MakePerson, raw: 
             assert (answer.status, answer.json["code"]) == (422, "validation_error")
 
 
-def test_images_are_not_supported_yet(api: Api, person: MakePerson) -> None:
+def test_a_model_that_sees_nothing_is_sent_no_images(api: Api, person: MakePerson) -> None:
     me = person()
     chat = make_chat(me, "Hi")
     image = {"role": "user", "type": "image", "content": "https://example.org/cat.png"}
@@ -321,7 +322,7 @@ def test_images_are_not_supported_yet(api: Api, person: MakePerson) -> None:
             "chats.update", "PUT", f"/chats/{chat.id}", json={"messages": [image]}, user=me, headers={"If-Match": '"1"'}
         ),
     ]
-    assert [(answer.status, answer.json["code"]) for answer in answers] == [(422, "not_supported")] * 3
+    assert [(answer.status, answer.json["code"]) for answer in answers] == [(422, "model_without_vision")] * 3
     assert stored(chat.id).version == 1
 
 
@@ -710,6 +711,41 @@ def test_of_appends_at_once_none_is_lost_and_none_overwritten(person: MakePerson
     after = stored(chat.id)
     assert (after.message_count, after.next_n, after.version) == (24, 25, 13)
     assert after.preview == thread[24]
+
+
+def test_what_was_appended_behind_an_answer_is_what_the_list_shows(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "Hi")
+
+    def last() -> str:
+        found: str = api("chats.list", "GET", "/chats", user=me).json[0]["last_message"]
+        return found
+
+    def append(text: str, *, visibility: bool = True) -> None:
+        body = {"messages": [{"role": "user", "content": text, "visibility": visibility}]}
+        assert api("chats.append", "POST", f"/chats/{chat.id}/messages", json=body, user=me).status == 200
+
+    def settle(content: str) -> None:
+        task = Task.get(Chat.get(chat.id, consistent_read=True).active_task)
+        task.update([Task.status.set("running"), Task.executor.set("e")])
+        text = credits.Text("", content)
+        credits.settle(task, credits.Closer.executor("e"), "finished", text, "stop", Usage(1, 1))
+
+    make_task(me, chat)
+    append("behind it")
+    settle("first answer")
+    assert last() == "behind it"
+    assert Chat.get(chat.id).active_task is None
+    make_task(me, chat)
+    append("hidden", visibility=False)
+    settle("second answer")
+    assert last() == "second answer", "what is hidden is not what it shows"
+    append("third question")
+    make_task(me, chat)
+    assert last() == "third question"
+    settle("third answer")
+    assert last() == "third answer"
+    check_rules(me)
 
 
 # --- reading

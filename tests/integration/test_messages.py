@@ -10,7 +10,7 @@ from botocore.compat import HTTPHeaders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aideer import clock, messages
+from aideer import bulk, clock, messages
 from aideer.models import Chat, Message, User
 from tests.support import Answer, Api, Person, make_chat, make_person
 
@@ -294,7 +294,7 @@ def test_what_does_not_fit_the_thread_is_refused(api: Api, me: Person) -> None:
         ([{**new, "content": ""}], "empty_message"),
         ([{**first, "content": "x" * 102_401}], "content_too_long"),
         ([{**new, "content": "x" * 102_401}], "content_too_long"),
-        ([{**first, "type": "image"}], "not_supported"),
+        ([{**first, "type": "image"}], "invalid_image_url"),
     ]
     for placed, code in refused:
         answer = put(api, chat, me, placed)
@@ -361,7 +361,7 @@ def test_a_replacement_that_dynamodb_does_not_take_changes_nothing(
 ) -> None:
     chat = make_chat(me, "a", "b")
     half_done[0] = 10**6
-    monkeypatch.setattr(messages, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(bulk, "_PATIENCE_SECONDS", 0.05)
     answer = put(api, chat, me, [{"n": 2, "role": "user", "content": "b"}])
     assert (answer.status, answer.json["code"]) == (503, "busy")
     assert ns(get(api, chat, me)) == [1, 2]

@@ -1,20 +1,17 @@
 """Tasks over HTTP: accepted or refused, looked at, stopped, and streamed through both doors."""
 
-import asyncio
-import base64
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 import pytest
 
 from aideer import asking, auth, aws, clock, engine, settings, tasks
 from aideer.models import Chat, Message, Record, Task
 from tasks import stream as stream_function
+from tests.doors import streamed, waited
 from tests.events import parse
-from tests.support import Answer, Api, Context, Person, caller, check_rules, http_event, in_loop, make_chat
+from tests.support import Answer, Api, Person, caller, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 PATHS = {
@@ -25,39 +22,6 @@ PATHS = {
 
 def create(api: Api, person: Person, chat_id: str, **more: Any) -> Answer:
     return api("tasks.create", "POST", "/tasks", json={"chat_id": chat_id, **more.pop("body", {})}, user=person, **more)
-
-
-def streamed(path: str, **headers: str) -> httpx.Response:
-    """The Function URL's door."""
-
-    async def ask() -> httpx.Response:
-        transport = httpx.ASGITransport(stream_function.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://stream.test") as client:
-            return await client.get(path, headers=headers)
-
-    return in_loop(ask())
-
-
-def waited(path: str, task_id: str, token: str | None = None, **headers: str) -> Answer:
-    """The HTTP API's door, in a thread with an event loop of its own, as Lambda's main thread has one."""
-    event = http_event("GET", path, token=token, headers=headers, parameters={"id": task_id})
-    results: list[dict[str, Any]] = []
-
-    def invoke() -> None:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        try:
-            results.append(stream_function.handler(event, Context()))
-        finally:
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
-
-    thread = threading.Thread(target=invoke)
-    thread.start()
-    thread.join(30)
-    [result] = results
-    body = base64.b64decode(result["body"]).decode() if result["isBase64Encoded"] else result["body"]
-    return Answer(result["statusCode"], result["headers"], body)
 
 
 # Accepting
@@ -462,7 +426,12 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
     streamed(accepted["stream_url"])
     calls = [call for call in counted if not call.startswith("GetSecretValue")]
     assert calls[0] == f"UpdateItem {settings.TASKS_TABLE}"
-    assert sorted(calls[1:3]) == [f"Query {settings.MESSAGES_TABLE}", f"GetItem {settings.USERS_TABLE}"][::-1]
+    # All at the same time: the first token waits for none of the throttle and the user.
+    assert sorted(calls[1:4]) == [
+        f"GetItem {settings.USERS_TABLE}",
+        f"Query {settings.MESSAGES_TABLE}",
+        f"UpdateItem {settings.RECORDS_TABLE}",
+    ]
     assert counted.count("TransactWriteItems") == 1
 
 

@@ -33,7 +33,10 @@ def _bounded(content: str) -> str:
 
 
 class NewMessage(Body):
-    """A message to be stored. With `visibility` false, readers of a shared chat do not see it."""
+    """A message to be stored. With `visibility` false, readers of a shared chat do not see it.
+
+    An image is the user's, its content an https URL, and the preset's model one that sees.
+    """
 
     role: Role
     type: Kind = "text"
@@ -138,9 +141,12 @@ class Chat(_AnyChat):
     def of(cls, chat: models.Chat, messages: Iterable[models.Message], *, shared: bool = False) -> "Chat":
         """As its owner sees it, or, where it is shared with the reader, without what only concerns the owner."""
         whole = _AnyChat.model_validate(chat)
+        shown = [Message.model_validate(message) for message in messages]
         if shared:
             whole.active_task = None
-        return cls(**dict(whole), messages=[Message.model_validate(message) for message in messages])
+            for message in shown:
+                message.task_id = message.credits = None
+        return cls(**dict(whole), messages=shown)
 
 
 class ListedChat(_AnyChat):

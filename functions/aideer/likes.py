@@ -1,0 +1,131 @@
+"""Likes: which presets and chats a user likes. A like is a record, and a preset's like_count counts those of it.
+
+The count changes in the transaction that writes or removes the record, so the two never part. What has been liked may become
+private or be deleted: the like stays until it is taken back, which needs no right to see what it was of.
+"""
+
+import time
+from typing import Literal
+
+from aideer import auth, chats, clock, presets
+from aideer.contract.users import Likes
+from aideer.errors import BadRequest, Busy, Conflict
+from aideer.models import Preset, Record, User, new_id
+from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+
+Kind = Literal["preset", "chat"]
+
+MOST = 1_000
+"""Likes of one user, so that all of them are one answer."""
+
+
+def like(user: User, kind: Kind, id: str) -> None:
+    """Like what one may see.
+
+    Raises NotFound, Forbidden (another's private one), BadRequest where it is liked already, and Conflict where there are too
+    many.
+    """
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < give_up_at:
+        _require_seen(user, kind, id)
+        record = _record(user.id, kind, id)
+        if _count(user) >= MOST and _stored(record) is None:
+            raise Conflict("too_many_likes", f"One may have {MOST} likes.")
+        record.data, record.at = {"id": new_id()}, clock.now()
+        transaction = Transaction()
+        transaction.put("like", record, Record.pk.does_not_exist())
+        if kind == "preset":
+            condition = Preset.id.exists()
+            if not auth.is_admin(user):
+                condition &= (Preset.visibility != "private") | (Preset.owner_id == user.id)
+            transaction.update("preset", Preset(id, Preset.HEAD), [Preset.like_count.add(1)], condition)
+        try:
+            transaction.commit(proof=lambda record=record: _is(record))  # type: ignore[misc]
+        except Refused as refused:
+            if "like" in refused.steps:
+                raise BadRequest("already_liked", "You like this already.") from None
+            continue  # the preset has become private or is gone
+        return
+    raise Busy
+
+
+def unlike(user: User, kind: Kind, id: str) -> None:
+    """Take a like back. Raises BadRequest where there is none; or NotFound or Forbidden, where there is no such thing to see."""
+    record = _record(user.id, kind, id)
+    if _stored(record) is None or not _take_back(record):
+        _require_seen(user, kind, id)
+        raise BadRequest("not_liked", "You do not like this.")
+
+
+def all_of(user: User) -> Likes:
+    """What a user likes, the newest first."""
+    records = sorted(Record.query(_pk(user.id), consistent_read=True), key=lambda record: record.at, reverse=True)
+    liked = [record.sk.split("#", 1) for record in records]
+    return Likes(
+        preset_ids=[id for kind, id in liked if kind == "preset"],
+        chat_ids=[id for kind, id in liked if kind == "chat"],
+    )
+
+
+def remove_all(user_id: str, deadline: float) -> bool:
+    """Take back all likes of a user who is gone; False where `deadline` (of time.monotonic) came first, and there are some left."""
+    for record in Record.query(_pk(user_id), consistent_read=True):
+        if time.monotonic() > deadline:
+            return False
+        _take_back(record)
+    return True
+
+
+def _take_back(record: Record) -> bool:
+    """Remove a like and what it counts; whether it was there."""
+    kind, id = record.sk.split("#", 1)
+    counted = kind == "preset"
+    while True:
+        transaction = Transaction()
+        transaction.delete("like", Record(record.pk, record.sk), Record.pk.exists())
+        if counted:
+            transaction.update(
+                "preset",
+                Preset(id, Preset.HEAD),
+                [Preset.like_count.add(-1)],
+                Preset.id.exists() & (Preset.like_count > 0),
+            )
+        try:
+            transaction.commit(proof=lambda: _stored(record) is None)
+        except Refused as refused:
+            if "like" in refused.steps:
+                return False
+            counted = False  # the preset is gone, and its count with it
+            continue
+        return True
+
+
+def _require_seen(user: User, kind: Kind, id: str) -> None:
+    if kind == "preset":
+        presets.readable(user, id)
+    else:
+        chats.readable(user, id)
+
+
+def _count(user: User) -> int:
+    return int(Record.count(_pk(user.id)))
+
+
+def _stored(record: Record) -> Record | None:
+    try:
+        return Record.get(record.pk, record.sk, consistent_read=True)
+    except Record.DoesNotExist:
+        return None
+
+
+def _is(record: Record) -> bool:
+    stored = _stored(record)
+    return stored is not None and bool(stored.data == record.data)
+
+
+def _record(user_id: str, kind: Kind, id: str) -> Record:
+    return Record(_pk(user_id), f"{kind}#{id}")
+
+
+def _pk(user_id: str) -> str:
+    return f"likes#{user_id}"

@@ -1,0 +1,44 @@
+"""GET /chats/{id}/export: a chat as a file."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from aideer import exports, pages
+from aideer.auth import Visitor
+from aideer.contract.chats import ChatId
+from aideer.http import app, handler
+from aideer.responses import PAGE_HEADERS, documented
+
+__all__ = ["handler"]
+
+After = Annotated[int, Query(ge=0, le=2**53, description="From behind this message on: Link has it.")]
+MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=utf-8"}
+
+
+@app.get(
+    "/api/v1/chats/<id>/export",
+    **documented(
+        "Export a chat",
+        errors=(403, 404),
+        content={
+            "application/json": {"schema": {"$ref": "#/components/schemas/Chat"}},
+            "text/markdown": {"schema": {"type": "string"}},
+        },
+        headers={
+            "Content-Disposition": {"description": "The file's name.", "schema": {"type": "string"}},
+            "Link": PAGE_HEADERS["Link"],
+        },
+    ),
+)
+def export(user: Visitor, id: ChatId, format: exports.Format = "json", after: After = 0):  # type: ignore[no-untyped-def]
+    """Give one's own chat as a file of at most 5 MB, with its hidden messages; Link leads to the next one.
+
+    As JSON it is what GET /chats/{id} shows.
+    """
+    text, headers, rest = exports.export(user, id, format, after)
+    if rest is not None:
+        headers["Link"] = pages.link(after=rest)
+    headers["Cache-Control"] = "private, no-store"
+    return Response(status_code=200, content_type=MEDIA_TYPES[format], body=text, headers=headers)

@@ -1,0 +1,16 @@
+"""DELETE /tasks/{id}: forget a task that has ended."""
+
+from aideer import tasks
+from aideer.auth import Visitor
+from aideer.contract.users import Done
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.delete("/api/v1/tasks/<id>", **documented("Delete a task", errors=(404,)))
+def delete(user: Visitor, id: str) -> Done:
+    """Delete one of one's own tasks that has ended. Its message and what it cost stay; it and its stream are 404 from now on."""
+    tasks.delete(tasks.of(user, id))
+    return Done(message="Deleted.")

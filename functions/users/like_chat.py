@@ -1,0 +1,17 @@
+"""POST /users/me/likes/chat/{id}: like a chat."""
+
+from aideer import likes
+from aideer.auth import Visitor
+from aideer.contract.chats import ChatId
+from aideer.contract.users import Done
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.post("/api/v1/users/me/likes/chat/<id>", **documented("Like a chat", errors=(403, 404, 409)))
+def like(user: Visitor, id: ChatId) -> Done:
+    """Like a chat that one may read."""
+    likes.like(user, "chat", id)
+    return Done(message="Liked.")

@@ -1,0 +1,17 @@
+"""POST /users/me/likes/preset/{id}: like a preset."""
+
+from aideer import likes
+from aideer.auth import Visitor
+from aideer.contract.presets import PresetId
+from aideer.contract.users import Done
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.post("/api/v1/users/me/likes/preset/<id>", **documented("Like a preset", errors=(403, 404, 409)))
+def like(user: Visitor, id: PresetId) -> Done:
+    """Like a preset that one may read; its like_count says how many do."""
+    likes.like(user, "preset", id)
+    return Done(message="Liked.")

@@ -1,0 +1,17 @@
+"""DELETE /users/me/likes/chat/{id}: like a chat no longer."""
+
+from aideer import likes
+from aideer.auth import Visitor
+from aideer.contract.chats import ChatId
+from aideer.contract.users import Done
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.delete("/api/v1/users/me/likes/chat/<id>", **documented("Take back the like of a chat", errors=(403, 404)))
+def unlike(user: Visitor, id: ChatId) -> Done:
+    """Take a like back, of a deleted or private chat too."""
+    likes.unlike(user, "chat", id)
+    return Done(message="Not liked any more.")

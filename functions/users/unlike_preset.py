@@ -1,0 +1,17 @@
+"""DELETE /users/me/likes/preset/{id}: like a preset no longer."""
+
+from aideer import likes
+from aideer.auth import Visitor
+from aideer.contract.presets import PresetId
+from aideer.contract.users import Done
+from aideer.http import app, handler
+from aideer.responses import documented
+
+__all__ = ["handler"]
+
+
+@app.delete("/api/v1/users/me/likes/preset/<id>", **documented("Take back the like of a preset", errors=(403, 404)))
+def unlike(user: Visitor, id: PresetId) -> Done:
+    """Take a like back, of a deleted or private preset too."""
+    likes.unlike(user, "preset", id)
+    return Done(message="Not liked any more.")
