@@ -7,6 +7,7 @@ the codes of errors, from where they are raised. What all calls have in common i
 import ast
 import itertools
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ OPENAPI = FUNCTIONS / "docs" / "openapi.json"
 HEAD = ROOT / "local" / "apidoc.md"
 PAGE = ROOT / "docs" / "api.md"
 BASE_PATH = "/api/v1"
-RESOURCES = ("users", "session", "credits", "presets", "chats", "tasks", "codes", "prices")
+RESOURCES = ("users", "session", "avatars", "likes", "credits", "presets", "chats", "tasks", "codes", "prices", "admin")
 """In this order; others follow."""
 WHO = {
     "Visitor": "who is signed in",
@@ -29,6 +30,7 @@ WHO = {
     "Unread": "users",
     "Admin": "admins",
     "RefreshClaims": "who has a refresh token",
+    "Authorization": "who has a refresh token or a ticket",
 }
 """By the type of a handler's argument."""
 EVERYWHERE = ("400", "401", "422")
@@ -140,8 +142,9 @@ class Page:
         self._schemas: dict[str, Any] = document["components"]["schemas"]
         self._sources = sources
         text = json.dumps(document)
-        self._inline = {name for name in self._schemas if text.count(f'/{name}"') == 1}
-        """What only one place mentions is described there."""
+        bodies = set(re.findall(r'"schema": \{"\$ref": "#/components/schemas/(\w+)"\}', text))
+        self._inline = {name for name in bodies if text.count(f'/{name}"') == 1}
+        """What only one place mentions, which is a body, is described there."""
 
     def text(self) -> str:
         """The page after its head."""

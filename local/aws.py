@@ -42,10 +42,10 @@ def client(service: str, endpoint: str) -> Any:
 
 
 @contextlib.contextmanager
-def embedded(state_dir: Path, mode: str) -> Iterator[str]:
+def embedded(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[str]:
     """Run ministack on a free port and give its endpoint; modes are those of local.embedded."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    with listener(0) as sock, (state_dir / "ministack.log").open("wb") as log:
+    with listener(0, host) as sock, (state_dir / "ministack.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "local.embedded", str(sock.fileno()), str(state_dir), mode],
             cwd=ROOT,
@@ -61,7 +61,7 @@ def embedded(state_dir: Path, mode: str) -> Iterator[str]:
         try:
             if not process.stdout or process.stdout.readline().strip() != READY.encode():
                 raise MigrationError(f"the embedded AWS did not start: see {state_dir / 'ministack.log'}")
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://{host}:{port}"
         finally:
             process.terminate()
             try:
@@ -71,7 +71,9 @@ def embedded(state_dir: Path, mode: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def running(state_dir: Path, *, persist: bool = False, overrides: Mapping[str, str] | None = None) -> Iterator[Stack]:
+def running(
+    state_dir: Path, *, persist: bool = False, overrides: Mapping[str, str] | None = None, host: str = "127.0.0.1"
+) -> Iterator[Stack]:
     """Run an embedded AWS with the template's data resources, for tests.
 
     Parameters
@@ -82,9 +84,11 @@ def running(state_dir: Path, *, persist: bool = False, overrides: Mapping[str, s
         Whether its state is there again the next time.
     overrides
         Variables of the functions that are to differ from the template's.
+    host
+        The address that it is bound to.
     """
     template = Template()
-    with embedded(state_dir, "migrate" if persist else "forget") as endpoint:
+    with embedded(state_dir, "migrate" if persist else "forget", host) as endpoint:
         resources = create(template, endpoint)
         stack = Stack(endpoint, environment(template, endpoint, resources, overrides or {}), resources)
         write_providers(stack, {"dashscope_api_key": "sk-local"})
@@ -183,7 +187,7 @@ def write_providers(stack: Stack, keys: Mapping[str, str]) -> None:
 
     By hand: ministack looks at no signature, and botocore would take a third of a second of every start.
     """
-    names = ("dashscope_api_key", "wechat_appid", "wechat_secret")
+    names = ("dashscope_api_key", "wechat_appid", "wechat_secret", "wechat_web_appid", "wechat_web_secret")
     secret = json.dumps({name: keys.get(name, "") for name in names})
     request = urllib.request.Request(  # noqa: S310 - the endpoint is ours
         stack.endpoint,

@@ -40,6 +40,7 @@ PROMPT = "You are a benchmark."
 HEAD = """# Performance
 
     .venv/bin/python -m local.bench --markdown > docs/performance.md     # `make bench` shows the same
+    .venv/bin/python -m tests.scale --markdown >> docs/performance.md    # "Long lists"
 
 What AIDeer adds to the provider's time. A stack of its own is started, and in turn the simulated provider is asked straight and
 through AIDeer, with the same bare client (`http.client`), for the same tokens. Everything is warm, and the texts are compared.

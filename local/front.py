@@ -122,7 +122,12 @@ async def serve(app: App, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS))
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", timeout_graceful_shutdown=STOP_SECONDS, server_header=False
+        app,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=STOP_SECONDS,
+        server_header=False,
+        proxy_headers=False,  # X-Forwarded-For says what the caller likes: API Gateway does not believe it either
     )
     server = uvicorn.Server(config)
     sock.listen(config.backlog)
@@ -156,7 +161,8 @@ def main() -> None:
         sys.exit("ERROR the workers did not start")
     make_admin(template, pool, settings)
     processes = Processes(settings.state_dir)
-    for process in [processes.background, *([processes.dashscope] if settings.simulates_dashscope else [])]:
+    simulated = {processes.dashscope: settings.simulates_dashscope, processes.wechat: settings.simulates_wechat}
+    for process in [processes.background, *(process for process, runs in simulated.items() if runs)]:
         if not process.wait_until_ready(READY_SECONDS):
             sys.exit(f"ERROR {process.name} did not become ready")
     sys.setswitchinterval(SWITCH_SECONDS)

@@ -22,6 +22,8 @@ from local.template import Function, Template
 from local.workers import WorkerDiedError
 
 MAX_BODY = 10 * 1024 * 1024
+MAX_EVENT = 6 * 1024 * 1024
+"""Lambda's, in which a binary body counts as its base64."""
 ANSWERS = {
     404: (404, "Not Found"),
     405: (404, "Not Found"),
@@ -98,6 +100,9 @@ class Runner:
 
     def invoke(self, function_name: str, event: str, *_: object, stdout: Any, **__: object) -> None:
         """Write the function's answer to stdout, or what API Gateway answers in its place."""
+        if len(event) > MAX_EVENT or len(event.encode()) > MAX_EVENT:
+            stdout.write_str(_failure(413, "Request Entity Too Large"))
+            return
         try:
             answer = self._invoke(self._functions[function_name], event)
         except InvocationError:

@@ -1,17 +1,24 @@
 """Makes functions/docs/openapi.json of all handlers: `make docs`. With --check it only says whether that file is up to date.
 
-It must be a process of its own: the resolver knows the routes of whatever has been imported.
+It must be a process of its own: the resolver knows the routes of whatever has been imported. Types, limits and answers are the
+handlers' own; examples are in local/examples.yaml, by the operation's id, which is its handler's module: chats_create.
 """
 
 import json
 import os
+import re
 import sys
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from local.template import ROOT, Template
 
 DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
+EXAMPLES = ROOT / "local" / "examples.yaml"
 
 _DESCRIPTION = """The backend of an AI chat product: sign in, pick a preset, chat, watch the answer arrive, pay for it with credits.
 
@@ -55,9 +62,67 @@ _SECURITY_SCHEMES = {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
-        "description": "The access_token of POST /api/v1/session/oauth2/token.",
-    }
+        "description": "The access_token of any way of signing in.",
+    },
+    "password": {
+        "type": "oauth2",
+        "description": "The same access token, for clients that sign in by themselves.",
+        "flows": {"password": {"tokenUrl": "/api/v1/session/oauth2/token", "scopes": {}}},
+    },
+    "refreshToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The refresh_token, in the access token's place.",
+    },
+    "ticket": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "Of a stream_url: for this stream alone.",
+    },
 }
+_SIGNED_IN: list[dict[str, list[str]]] = [{"bearerAuth": []}, {"password": []}]
+_SECURITY: dict[str, list[dict[str, list[str]]]] = {
+    "session_refresh": [{"refreshToken": []}, {}],  # or a ticket in its body
+    "session_wechat_refresh": [{"refreshToken": []}],
+    "tasks_stream": [*_SIGNED_IN, {"ticket": []}],
+}
+"""Of operations that take something else than an access token."""
+
+_TAGS = {
+    "session": "Signing in, going on, and signing out.",
+    "users": "Oneself, and others as far as one may see them.",
+    "avatars": "Users' pictures.",
+    "likes": "Presets and chats that one likes.",
+    "credits": "What one has, and how it came to that.",
+    "codes": "Redeem codes. For administrators.",
+    "prices": "What models cost.",
+    "presets": "Prompts with a model and its parameters.",
+    "chats": "Conversations, and their messages.",
+    "tasks": "Answers, as they are made.",
+    "admin": "What only administrators see.",
+    "health": "Whether it answers.",
+    "docs": "This document.",
+}
+_IDS = {
+    "users": "01980c2f-1a2b-7c3d-8e4f-5a6b7c8d9e0f",
+    "presets": "01980c2f-2b3c-7d4e-9f50-6b7c8d9e0f1a",
+    "preset": "01980c2f-2b3c-7d4e-9f50-6b7c8d9e0f1a",
+    "chats": "01980c2f-3c4d-7e5f-a061-7c8d9e0f1a2b",
+    "chat": "01980c2f-3c4d-7e5f-a061-7c8d9e0f1a2b",
+    "tasks": "01980c2f-4d5e-7f60-b172-8d9e0f1a2b3c",
+    "codes": "DEER7-WXYZ2-MNPQ3-HJKT4",
+}
+"""Examples of a path's parameter, by what it follows in the path."""
+_HEADERS = {
+    "401": {"WWW-Authenticate": {"description": "`Bearer` (RFC 6750).", "schema": {"type": "string"}}},
+    "429": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
+    "503": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
+}
+"""Of refusals, whichever operation's they are."""
+_EMPTY = ("204", "302", "303", "304")
+"""Answers that have no body."""
 
 
 def _error(status: int, description: str) -> dict[int, Any]:
@@ -69,6 +134,43 @@ def _error(status: int, description: str) -> dict[int, Any]:
     }
 
 
+_TEXT = {"type": "string"}
+_DELTA: dict[str, Any] = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"const": "running"}, "content": _TEXT, "reasoning": _TEXT},
+    "additionalProperties": False,
+}
+_END: dict[str, Any] = {
+    "type": "object",
+    "required": ["status", "content", "reasoning", "finish_reason", "usage", "credits", "error"],
+    "properties": {
+        "status": {"enum": ["finished", "stopped", "failed"]},
+        "content": _TEXT,
+        "reasoning": _TEXT,
+        "finish_reason": {"type": ["string", "null"]},
+        "usage": {"anyOf": [{"$ref": "#/components/schemas/TaskUsage"}, {"type": "null"}]},
+        "credits": {"type": ["integer", "null"]},
+        "error": {"anyOf": [{"$ref": "#/components/schemas/TaskError"}, {"type": "null"}]},
+    },
+    "additionalProperties": False,
+}
+_EVENT: dict[str, Any] = {
+    "title": "StreamEvent",
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "event": {"enum": ["open", "message", "close"]},
+        "id": {"type": "string", "pattern": "^([0-9]+|end)$"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"anyOf": [_DELTA, _END, {"type": "object", "maxProperties": 0}]},
+        },
+    },
+}
+"""One event of a stream."""
+
 # The one route that is no Powertools handler: tasks/stream.py is an ASGI app.
 _STREAM: dict[str, Any] = {
     "/api/v1/tasks/{id}/stream": {
@@ -78,8 +180,6 @@ _STREAM: dict[str, Any] = {
             '{"status":"running","content":"<new text>"}` ("reasoning" in its place for thinking), one last data event '
             "`id: end` with the whole answer, its usage and credits, and `event: close`. A comment line every 15 s of silence. "
             "It resumes at exactly the position of `Last-Event-ID` or `after`.",
-            "operationId": "stream_tasks_get",
-            "security": [{"bearerAuth": []}, {}],
             "parameters": [
                 {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
                 {
@@ -102,16 +202,28 @@ _STREAM: dict[str, Any] = {
                 },
             ],
             "responses": {
-                200: {"description": "The stream.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+                200: {
+                    "description": "The stream. As a whole it is text; each of its events is an object.",
+                    "content": {"text/event-stream": {"schema": {"anyOf": [_TEXT, _EVENT]}}},
+                },
                 204: {"description": "All of it was received before."},
                 **_error(400, "Another kind of token."),
                 **_error(401, "No or a bad token."),
                 **_error(404, "No such task of this user."),
                 **_error(422, "No position, or a second stream from the start."),
+                **_error(429, "Too many streams from their start."),
+                **_error(503, "Too much is happening at once."),
             },
         }
     }
 }
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a time is text."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.value))
 
 
 def document() -> str:
@@ -137,14 +249,25 @@ def document() -> str:
     _declare_security()
     merge.add_schema({"paths": _STREAM, "components": {"schemas": _SCHEMAS}})
     merged = json.loads(merge.get_openapi_json_schema())
+    modules, examples = _modules(), examples_by_operation()
     for path, operations in merged["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
+            operation["operationId"] = _operation_id(modules[method.upper(), path], path)
             _mend(path, operation)
+            _exemplify(path, operation, examples)
+            _name_form(operation, merged["components"]["schemas"])
+    merged["tags"] = [{"name": name, "description": description} for name, description in _TAGS.items()]
     for unused in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):
         del merged["components"]["schemas"][unused]
     merged["paths"] = dict(sorted(merged["paths"].items()))
     merged["components"]["schemas"] = dict(sorted(merged["components"]["schemas"].items()))
     return json.dumps(merged, indent=1, ensure_ascii=False) + "\n"
+
+
+def examples_by_operation() -> dict[str, Any]:
+    """What local/examples.yaml holds."""
+    loaded: dict[str, Any] = yaml.load(EXAMPLES.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
+    return loaded
 
 
 def main(arguments: list[str]) -> int:
@@ -163,6 +286,7 @@ def _stand_in_environment() -> None:
     """Importing handlers reads their environment, and calls nothing: any value does."""
     if not DOCUMENT.exists():
         DOCUMENT.write_text("{}", encoding="utf-8")
+    os.environ.setdefault("THROTTLES", "")
     for name, value in next(iter(Template().functions.values())).variables.items():
         os.environ.setdefault(name, value if isinstance(value, str) else "0")
     functions = str(ROOT / "functions")
@@ -178,20 +302,76 @@ def _declare_security() -> None:
     app.configure_openapi(security_schemes={"bearerAuth": HTTPBearer(bearerFormat="JWT")})
 
 
+def _modules() -> dict[tuple[str, str], str]:
+    """The module of each operation's handler, by method and path."""
+    from aideer.http import app
+
+    found = {("GET", path): "tasks.stream" for path in _STREAM}
+    for route in [*app._static_routes, *app._dynamic_routes]:
+        for method in [route.method] if isinstance(route.method, str) else route.method:
+            found[method.upper(), re.sub(r"<(\w+)>", r"{\1}", route.path)] = _module(route.func)
+    return found
+
+
+def _module(handler: Callable[..., Any]) -> str:
+    """chats.create of what is in functions/chats/create.py: discovered files are imported under other names."""
+    return ".".join(Path(handler.__code__.co_filename).relative_to(ROOT / "functions").with_suffix("").parts)
+
+
+def _operation_id(module: str, path: str) -> str:
+    """A name that clients' generators can make a function of."""
+    return module.replace(".", "_") + ("" if path.startswith("/api/v1/") else "_at_root")
+
+
 def _mend(path: str, operation: dict[str, Any]) -> None:
     operation["tags"] = [_tag(path)]
+    if (name := operation["operationId"]) in _SECURITY or operation.get("security"):
+        operation["security"] = _SECURITY.get(name, _SIGNED_IN)
     answers = operation["responses"]
     answers.pop("500", None)  # a bug is no promise
     if "parameters" not in operation and "requestBody" not in operation:
-        del answers["422"]  # nothing is sent that could be wrong
+        answers.pop("422", None)  # nothing is sent that could be wrong
+    for status, answer in answers.items():
+        if status in _EMPTY:
+            answer.pop("content", None)  # Powertools gives every answer the type of the handler's
+        if status in _HEADERS:
+            answer["headers"] = _HEADERS[status]
     operation["responses"] = dict(sorted(answers.items()))
 
 
+def _exemplify(path: str, operation: dict[str, Any], examples: dict[str, Any]) -> None:
+    """Put examples on what is sent and answered in JSON, in a form or as text. Errors have the status's, or one of their own."""
+    own = examples["operations"].get(operation["operationId"].removesuffix("_at_root"), {})
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "path" and (example := _IDS.get(path.partition("/{")[0].rpartition("/")[2])):
+            parameter["example"] = example
+    for body in operation.get("requestBody", {}).get("content", {}).values():
+        if "request" in own:
+            body["example"] = own["request"]
+    for status, answer in operation["responses"].items():
+        usual = examples["errors"].get(int(status)) if status >= "400" else None
+        for media_type, body in answer.get("content", {}).items():
+            example = own.get(f"{status} {media_type}", own.get(int(status), usual))
+            if example is not None:
+                body["example"] = example
+
+
+def _name_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Call a form by its operation, and not as Powertools does by function and path."""
+    for body in operation.get("requestBody", {}).get("content", {}).values():
+        made = body["schema"].get("$ref", "").rpartition("/")[2]
+        if made.startswith("Body_"):
+            name = operation["operationId"].title().replace("_", "") + "Form"
+            schemas[name] = {**schemas.pop(made), "title": name}
+            body["schema"]["$ref"] = f"#/components/schemas/{name}"
+
+
 def _tag(path: str) -> str:
-    resource = path.removeprefix("/api/v1").split("/")[1]
-    if "credits" in path:
-        return "credits"
-    return "docs" if resource in ("openapi.json", "docs") else resource
+    parts = path.removeprefix("/api/v1").split("/")[1:]
+    for part in ("avatar", "likes", "credits"):
+        if part in parts:
+            return "avatars" if part == "avatar" else part
+    return "docs" if parts[0] in ("openapi.json", "docs") else parts[0]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from local.processes import Processes, Sockets
-from local.settings import Settings
+from local.settings import SIMULATED_WECHAT, Settings
 from local.stack import Stack
 from local.template import Template
 
@@ -68,24 +68,33 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
     _, found = _recorded(Processes(settings.state_dir).data_dir)
     overrides = {
         "SIGNUP_CREDITS": str(settings.signup_credits),
+        "THROTTLES": settings.throttles,
         "LEASE_SECONDS": f"{settings.lease_seconds:g}",
         "STREAM_BASE_URL": settings.url,
+        "METRICS_NAMESPACE": "",
     }
     if settings.simulates_dashscope:
         overrides["DASHSCOPE_HTTP_BASE_URL"] = f"http://127.0.0.1:{sockets.dashscope_port}/api/v1"
     elif settings.dashscope_base_url:
         overrides["DASHSCOPE_HTTP_BASE_URL"] = settings.dashscope_base_url
+    overrides["WECHAT_CALLBACK_URL"] = f"{settings.url}/api/v1/session/wechat/callback"
+    overrides["WECHAT_LOGIN_PAGE"] = settings.wechat_login_page
+    wechat = {
+        "wechat_appid": settings.wechat_appid,
+        "wechat_secret": settings.wechat_secret,
+        "wechat_web_appid": settings.wechat_web_appid,
+        "wechat_web_secret": settings.wechat_web_secret,
+    }
+    if settings.simulates_wechat:
+        address = f"http://127.0.0.1:{sockets.wechat_port}"
+        overrides |= {"WECHAT_BASE_URL": address, "WECHAT_OPEN_URL": address}
+        wechat = SIMULATED_WECHAT
     if settings.wechat_base_url:
         overrides["WECHAT_BASE_URL"] = settings.wechat_base_url
+    if settings.wechat_open_url:
+        overrides["WECHAT_OPEN_URL"] = settings.wechat_open_url
     stack = Stack(sockets.endpoint, aws.environment(template, sockets.endpoint, found, overrides), found)
-    aws.write_providers(
-        stack,
-        {
-            "dashscope_api_key": settings.dashscope_api_key or "sk-local",
-            "wechat_appid": settings.wechat_appid,
-            "wechat_secret": settings.wechat_secret,
-        },
-    )
+    aws.write_providers(stack, {"dashscope_api_key": settings.dashscope_api_key or "sk-local", **wechat})
     stack.save(settings.state_dir)
 
 

@@ -169,6 +169,7 @@ class Sockets:
     """Descriptor of the embedded AWS's."""
     aws_port: int
     dashscope_port: int
+    wechat_port: int
 
     @property
     def endpoint(self) -> str:
@@ -178,7 +179,8 @@ class Sockets:
     @property
     def arguments(self) -> list[str]:
         """On a command line."""
-        return [str(self.public), str(self.aws), str(self.aws_port), str(self.dashscope_port)]
+        numbers = (self.public, self.aws, self.aws_port, self.dashscope_port, self.wechat_port)
+        return [str(number) for number in numbers]
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "Sockets":
@@ -192,21 +194,23 @@ class Processes:
     def __init__(self, state_dir: Path, sockets: Sockets | None = None) -> None:
         self.data_dir = state_dir / "aws"
         public, aws = (str(sockets.public), str(sockets.aws)) if sockets else ("", "")
-        port, arguments = (str(sockets.dashscope_port), sockets.arguments) if sockets else ("", [])
+        dashscope, wechat = (str(sockets.dashscope_port), str(sockets.wechat_port)) if sockets else ("", "")
+        arguments = sockets.arguments if sockets else []
         files = (sockets.public, sockets.aws) if sockets else ()
         self.launcher = Process("launcher", state_dir, ["local.run", *arguments], files)
         self.supervisor = Process("supervisor", state_dir, ["local.supervisor", *arguments], files)
         self.ministack = Process(
             "ministack", state_dir, ["local.embedded", aws, str(self.data_dir), "serve"], files[1:]
         )
-        self.dashscope = Process("dashscope", state_dir, ["local.dashscope", "--port", port])
+        self.dashscope = Process("dashscope", state_dir, ["local.dashscope", "--port", dashscope])
+        self.wechat = Process("wechat", state_dir, ["local.wechat", "--port", wechat])
         self.front = Process("front", state_dir, ["local.front", public], files[:1])
         self.background = Process("background", state_dir, ["local.background"])
 
     @property
     def logged(self) -> list[Process]:
         """Those whose errors belong on the console."""
-        return [self.supervisor, self.ministack, self.dashscope, self.front, self.background]
+        return [self.supervisor, self.ministack, self.dashscope, self.wechat, self.front, self.background]
 
     def stop(self) -> None:
         """Stop all but the launcher: first who would start the others again, last what keeps the data."""
@@ -217,6 +221,7 @@ class Processes:
         for thread in working:
             thread.join()
         self.dashscope.stop(2)
+        self.wechat.stop(2)
         self.ministack.stop(60)
 
 
@@ -248,8 +253,8 @@ def own_environment() -> dict[str, str]:
     }
 
 
-def listener(port: int) -> socket.socket:
-    """Bind a port of loopback (0: any free one) without listening: who inherits the socket does that when it is ready.
+def listener(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """Bind a port of loopback, or of another address (0: any free one), without listening: who inherits the socket does that when it is ready.
 
     Raises
     ------
@@ -259,7 +264,7 @@ def listener(port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind(("127.0.0.1", port))
+        sock.bind((host, port))
     except OSError:
         sock.close()
         raise

@@ -73,7 +73,7 @@ def say(text: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the console has gone
 
 
-def welcome(settings: Settings) -> str:
+def welcome(settings: Settings, sockets: Sockets) -> str:
     """Return what the console says when the stack is ready."""
     password = settings.admin_password if "ADMIN_PASSWORD" not in os.environ else "(ADMIN_PASSWORD)"
     simulated = ["AWS (ministack)"]
@@ -82,6 +82,10 @@ def welcome(settings: Settings) -> str:
         simulated.append("DashScope: set DASHSCOPE_API_KEY for the real one")
     else:
         real.append(f"DashScope at {settings.dashscope_base_url or 'its own address'}")
+    if settings.simulates_wechat:
+        simulated.append(f"WeChat at http://127.0.0.1:{sockets.wechat_port}: set WECHAT_APPID for the real one")
+    else:
+        real.append(f"WeChat at {settings.wechat_base_url or 'its own address'}")
     lines = [
         f"AIDeer is ready: {settings.url}",
         f"  documentation  {settings.url}/docs",
@@ -99,6 +103,7 @@ class Launcher:
 
     def __init__(self, settings: Settings, sockets: Sockets) -> None:
         self._settings = settings
+        self._sockets = sockets
         self._processes = Processes(settings.state_dir, sockets)
         self._stop = threading.Event()
         self._failed = False
@@ -133,7 +138,7 @@ class Launcher:
     def _welcome(self) -> None:
         while not self._processes.front.wait_until_ready(1):
             pass
-        say(welcome(self._settings))
+        say(welcome(self._settings, self._sockets))
 
 
 def open_sockets(settings: Settings) -> Sockets:
@@ -149,9 +154,9 @@ def open_sockets(settings: Settings) -> Sockets:
     except OSError as error:
         message = f"PORT {settings.port} cannot be used: {error.strerror}. Choose another: PORT=8001 make run"
         raise SettingsError(message) from None
-    aws, dashscope = listener(0), listener(0)
-    with dashscope:
-        ports = aws.getsockname()[1], dashscope.getsockname()[1]
+    aws, dashscope, wechat = listener(0), listener(0), listener(0)
+    with dashscope, wechat:
+        ports = aws.getsockname()[1], dashscope.getsockname()[1], wechat.getsockname()[1]
     return Sockets(public.detach(), aws.detach(), *ports)
 
 

@@ -47,6 +47,8 @@ class Supervisor:
         ]
         if self._settings.simulates_dashscope:
             keepers.append(lambda: self._keep(self._processes.dashscope))
+        if self._settings.simulates_wechat:
+            keepers.append(lambda: self._keep(self._processes.wechat))
         for keeper in keepers:
             threading.Thread(target=keeper, daemon=True).start()
         threading.Event().wait()

@@ -5,14 +5,16 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
-from local import aws, dashscope
+from local import aws, dashscope, wechat
+from local.settings import SIMULATED_WECHAT
 
 if TYPE_CHECKING:
+    from tests.recorder import Recorder
     from tests.support import Api, Person
 
 # How long an example takes says how busy the machine is.
@@ -21,17 +23,58 @@ hypothesis.settings.load_profile("aideer")
 
 _running = contextlib.ExitStack()
 _provider = dashscope.Server(tokens=12, delay_ms=2)
+_wechat = wechat.Server()
+_calls: set[tuple[str, str, str]] = set()
+"""Which function used what, over the whole run: tests/recorder.py."""
+_recorder: "pytest.StashKey[Recorder]" = pytest.StashKey()
+CALLS = "aideer/calls"
+"""Where pytest's cache keeps them for tests/permissions."""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Before any import of aideer: its settings are read from the environment once."""
+    if all(argument.startswith("tests/e2e") for argument in config.args):
+        return  # where functions run as they are deployed
     folder = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-tests-")))
     stack = _running.enter_context(aws.running(folder))
     _running.enter_context(_provider)
+    _running.enter_context(_wechat)
+    aws.write_providers(stack, {"dashscope_api_key": "sk-test", **SIMULATED_WECHAT})
     os.environ.update(stack.environment)
     os.environ["SIGNUP_CREDITS"] = "1000000"
+    os.environ["THROTTLES"] = "all=1000000/60"
     os.environ["STREAM_BASE_URL"] = "http://stream.test"
     os.environ["DASHSCOPE_HTTP_BASE_URL"] = _provider.base_url
+    os.environ["WECHAT_BASE_URL"] = os.environ["WECHAT_OPEN_URL"] = _wechat.base_url
+    from tests.recorder import Recorder
+
+    recorder = Recorder(stack.resources)
+    recorder.start()
+    config.stash[_recorder] = recorder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of xdist's workers has ended, and sends what it noted."""
+    _calls.update(map(tuple, getattr(node, "workeroutput", {}).get(CALLS, [])))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Workers hand their calls over; who has them all keeps them, if everything was run."""
+    config = session.config
+    recorder = config.stash.get(_recorder, None)
+    if recorder is None:
+        return
+    _calls.update(recorder.calls)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[CALLS] = sorted(_calls)
+    elif _is_whole(config) and config.cache:
+        config.cache.set(CALLS, sorted(_calls))
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    narrowed = any(config.getoption(option) for option in ("keyword", "markexpr", "deselect", "lf", "collectonly"))
+    return config.args_source == pytest.Config.ArgsSource.TESTPATHS and not narrowed
 
 
 def pytest_unconfigure() -> None:
@@ -58,6 +101,14 @@ def person(api: "Api") -> Callable[..., "Person"]:
 def provider() -> dashscope.Server:
     """The simulated DashScope that the engine calls."""
     return _provider
+
+
+@pytest.fixture
+def weixin() -> Iterator[wechat.Server]:
+    """The simulated WeChat, with nothing asked of it yet."""
+    _wechat.reset()
+    yield _wechat
+    _wechat.reset()
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from aideer import auth, aws, clock, credits, passwords
 from aideer.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
 
 T = TypeVar("T")
+ADDRESS = "203.0.113.9"
+"""Where requests come from, unless they say otherwise."""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: str
+    cookies: list[str] = field(default_factory=list)
 
     @property
     def json(self) -> Any:
@@ -65,6 +68,7 @@ class Api:
         token: str | None = None,
         headers: dict[str, str] | None = None,
         parameters: dict[str, str] | None = None,
+        address: str = ADDRESS,
     ) -> Answer:
         event = http_event(
             method,
@@ -75,12 +79,14 @@ class Api:
             token=token or (user.token if user else None),
             headers=headers,
             parameters=parameters,
+            address=address,
         )
         result = importlib.import_module(module).handler(event, Context())
         body = result.get("body") or ""
         if result.get("isBase64Encoded"):
             body = base64.b64decode(body).decode("latin-1")
-        return Answer(result["statusCode"], {k.lower(): v for k, v in result.get("headers", {}).items()}, body)
+        sent = {k.lower(): v for k, v in result.get("headers", {}).items()}
+        return Answer(result["statusCode"], sent, body, result.get("cookies", []))
 
 
 def http_event(
@@ -93,6 +99,7 @@ def http_event(
     token: str | None = None,
     headers: dict[str, str] | None = None,
     parameters: dict[str, str] | None = None,
+    address: str = ADDRESS,
 ) -> dict[str, Any]:
     """An API Gateway HTTP API event, payload version 2.0."""
     parts = urlsplit(path if path.startswith(("/api/v1", "/openapi", "/docs")) else f"/api/v1{path}")
@@ -115,7 +122,7 @@ def http_event(
         "queryStringParameters": dict(parse_qsl(parts.query, keep_blank_values=True)),
         "pathParameters": parameters or {},
         "requestContext": {
-            "http": {"method": method, "path": parts.path, "sourceIp": "203.0.113.9", "protocol": "HTTP/1.1"},
+            "http": {"method": method, "path": parts.path, "sourceIp": address, "protocol": "HTTP/1.1"},
             "requestId": str(uuid4()),
             "routeKey": f"{method} {parts.path}",
             "stage": "$default",
@@ -124,6 +131,8 @@ def http_event(
         },
         "isBase64Encoded": binary and body is not None,
     }
+    if cookie := sent.pop("cookie", None):
+        event["cookies"] = cookie.split("; ")  # where API Gateway puts them
     if body is not None:
         event["body"] = base64.b64encode(body).decode() if binary else body.decode()
     return event
@@ -189,7 +198,7 @@ def recorded_calls() -> Iterator[list[str]]:
         )
         calls.append(f"{model.name} {table}".strip())
 
-    clients = [connection().client, aws.client("sqs"), aws.client("secretsmanager")]
+    clients = [connection().client, *map(aws.client, ("sqs", "secretsmanager", "s3"))]
     for client in clients:
         client.meta.events.register("before-call.*.*", record)
     try:
@@ -197,6 +206,11 @@ def recorded_calls() -> Iterator[list[str]]:
     finally:
         for client in clients:
             client.meta.events.unregister("before-call.*.*", record)
+
+
+def sweep() -> None:
+    """What happens every minute, through its handler."""
+    importlib.import_module("tasks.sweep").handler({}, Context())
 
 
 def make_chat(owner: Person, *questions: str, parameters: dict[str, Any] | None = None) -> Chat:
@@ -232,6 +246,18 @@ def make_chat(owner: Person, *questions: str, parameters: dict[str, Any] | None 
         Message(chat.thread, n, role="user", content=question, create_time=now).save()
     chat.save()
     return chat
+
+
+def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:
+    """A task for the answer to this question, in a chat of its own: its id, and the chat."""
+    from aideer import asking
+    from aideer.contract.tasks import NewTask
+    from aideer.idempotency import Once
+
+    chat = make_chat(person, question, parameters=parameters)
+    wanted = NewTask(chat_id=chat.id)
+    once = Once(person.id, "POST /tasks", None, wanted)
+    return asking.create(caller(person.user), wanted, once).task_id, chat
 
 
 def check_rules(person: Person) -> None:

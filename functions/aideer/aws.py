@@ -52,5 +52,5 @@ def signing_keys() -> list[str]:
 
 
 def providers() -> dict[str, str]:
-    """Keys of the services that we call: dashscope_api_key, wechat_appid, wechat_secret."""
+    """Keys of the services that we call: dashscope_api_key, wechat_appid and _secret, wechat_web_appid and _secret."""
     return secret(settings.PROVIDERS_SECRET_ARN)

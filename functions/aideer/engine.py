@@ -14,9 +14,10 @@ from contextlib import aclosing
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, dashscope, leases, prompts, settings, streamlog, titles
+from aideer import aws, clock, credits, dashscope, leases, metrics, prompts, settings, streamlog, titles
 from aideer.credits import Closer, Text
 from aideer.dashscope import Chunk, UpstreamError
+from aideer.errors import place
 from aideer.models import Task
 from aideer.pricing import Usage
 from aideer.prompts import Prompt
@@ -53,9 +54,11 @@ class Run:
         self.end: Task | None = None
         """The task as it is stored, once this is over; None if not even that could be learnt."""
         self._deadline = deadline
+        self._attended = attended
         self._flush_seconds = FLUSH_ATTENDED if attended else FLUSH_ALONE
         self._closer = Closer.executor(task.executor)
         self._usage: Usage | None = None
+        self._called_at = self._first_text_at = 0.0
         self._bytes = 0
         self._changed, self._flush_now = asyncio.Event(), asyncio.Event()
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
@@ -107,6 +110,7 @@ class Run:
         for pending in (pump, *signals):
             pending.cancel()
         outcome, *_ = await asyncio.gather(pump, *signals, return_exceptions=True)
+        self._measure()
         closer, text, usage = self._closer, self.text, self._usage
         if isinstance(outcome, str) and len(text):
             return lambda task: credits.settle(task, closer, "finished", text, outcome, usage or Usage(0, 0))
@@ -127,6 +131,7 @@ class Run:
         give_up_at, pause = clock.now() + RETRY_SECONDS, 0.5
         asyncio.get_running_loop().call_soon(self.asked.set)
         while True:
+            self._called_at = clock.now()
             try:
                 async with aclosing(
                     dashscope.stream(
@@ -144,6 +149,7 @@ class Run:
                 # Only a refusal for lack of room is tried again: anything else may have cost the provider's work.
                 if error.code != "throttled" or self.shown or clock.now() + pause > give_up_at:
                     raise
+            metrics.emit({"ProviderThrottles": 1})
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, 8.0)
 
@@ -165,11 +171,20 @@ class Run:
         if size > room:
             text = text.encode()[:room].decode(errors="ignore")
         self._bytes += size
+        self._first_text_at = self._first_text_at or clock.now()
         self.shown.append((kind, text))
         self._notify()
         if len(self.shown) - self._cut >= FLUSH_PIECES:
             self._flush_now.set()
         return size <= room
+
+    def _measure(self) -> None:
+        if not self._first_text_at:
+            return
+        values = {"ProviderTimeToFirstToken": (self._first_text_at - self._called_at) * 1000}
+        if self._attended:
+            values["TimeToFirstToken"] = (self._first_text_at - clock.seconds(self.task.create_time)) * 1000
+        metrics.emit(values)
 
     def _notify(self) -> None:
         self._changed.set()
@@ -185,7 +200,7 @@ class Run:
             try:
                 stored = await asyncio.to_thread(leases.renew if due else leases.mine, self.task)
             except Exception as error:  # the next round tries again; a lease that runs out is the sweep's
-                logger.warning("lease", extra={"task_id": self.task.id, "error": type(error).__name__})
+                logger.warning("lease", extra={**leases.who(self.task), "error": type(error).__name__})
                 continue
             if stored is None:
                 self._lost.set()
@@ -212,7 +227,7 @@ class Run:
                     await asyncio.to_thread(streamlog.write, self.task.id, self._unwritten[0])
                     self._unwritten.popleft()
             except Exception as error:  # the next flush goes on here; the message does not need the log
-                logger.warning("log", extra={"task_id": self.task.id, "error": type(error).__name__})
+                logger.warning("log", extra={**leases.who(self.task), "error": type(error).__name__})
 
     async def _patiently(self, close: Callable[[Task], Task]) -> Task:
         """Close the task, again and again while DynamoDB fails, up to the deadline: then the sweep will."""
@@ -220,26 +235,26 @@ class Run:
             try:
                 return await asyncio.to_thread(close, self.task)
             except Exception as error:
-                logger.warning("close", extra={"task_id": self.task.id, "error": type(error).__name__})
+                logger.warning("close", extra={**leases.who(self.task), "error": type(error).__name__})
                 if clock.now() > self._deadline:
                     raise
             await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - jitter, not a secret
 
     def _failure(self, outcome: object) -> str:
         if isinstance(outcome, UpstreamError):
-            logger.warning(
-                "upstream", extra={"task_id": self.task.id, "code": outcome.code, "upstream": outcome.detail}
-            )
+            extra = {**leases.who(self.task), "code": outcome.code, "upstream": outcome.detail}
+            logger.warning("upstream", extra=extra)
             return outcome.code
         if not isinstance(outcome, asyncio.CancelledError):
-            logger.error("engine", extra={"task_id": self.task.id, "error": type(outcome).__name__})
+            at = place(outcome) if isinstance(outcome, BaseException) else []
+            logger.error("engine", extra={**leases.who(self.task), "error": type(outcome).__name__, "at": at})
         return "internal_error"
 
 
 def start(task: Task, deadline: float) -> Run:
     """Begin to work on a claimed task with a viewer attached; it goes on whether or not the viewer stays."""
     run = Run(task, deadline, attended=True)
-    working = asyncio.create_task(run.work())
+    working = asyncio.create_task(run.work(), name=task.id)
     _working.add(working)
     working.add_done_callback(_worked)
     return run
@@ -262,7 +277,8 @@ async def finish(seconds: float) -> None:
 def _worked(working: asyncio.Task[None]) -> None:
     _working.discard(working)
     if not working.cancelled() and (error := working.exception()):
-        logger.error("engine", extra={"error": type(error).__name__})
+        extra = {"task_id": working.get_name(), "error": type(error).__name__, "at": place(error)}
+        logger.error("engine", extra=extra)
 
 
 def _prompt(task: Task) -> Prompt:

@@ -2,6 +2,17 @@
 
 from typing import Any
 
+_INNERMOST = 6
+
+
+def place(error: BaseException) -> list[str]:
+    """Where an error was raised, for a log: its message could quote what a user wrote."""
+    places, frame = [], error.__traceback__
+    while frame:
+        places.append(f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}")
+        frame = frame.tb_next
+    return places[-_INNERMOST:]
+
 
 class AideerError(Exception):
     """An error that a caller may see: a stable code, a sentence, and fields that help to go on."""
@@ -75,6 +86,21 @@ class TooManyRequests(AideerError):
 
     def __init__(self, code: str, detail: str, *, retry_after: int) -> None:
         super().__init__(code, detail, headers={"Retry-After": str(retry_after)})
+
+
+class BadGateway(AideerError):
+    """Somebody else's service failed; nothing is wrong with the request."""
+
+    status = 502
+
+
+class Unavailable(AideerError):
+    """What the operator has not set up."""
+
+    status = 503
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(code, detail, headers={"Retry-After": "300"})  # aws.py reads secrets anew after that
 
 
 class Busy(AideerError):

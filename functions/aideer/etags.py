@@ -38,7 +38,7 @@ def tagged(body: T, version: int, **more: str) -> Response[T]:
     return Response(status_code=200, content_type="application/json", body=body, headers={**headers(version), **more})
 
 
-def names(header: str, version: int) -> bool:
+def names(header: str, version: int | str) -> bool:
     """Whether an If-Match or If-None-Match names this version; quotes and weakness do not matter here."""
     tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
     return "*" in tags or str(version) in tags

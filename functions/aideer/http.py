@@ -24,7 +24,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer.errors import AideerError, Busy, NotFound, UnsupportedMediaType
+from aideer.errors import AideerError, Busy, NotFound, UnsupportedMediaType, place
 
 logger = Logger(service="aideer")
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
@@ -77,7 +77,9 @@ def _unreadable(error: ValueError) -> Response[Any]:
 
 @app.exception_handler(RequestUnsupportedContentType)
 def _unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
-    return _stranger_first() or _answer(UnsupportedMediaType("unsupported_media_type", "Send application/json."))
+    return _stranger_first() or _answer(
+        UnsupportedMediaType("unsupported_media_type", "This call takes no body of that type.")
+    )
 
 
 @app.not_found
@@ -105,8 +107,7 @@ def _broken(error: Exception) -> Response[Any]:
 
         if dynamodb.unavailable(error):
             return _answer(Busy())
-    # The class and the place only: a message could quote what a user wrote.
-    logger.error("unhandled", extra={"error": type(error).__name__, "at": _place(error)})
+    logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
     return Response(
         status_code=500,
         content_type="application/json",
@@ -136,17 +137,7 @@ def _stranger_first() -> Response[Any] | None:
 
 
 def _raised_in_handler(error: BaseException) -> bool:
-    frames = _frames(error)
-    return any(frame.tb_frame.f_globals.get("__name__") == app.context["_route"].func.__module__ for frame in frames)
-
-
-def _frames(error: BaseException) -> list[Any]:
-    frames, frame = [], error.__traceback__
-    while frame:
-        frames.append(frame)
+    frame = error.__traceback__
+    while frame and frame.tb_frame.f_globals.get("__name__") != app.context["_route"].func.__module__:
         frame = frame.tb_next
-    return frames
-
-
-def _place(error: BaseException) -> list[str]:
-    return [f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}" for frame in _frames(error)][-6:]
+    return frame is not None

@@ -75,6 +75,11 @@ def read(task_id: str) -> Task | None:
         return None
 
 
+def who(task: Task) -> dict[str, str]:
+    """The ids that every line of a log about this task has."""
+    return {"task_id": task.id, "user_id": task.user_id}
+
+
 def is_open(task: Task) -> bool:
     """Whether the task has yet to end."""
     return task.status in OPEN

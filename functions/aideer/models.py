@@ -16,6 +16,7 @@ from pynamodb.attributes import (
     MapAttribute,
     NumberAttribute,
     UnicodeAttribute,
+    UnicodeSetAttribute,
 )
 from pynamodb.connection import Connection, TableConnection
 from pynamodb.constants import NUMBER
@@ -81,17 +82,30 @@ class Table(Model):
         return super()._get_connection()
 
 
+class UsersById(GlobalSecondaryIndex["User"]):
+    class Meta:
+        index_name = "by_id"
+        projection = KeysOnlyProjection()
+
+    list_shard = UnicodeAttribute(hash_key=True)
+    id = UnicodeAttribute(range_key=True)
+
+
 class User(Table):
     """A person. `holds` maps each open task to the credits set aside for it; `credits` is what is left besides."""
 
     class Meta:
         table_name = settings.USERS_TABLE
 
+    LIST_SHARDS = 4  # a thousand sign-ups a second each
+
     id = UnicodeAttribute(hash_key=True)
+    list_shard = UnicodeAttribute(null=True)  # what is deleted has none, and so leaves the list
     username = UnicodeAttribute(null=True)  # none for who came by WeChat and chose no name
     nickname = UnicodeAttribute()
     permission = Whole()  # 0 visitor, 1 user, 2 admin
     avatar = UnicodeAttribute(null=True)
+    wechat_keys = UnicodeSetAttribute(null=True)  # of the identities by which they sign in with WeChat
     token_version = Whole(default=0)
     credits = Whole()
     holds: MapAttribute[str, Any] = MapAttribute(default=dict)
@@ -100,6 +114,8 @@ class User(Table):
     deleted = BooleanAttribute(null=True)
     create_time = UnicodeAttribute()
     update_time = UnicodeAttribute()
+
+    by_id = UsersById()
 
 
 class Identity(Table):
@@ -231,6 +247,7 @@ class Chat(Table):
     next_n = Whole()
     message_count = Whole()
     preview = UnicodeAttribute(null=True)  # the last visible message's first 200 characters
+    preview_n = Whole(null=True)  # and its n
     active_task = UnicodeAttribute(null=True)
     deleted = BooleanAttribute(null=True)
     create_time = UnicodeAttribute()
@@ -355,6 +372,7 @@ class CreditEntry(Table):
     input_tokens = Whole(null=True)
     output_tokens = Whole(null=True)
     price_version = UnicodeAttribute(null=True)
+    granted_by = UnicodeAttribute(null=True)  # the administrator's id
     create_time = UnicodeAttribute()
 
 
@@ -367,26 +385,41 @@ class CodesByBatch(GlobalSecondaryIndex["Code"]):
     code = UnicodeAttribute(range_key=True)
 
 
+class CodesByCreateTime(GlobalSecondaryIndex["Code"]):
+    class Meta:
+        index_name = "by_create_time"
+        projection = KeysOnlyProjection()
+
+    listed = UnicodeAttribute(hash_key=True)
+    create_time = UnicodeAttribute(range_key=True)
+
+
 class Code(Table):
-    """A redeem code."""
+    """A redeem code. One that is revoked stays, with what it was used for."""
 
     class Meta:
         table_name = settings.CODES_TABLE
+
+    ALL = "codes"
+    """The one partition of the list: only administrators add to it, and uses do not touch it."""
 
     code = UnicodeAttribute(hash_key=True)  # upper case
     value = Whole()
     max_uses = Whole()
     used = Whole(default=0)
     expires_at = UnicodeAttribute(null=True)
+    revoked = BooleanAttribute(null=True)
     batch = UnicodeAttribute(null=True)
     description = UnicodeAttribute(null=True)
+    listed = UnicodeAttribute(default=ALL)
     create_time = UnicodeAttribute()
 
     by_batch = CodesByBatch()
+    by_create_time = CodesByCreateTime()
 
 
 class Record(Table):
-    """The small things: idempotency, redemptions, used refresh tokens, jobs, statistics."""
+    """The small things: idempotency, redemptions, used refresh tokens, jobs, statistics, throttles."""
 
     class Meta:
         table_name = settings.RECORDS_TABLE
@@ -395,8 +428,12 @@ class Record(Table):
     sk = UnicodeAttribute(range_key=True)
     data = Json(null=True)
     at = NumberAttribute(null=True)  # seconds since the epoch; what it means depends on the kind of record
-    tasks = Whole(null=True)  # these four: a shard of a day's statistics of one model
+    tasks = Whole(null=True)  # these seven: a shard of a day's statistics, of one model or of users
+    failed = Whole(null=True)
     input_tokens = Whole(null=True)
     output_tokens = Whole(null=True)
     credits = Whole(null=True)
+    users = Whole(null=True)
+    deleted = Whole(null=True)
+    uses = Whole(null=True)  # what a throttle has counted
     ttl = Whole(null=True)

@@ -19,13 +19,15 @@ class Offer:
     parameters: dict[str, Any]
 
 
-def offer(tariff: Tariff, parameters: dict[str, Any], contents: Sequence[str], credits: int) -> Offer:
-    """Price the worst case of answering these messages with a preset's parameters.
+def offer(
+    tariff: Tariff, parameters: dict[str, Any], contents: Sequence[str], credits: int, *, images: int = 0
+) -> Offer:
+    """Price the worst case of answering these texts and so many images with a preset's parameters.
 
     max_tokens shrinks to what `credits` pay for. Raises TooLarge where the prompt may not fit the model, and PaymentRequired
     where less than SMALLEST_ANSWER tokens (or than the preset asks for, if that is less) can be paid.
     """
-    input_tokens = pricing.estimate_input(contents)
+    input_tokens = pricing.estimate_input(contents) + pricing.estimate_images(tariff, images)
     if input_tokens + pricing.SMALLEST_ANSWER > tariff["context"]:
         raise TooLarge(
             "context_too_long", f"The conversation is longer than the {tariff['context']} tokens of the model."

@@ -27,6 +27,7 @@ def documented(
     content: dict[str, Any] | None = None,
     headers: dict[str, Any] | None = None,
     also: dict[int, str] | None = None,
+    done: bool = True,
 ) -> dict[str, Any]:
     """The keyword arguments of `@app.get(path, **documented("Get a chat", errors=(403, 404)))`.
 
@@ -42,13 +43,15 @@ def documented(
         OpenAPI's description of a 200's headers.
     also
         Answers besides 200 that are no refusals, with what they mean.
+    done
+        Whether it answers 200 at all: a redirection does not.
     """
     answer: dict[str, Any] = {"description": "Done."}
     if content:
         answer["content"] = content
     if headers:
         answer["headers"] = headers
-    responses: dict[int, Any] = {200: answer}
+    responses: dict[int, Any] = {200: answer} if done else {}
     for status, meaning in (also or {}).items():
         responses[status] = {"description": meaning}
     for status in sorted({*errors, *(() if public else (400, 401, 503))}):
@@ -58,6 +61,8 @@ def documented(
     return {"summary": summary, "responses": responses, "security": None if public else [{"bearerAuth": []}]}
 
 
+NO_STORE = {"Cache-Control": "no-store"}
+"""Headers of a GET that answers tokens (RFC 6749, section 5.1)."""
 PAGE_HEADERS = {
     "Link": {"description": 'The next page: <…>; rel="next" (RFC 8288).', "schema": {"type": "string"}},
     "X-Next-Cursor": {"description": "`cursor` of the next page.", "schema": {"type": "string"}},

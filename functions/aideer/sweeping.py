@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, jobs, leases, settings, streamlog
+from aideer import aws, clock, credits, jobs, leases, metrics, settings, streamlog
 from aideer.credits import Closer, Text
 from aideer.models import Task
 
@@ -19,12 +19,15 @@ T = TypeVar("T")
 
 def sweep() -> None:
     """Look once at everything whose time has come."""
-    now = clock.now()
+    now, holds = clock.now(), 0
     for shard in range(leases.SHARDS):
-        for key in Task.open.query(str(shard), Task.lease_until < now):
-            _guarded(attend, key.id)
+        for key in Task.open.query(str(shard)):  # the expired ones come first; the others are counted on the way
+            holds += 1
+            if key.lease_until < now:
+                _guarded(attend, key.id, task_id=key.id)
+    metrics.emit({"HoldsOutstanding": holds})
     for job in jobs.due(now):
-        _guarded(jobs.hand_over, job)
+        _guarded(jobs.hand_over, job, job=job.sk)
 
 
 def attend(task_id: str) -> None:
@@ -33,8 +36,12 @@ def attend(task_id: str) -> None:
     now = clock.now()
     if task is None or not leases.is_open(task) or task.lease_until >= now:
         return
+    logger.thread_safe_append_keys(user_id=task.user_id)
     if task.status == "running":
-        credits.release(task, Closer.sweep(task), "interrupted", streamlog.text(task.id))
+        closer = Closer.sweep(task)
+        end = credits.release(task, closer, "interrupted", streamlog.text(task.id))
+        if end.closed_by == closer.by:
+            metrics.emit({"ExpiredLeases": 1})
         return
     fails_at = clock.seconds(task.create_time) + leases.QUEUE_SECONDS
     if now >= fails_at:
@@ -49,9 +56,11 @@ def attend(task_id: str) -> None:
         aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id})
 
 
-def _guarded(step: Callable[[T], None], item: T) -> None:
+def _guarded(step: Callable[[T], None], item: T, **ids: str) -> None:
     """One item that cannot be mended now must not keep the sweep from the others; the next sweep meets it again."""
     try:
         step(item)
     except Exception as error:
-        logger.error("sweep", extra={"step": step.__name__, "error": type(error).__name__})
+        logger.error("sweep", extra={"step": step.__name__, "error": type(error).__name__, **ids})
+    finally:
+        logger.thread_safe_clear_keys()

@@ -24,7 +24,8 @@ def prompt(thread: str, end: int) -> Prompt:
     said = []
     for message in prompts.newest_first(thread, end):
         if message.visibility:
-            said.append(f"{message.role}: {message.content[:_EXCERPT_CHARACTERS]}")
+            excerpt = "[image]" if message.type == "image" else message.content[:_EXCERPT_CHARACTERS]
+            said.append(f"{message.role}: {excerpt}")
         if len(said) == _MESSAGES:
             break
     if not said:

@@ -65,6 +65,11 @@ class Transaction:
         """Change an item. Leaving out the condition must be said: without one, an update makes again what was deleted."""
         self._kinds["update"].append((step, partial(_update, item=item, actions=actions, condition=condition)))
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is anything to commit."""
+        return any(self._kinds.values())
+
     def commit(self, proof: Callable[[], bool] | None = None) -> None:
         """Write everything or nothing.
 

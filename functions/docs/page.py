@@ -24,6 +24,9 @@ def _page() -> bytes:
         oauth2_config=None,
         persist_authorization=True,
     )
+    # Powertools would serve the document at this very path.
+    page = page.replace('currentUrl.pathname + "?format=json"', 'currentUrl.pathname.replace(/docs$/, "openapi.json")')
+    page = page.replace("<title>Swagger UI</title>", "<title>AIDeer API</title>")
     return page.encode()  # one astral character would make the text four times as large
 
 

@@ -21,8 +21,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     failed = []
     for record in event["Records"]:
+        logger.thread_safe_clear_keys()
         try:
             message = json.loads(record["body"])
+            logger.thread_safe_append_keys(job=message["sk"])
             jobs.run(message["pk"], message["sk"], deadline)
         except Exception as error:  # its class only: a message could quote what a user wrote
             logger.error("jobs", extra={"message_id": record["messageId"], "error": type(error).__name__})

@@ -5,14 +5,12 @@ The event {"begin": true} begins a run where none is under way; any event goes o
 
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer import reconciliation
+from aideer import metrics, reconciliation
 
 logger = Logger(service="aideer")
-metrics = Metrics(service="aideer")
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -22,8 +20,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> None:
     if run is None:
         return
     drifts = sum(run.drifts.values())
-    metrics.add_metric("ReconciliationDrift", MetricUnit.Count, drifts)
-    metrics.add_metric("UsersReconciled", MetricUnit.Count, run.users)
-    metrics.flush_metrics()
+    metrics.emit({"ReconciliationDrift": drifts, "UsersReconciled": run.users})
     if drifts:
         logger.error("reconciliation", extra={"run": run.id, "drifts": run.drifts})

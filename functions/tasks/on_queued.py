@@ -21,9 +21,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Lambda's entry: SQS records with {"task_id"}; answers the ones to be delivered again."""
     failed = []
     for record in event["Records"]:
+        logger.thread_safe_clear_keys()
         deadline = clock.now() + context.get_remaining_time_in_millis() / 1000
         try:
-            asyncio.run(_execute(json.loads(record["body"])["task_id"], deadline))
+            task_id = json.loads(record["body"])["task_id"]
+            logger.thread_safe_append_keys(task_id=task_id)
+            asyncio.run(_execute(task_id, deadline))
         except Exception as error:  # named once, and delivered again
             logger.error("on_queued", extra={"message_id": record["messageId"], "error": type(error).__name__})
             failed.append({"itemIdentifier": record["messageId"]})

@@ -11,16 +11,19 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aideer import auth, aws, clock, dynamodb, leases, settings, sse, tasks, titles, watching
-from aideer.errors import AideerError, BadRequest, Busy, NotFound, Unauthorized, Unprocessable
+from aideer import auth, aws, clock, dynamodb, leases, settings, sse, tasks, throttling, titles, watching
+from aideer.errors import AideerError, BadRequest, Busy, NotFound, TooManyRequests, Unauthorized, Unprocessable, place
 from aideer.models import Task, User
 
 if TYPE_CHECKING:
@@ -30,11 +33,14 @@ WAIT_SECONDS = 20.0
 """How long the door that cannot stream waits for something new: less than API Gateway does."""
 LEAVING_SECONDS = 5.0
 
+logger = Logger(service="aideer")
+
 
 async def stream(request: Request) -> Response:
     """Stream a task's text, from its start or from a position on."""
     task_id = request.path_params["id"]
     claims = await asyncio.to_thread(_claims, request, task_id)
+    logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
     position = sse.position(request.headers.get("last-event-id"), request.query_params.get("after"))
     run = None
     if position is None and "aws.event" not in request.scope:
@@ -43,11 +49,14 @@ async def stream(request: Request) -> Response:
         if run:
             await run.asked.wait()
     try:
-        user = await asyncio.to_thread(auth.holder, claims)
+        user = await _admitted(claims, from_start=position is None)
+    except AideerError as error:
+        if run is None:
+            raise
+        return _refused_beside(run, error)
     except Exception:
-        if run:  # Lambda freezes what goes on after its response: the refusal waits for the answer's end
-            async for _ in watching.live(run):
-                pass
+        if run:
+            await _over(run)
         raise
     if position == sse.END:
         return Response(status_code=204)
@@ -58,6 +67,29 @@ async def stream(request: Request) -> Response:
         events = await (_waiting if "aws.event" in request.scope else _following)(request, task, int(position or 0))
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+async def _admitted(claims: dict[str, Any], *, from_start: bool) -> User:
+    """The caller. Raises Unauthorized, and TooManyRequests where they open too many streams from their start."""
+    holder = asyncio.to_thread(auth.holder, claims)
+    if not from_start:
+        return await holder
+    # Beside the other call, as somebody waits for the first token.
+    user, refusal = await asyncio.gather(holder, asyncio.to_thread(_too_many, claims["sub"]))
+    if refusal:
+        raise refusal
+    return user
+
+
+def _too_many(user_id: str) -> TooManyRequests | None:
+    try:
+        throttling.count("stream", user_id)
+    except TooManyRequests as refusal:
+        return refusal
+    except PynamoDBException as error:  # what it is to spare has other worries, and an answer was paid for
+        if not dynamodb.unavailable(error):
+            raise
+    return None
 
 
 async def _begun(request: Request, task_id: str, *, viewer_of: str | None = None) -> "Run | None":
@@ -108,6 +140,22 @@ def _opened(user: User, task_id: str, position: Any) -> Task:
     return task
 
 
+def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
+    """The refusal of a viewer whose answer, paid for, is being made: it says so at once, and ends when the answer does."""
+
+    async def body() -> AsyncGenerator[str, None]:
+        yield json.dumps(error.body())
+        await _over(run)
+
+    return StreamingResponse(body(), error.status, headers=error.headers, media_type="application/json")
+
+
+async def _over(run: "Run") -> None:
+    """Wait for the end of an answer: Lambda freezes what goes on after a response."""
+    async for _ in watching.live(run):
+        pass
+
+
 def _deadline(request: Request) -> float:
     """When the invocation ends: the web adapter passes Lambda's context in a header."""
     latest = clock.now() + settings.TASK_SECONDS
@@ -140,6 +188,41 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
     await engine.finish(LEAVING_SECONDS)
 
 
+class _Logged:
+    """Middleware: log lines name the request. What nobody foresaw has one too, and not the traceback that a server would log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        logger.thread_safe_append_keys(correlation_id=_correlation_id(scope))
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
+            if not begun:
+                answer = JSONResponse({"detail": "Something broke on our side.", "code": "internal"}, 500)
+                await answer(scope, receive, send)
+
+
+def _correlation_id(scope: Scope) -> str | None:
+    """The request's id: API Gateway's, or the Function URL's, whose context the web adapter passes in a header."""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        if "aws.event" in scope:
+            return str(scope["aws.event"]["requestContext"]["requestId"])
+        return str(json.loads(dict(scope["headers"])[b"x-amzn-request-context"])["requestId"])
+    return None
+
+
 app = Starlette(
     routes=[Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"]), Route("/ready", _alive)],
     exception_handlers={
@@ -149,6 +232,7 @@ app = Starlette(
         BotoCoreError: _failed,
         ClientError: _failed,
     },
+    middleware=[Middleware(_Logged)],
     lifespan=_lifespan,
 )
 

@@ -44,7 +44,7 @@ class Stack:
         until(lambda: httpx.get(f"{self.url}/api/v1/health").status_code == 200, seconds, "ready")
 
     def pid(self, kind: str) -> int:
-        """The process of this kind: launcher, supervisor, front, background, dashscope, zygote (the workers' parent), worker."""
+        """The process of this kind: one of local.processes, zygote (the workers' parent), or worker."""
         parent = {"zygote": "front", "worker": "zygote"}.get(kind)
         if parent:
             children = subprocess.run(
@@ -62,7 +62,7 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     with listener(0) as sock:
         port = sock.getsockname()[1]
     clean = {name: value for name, value in os.environ.items() if not name.endswith(("_TABLE", "_URL", "_ARN"))}
-    for name in ("SIGNUP_CREDITS", "LEASE_SECONDS", "TASK_SECONDS", "STREAM_BASE_URL"):
+    for name in ("SIGNUP_CREDITS", "THROTTLES", "LEASE_SECONDS", "TASK_SECONDS", "WECHAT_LOGIN_PAGE"):
         clean.pop(name, None)
     process = subprocess.Popen(
         [sys.executable, "-m", "local.run"],

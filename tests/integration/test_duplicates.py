@@ -15,7 +15,7 @@ from tests.chaos.kills import victims
 from tests.chaos.world import World
 from tests.events import parse
 from tests.faults import THROTTLED, refused
-from tests.support import in_loop
+from tests.support import in_loop, sweep
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_an_executor_that_comes_back_after_the_sweep_changes_nothing(world: Worl
     assert claimed
     streamlog.write(task_id, streamlog.Slice(0, "content", "half"))
     world.clock.ahead = settings.LEASE_SECONDS + 1
-    sweeping.sweep()
+    sweep()
     in_loop(engine.Run(claimed, clock.now() + 60, attended=False).work())
     task = stored(task_id)
     assert (task.error_code, task.credits) == ("interrupted", 0)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 from rich.console import Console
 
@@ -19,6 +20,11 @@ from tests.integration.stacks import ROOT, Stack, running
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 JOURNEY = README.partition("## The journey in six calls")[2].partition("\n## ")[0]
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", JOURNEY, re.DOTALL | re.MULTILINE)
+MORE = re.findall(
+    r"^```bash\n(.*?)^```", README.partition("## More to try")[2].partition("\n## ")[0], re.DOTALL | re.MULTILINE
+)
+WECHAT = README.partition("## Sign in by WeChat, locally")[2].partition("\n## ")[0]
+WECHAT_BLOCKS = re.findall(r"^```bash\n(.*?)^```", WECHAT, re.DOTALL | re.MULTILINE)
 OUTPUT = [line.strip() for line in re.findall(r"^    (\S.*)$", JOURNEY, re.MULTILINE)]
 
 
@@ -47,6 +53,37 @@ def test_the_readme_s_six_calls_work_as_pasted(stack: Stack) -> None:
     assert [line for line in stream.splitlines() if line][:3] == OUTPUT[:3]
     assert shown.content.startswith(parse("\n\n".join(OUTPUT)).content.strip())  # a busy machine joins events
     assert json.loads(ledger)["credits_left"] == 1_000_000 - shown.final["credits"]
+
+
+def test_the_rest_works_as_pasted(stack: Stack) -> None:
+    assert len(MORE) == 4, "a code, a picture, a shared chat, statistics"
+    script = "\n".join(["set -eu", *BLOCKS, "echo -----", *MORE]).replace("http://127.0.0.1:8000", stack.url)
+    done = ran(
+        ["bash", "-c", script.replace("\ncurl ", "\necho; curl ").replace("\nprintf ", "\necho; printf ")], stack
+    )
+    assert done.returncode == 0, done.stderr
+    redeemed, user, shared, liked, copy, *export, statistics = done.stdout.partition("-----\n")[2].strip().split("\n")
+    assert json.loads(redeemed)["value"] == 10_000
+    assert json.loads(user)["avatar"]
+    assert json.loads(shared)["visibility"] == "shared"
+    assert json.loads(liked) == {"message": "Liked."}
+    assert [message["content"] for message in json.loads(copy)["messages"]] == ["你好, who are you?"]
+    assert "你好, who are you?" in export
+    assert json.loads(statistics)["users"]["total"] >= 2
+
+
+def test_signing_in_by_wechat_works_as_pasted(stack: Stack) -> None:
+    assert len(WECHAT_BLOCKS) == 3, "a mini program, a refresh, a website"
+    # Each of those calls answers one line of JSON, without a line break.
+    script = "\n".join(["set -eu", BLOCKS[0], *WECHAT_BLOCKS]).replace("http://127.0.0.1:8000", stack.url)
+    done = ran(["bash", "-c", script.replace("\ncurl ", "\necho; curl ")], stack)
+    assert done.returncode == 0, done.stderr
+    user, refreshed, nothing, refused, website = map(json.loads, filter(None, done.stdout.split("\n")))
+    assert user["nickname"].startswith("微信用户")
+    assert nothing == {}
+    assert refused["code"] == "wechat_session_over"
+    subjects = {jwt.decode(t["access_token"], options={"verify_signature": False})["sub"] for t in (refreshed, website)}
+    assert subjects == {user["id"]}
 
 
 def test_the_demo_finds_everything_as_promised(stack: Stack) -> None:

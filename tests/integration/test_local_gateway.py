@@ -135,6 +135,18 @@ def test_a_body_above_ten_megabytes_is_refused(client: Client, invoked: Recorder
     assert not invoked.calls
 
 
+def test_a_body_that_lambda_would_not_take_is_refused(client: Client, invoked: Recorder) -> None:
+    """An upload grows by a third on its way: 4.5 MB pass, 5 MB do not, which is above what the API takes."""
+
+    def upload(size: int) -> Any:
+        return client.post("/things", data=b"\xff" * size, content_type="multipart/form-data; boundary=x")
+
+    assert upload(4_500_000).status_code == 201
+    answer = upload(5_000_000)
+    assert (answer.status_code, answer.json) == (413, {"message": "Request Entity Too Large"})
+    assert len(invoked.calls) == 1
+
+
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [

@@ -172,7 +172,8 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("WORKERS", "abc"), ("PORT", "0"), ("LEASE_SECONDS", "nan"), ("SIGNUP_CREDITS", "-1")]
+    ("name", "value"),
+    [("WORKERS", "abc"), ("PORT", "0"), ("LEASE_SECONDS", "nan"), ("SIGNUP_CREDITS", "-1"), ("THROTTLES", "redeem=20")],
 )
 def test_a_bad_value_is_named(tmp_path: Path, name: str, value: str) -> None:
     run = Run(tmp_path / "state")

@@ -443,10 +443,40 @@ def test_what_cannot_be_is_refused_and_changes_nothing(api, person, body):
     assert get(api, me, preset_id).json["version"] == 1
 
 
-def test_images_are_not_supported_yet(api, person):
-    image = {"role": "user", "type": "image", "content": "https://example.com/a.png"}
-    answer = create(api, person(), messages=[image])
-    assert (answer.status, answer.json["code"]) == (422, "not_supported")
+IMAGE = {"role": "user", "type": "image", "content": "https://example.com/a.png", "visibility": True}
+
+
+def test_images_need_a_model_that_sees_them(api, person):
+    me = person()
+    blind, seeing = {"model": "qwen-plus"}, {"model": "qwen3.5-plus"}
+    refused = create(api, me, messages=[IMAGE], parameters=blind)
+    assert (refused.status, refused.json["code"]) == (422, "model_without_vision")
+    with_image = create(api, me, messages=[IMAGE], parameters=seeing).json
+    assert with_image["messages"] == [IMAGE]
+    without = create(api, me, parameters=blind).json
+    for preset, change in (
+        (with_image, {"parameters": blind}),
+        (without, {"messages": [IMAGE]}),
+        (with_image, {"parameters": blind, "messages": [IMAGE]}),
+    ):
+        answer = update(api, me, preset["id"], **change)
+        assert (answer.status, answer.json["code"]) == (422, "model_without_vision")
+    assert update(api, me, without["id"], parameters=seeing, messages=[IMAGE]).status == 200
+    assert update(api, me, with_image["id"], parameters=blind, messages=[]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"content": "http://example.com/a.png"}, "invalid_image_url"),
+        ({"content": "file:///etc/hostname"}, "invalid_image_url"),
+        ({"role": "system"}, "image_not_users"),
+        ({"role": "assistant"}, "image_not_users"),
+    ],
+)
+def test_an_image_is_the_users_and_has_a_public_address(api, person, change, code):
+    answer = create(api, person(), messages=[{**IMAGE, **change}], parameters={"model": "qwen3.5-plus"})
+    assert (answer.status, answer.json["code"]) == (422, code)
 
 
 @pytest.mark.parametrize("character", ["a", "é", "字", "😀", '"', "\n"])

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from pynamodb.exceptions import PynamoDBException
 
-from aideer import audit, auth, clock, credits, leases, reconciliation, tasks
+from aideer import audit, auth, clock, credits, leases, reconciliation, tasks, topups
 from aideer.asking import create
 from aideer.audit import Audit
 from aideer.contract.tasks import NewTask
@@ -41,7 +41,8 @@ def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run() -> Run:
     """A whole run in one invocation."""
-    ended = reconciliation.work(900, begin=True)
+    handler({"begin": True}, Context(seconds=900))
+    ended, _ = reconciliation.runs()
     assert ended
     return ended
 
@@ -78,7 +79,7 @@ def code(max_uses: int = 5) -> str:
 
 
 def redeem(person: Person, text: str) -> None:
-    credits.redeem(person.user, text, Once(person.id, "redeem", None, NewTask(chat_id="unused")))
+    topups.redeem(person.user, text, Once(person.id, "redeem", None, NewTask(chat_id="unused")))
 
 
 def entry_of(person: Person, **wanted: Any) -> CreditEntry:
@@ -724,13 +725,13 @@ def test_the_function_tells_cloudwatch_what_it_found(
     assert capsys.readouterr().out == "", "nothing was begun"
     handler({"begin": True}, context)
     metric = json.loads(capsys.readouterr().out)
-    assert (metric["ReconciliationDrift"], metric["UsersReconciled"]) == ([0], [2])
+    assert (metric["ReconciliationDrift"], metric["UsersReconciled"]) == (0, 2)
     assert metric["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
     assert metric["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "local"
     assert caplog.records == []
     move(me, 1)
     handler({"begin": True}, context)
-    assert json.loads(capsys.readouterr().out)["ReconciliationDrift"] == [1]
+    assert json.loads(capsys.readouterr().out)["ReconciliationDrift"] == 1
     (record,) = caplog.records
     assert vars(record)["drifts"]["I2"] == 1
 

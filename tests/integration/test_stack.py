@@ -1,5 +1,6 @@
 """The whole product from outside: the journey, viewers of every kind, and the death of any one process."""
 
+import base64
 import os
 import signal
 import socket
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from local import wechat
 from local.dashscope import Server
+from local.processes import Processes
 from tests.integration.stacks import Client, Stack, running, until
 
 LEASE, SWEEP = 3.0, 1.0
@@ -23,7 +26,8 @@ GRACE = 8.0
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
-    with running(folder, LEASE_SECONDS=str(LEASE), SWEEP_SECONDS=str(SWEEP), WORKERS="2") as started:
+    limits = "sign_in=5/600 all=1000000/60"
+    with running(folder, LEASE_SECONDS=str(LEASE), SWEEP_SECONDS=str(SWEEP), WORKERS="2", THROTTLES=limits) as started:
         yield started
 
 
@@ -42,6 +46,38 @@ def test_the_journey(stack: Stack) -> None:
     assert money["credits_held"] == 0
     assert money["credits_left"] == 1_000_000 - stream.final["credits"]
     assert [record["amount"] for record in money["credit_records"]] == [-stream.final["credits"], 1_000_000]
+
+
+def test_a_picture_goes_through_the_gateway_and_back(stack: Stack) -> None:
+    me = Client(stack)
+    picture = base64.b64decode("R0lGODlhAQABAIAAAP8AAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
+
+    def upload(content: bytes) -> httpx.Response:
+        return me.http.post("/users/me/avatar", files={"avatar_file": ("me.gif", content)})
+
+    answer = upload(picture)
+    assert answer.status_code == 200, answer.text
+    shown = me.http.get(f"{stack.url}{answer.json()['avatar']}")
+    assert (shown.status_code, shown.headers["content-type"], shown.content[:3]) == (200, "image/jpeg", b"\xff\xd8\xff")
+    again = me.http.get("/users/me/avatar", headers={"If-None-Match": shown.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    refused = [upload(picture + b"\0" * size) for size in (4 * 1024 * 1024, 5_000_000, 11_000_000)]
+    assert [answer.status_code for answer in refused] == [413, 413, 413]
+    assert [next(iter(answer.json())) for answer in refused] == ["detail", "message", "message"]
+
+
+def test_who_guesses_a_password_is_stopped_wherever_they_say_that_they_are(stack: Stack) -> None:
+    form = {"grant_type": "password", "username": "nobody-at-all", "password": "wrong"}
+    answers = [
+        httpx.post(
+            f"{stack.url}/api/v1/session/oauth2/token",
+            data=form,
+            headers={"X-Forwarded-For": f"198.51.100.{n}", "Forwarded": f"for=198.51.100.{n}"},
+        )
+        for n in range(6)
+    ]
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["Retry-After"]) > 0
 
 
 def test_an_answer_that_nobody_watches_is_made_all_the_same(stack: Stack) -> None:
@@ -120,7 +156,7 @@ def answers(person: Client) -> bool:
 
 def test_the_death_of_any_process_ends_only_its_own_answers(stack: Stack) -> None:
     me = Client(stack)
-    for kind in ("worker", "zygote", "front", "background", "dashscope", "supervisor", "launcher"):
+    for kind in ("worker", "zygote", "front", "background", "dashscope", "wechat", "supervisor", "launcher"):
         pid = stack.pid(kind)
         asked = [me.ask("/sim tokens=150 delay=10", stream=watched) for watched in (True, True, False, False)]
         viewers = [threading.Thread(target=me.watch, args=(task["stream_url"],)) for task in asked[:2]]
@@ -153,3 +189,41 @@ def test_another_provider_is_asked_where_one_is_named(tmp_path: Path) -> None:
         assert {k.lower(): v for k, v in request["headers"].items()}["authorization"] == "Bearer sk-mine"
         assert request["body"]["parameters"]["incremental_output"] is True
         assert httpx.get(f"{stack.url}/docs").status_code == 200
+
+
+def test_another_wechat_is_asked_where_one_is_named_and_its_website_ends_on_a_page(tmp_path: Path) -> None:
+    appid, secret = wechat.APPS["mini"]
+    with (
+        wechat.Server() as weixin,
+        running(
+            tmp_path,
+            WECHAT_APPID=appid,
+            WECHAT_SECRET=secret,
+            WECHAT_WEB_APPID=wechat.APPS["web"][0],
+            WECHAT_WEB_SECRET=wechat.APPS["web"][1],
+            WECHAT_BASE_URL=weixin.base_url,
+            WECHAT_OPEN_URL=weixin.base_url,
+            WECHAT_LOGIN_PAGE="https://app.test/login",
+            WORKERS="1",
+        ) as stack,
+        httpx.Client(base_url=f"{stack.url}/api/v1") as browser,
+    ):
+        assert Processes(tmp_path).wechat.pid is None
+        phone = browser.get("/session/wechat/token", params={"code": weixin.code("ada")}).json()
+        [request] = weixin.requests("/sns/jscode2session")
+        assert request["query"]["appid"] == appid
+        way = browser.get("/session/wechat/authorize")
+        back = httpx.get(way.headers["location"].replace("#", "&as=ada#"))
+        end = browser.get(back.headers["location"])
+        assert (end.status_code, end.headers["location"].partition("#")[0]) == (303, "https://app.test/login")
+        ticket = end.headers["location"].partition("#ticket=")[2]
+        with httpx.Client(base_url=f"{stack.url}/api/v1") as another:
+            stolen = another.get(back.headers["location"])
+            assert (stolen.status_code, stolen.json()["code"]) == (401, "state_invalid")
+        page = browser.post("/session/refresh", json={"ticket": ticket}).json()
+        assert browser.post("/session/refresh", json={"ticket": ticket}).status_code == 401
+        signed_in = [
+            browser.get("/users/me", headers={"Authorization": f"Bearer {tokens['access_token']}"}).json()["id"]
+            for tokens in (phone, page)
+        ]
+        assert signed_in[0] == signed_in[1]

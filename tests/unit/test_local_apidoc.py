@@ -1,6 +1,7 @@
 """docs/api.md: made of what the handlers say, and up to date."""
 
 import json
+import re
 
 import pytest
 
@@ -36,3 +37,9 @@ def test_every_call_and_every_code_is_on_the_page() -> None:
 )
 def test_a_type_is_said_with_its_limits(schema: dict[str, object], words: str) -> None:
     assert apidoc.Page({"paths": {}, "components": {"schemas": {}}}, {})._type(schema) == words
+
+
+def test_links_lead_to_headings() -> None:
+    page = apidoc.PAGE.read_text(encoding="utf-8")
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", page, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= headings

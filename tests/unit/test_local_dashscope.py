@@ -84,7 +84,7 @@ def test_the_wire_is_dashscopes(server: Server) -> None:
     parts = contents(
         post(server, [{"text": "/sim tokens=2"}, {"image": "https://x/y"}], STREAMED, path=MULTIMODAL_PATH)
     )
-    assert parts == [[{"text": "好的"}], [{"text": "，"}], []]
+    assert parts == [[{"text": "我看"}], [{"text": "到"}], []]
 
 
 def test_cumulative_and_whole_answers(server: Server) -> None:

@@ -1,6 +1,7 @@
 """template.yaml: what a deployment would refuse or a reviewer would ask about, before there is one."""
 
 import ast
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from pynamodb.models import Model
 
-from aideer import models
+from aideer import metrics, models, tasks, throttling
+from local.settings import THROTTLES, UNTHROTTLED
 from local.template import ROOT, Template
 
 TEMPLATE = Template()
@@ -83,7 +85,10 @@ def test_function_says_what_it_is_for(name: str) -> None:
 def test_policies_are_exact(name: str) -> None:
     for actions, resource in statements(name):
         [(kind, target)] = resource.items()
-        if kind == "Fn::Sub":
+        if target == "${AvatarsBucket.Arn}/avatars/*":
+            assert kind == "Fn::Sub"
+            logical_id, allowed = "AvatarsBucket", {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
+        elif kind == "Fn::Sub":
             match = re.fullmatch(r"\$\{(\w+)\.Arn\}/index/(\*|\w+)", target)
             assert match
             logical_id, allowed = match[1], {"dynamodb:Query"}
@@ -103,6 +108,7 @@ def test_policies_are_exact(name: str) -> None:
                     ),
                 },
                 "AWS::SQS::Queue": {"sqs:SendMessage"},
+                "AWS::S3::Bucket": {"s3:ListBucket"},
                 "AWS::SecretsManager::Secret": {"secretsmanager:GetSecretValue"},
             }[RESOURCES[logical_id]["Type"]]
             assert kind == ("Ref" if "secretsmanager:GetSecretValue" in allowed else "Fn::GetAtt")
@@ -116,10 +122,20 @@ def test_no_resource_stands_twice_in_the_policies(name: str) -> None:
     assert all(resources.count(resource) == 1 for resource in resources)
 
 
-def test_only_signing_in_and_up_touch_identities() -> None:
+def test_only_signing_in_and_what_changes_how_touch_identities() -> None:
     assert users_of({"Fn::GetAtt": ["IdentitiesTable", "Arn"]}) == {
         "UsersCreateFunction",
+        "UsersListFunction",
+        "UsersUpdateFunction",
+        "UsersDeleteFunction",
+        "UsersChangePasswordFunction",
+        "UsersSetPasswordFunction",
+        "UsersLinkWechatFunction",
+        "UsersLinkPasswordFunction",
         "SessionCreateFunction",
+        "SessionWechatTokenFunction",
+        "SessionWechatRefreshFunction",
+        "SessionWechatCallbackFunction",
         "OperationsMakeAdminFunction",
     }
 
@@ -133,7 +149,15 @@ def test_only_what_calls_a_provider_knows_its_keys() -> None:
     secret = {"Ref": "ProvidersSecret"}
     told = {name for name, f in TEMPLATE.functions.items() if f.variables["PROVIDERS_SECRET_ARN"] == secret}
     with_sdk = {name for name, f in FUNCTIONS.items() if {"Ref": "DashscopeLayer"} in f.get("Layers", [])}
-    assert users_of(secret) == told == with_sdk == {"TasksStreamFunction", "TasksOnQueuedFunction"}
+    with_wechat = {
+        "UsersLinkWechatFunction",
+        "SessionWechatTokenFunction",
+        "SessionWechatRefreshFunction",
+        "SessionWechatAuthorizeFunction",
+        "SessionWechatCallbackFunction",
+    }
+    assert with_sdk == {"TasksStreamFunction", "TasksOnQueuedFunction"}
+    assert users_of(secret) == told == with_sdk | with_wechat
 
 
 @each_function
@@ -181,14 +205,196 @@ def test_the_environment_is_what_settings_reads() -> None:
         assert all(name in declared or name.startswith("AWS_L") for name in own)
 
 
-def test_alarms_listen_for_what_functions_say() -> None:
-    alarms = [r["Properties"] for r in RESOURCES.values() if r["Type"] == "AWS::CloudWatch::Alarm"]
-    said = "".join(path.read_text() for path in ROOT.glob("functions/**/*.py"))
-    assert alarms
-    for alarm in alarms:
-        assert alarm["AlarmActions"] == {"Fn::If": ["TellOfAlarms", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
-        if alarm["Namespace"] == GLOBALS["Environment"]["Variables"]["POWERTOOLS_METRICS_NAMESPACE"]:
-            assert f'"{alarm["MetricName"]}"' in said
+def test_a_route_of_its_own_throttle_is_a_route_and_below_the_rest() -> None:
+    api = RESOURCES["Api"]["Properties"]
+    routes = {
+        f"{event.properties['Method']} {event.properties['Path']}"
+        for function in TEMPLATE.functions.values()
+        for event in function.events
+        if event.type == "HttpApi"
+    }
+    assert api["RouteSettings"].keys() <= routes
+    for limits in api["RouteSettings"].values():
+        assert all(limits[name] < api["DefaultRouteSettings"][name] for name in limits)
+
+
+def test_throttles_can_be_changed_by_name_and_by_no_other() -> None:
+    pattern = TEMPLATE.document["Parameters"]["Throttles"]["AllowedPattern"]
+    for kind in ("all", *throttling.DEFAULTS):
+        assert re.fullmatch(pattern, f"{kind}=1/60")
+        assert re.fullmatch(pattern, f"all=5/60 {kind}=20/3600")
+    for wrong in (" ", "redem=1/2", "redeem=1", "redeem=0/60", "redeem=1/0", "redeem=1/60,all=1/60", "redeem=1/60 "):
+        assert not re.fullmatch(pattern, wrong)
+    assert set(THROTTLES) == {"all", *throttling.DEFAULTS}
+    assert throttling.limits(UNTHROTTLED).keys() == throttling.DEFAULTS.keys()
+
+
+def of_type(kind: str) -> dict[str, Any]:
+    return {name: resource["Properties"] for name, resource in RESOURCES.items() if resource["Type"] == kind}
+
+
+def watched(alarm: dict[str, Any]) -> list[tuple[Any, str, dict[str, Any]]]:
+    """(namespace, metric, dimensions) of what an alarm looks at."""
+    if "MetricName" in alarm:
+        metrics = [alarm]
+    else:
+        metrics = [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
+    return [
+        (m["Namespace"], m["MetricName"], {d["Name"]: d["Value"] for d in m.get("Dimensions", [])}) for m in metrics
+    ]
+
+
+def shown() -> list[tuple[str, str, dict[str, Any]]]:
+    """The same of the dashboard, whose references stand in its text."""
+    found = []
+    for widget in WIDGETS:
+        for row in widget["properties"].get("metrics", []):
+            namespace, metric, *pairs = [cell for cell in row if not isinstance(cell, dict)]
+            found.append((namespace, metric, dict(zip(pairs[::2], pairs[1::2], strict=True))))
+    return found
+
+
+WIDGETS = json.loads(RESOURCES["Overview"]["Properties"]["DashboardBody"]["Fn::Sub"])["widgets"]
+ALARMS = of_type("AWS::CloudWatch::Alarm")
+STACK = ({"Ref": "AWS::StackName"}, "${AWS::StackName}")
+REFERRED = {
+    "FunctionName": "AWS::Serverless::Function",
+    "TableName": "AWS::DynamoDB::Table",
+    "QueueName": "AWS::SQS::Queue",
+    "ApiId": "AWS::Serverless::HttpApi",
+}
+AWS_METRICS = {
+    "AWS/Lambda": {"ConcurrentExecutions", "Invocations", "Throttles", "UrlRequestCount", "Url5xxCount"},
+    "AWS/ApiGateway": {"Count", "4xx", "5xx", "Latency"},
+    "AWS/SQS": {"ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible"},
+    "AWS/DynamoDB": {"ReadThrottleEvents", "WriteThrottleEvents"},
+}
+
+
+def emitted() -> set[str]:
+    """The metrics that functions write, by the text of their code."""
+    code = "".join(path.read_text() for path in ROOT.glob("functions/**/*.py") if path.name != "metrics.py")
+    return {name for name in metrics.UNITS if f'"{name}"' in code}
+
+
+def test_every_metric_is_written_and_seen() -> None:
+    assert emitted() == metrics.UNITS.keys()
+    looked_at = [*shown(), *[m for alarm in ALARMS.values() for m in watched(alarm)]]
+    seen = {metric for namespace, metric, _ in looked_at if namespace in STACK}
+    assert seen == metrics.UNITS.keys() | {"ErrorsLogged"}
+
+
+@pytest.mark.parametrize("metric", [*shown(), *[m for alarm in ALARMS.values() for m in watched(alarm)]], ids=str)
+def test_what_is_shown_or_listened_for_exists(metric: tuple[Any, str, dict[str, Any]]) -> None:
+    namespace, name, dimensions = metric
+    if namespace in STACK:
+        counted = {
+            t["MetricName"]
+            for f in of_type("AWS::Logs::MetricFilter").values()
+            for t in f["MetricTransformations"]
+            if t["MetricNamespace"] in STACK
+        }
+        assert name in (counted if not dimensions else metrics.UNITS)
+        assert dimensions.keys() in ({"service"}, {"service", "code"}) or name in counted
+        assert dimensions.get("code") in {None, *tasks.ERRORS}
+        return
+    assert name in AWS_METRICS[namespace]
+    for dimension, value in dimensions.items():
+        logical_id = re.search(r"\w+Function|\w+Table|TasksQueue|JobsQueue|DeadLetters|Api", str(value))
+        assert logical_id
+        assert RESOURCES[logical_id[0]]["Type"] == REFERRED[dimension]
+
+
+def test_every_failure_code_is_on_the_dashboard() -> None:
+    assert {dimensions["code"] for _, _, dimensions in shown() if "code" in dimensions} == tasks.ERRORS.keys()
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_tells_whom_it_is_to_tell_and_has_its_page(name: str) -> None:
+    told = {"Fn::If": ["TellOfAlarms", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+    assert ALARMS[name]["AlarmActions"] == ALARMS[name]["OKActions"] == told
+    assert ALARMS[name]["AlarmDescription"]
+    pages = [(ROOT / "docs" / page).read_text() for page in ("operations.md", "reconciliation.md")]
+    assert any(f"### The alarm {name}" in page or f"**{name}**" in page for page in pages)
+
+
+def test_without_the_detailed_ones_alarms_are_free_of_charge() -> None:
+    """CloudWatch charges for each metric that an alarm looks at, past the first ten of an account."""
+    detailed = {name for name in ALARMS if RESOURCES[name].get("Condition") == "DetailedAlarms"}
+    assert sum(len(watched(alarm)) for name, alarm in ALARMS.items() if name not in detailed) <= 10
+    counted = sum(len(watched(ALARMS[name])) for name in detailed)
+    assert f"({counted} alarm metrics)" in TEMPLATE.document["Parameters"]["DetailedAlarms"]["Description"]
+
+
+def test_widgets_lie_beside_each_other() -> None:
+    taken = Counter(
+        (x, y)
+        for widget in WIDGETS
+        for x in range(widget["x"], widget["x"] + widget["width"])
+        for y in range(widget["y"], widget["y"] + widget["height"])
+    )
+    assert max(taken.values()) == 1
+    assert max(x for x, _ in taken) == 23
+
+
+def test_every_function_logs_to_the_one_group_that_forgets() -> None:
+    assert GLOBALS["LoggingConfig"] == {"LogGroup": {"Ref": "LogGroup"}}
+    assert not [name for name, function in FUNCTIONS.items() if "LoggingConfig" in function]
+    assert of_type("AWS::Logs::LogGroup") == {"LogGroup": {"RetentionInDays": {"Ref": "LogRetentionDays"}}}
+
+
+def test_nothing_travels_to_a_queue_in_the_clear_or_lies_there_so() -> None:
+    queues = of_type("AWS::SQS::Queue")
+    assert all(queue["SqsManagedSseEnabled"] is True for queue in queues.values())
+    [policy] = of_type("AWS::SQS::QueuePolicy").values()
+    assert {queue["Ref"] for queue in policy["Queues"]} == queues.keys()
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert {resource["Fn::GetAtt"][0] for resource in statement["Resource"]} == queues.keys()
+
+
+def test_a_wildcard_is_one_of_four_that_have_a_reason() -> None:
+    """Indexes of one table; pictures of one bucket; what is denied to all. A new kind of it wants its reason here."""
+    for name in FUNCTIONS:
+        for _, resource in statements(name):
+            if "*" in str(resource):
+                assert re.fullmatch(
+                    r"\$\{\w+Table\.Arn\}/index/\*|\$\{AvatarsBucket\.Arn\}/avatars/\*", resource["Fn::Sub"]
+                )
+    assert not [
+        name for name in FUNCTIONS if any("*" in action for actions, _ in statements(name) for action in actions)
+    ]
+
+
+def test_cross_origin_rules_are_the_parameters_on_both_doors() -> None:
+    origins = {"Ref": "AllowedOrigins"}
+    assert RESOURCES["Api"]["Properties"]["CorsConfiguration"]["AllowOrigins"] == origins
+    assert FUNCTIONS["TasksStreamFunction"]["FunctionUrlConfig"]["Cors"]["AllowOrigins"] == origins
+
+
+def test_the_signing_key_is_made_by_aws_and_has_room_for_its_predecessor() -> None:
+    made = RESOURCES["SigningSecret"]["Properties"]["GenerateSecretString"]
+    assert json.loads(made["SecretStringTemplate"]) == {"previous": ""}
+    assert made["GenerateStringKey"] == "current"
+    assert made["PasswordLength"] >= 64
+
+
+def test_pictures_are_private_and_encrypted_stored_and_on_their_way() -> None:
+    bucket = RESOURCES["AvatarsBucket"]["Properties"]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert bucket["BucketEncryption"]
+    [statement] = RESOURCES["AvatarsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_only_what_takes_in_pictures_has_pillow() -> None:
+    assert {name for name, f in FUNCTIONS.items() if {"Ref": "ImagingLayer"} in f.get("Layers", [])} == {
+        "UsersAvatarSetFunction"
+    }
 
 
 def test_every_table_has_a_model() -> None:
@@ -234,5 +440,5 @@ def test_layers_agree_on_versions() -> None:
     def pins(path: str) -> set[str]:
         return {line.partition(" ;")[0] for line in (ROOT / path).read_text().splitlines() if line[:1].isalnum()}
 
-    for layer in ("core", "web", "dashscope"):
+    for layer in ("core", "web", "dashscope", "imaging"):
         assert pins(f"layers/{layer}/requirements.txt") <= pins("requirements-dev.txt")

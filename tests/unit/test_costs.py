@@ -1,0 +1,45 @@
+"""The arithmetic of cost: docs/operations.md shows what the assumptions make, and the assumptions are what the project has."""
+
+import math
+
+from aideer import engine, leases, metrics, tasks, throttling
+from local import costs
+from local.template import ROOT, Template
+
+TEMPLATE = Template()
+ALARMS = [r["Properties"] for r in TEMPLATE.document["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
+
+
+def test_the_page_shows_what_the_assumptions_make() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    for table in (costs.units(), costs.table(), costs.warm()):
+        assert table in page, "python -m local.costs prints it"
+
+
+def test_a_month_by_hand() -> None:
+    """10 million answers, the greatest shares, without the code."""
+    month = costs.Use.of(10_000_000).costs()
+    assert math.isclose(month["DynamoDB, a million write units"], 10 * 61 * 0.625)
+    lambda_seconds = 10_000_000 * (10.5 + 4 * 0.06 + 0.1) + 30 * 24 * 60 * 0.3
+    assert math.isclose(month["Lambda, GB-s"], lambda_seconds * 0.0000166667)
+    assert math.isclose(month["HTTP API, a million requests"], 40)
+    free = costs.Use.of(10_000_000).costs(free=True)
+    assert math.isclose(month["Lambda, GB-s"] - free["Lambda, GB-s"], 400_000 * 0.0000166667)
+    assert min(costs.Use.of(0).costs(free=True).values()) == 0
+
+
+def test_the_assumptions_are_the_templates_and_the_engines() -> None:
+    functions = TEMPLATE.functions
+    assert functions["TasksStreamFunction"].memory == costs.MEMORY_GB * 1024
+    assert functions["TasksSweepFunction"].events[0].properties["Schedule"] == "rate(1 minute)"
+    assert TEMPLATE.document["Parameters"]["LeaseSeconds"]["Default"] == 15
+    assert math.floor(costs.SECONDS / 5) == 2, "renewals"
+    assert round(costs.SECONDS / engine.STOP_SECONDS) == costs.READS["look for a stop, every 0.7 s"]
+    assert engine.FLUSH_ATTENDED == 1.0
+    assert leases.SHARDS == 8
+    kinds = [*tasks.ERRORS, *throttling.DEFAULTS]
+    assert len(metrics.UNITS) + len(kinds) + 1 == costs.METRICS, "and ErrorsLogged"
+    watched = sum(1 if "MetricName" in a else sum("MetricStat" in q for q in a["Metrics"]) for a in ALARMS)
+    assert watched == costs.ALARM_METRICS
+    secrets = [r for r in TEMPLATE.document["Resources"].values() if r["Type"] == "AWS::SecretsManager::Secret"]
+    assert len(secrets) == costs.SECRETS
