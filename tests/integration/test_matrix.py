@@ -1,0 +1,60 @@
+"""Every route of the template, called as each kind of caller: tests/contract.py says what each is answered.
+
+An answer must also be one that the document describes.
+"""
+
+import functools
+
+import pytest
+
+from aideer import passwords
+from local import wechat
+from tests.conformance import check_answer
+from tests.contract import FOREIGN, PEOPLE, row
+from tests.doors import streamed
+from tests.support import Api, recorded_calls
+from tests.surface import ROUTES, STREAM, World, called, sent
+
+NEVER_READ = set(FOREIGN) - {"signed out"}
+"""These tokens are refused by what they say themselves."""
+WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem", "SendMessage"}
+CELLS = [(*route, caller) for route in ROUTES for caller in (*FOREIGN, *PEOPLE)]
+
+
+_hashed = functools.cache(passwords.hashed)
+
+
+@pytest.fixture(autouse=True)
+def _one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everybody has the same password: to hash it for each would take longer than all else."""
+    monkeypatch.setattr(passwords, "hashed", _hashed)
+
+
+@pytest.mark.parametrize(("method", "path", "caller"), CELLS, ids=lambda part: part)
+def test_each_caller_is_answered_as_the_contract_says(
+    api: Api, weixin: wechat.Server, method: str, path: str, caller: str
+) -> None:
+    call = row(method, path)
+    expected = call.cells[caller]
+    world = World(caller, call.who, weixin)
+    token = world.token()
+    request = sent(world, ROUTES[method, path], path)
+    with recorded_calls() as calls:
+        answer = called(api, method, path, request, token)
+    assert answer.status == expected, answer.body
+    check_answer(method, path, answer.status, answer.headers, answer.body)
+    if answer.status == 401:
+        assert answer.headers["www-authenticate"] == "Bearer"
+    if caller in NEVER_READ and expected in (400, 401):
+        assert not {call.split()[0] for call in calls} & WRITES, calls
+
+
+@pytest.mark.parametrize("caller", [*FOREIGN, *PEOPLE])
+def test_the_streaming_door_answers_as_the_other_one_does(weixin: wechat.Server, caller: str) -> None:
+    expected = row(*STREAM).cells[caller]
+    world = World(caller, "access", weixin)
+    token = world.token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    answer = streamed(STREAM[1].format(id=world.task.id), **headers)
+    assert answer.status_code == expected, answer.text
+    check_answer(*STREAM, answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.text)
