@@ -2,6 +2,8 @@ PYTHON ?= python3
 ARCHITECTURE ?= x86_64# of the deployed functions: x86_64 or arm64
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+TOOLS := .venv/tools
+CHECKOV := .venv/checkov
 
 COMPILE = $(BIN)/uv pip compile --quiet $(UPGRADE) --no-header --no-annotate --no-emit-index-url
 
@@ -12,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Reads .env, if there is one; what the caller's environment says wins over it.
 ENVIRONMENT = given=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; eval "$$given"; set +a
 
-.PHONY: help run chat demo bench dlq stop test lint format types docs validate build requirements
+.PHONY: help run chat demo bench dlq stop test permissions e2e sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,6 +35,9 @@ bench: $(INSTALLED) ## what AIDeer adds to the provider's time
 dlq: $(INSTALLED) ## dead letters: lists them (ARGS=--redrive, --purge; --stack NAME: of a deployed stack)
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.dlq $(ARGS)
 
+sam: $(INSTALLED) ## an embedded AWS for `sam local`, which runs in Lambda's image what `make build` has built (needs Docker)
+	@$(BIN)/python -m local.sam
+
 stop: $(INSTALLED) ## end a stack that was left running
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.stop
 
@@ -41,6 +46,18 @@ test: $(INSTALLED) ## unit and integration tests (PYTEST_ARGS=...)
 
 chaos: $(INSTALLED) ## every AWS call broken in every way, for half an hour (writes docs/reliability.md)
 	@$(BIN)/python -m tests.chaos
+
+permissions: $(INSTALLED) ## after `make test`: each function may do what the tests saw it do, and no more
+	@$(BIN)/python -m pytest -q tests/permissions
+
+e2e: $(INSTALLED) ## after `make build`: the deployed stack, and `sam local`, in Lambda's image (needs Docker)
+	@$(BIN)/python -m pytest -q tests/e2e $(PYTEST_ARGS)
+
+fuzz: $(TOOLS)/.installed ## schemathesis against a stack of its own, as user and as admin (ARGS=--short: a minute)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+client: $(TOOLS)/.installed ## a client generated from the OpenAPI document makes the main journey
+	@$(BIN)/python -m tests.generated
 
 lint: $(INSTALLED) ## style and common errors
 	@$(BIN)/ruff check .
@@ -60,13 +77,33 @@ docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
 validate: $(INSTALLED) ## template.yaml
 	@$(BIN)/sam validate --lint --region us-east-1
 
+secure: $(CHECKOV)/.installed ## template.yaml's security, by checkov (.checkov.yaml has the exceptions, each with its reason)
+	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml
+
 build: $(INSTALLED) ## functions and layers for Lambda (ARCHITECTURE=x86_64 or arm64)
 	@find functions -name __pycache__ -prune -exec rm -rf {} +
-	@$(BIN)/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+	@$(BIN)/python -m local.build
+
+deploy: build ## what was built, to AWS (asks for everything the first time; ARGS=... for sam deploy)
+	@exec $(BIN)/python -m local.deployed deploy $(ARGS)
+
+logs: $(INSTALLED) ## of the deployed functions, as they come (ARGS="--filter ERROR": for sam logs)
+	@exec $(BIN)/python -m local.deployed logs $(ARGS)
+
+admin: $(INSTALLED) ## make somebody an administrator of the deployed stack; asks for name and password
+	@exec $(BIN)/python -m local.deployed admin $(ARGS)
+
+destroy: $(INSTALLED) ## delete the deployed stack with all data, unless it is protected; asks first
+	@exec $(BIN)/python -m local.deployed destroy $(ARGS)
+
+sizes: $(INSTALLED) ## what was built weighs, and how long it takes to import (writes docs/performance.md; needs Docker)
+	@$(BIN)/python -m local.build --imports
 
 requirements: $(INSTALLED) ## pins what the .in files ask for (UPGRADE=--upgrade: the newest)
 	@$(COMPILE) --universal --python-version 3.11 --override requirements-overrides.in requirements-dev.in -o requirements-dev.txt
-	@for layer in core web dashscope; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
+	@$(COMPILE) --universal --python-version 3.11 requirements-tools.in -o requirements-tools.txt
+	@$(COMPILE) --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
+	@for layer in core web dashscope imaging; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 		-c requirements-dev.txt layers/$$layer/requirements.in -o layers/$$layer/requirements.txt || exit; done
 
 # Without dependencies: requirements-dev.txt holds them all, and overrides a pin (requirements-overrides.in).
@@ -76,4 +113,16 @@ $(INSTALLED): requirements-dev.txt
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check $$(grep '^uv==' requirements-dev.txt)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r requirements-dev.txt
+	@touch $@
+
+$(TOOLS)/.installed: requirements-tools.txt | $(INSTALLED)
+	@echo "Setting up $(TOOLS)"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(BIN)/uv pip install --quiet --python $(TOOLS)/bin/python --no-deps -r requirements-tools.txt
+	@touch $@
+
+$(CHECKOV)/.installed: requirements-checkov.txt $(INSTALLED)
+	@echo "Setting up $(CHECKOV)"
+	@$(PYTHON) -m venv $(CHECKOV)
+	@$(BIN)/uv pip install --quiet --python $(CHECKOV)/bin/python --no-deps -r requirements-checkov.txt
 	@touch $@

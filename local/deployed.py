@@ -1,0 +1,190 @@
+"""`make deploy`, `make logs`, `make admin` and `make destroy`: a stack in AWS, with the credentials and region that botocore finds.
+
+Its name and region are those of samconfig.toml, where `make deploy` keeps what it was told the first time, unless --stack and
+--region say otherwise.
+"""
+
+import argparse
+import contextlib
+import getpass
+import json
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import botocore.session
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+
+from local.template import ROOT
+
+CONFIG = ROOT / "samconfig.toml"
+SAM = Path(sys.executable).with_name("sam")
+PASSWORD_LENGTH = (6, 255)
+DELETED = {"Delay": 10, "MaxAttempts": 180}
+
+
+class OperationError(Exception):
+    """It cannot be done. The message is for the console."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """A stack's name and, where that is known, its region."""
+
+    stack: str
+    region: str | None
+
+    @classmethod
+    def said(cls, stack: str | None, region: str | None, config: Path = CONFIG) -> "Where":
+        """What the command line says, else samconfig.toml."""
+        kept = tomllib.loads(config.read_text())["default"]
+        everywhere, deploy = (kept.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
+        return cls(
+            stack or deploy.get("stack_name") or everywhere["stack_name"],
+            region or deploy.get("region") or everywhere.get("region"),
+        )
+
+    def client(self, service: str) -> Any:
+        """A client of this service, in the stack's region."""
+        return botocore.session.get_session().create_client(service, region_name=self.region)
+
+    def resources(self, kind: str) -> dict[str, str]:
+        """The stack's resources of this type: logical id -> physical id. Raises ClientError where there is no such stack."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack)
+        return {
+            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+            for page in pages
+            for resource in page["StackResourceSummaries"]
+            if resource["ResourceType"] == kind and resource.get("PhysicalResourceId")
+        }
+
+    def resource(self, kind: str, logical_id: str) -> str:
+        """The physical id of one. Raises OperationError where there is none: it is another's stack, or not whole."""
+        try:
+            return self.resources(kind)[logical_id]
+        except KeyError:
+            raise OperationError(f"The stack {self.stack} has no {logical_id}.") from None
+
+
+def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
+    """Deploy what was built; where samconfig.toml knows no region yet, it asks for everything first, and keeps the answers."""
+    known = tomllib.loads(config.read_text())["default"]
+    guided = not any("region" in known.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
+    _become_sam("deploy", *(["--guided"] if guided and "--region" not in more else []), *more)
+
+
+def logs(where: Where, more: list[str]) -> NoReturn:
+    """Show the logs of all functions, and go on with what comes."""
+    group = where.resource("AWS::Logs::LogGroup", "LogGroup")
+    region = ["--region", where.region] if where.region else []
+    # Without samconfig.toml: with the stack's name too, it would read the one group again for each function.
+    _become_sam("logs", "--config-env", "none", "--cw-log-group", group, "--tail", *region, *more)
+
+
+def admin(where: Where) -> None:
+    """Make an administrator, whose password is asked for and goes nowhere but to the function."""
+    username = input("Name: ").strip()
+    password = getpass.getpass("Password: ")
+    if not PASSWORD_LENGTH[0] <= len(password) <= PASSWORD_LENGTH[1]:
+        raise OperationError("A password has {} to {} characters.".format(*PASSWORD_LENGTH))
+    if getpass.getpass("Again: ") != password:
+        raise OperationError("The two differ.")
+    function = where.resource("AWS::Lambda::Function", "OperationsMakeAdminFunction")
+    payload = json.dumps({"username": username, "password": password}).encode()
+    answer = where.client("lambda").invoke(FunctionName=function, Payload=payload)
+    result = json.loads(answer["Payload"].read() or "null")
+    if answer.get("FunctionError"):
+        # Its message is about what was typed; the class says enough.
+        kind = result.get("errorType", "error") if isinstance(result, dict) else "error"
+        hint = " Is it a name that may be?" if kind == "ValidationError" else " make logs tells more."
+        raise OperationError(f"The function answered {kind}.{hint}")
+    print(f"{username} is an administrator: {result['user_id']}")
+
+
+def destroy(where: Where) -> None:
+    """Delete the stack with everything in it, after its name was typed. Refuses while a table is protected."""
+    tables = where.resources("AWS::DynamoDB::Table")
+    dynamodb = where.client("dynamodb")
+    guarded = [
+        logical_id
+        for logical_id, name in tables.items()
+        if dynamodb.describe_table(TableName=name)["Table"].get("DeletionProtectionEnabled")
+    ]
+    if guarded:
+        raise OperationError(
+            f"{where.stack} is protected: {', '.join(sorted(guarded))} refuse to be deleted. Nothing was deleted.\n"
+            "To give that up:\n"
+            '  make deploy ARGS="--parameter-overrides DeletionProtection=false"'
+        )
+    buckets = where.resources("AWS::S3::Bucket").values()
+    print(
+        f"This deletes the stack {where.stack} with {len(tables)} tables, all pictures, secrets and logs. It cannot be undone."
+    )
+    with contextlib.suppress(EOFError):
+        if input("To do so, type the stack's name: ") == where.stack:
+            _delete(where, list(buckets))
+            print(f"{where.stack} is gone")
+            return
+    raise OperationError("Nothing was deleted.")
+
+
+def _delete(where: Where, buckets: list[str]) -> None:
+    s3, cloudformation = where.client("s3"), where.client("cloudformation")
+    for bucket in buckets:
+        _empty(s3, bucket)
+    stack_id = cloudformation.describe_stacks(StackName=where.stack)["Stacks"][0]["StackId"]
+    cloudformation.delete_stack(StackName=stack_id)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack_id, WaiterConfig=DELETED)
+    for bucket in buckets:  # the template keeps it, also from a deletion by accident
+        with contextlib.suppress(s3.exceptions.NoSuchBucket):
+            _empty(s3, bucket)
+            s3.delete_bucket(Bucket=bucket)
+
+
+def _empty(s3: Any, bucket: str) -> None:
+    """Delete all objects of a bucket, with all their versions."""
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        found = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+        if found:
+            keys = [{"Key": version["Key"], "VersionId": version["VersionId"]} for version in found]
+            failed = s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True}).get("Errors")
+            if failed:
+                raise OperationError(f"{bucket}: {failed[0]['Key']} could not be deleted: {failed[0]['Code']}")
+
+
+def _become_sam(*arguments: str) -> NoReturn:
+    sys.stdout.flush()
+    os.execv(SAM, [str(SAM), *arguments])  # noqa: S606 - our own, without a shell
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="make", description=__doc__, allow_abbrev=False)
+    parser.add_argument("what", choices=("deploy", "logs", "admin", "destroy"))
+    parser.add_argument("--stack", help="another than samconfig.toml's")
+    parser.add_argument("--region", help="another than samconfig.toml's")
+    what, *rest = arguments or [""]
+    if what == "deploy":  # all of it is for the SAM CLI
+        deploy(rest)
+    given, more = parser.parse_known_args(arguments)
+    if more and given.what != "logs":
+        parser.error(f"unknown: {' '.join(more)}")
+    try:
+        where = Where.said(given.stack, given.region)
+        if given.what == "logs":
+            logs(where, more)
+        (admin if given.what == "admin" else destroy)(where)
+    except (OperationError, BotoCoreError, ClientError, WaiterError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, EOFError):
+        print("\nNothing was done.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

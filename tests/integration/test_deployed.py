@@ -1,0 +1,252 @@
+"""`make deploy`, `logs`, `admin` and `destroy`, on a small stack in the embedded CloudFormation that has what they look for."""
+
+import io
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+
+from local import deployed
+from local.deployed import Where
+from local.template import ROOT
+
+TEMPLATE: dict[str, Any] = {
+    "Parameters": {"Protected": {"Type": "String", "Default": "true"}},
+    "Resources": {
+        "UsersTable": {
+            "Type": "AWS::DynamoDB::Table",
+            "Properties": {
+                "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+                "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+                "DeletionProtectionEnabled": {"Ref": "Protected"},
+            },
+        },
+        "AvatarsBucket": {
+            "Type": "AWS::S3::Bucket",
+            "DeletionPolicy": "Retain",
+            "Properties": {"VersioningConfiguration": {"Status": "Enabled"}},
+        },
+        "LogGroup": {"Type": "AWS::Logs::LogGroup"},
+    },
+}
+
+
+class Became(Exception):
+    """This process is another now."""
+
+
+def client(service: str) -> Any:
+    return botocore.session.get_session().create_client(service)
+
+
+@pytest.fixture
+def where() -> Iterator[Where]:
+    """A stack, protected as the real one is by default."""
+    name, cloudformation = f"s{uuid4().hex[:8]}", client("cloudformation")
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(TEMPLATE))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 0.05})
+    yield Where(name, None)
+    cloudformation.delete_stack(StackName=name)
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is typed, in this order; then the input ends."""
+    answers: list[str] = []
+
+    def read(_: str = "") -> str:
+        if not answers:
+            raise EOFError
+        return answers.pop(0)
+
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr(deployed.getpass, "getpass", read)
+    return answers
+
+
+@pytest.fixture
+def became(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands of the SAM CLI that this process would have become."""
+    commands: list[list[str]] = []
+
+    def become(path: Path, arguments: list[str]) -> None:
+        assert path.exists()
+        commands.append(arguments[1:])
+        raise Became
+
+    monkeypatch.setattr(deployed.os, "execv", become)
+    return commands
+
+
+def run(*arguments: str) -> int | None:
+    try:
+        return deployed.main(list(arguments))
+    except Became:
+        return None
+
+
+def pictures(where: Where) -> str:
+    bucket = where.resource("AWS::S3::Bucket", "AvatarsBucket")
+    for body in (b"old", b"new"):
+        client("s3").put_object(Bucket=bucket, Key="avatars/u/1.jpg", Body=body)
+    client("s3").put_object(Bucket=bucket, Key="avatars/u/2.jpg", Body=b"x")
+    client("s3").delete_object(Bucket=bucket, Key="avatars/u/2.jpg")
+    return bucket
+
+
+def is_there(where: Where) -> bool:
+    try:
+        status = client("cloudformation").describe_stacks(StackName=where.stack)["Stacks"][0]["StackStatus"]
+    except ClientError:
+        return False
+    return status != "DELETE_COMPLETE"
+
+
+def unprotect(where: Where) -> None:
+    table = where.resource("AWS::DynamoDB::Table", "UsersTable")
+    client("dynamodb").update_table(TableName=table, DeletionProtectionEnabled=False)
+
+
+def test_a_protected_stack_is_not_destroyed_and_says_how_it_would_be(
+    where: Where, typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket = pictures(where)
+    typed.append(where.stack)
+    assert run("destroy", "--stack", where.stack) == 1
+    said = capsys.readouterr().err
+    assert "UsersTable refuse to be deleted. Nothing was deleted." in said
+    assert "DeletionProtection=false" in said
+    assert typed, "it did not even ask"
+    assert is_there(where)
+    assert len(client("s3").list_object_versions(Bucket=bucket)["Versions"]) == 3
+
+
+@pytest.mark.parametrize("answer", [None, "", "yes", "aideer "])
+def test_without_the_stacks_name_nothing_is_destroyed(where: Where, typed: list[str], answer: str | None) -> None:
+    bucket = pictures(where)
+    unprotect(where)
+    if answer is not None:
+        typed.append(answer)
+    assert run("destroy", "--stack", where.stack) == 1
+    assert is_there(where)
+    assert client("s3").list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+
+
+def test_a_stack_is_destroyed_with_all_its_pictures(
+    where: Where, typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bucket, table = pictures(where), where.resource("AWS::DynamoDB::Table", "UsersTable")
+    unprotect(where)
+    typed.append(where.stack)
+    assert run("destroy", "--stack", where.stack) == 0, capsys.readouterr().err
+    assert f"{where.stack} is gone" in capsys.readouterr().out
+    assert not is_there(where)
+    with pytest.raises(ClientError):
+        client("s3").head_bucket(Bucket=bucket)
+    with pytest.raises(ClientError):
+        client("dynamodb").describe_table(TableName=table)
+
+
+@pytest.mark.parametrize("what", ["admin", "logs", "destroy"])
+def test_a_stack_that_is_not_there_is_an_error_without_a_traceback(
+    what: str, typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed += ["root", "secret-123", "secret-123"]
+    assert run(what, "--stack", "no-such-stack") == 1
+    assert "no-such-stack" in capsys.readouterr().err
+
+
+def test_logs_are_the_stacks_own(where: Where, became: list[list[str]]) -> None:
+    run("logs", "--stack", where.stack, "--region", "us-east-1", "--filter", "ERROR")
+    group = where.resource("AWS::Logs::LogGroup", "LogGroup")
+    nothing_else = ["logs", "--config-env", "none"]
+    assert became == [[*nothing_else, "--cw-log-group", group, "--tail", "--region", "us-east-1", "--filter", "ERROR"]]
+
+
+def test_it_asks_for_everything_the_first_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, became: list[list[str]]
+) -> None:
+    config = tmp_path / "samconfig.toml"
+    config.write_text((ROOT / "samconfig.toml").read_text())
+    monkeypatch.setattr(deployed.deploy, "__defaults__", (config,))
+    run("deploy")
+    run("deploy", "--region", "eu-central-1", "--no-confirm-changeset")
+    heading = "[default.deploy.parameters]\n"
+    config.write_text(config.read_text().replace(heading, f'{heading}region = "eu-west-1"\n'))
+    run("deploy", "--parameter-overrides", "DeletionProtection=false")
+    assert became == [
+        ["deploy", "--guided"],
+        ["deploy", "--region", "eu-central-1", "--no-confirm-changeset"],
+        ["deploy", "--parameter-overrides", "DeletionProtection=false"],
+    ]
+    assert Where.said(None, None, config) == Where("aideer", "eu-west-1")
+    assert Where.said("other", "us-west-2", config) == Where("other", "us-west-2")
+
+
+class Lambda:
+    """Notes what it is asked, and answers."""
+
+    def __init__(self, answer: dict[str, Any], error: str | None = None) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self._answer, self._error = answer, error
+
+    def invoke(self, **request: Any) -> dict[str, Any]:
+        self.asked.append(request)
+        payload = io.BytesIO(json.dumps(self._answer).encode())
+        return {"Payload": payload, **({"FunctionError": self._error} if self._error else {})}
+
+
+def with_function(monkeypatch: pytest.MonkeyPatch, function: Lambda) -> None:
+    monkeypatch.setattr(Where, "resource", lambda *_: "aideer-OperationsMakeAdminFunction-1")
+    monkeypatch.setattr(Where, "client", lambda *_: function)
+
+
+def test_an_admin_is_made_and_the_password_is_nowhere(
+    typed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function = Lambda({"user_id": "u1"})
+    with_function(monkeypatch, function)
+    typed += ["root", "hunter-22", "hunter-22"]
+    assert run("admin") == 0
+    [request] = function.asked
+    assert json.loads(request["Payload"]) == {"username": "root", "password": "hunter-22"}
+    said = capsys.readouterr()
+    assert "root is an administrator: u1" in said.out
+    assert "hunter" not in said.out + said.err
+
+
+@pytest.mark.parametrize("passwords", [["short"], ["hunter-22", "hunter-23"]])
+def test_a_password_that_cannot_be_meant_is_not_sent(
+    typed: list[str], monkeypatch: pytest.MonkeyPatch, passwords: list[str]
+) -> None:
+    function = Lambda({"user_id": "u1"})
+    with_function(monkeypatch, function)
+    typed += ["root", *passwords]
+    assert run("admin") == 1
+    assert function.asked == []
+
+
+def test_a_refusal_is_told_without_what_was_typed(
+    typed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"errorType": "ValidationError", "errorMessage": "hunter-22"}
+    with_function(monkeypatch, Lambda(answer, "Unhandled"))
+    typed += ["?", "hunter-22", "hunter-22"]
+    assert run("admin") == 1
+    said = capsys.readouterr().err
+    assert "ValidationError" in said
+    assert "hunter" not in said
+
+
+def test_a_password_is_never_an_argument() -> None:
+    command = [deployed.sys.executable, "-m", "local.deployed", "admin", "--password", "hunter-22"]
+    ended = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
