@@ -254,7 +254,7 @@ def own_environment() -> dict[str, str]:
 
 
 def listener(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """Bind a port of loopback, or of another address (0: any free one), without listening: who inherits the socket does that when it is ready.
+    """Bind a port (0: any free one) without listening: who inherits the socket does that when it is ready.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -573,22 +574,21 @@ def test_under_fire_nobody_is_accused(person: MakePerson) -> None:
     people, text = [person() for _ in range(4)], code(max_uses=1000)
     for someone in people:
         redeem(someone, text)
-    over = time.monotonic() + 4
+    enough = threading.Event()
+    ended_tasks: list[Task] = []
 
-    def busy(someone: Person) -> int:
-        count = 0
-        while time.monotonic() < over:
-            (settled if count % 2 else failed)(someone)
-            count += 1
-        return count
+    def busy(someone: Person) -> None:
+        while not enough.is_set():
+            ended_tasks.extend((settled(someone), failed(someone)))
 
     runs = []
     with ThreadPoolExecutor(4) as pool:
         working = [pool.submit(busy, someone) for someone in people]
-        while not all(work.done() for work in working):
+        while (len(runs) < 3 or len(ended_tasks) < 20) and not any(work.done() for work in working):
             runs.append(run())
-    assert sum(work.result() for work in working) > 8
-    assert len(runs) > 2
+        enough.set()
+    for work in working:
+        work.result()
     assert all(found(ended) == [] for ended in [*runs, run()])
 
 
