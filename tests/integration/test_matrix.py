@@ -13,7 +13,7 @@ from tests.conformance import check_answer
 from tests.contract import FOREIGN, PEOPLE, row
 from tests.doors import streamed
 from tests.support import Api, recorded_calls
-from tests.surface import ROUTES, STREAM, World, called, sent
+from tests.surface import ROUTES, SENT, STREAM, World, called, sent
 
 NEVER_READ = set(FOREIGN) - {"signed out"}
 """These tokens are refused by what they say themselves."""
@@ -58,3 +58,7 @@ def test_the_streaming_door_answers_as_the_other_one_does(weixin: wechat.Server,
     answer = streamed(STREAM[1].format(id=world.task.id), **headers)
     assert answer.status_code == expected, answer.text
     check_answer(*STREAM, answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.text)
+
+
+def test_what_is_sent_is_sent_to_routes_that_there_are() -> None:
+    assert set(SENT) <= set(ROUTES.values())

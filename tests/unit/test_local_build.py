@@ -1,0 +1,85 @@
+"""`make build`: what a function weighs is what it brings and what its layers do, and too much of it is an error."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from local import build
+from local.build import BuildError, built, check_sizes, compile_all
+
+TEMPLATE = """
+Globals: {Function: {Layers: [!Ref CoreLayer]}}
+Resources:
+  CoreLayer: {Type: "AWS::Serverless::LayerVersion", Properties: {ContentUri: CoreLayer}}
+  DashscopeLayer: {Type: "AWS::Serverless::LayerVersion", Properties: {ContentUri: DashscopeLayer}}
+  LightFunction:
+    {Type: "AWS::Serverless::Function", Properties: {CodeUri: LightFunction, Handler: chats.list.handler}}
+  HeavyFunction:
+    Type: AWS::Serverless::Function
+    Properties: {CodeUri: HeavyFunction, Handler: tasks/stream.sh, Layers: [!Ref DashscopeLayer, !Sub "arn:x"]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "template.yaml").write_text(TEMPLATE)
+    for name in ("LightFunction/chats", "HeavyFunction/chats", "CoreLayer/python", "DashscopeLayer/python"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "module.py").write_text("x = 1\n")
+    return tmp_path
+
+
+def fill(path: Path, megabytes: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(megabytes * 10**6)
+
+
+def test_a_function_weighs_what_it_brings_and_what_its_layers_do(folder: Path) -> None:
+    fill(folder / "CoreLayer/python/core.bin", 30)
+    fill(folder / "DashscopeLayer/python/sdk.bin", 60)
+    light, heavy = built(folder)
+    assert (light.module, heavy.module) == ("chats.list", "tasks.stream")
+    assert (round(light.size), light.limit) == (30, 60)
+    assert (round(heavy.size), heavy.limit) == (90, 120)
+
+
+def test_what_is_within_the_budget_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(folder / "CoreLayer/python/core.bin", 59)
+    check_sizes(built(folder))
+    assert "59.0 MB of  60  LightFunction" in capsys.readouterr().out
+
+
+def test_what_is_over_the_budget_is_named(folder: Path) -> None:
+    fill(folder / "CoreLayer/python/core.bin", 61)
+    with pytest.raises(BuildError, match=r"LightFunction$"):
+        check_sizes(built(folder))
+
+
+def test_bytecode_is_made_once_and_lies_beside_each_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_python", lambda: sys.executable)
+    assert compile_all(built(folder))
+    for name in ("LightFunction/chats", "HeavyFunction/chats", "CoreLayer/python", "DashscopeLayer/python"):
+        [compiled] = (folder / name / "__pycache__").glob("module.*.pyc")
+        unchecked = 0b01  # PEP 552: a hash, which nobody compares
+        assert int.from_bytes(compiled.read_bytes()[4:8], "little") == unchecked
+        assert b"/var/task/chats" in compiled.read_bytes() or b"/opt/python" in compiled.read_bytes()
+
+
+def test_without_python_3_13_and_without_docker_there_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_python", lambda: None)
+    monkeypatch.setattr(build.docker, "available", lambda: False)
+    assert not compile_all(built(folder))
+
+
+def test_a_version_manager_s_promise_is_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shim = tmp_path / "python3.13"
+    shim.write_text("#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build._python() is None
+
+
+def test_nothing_built_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="make build"):
+        built(tmp_path)
