@@ -66,6 +66,7 @@ def _embedded() -> Iterator[None]:
         os.environ.update(
             SIGNUP_CREDITS="1000000",
             THROTTLES="all=1000000/60",
+            METRICS_NAMESPACE="",
             STREAM_BASE_URL="http://stream.test",
             POWERTOOLS_LOG_LEVEL="CRITICAL",
         )

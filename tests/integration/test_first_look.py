@@ -141,6 +141,7 @@ def test_a_small_measurement(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> N
         "supervisor",
         "ministack",
         "dashscope",
+        "wechat",
         "front",
         "background",
         "workers' parent",
