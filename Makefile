@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Reads .env, if there is one; what the caller's environment says wins over it.
 ENVIRONMENT = given=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; eval "$$given"; set +a
 
-.PHONY: help run chat demo bench dlq stop test permissions e2e sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
+.PHONY: help run chat demo bench dlq stop test permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -50,8 +50,13 @@ chaos: $(INSTALLED) ## every AWS call broken in every way, for half an hour (wri
 permissions: $(INSTALLED) ## after `make test`: each function may do what the tests saw it do, and no more
 	@$(BIN)/python -m pytest -q tests/permissions
 
-e2e: $(INSTALLED) ## after `make build`: the deployed stack, and `sam local`, in Lambda's image (needs Docker)
-	@$(BIN)/python -m pytest -q tests/e2e $(PYTEST_ARGS)
+e2e: deployed samlocal ## after `make build`: what follows, in Lambda's own image (needs Docker)
+
+deployed: $(INSTALLED) ## the stack, deployed into an AWS that enforces IAM (PYTEST_ARGS=...)
+	@$(BIN)/python -m pytest -q tests/e2e --ignore=tests/e2e/test_sam_local.py $(PYTEST_ARGS)
+
+samlocal: $(INSTALLED) ## every function under `sam local` (PYTEST_ARGS=...)
+	@$(BIN)/python -m pytest -q tests/e2e/test_sam_local.py $(PYTEST_ARGS)
 
 fuzz: $(TOOLS)/.installed ## schemathesis against a stack of its own, as user and as admin (ARGS=--short: a minute)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -73,7 +73,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _is_whole(config: pytest.Config) -> bool:
-    narrowed = any(config.getoption(option) for option in ("keyword", "markexpr", "deselect", "lf", "collectonly"))
+    narrowed = any(
+        config.getoption(option) for option in ("keyword", "markexpr", "deselect", "ignore", "lf", "collectonly")
+    )
     return config.args_source == pytest.Config.ArgsSource.TESTPATHS and not narrowed
 
 

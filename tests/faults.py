@@ -13,6 +13,10 @@ CONFLICT = (
     b'{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"cancelled",'
     b'"CancellationReasons":[{"Code":"TransactionConflict","Message":"busy"},{"Code":"None"}]}'
 )
+REFUSED = (
+    b'{"__type":"com.amazonaws.dynamodb.v20120810#TransactionCanceledException","Message":"cancelled",'
+    b'"CancellationReasons":[{"Code":"ConditionalCheckFailed","Message":"no"}]}'
+)
 THROTTLED = b'{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","Message":"slow down"}'
 INTERNAL = b'{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","Message":"oops"}'
 
@@ -66,3 +70,21 @@ class _Raw:
 
     def read(self) -> bytes:
         return self._body
+
+
+@contextlib.contextmanager
+def doubted() -> Iterator[None]:
+    """The next transaction happens, its answer is lost, and its repetition is refused, as long after DynamoDB knows its token."""
+    calls: list[str] = []
+
+    def answer(request: Any, **_: Any) -> AWSResponse | None:
+        call = request.headers["amz-sdk-invocation-id"]  # the same for each time that botocore sends one call
+        if call not in calls:
+            calls.append(call)
+        if calls.index(call) != 1:
+            return None
+        headers = {"content-type": "application/x-amz-json-1.0", "content-length": str(len(REFUSED))}
+        return AWSResponse(request.url, 400, headers, _Raw(REFUSED))
+
+    with answer_lost("TransactWriteItems"), _registered("before-send.dynamodb.TransactWriteItems", answer):
+        yield

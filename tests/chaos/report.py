@@ -30,6 +30,8 @@ class Row:
 class Counted:
     """One long run."""
 
+    every: int = 1
+    """One of so many faults was tried."""
     rows: dict[str, Row] = field(default_factory=dict)
     scenarios: dict[str, tuple[int, int]] = field(default_factory=dict)
     """By name: different calls, faults."""
@@ -105,8 +107,13 @@ def _line(name: str, row: Row) -> str:
 def _scenarios(counted: Counted) -> str:
     lines = ["| what was broken | calls | faults |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {calls} | {faults} |" for name, (calls, faults) in counted.scenarios.items()]
+    some = f"One of {counted.every} faults was tried. " if counted.every > 1 else ""
     return "\n".join(
-        [*lines, "", f"({counted.unreached} more faults waited for a call that did not come: a run that ended sooner.)"]
+        [
+            *lines,
+            "",
+            f"{some}({counted.unreached} more faults waited for a call that did not come: a run that ended sooner.)",
+        ]
     )
 
 

@@ -1,0 +1,80 @@
+"""One deployment for all that tests it. Docker is needed: these are proofs, and are refused rather than skipped."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from local import docker, wechat
+from local.build import BUILD
+from local.dashscope import Server
+from local.docker import Host
+from local.invocation import InvocationError
+from local.template import Function, Template
+from tests.e2e.calls import ADMIN, Place
+from tests.e2e.cloud import Cloud, gateway, ministack, streaming
+
+PARAMETERS = {
+    "DeletionProtection": "false",
+    "SignupCredits": "1000000",
+    "Tracing": "PassThrough",
+    "Throttles": "all=1000000/60",
+}
+
+
+@pytest.fixture(scope="session")
+def host() -> Host:
+    """This machine, once it is clear that it can run what is tested here."""
+    if not docker.available():
+        pytest.fail(f"This needs Docker and {docker.IMAGE}, which is not here and cannot be pulled.", pytrace=False)
+    if not (BUILD / "template.yaml").exists():
+        pytest.fail("This deploys what `make build` has built: run that first.", pytrace=False)
+    return Host.find()
+
+
+@pytest.fixture(scope="session")
+def providers(host: Host) -> Iterator[tuple[Server, wechat.Server]]:
+    """The simulated DashScope and WeChat, where containers reach them."""
+    with Server(tokens=12, delay_ms=2, host=host.bind) as model, wechat.Server(host=host.bind) as people:
+        yield model, people
+
+
+@pytest.fixture(scope="session")
+def cloud(
+    tmp_path_factory: pytest.TempPathFactory, host: Host, providers: tuple[Server, wechat.Server]
+) -> Iterator[Cloud]:
+    """The stack, deployed, with its providers' keys and its first admin."""
+    model, people = providers
+    with ministack(tmp_path_factory.mktemp("ministack"), host) as endpoint:
+        cloud = Cloud(endpoint, host)
+        cloud.deploy(
+            **PARAMETERS,
+            DashscopeBaseUrl=host.seen(model.base_url),
+            WechatBaseUrl=host.seen(people.base_url),
+            WechatOpenUrl=host.seen(people.base_url),
+        )
+        cloud.enter_keys()
+        cloud.invoke("OperationsMakeAdminFunction", ADMIN)
+        cloud.invoke("ReconciliationRunFunction", {"begin": True})
+        yield cloud
+
+
+@pytest.fixture(scope="session")
+def place(
+    cloud: Cloud, providers: tuple[Server, wechat.Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    """The deployed API, behind API Gateway and with its streaming door."""
+    with ExitStack() as stack:
+        stream = stack.enter_context(streaming(cloud, tmp_path_factory.mktemp("stream")))
+        variables = cloud.configuration("TasksCreateFunction")["Environment"]["Variables"]
+        told = variables["STREAM_BASE_URL"].rstrip("/")
+
+        def invoke(function: Function, event: str) -> str:
+            answer = cloud.lambda_.invoke(FunctionName=cloud.resources[function.name], Payload=event.encode())
+            body: str = answer["Payload"].read().decode()
+            if "FunctionError" in answer:
+                raise InvocationError(body)
+            return body.replace(told, stream)  # the Function URL, behind which nothing runs here
+
+        url = stack.enter_context(gateway(Template(), invoke))
+        yield Place(url, providers[1])

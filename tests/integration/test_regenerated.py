@@ -1,0 +1,55 @@
+"""An answer made again, by each function that makes answers; and a task that the waiting door sends on to one of them."""
+
+import importlib
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+
+from aideer import aws, settings
+from aideer.models import Message, Task
+from tests.doors import streamed, waited
+from tests.support import Api, Context, Person, check_rules, make_chat
+
+MakePerson = Callable[..., Person]
+
+
+def queued(task_id: str, stream_url: str) -> None:
+    record = {"messageId": uuid4().hex, "body": f'{{"task_id": "{task_id}"}}'}
+    handler = importlib.import_module("tasks.on_queued").handler
+    assert handler({"Records": [record]}, Context(seconds=60)) == {"batchItemFailures": []}
+
+
+def watched(task_id: str, stream_url: str) -> None:
+    assert streamed(stream_url).status_code == 200
+
+
+@pytest.mark.parametrize("make", [queued, watched])
+def test_the_new_answer_takes_the_place_of_the_old_one(
+    api: Api, person: MakePerson, make: Callable[[str, str], None]
+) -> None:
+    me = person()
+    chat = make_chat(me, "hello")
+    first = api("tasks.create", "POST", "/tasks", json={"chat_id": chat.id}, user=me).json
+    make(first["task_id"], first["stream_url"])
+    path, parameters = f"/tasks/{first['task_id']}/regenerate", {"id": first["task_id"]}
+    again = api("tasks.regenerate", "POST", path, user=me, parameters=parameters)
+    assert again.status == 200, again.body
+    make(again.json["task_id"], again.json["stream_url"])
+    old, new = (Task.get(made["task_id"], consistent_read=True) for made in (first, again.json))
+    assert [message.n for message in Message.query(chat.thread, consistent_read=True)] == [1, new.answer_n]
+    assert new.replaces == old.answer_n
+    check_rules(me)
+
+
+def test_the_door_that_cannot_stream_asks_for_an_answer(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("tasks.stream"), "WAIT_SECONDS", 0.2)
+    me = person()
+    body = {"chat_id": make_chat(me, "hello").id}
+    task_id = api("tasks.create", "POST", "/tasks", json=body, user=me).json["task_id"]
+    aws.client("sqs").purge_queue(QueueUrl=settings.TASKS_QUEUE_URL)
+    assert waited(f"/tasks/{task_id}/stream?after=0", task_id, me.token).status == 200
+    found = aws.client("sqs").receive_message(QueueUrl=settings.TASKS_QUEUE_URL, MaxNumberOfMessages=10)
+    assert any(task_id in message["Body"] for message in found.get("Messages", []))
