@@ -11,20 +11,14 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger
-from botocore.exceptions import BotoCoreError, ClientError
-from pynamodb.exceptions import PynamoDBException
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aideer import auth, aws, clock, dynamodb, leases, settings, sse, tasks, throttling, titles, watching
-from aideer.errors import AideerError, BadRequest, Busy, NotFound, TooManyRequests, Unauthorized, Unprocessable, place
-from aideer.models import Task, User
+from aideer import asgi, aws, clock, leases, settings, sse, viewers, watching
+from aideer.errors import AideerError
+from aideer.models import Task
 
 if TYPE_CHECKING:
     from aideer.engine import Run
@@ -33,14 +27,13 @@ WAIT_SECONDS = 20.0
 """How long the door that cannot stream waits for something new: less than API Gateway does."""
 LEAVING_SECONDS = 5.0
 
-logger = Logger(service="aideer")
-
 
 async def stream(request: Request) -> Response:
     """Stream a task's text, from its start or from a position on."""
     task_id = request.path_params["id"]
-    claims = await asyncio.to_thread(_claims, request, task_id)
-    logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
+    credentials = request.headers.get("authorization"), request.query_params.get("ticket")
+    claims = await asyncio.to_thread(viewers.claims, task_id, *credentials)
+    asgi.logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
     position = sse.position(request.headers.get("last-event-id"), request.query_params.get("after"))
     run = None
     if position is None and "aws.event" not in request.scope:
@@ -49,7 +42,7 @@ async def stream(request: Request) -> Response:
         if run:
             await run.asked.wait()
     try:
-        user = await _admitted(claims, from_start=position is None)
+        user = await viewers.admitted(claims, from_start=position is None)
     except AideerError as error:
         if run is None:
             raise
@@ -63,33 +56,10 @@ async def stream(request: Request) -> Response:
     if run:
         events = watching.live(run)
     else:
-        task = await asyncio.to_thread(_opened, user, task_id, position)
+        task = await asyncio.to_thread(viewers.opened, user, task_id, from_start=position is None)
         events = await (_waiting if "aws.event" in request.scope else _following)(request, task, int(position or 0))
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-
-
-async def _admitted(claims: dict[str, Any], *, from_start: bool) -> User:
-    """The caller. Raises Unauthorized, and TooManyRequests where they open too many streams from their start."""
-    holder = asyncio.to_thread(auth.holder, claims)
-    if not from_start:
-        return await holder
-    # Beside the other call, as somebody waits for the first token.
-    user, refusal = await asyncio.gather(holder, asyncio.to_thread(_too_many, claims["sub"]))
-    if refusal:
-        raise refusal
-    return user
-
-
-def _too_many(user_id: str) -> TooManyRequests | None:
-    try:
-        throttling.count("stream", user_id)
-    except TooManyRequests as refusal:
-        return refusal
-    except PynamoDBException as error:  # what it is to spare has other worries, and an answer was paid for
-        if not dynamodb.unavailable(error):
-            raise
-    return None
 
 
 async def _begun(request: Request, task_id: str, *, viewer_of: str | None = None) -> "Run | None":
@@ -112,32 +82,6 @@ async def _waiting(_: Request, task: Task, position: int) -> AsyncGenerator[str,
     if task.status == "pending":
         await asyncio.to_thread(aws.enqueue, settings.TASKS_QUEUE_URL, {"task_id": task.id})
     return watching.follow(task, position, WAIT_SECONDS)
-
-
-def _claims(request: Request, task_id: str) -> dict[str, Any]:
-    """What the access token says, or the ticket for this very stream."""
-    ticket = request.query_params.get("ticket")
-    if ticket is None:
-        return auth.access_claims(request.headers.get("authorization"))
-    claims = auth.verify(ticket)
-    if claims["typ"] != "stream":
-        raise BadRequest("wrong_token_type", "This takes a stream's ticket.")
-    if claims["task"] != task_id:
-        raise Unauthorized("invalid_token", "This ticket is for another stream.")
-    return claims
-
-
-def _opened(user: User, task_id: str, position: Any) -> Task:
-    """The user's task; the first stream from its start is marked, a second one refused."""
-    task = tasks.of(user, task_id)
-    if task.type == titles.TYPE:
-        raise Unprocessable("not_streamable", "Titles are not streamed.")
-    if position is None:
-        marked = Task(task_id)
-        if not leases.update(marked, [Task.streamed.set(True)], Task.id.exists() & Task.streamed.does_not_exist()):
-            raise Unprocessable("already_streamed", "This was streamed before: go on from a position.")
-        return marked
-    return task
 
 
 def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
@@ -164,21 +108,6 @@ def _deadline(request: Request) -> float:
     return latest
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
-    known = error if isinstance(error, AideerError) else NotFound("not_found", "There is nothing here.")
-    return JSONResponse(known.body(), known.status, headers=known.headers)
-
-
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    if not dynamodb.unavailable(error):
-        raise error
-    return await _refused(request, Busy())
-
-
-async def _alive(_: Request) -> Response:
-    return Response("ok", media_type="text/plain")
-
-
 @contextlib.asynccontextmanager
 async def _lifespan(_: Starlette) -> AsyncIterator[None]:
     # Under uvicorn only: what streams will need the SDK, and loading it now spares the first viewer the wait.
@@ -188,53 +117,7 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
     await engine.finish(LEAVING_SECONDS)
 
 
-class _Logged:
-    """Middleware: log lines name the request. What nobody foresaw has one too, and not the traceback that a server would log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        logger.thread_safe_append_keys(correlation_id=_correlation_id(scope))
-        try:
-            await self._app(scope, receive, sending)
-        except Exception as error:
-            logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
-            if not begun:
-                answer = JSONResponse({"detail": "Something broke on our side.", "code": "internal"}, 500)
-                await answer(scope, receive, send)
-
-
-def _correlation_id(scope: Scope) -> str | None:
-    """The request's id: API Gateway's, or the Function URL's, whose context the web adapter passes in a header."""
-    with contextlib.suppress(KeyError, ValueError, TypeError):
-        if "aws.event" in scope:
-            return str(scope["aws.event"]["requestContext"]["requestId"])
-        return str(json.loads(dict(scope["headers"])[b"x-amzn-request-context"])["requestId"])
-    return None
-
-
-app = Starlette(
-    routes=[Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"]), Route("/ready", _alive)],
-    exception_handlers={
-        AideerError: _refused,
-        HTTPException: _refused,
-        PynamoDBException: _failed,
-        BotoCoreError: _failed,
-        ClientError: _failed,
-    },
-    middleware=[Middleware(_Logged)],
-    lifespan=_lifespan,
-)
+app = asgi.application([Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"])], _lifespan)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

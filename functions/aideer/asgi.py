@@ -1,0 +1,88 @@
+"""What http.py is for the resolver, for the one ASGI app: the place where errors become answers, and log lines name the request."""
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.exceptions import PynamoDBException
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aideer import dynamodb
+from aideer.errors import AideerError, Busy, NotFound, place
+
+logger = Logger(service="aideer")
+
+
+def application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
+    """An app of these routes, and of /ready, which the web adapter asks for."""
+    return Starlette(
+        routes=[*routes, Route("/ready", _alive)],
+        exception_handlers={
+            AideerError: _refused,
+            HTTPException: _refused,
+            PynamoDBException: _failed,
+            BotoCoreError: _failed,
+            ClientError: _failed,
+        },
+        middleware=[Middleware(_Logged)],
+        lifespan=lifespan,
+    )
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    known = error if isinstance(error, AideerError) else NotFound("not_found", "There is nothing here.")
+    return JSONResponse(known.body(), known.status, headers=known.headers)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    if not dynamodb.unavailable(error):
+        raise error
+    return await _refused(request, Busy())
+
+
+async def _alive(_: Request) -> Response:
+    return Response("ok", media_type="text/plain")
+
+
+class _Logged:
+    """Middleware: log lines name the request. What nobody foresaw has one too, and not the traceback that a server would log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        logger.thread_safe_append_keys(correlation_id=_correlation_id(scope))
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
+            if not begun:
+                answer = JSONResponse({"detail": "Something broke on our side.", "code": "internal"}, 500)
+                await answer(scope, receive, send)
+
+
+def _correlation_id(scope: Scope) -> str | None:
+    """The request's id: API Gateway's, or the Function URL's, whose context the web adapter passes in a header."""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        if "aws.event" in scope:
+            return str(scope["aws.event"]["requestContext"]["requestId"])
+        return str(json.loads(dict(scope["headers"])[b"x-amzn-request-context"])["requestId"])
+    return None
