@@ -12,7 +12,7 @@ import pytest
 from aideer import clock
 from aideer.models import Code
 from tests import faults
-from tests.support import Answer, Api, Person, check_rules, make_chat, make_person
+from tests.support import Answer, Api, Person, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
 MESSAGE = {"role": "user", "type": "text", "content": "hello", "visibility": True}
@@ -31,7 +31,7 @@ def redeem(api: Api, me: Person) -> Answer:
 
 def grant(api: Api, me: Person) -> Answer:
     body = {"amount": 10, "description": "Sorry"}
-    return call(api, "users.grant", "POST", "/users/{id}/credits", me.id, make_person(2), body)
+    return call(api, "users.grant", "POST", "/users/{id}/credits", me.id, me, body)
 
 
 def create_preset(api: Api, me: Person) -> Answer:
@@ -60,7 +60,7 @@ def call(api: Api, module: str, method: str, path: str, id: str, me: Person, bod
 def test_what_has_happened_is_not_taken_for_refused(
     api: Api, person: MakePerson, act: Callable[[Api, Person], Answer]
 ) -> None:
-    me = person()
+    me = person(permission=2)
     with faults.doubted():
         answer = act(api, me)
     assert answer.status == 200, answer.body
