@@ -75,11 +75,16 @@ async def _watch_all(urls: list[str]) -> list[tuple[Stream, float, float]]:
 
 async def _watch(client: httpx.AsyncClient, url: str) -> tuple[Stream, float, float]:
     text, began, first = "", time.monotonic(), 0.0
-    async with client.stream("GET", url) as answer:
-        async for piece in answer.aiter_text():
-            text += piece
-            if not first and '"content"' in text:
-                first = time.monotonic() - began
+    while not text:
+        async with client.stream("GET", url) as answer:
+            if answer.status_code == 503:  # busy: the answer is made all the same, and seen from its log
+                await answer.aread()
+                url = url if "after=" in url else f"{url}&after=0"
+                continue
+            async for piece in answer.aiter_text():
+                text += piece
+                if not first and '"content"' in text:
+                    first = time.monotonic() - began
     return parse(text), first, time.monotonic() - began
 
 
