@@ -11,6 +11,7 @@ from aideer import audit, clock, credits, leases, tasks
 from aideer.models import CreditEntry, Message, Task, new_id
 from aideer.pricing import Usage
 from tests import faults
+from tests.doors import waited
 from tests.integration.test_chats import make_task, plain
 from tests.integration.test_copying import answered
 from tests.support import Answer, Api, Person, check_rules, make_chat
@@ -38,8 +39,8 @@ def test_a_deleted_task_is_gone_and_its_message_and_its_bill_stay(api: Api, pers
         delete(api, task.id, me),
         api("tasks.stop", "POST", f"/tasks/{task.id}/stop", user=me),
         api("tasks.regenerate", "POST", f"/tasks/{task.id}/regenerate", user=me),
-        api("tasks.stream", "GET", f"/tasks/{task.id}/stream", user=me),
-        api("tasks.stream", "GET", f"/tasks/{task.id}/stream?after=0", user=me),
+        waited(f"/tasks/{task.id}/stream", task.id, me.token),
+        waited(f"/tasks/{task.id}/stream?after=0", task.id, me.token),
     ):
         assert (gone.status, gone.json["code"]) == (404, "task_not_found")
     message = api("chats.get", "GET", f"/chats/{chat.id}", user=me).json["messages"][1]
