@@ -44,8 +44,8 @@ stop: $(INSTALLED) ## end a stack that was left running
 test: $(INSTALLED) ## unit and integration tests (PYTEST_ARGS=...)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
-chaos: $(INSTALLED) ## every AWS call broken in every way, for half an hour (writes docs/reliability.md)
-	@$(BIN)/python -m tests.chaos
+chaos: $(INSTALLED) ## every AWS call broken in every way, for about an hour (ARGS="--every 2": half of it; writes docs/reliability.md)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 permissions: $(INSTALLED) ## after `make test`: each function may do what the tests saw it do, and no more
 	@$(BIN)/python -m pytest -q tests/permissions
