@@ -284,7 +284,9 @@ def test_administrators_give_and_take_permissions_but_not_their_own(api: Api, pe
 def test_of_two_administrators_who_lower_each_other_at_once_one_stays(person: MakePerson) -> None:
     for _ in range(5):
         pair = person(permission=2), person(permission=2)
-        both_admins = [one.user for one in pair]  # read before either acts, as two requests that passed the door together
+        both_admins = [
+            one.user for one in pair
+        ]  # read before either acts, as two requests that passed the door together
 
         def lower(actor: User, other: User) -> str:
             try:
