@@ -32,21 +32,22 @@ class BreakingLine:
 
     def _carry(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, socket.create_connection(self._target) as server:
-            threading.Thread(target=self._send, args=(client, server), daemon=True).start()
-            carried = 0
+            carried = [0]  # of the answer to the latest request: connections are used again
+            threading.Thread(target=self._send, args=(client, server, carried), daemon=True).start()
             while piece := server.recv(65_536):
-                if self._left and carried + len(piece) > self._after:
-                    client.sendall(piece[: self._after - carried])
+                if self._left and carried[0] + len(piece) > self._after:
+                    client.sendall(piece[: self._after - carried[0]])
                     self._left, self.broken = self._left - 1, self.broken + 1
                     break
                 client.sendall(piece)
-                carried += len(piece)
+                carried[0] += len(piece)
             client.shutdown(socket.SHUT_RDWR)  # closing alone would wait for the thread that reads from it
 
     @staticmethod
-    def _send(client: socket.socket, server: socket.socket) -> None:
+    def _send(client: socket.socket, server: socket.socket, carried: list[int]) -> None:
         with contextlib.suppress(OSError):
             while piece := client.recv(65_536):
+                carried[0] = 0
                 server.sendall(piece)
 
 
