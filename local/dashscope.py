@@ -19,7 +19,6 @@ Tests run it in their own process: `with Server() as server: ... server.base_url
 
 import argparse
 import asyncio
-import contextlib
 import itertools
 import json
 import re
@@ -31,9 +30,11 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
+
+from local.simulation import Simulation
 
 TEXT_PATH = "/api/v1/services/aigc/text-generation/generation"
 MULTIMODAL_PATH = "/api/v1/services/aigc/multimodal-generation/generation"
@@ -201,50 +202,22 @@ def _invalid(model: Any, messages: Any, parameters: dict[str, Any], *, multimoda
     return ""
 
 
-class Server:
-    """The simulated DashScope in a thread of its own. `with Server() as server: server.base_url`."""
+class Server(Simulation):
+    """The simulated DashScope."""
+
+    NAME, PATH = "DashScope", "/api/v1"
 
     def __init__(
         self, port: int = 0, *, tokens: int | None = None, delay_ms: float = 20, host: str = "127.0.0.1"
     ) -> None:
-        self.base_url = ""
-        self._port = port
-        self._host = host
+        super().__init__(port, host)
         self._tokens = tokens
         self._delay_ms = delay_ms
         self._seen: deque[dict[str, Any]] = deque(maxlen=5000)
         self._changed = threading.Condition()
         self._throttled: Counter[str] = Counter()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
-        self._thread: threading.Thread | None = None
 
     # In-process control
-
-    def __enter__(self) -> Self:
-        started = threading.Event()
-
-        def serve() -> None:
-            try:
-                asyncio.run(self.run(on_ready=lambda _: started.set()))
-            finally:
-                started.set()
-
-        self._thread = threading.Thread(target=serve, name="simulated-dashscope", daemon=True)
-        self._thread.start()
-        if not started.wait(10) or not self.base_url:
-            raise RuntimeError("the simulated DashScope did not start")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop serving; open connections are cut."""
-        if self._loop and self._thread:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
-            self._thread = None
 
     def requests(self) -> list[dict[str, Any]]:
         """What GET /__requests answers."""
@@ -262,26 +235,14 @@ class Server:
         with self._changed:
             return self._changed.wait_for(lambda: condition(list(self._seen)), timeout_seconds)
 
-    async def run(self, on_ready: Callable[[str], object]) -> None:
-        """Serve on this event loop until it is cancelled or closed; `on_ready` is given the base URL."""
-        self._loop = asyncio.get_running_loop()
+    def application(self) -> web.Application:
+        """DashScope's API, and what shows what it was asked."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_get("/__requests", self._list_requests)
         app.router.add_post("/__reset", self._reset)
         app.router.add_get("/api/v1/uploads", self._uploads)
         app.router.add_post("/{path:.*}", self._generate)
-        # Cancellation is how a handler that is waiting learns that its client has gone.
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, self._host, self._port)
-            await site.start()
-            port = runner.addresses[0][1]
-            self.base_url = f"http://{self._host}:{port}/api/v1"
-            on_ready(self.base_url)
-            await self._stop.wait()
-        finally:
-            await runner.cleanup()
+        return app
 
     # HTTP
 
@@ -543,9 +504,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help="tokens of an answer (default: 60 to 120, by the message)")
     parser.add_argument("--delay-ms", type=float, default=20, help="milliseconds between two tokens (default: 20)")
     options = parser.parse_args()
-    server = Server(options.port, tokens=options.tokens, delay_ms=options.delay_ms)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(server.run(on_ready=lambda url: print("READY", url, flush=True)))
+    Server(options.port, tokens=options.tokens, delay_ms=options.delay_ms).serve()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ signed as WeChat wants it. Tests run it in their own process: `with Server() as 
 import argparse
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import html
@@ -31,12 +30,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from aiohttp import web
 
 from local.settings import SIMULATED_WECHAT
+from local.simulation import Simulation
 
 CODE_SECONDS = 300
 TOKEN_SECONDS = 7200
@@ -100,45 +100,17 @@ def unionid(person: str) -> str:
     return "u" + _digest(person)[:27]
 
 
-class Server:
-    """The simulated WeChat in a thread of its own. `with Server() as server: server.base_url`."""
+class Server(Simulation):
+    """The simulated WeChat."""
+
+    NAME = "WeChat"
 
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
-        self.base_url = ""
-        self._port = port
-        self._host = host
+        super().__init__(port, host)
         self._state = _State()
         self._lock = threading.RLock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
-        self._thread: threading.Thread | None = None
 
     # In-process control
-
-    def __enter__(self) -> Self:
-        started = threading.Event()
-
-        def serve() -> None:
-            try:
-                asyncio.run(self.run(on_ready=lambda _: started.set()))
-            finally:
-                started.set()
-
-        self._thread = threading.Thread(target=serve, name="simulated-wechat", daemon=True)
-        self._thread.start()
-        if not started.wait(10) or not self.base_url:
-            raise RuntimeError("the simulated WeChat did not start")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop serving; open connections are cut."""
-        if self._loop and self._thread:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
-            self._thread = None
 
     def code(self, person: str, app: str = "mini", *, with_unionid: bool = True) -> str:
         """A code as this person's phone, or the website's page, would get it."""
@@ -176,9 +148,8 @@ class Server:
             self._state.seen.clear()
             self._state.faults.clear()
 
-    async def run(self, on_ready: Callable[[str], object]) -> None:
-        """Serve on this event loop until it is cancelled or closed; `on_ready` is given the base URL."""
-        self._loop = asyncio.get_running_loop()
+    def application(self) -> web.Application:
+        """WeChat's API, and what controls it by hand."""
         app = web.Application(middlewares=[self._watched])
         routes: list[tuple[str, str, Any]] = [
             ("GET", "/sns/jscode2session", self._jscode2session),
@@ -195,16 +166,7 @@ class Server:
         ]
         for method, path, handle in routes:
             app.router.add_route(method, path, handle)
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, self._host, self._port)
-            await site.start()
-            self.base_url = f"http://{self._host}:{runner.addresses[0][1]}"
-            on_ready(self.base_url)
-            await self._stop.wait()
-        finally:
-            await runner.cleanup()
+        return app
 
     # WeChat's API
 
@@ -393,9 +355,7 @@ def _refused(refusal: Refusal) -> web.Response:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m local.wechat", description="A simulated WeChat on loopback.")
     parser.add_argument("--port", type=int, default=8898)
-    server = Server(parser.parse_args().port)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(server.run(on_ready=lambda url: print("READY", url, flush=True)))
+    Server(parser.parse_args().port).serve()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""A simulated provider: an HTTP server on loopback, which a test or a tool holds in a thread, or a process runs as its own."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import ClassVar, Self
+
+from aiohttp import web
+
+
+class Simulation:
+    """One server. `with Server() as server: server.base_url` serves in a thread until the block ends."""
+
+    NAME: ClassVar[str]
+    PATH: ClassVar[str] = ""
+    """What the base URL ends in."""
+
+    def __init__(self, port: int, host: str) -> None:
+        self.base_url = ""
+        self._port, self._host = port, host
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._thread: threading.Thread | None = None
+
+    def application(self) -> web.Application:
+        """What is served."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        started = threading.Event()
+
+        def serve() -> None:
+            try:
+                asyncio.run(self.run(on_ready=lambda _: started.set()))
+            finally:
+                started.set()
+
+        self._thread = threading.Thread(target=serve, name=f"simulated-{self.NAME}", daemon=True)
+        self._thread.start()
+        if not started.wait(10) or not self.base_url:
+            raise RuntimeError(f"the simulated {self.NAME} did not start")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving; open connections are cut."""
+        if self._loop and self._thread:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+            self._thread = None
+
+    async def run(self, on_ready: Callable[[str], object]) -> None:
+        """Serve on this event loop until it is cancelled or closed; `on_ready` is given the base URL."""
+        self._loop = asyncio.get_running_loop()
+        # Cancellation is how a handler that is waiting learns that its client has gone.
+        runner = web.AppRunner(self.application(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+            self.base_url = f"http://{self._host}:{runner.addresses[0][1]}{self.PATH}"
+            on_ready(self.base_url)
+            await self._stop.wait()
+        finally:
+            await runner.cleanup()
+
+    def serve(self) -> None:
+        """Be this process, until Ctrl-C; it says READY once it serves."""
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(self.run(on_ready=lambda url: print("READY", url, flush=True)))
