@@ -205,6 +205,23 @@ def test_the_environment_is_what_settings_reads() -> None:
         assert all(name in declared or name.startswith("AWS_L") for name in own)
 
 
+class AsLongAsTheyCome(dict[str, dict[str, str]]):
+    """Every resource, with the longest names that CloudFormation gives: of a stack whose own name has 40 characters."""
+
+    def __missing__(self, logical_id: str) -> dict[str, str]:
+        name = f"{'s' * 40}-{logical_id}-{'X' * 12}"
+        arn = f"arn:aws-us-gov:secretsmanager:ap-southeast-99:123456789012:secret:{name}"
+        url = f"https://sqs.ap-southeast-99.amazonaws.com/123456789012/{name}"
+        return {"Ref": url if "Queue" in logical_id else arn if "Secret" in logical_id else name, "FunctionUrl": url}
+
+
+def test_the_environment_is_within_lambdas_4_kb() -> None:
+    resources = AsLongAsTheyCome()
+    for name, function in TEMPLATE.functions.items():
+        variables = {key: TEMPLATE.resolve(value, resources) for key, value in function.variables.items()}
+        assert sum(len(key) + len(str(value)) for key, value in variables.items()) < 4096 - 500, name  # for long URLs
+
+
 def test_a_route_of_its_own_throttle_is_a_route_and_below_the_rest() -> None:
     api = RESOURCES["Api"]["Properties"]
     routes = {
