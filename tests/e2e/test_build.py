@@ -1,0 +1,34 @@
+"""What `make build` has built: every function finds its modules compiled, by Lambda's own Python."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from local.build import Built, built, imported
+from local.docker import Host
+
+
+def test_every_source_of_every_function_has_its_bytecode() -> None:
+    for function in built():
+        assert sources(function.folder) == compiled(function.folder), function.name
+
+
+def test_no_function_compiles_anything_as_it_starts(host: Host) -> None:
+    functions = one_of_each_kind(built())
+    answers = imported(functions, bytecode=True)
+    assert {name: answer["compiled"] for name, answer in answers.items()} == {each.name: [] for each in functions}
+    [one, *_] = functions
+    assert imported([one], bytecode=False)[one.name]["compiled"], "what was compiled would not have been noticed"
+
+
+def one_of_each_kind(functions: Iterable[Built]) -> list[Built]:
+    """One function for each set of layers."""
+    return list({function.layers: function for function in functions}.values())
+
+
+def sources(folder: Path) -> set[Path]:
+    return {path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py")}
+
+
+def compiled(folder: Path) -> set[Path]:
+    found = folder.rglob("__pycache__/*.cpython-313.pyc")
+    return {path.relative_to(folder).parent.parent / path.name.partition(".")[0] for path in found}
