@@ -41,8 +41,8 @@ sam: $(INSTALLED) ## an embedded AWS for `sam local`, which runs in Lambda's ima
 stop: $(INSTALLED) ## end a stack that was left running
 	@$(ENVIRONMENT); exec $(BIN)/python -m local.stop
 
-test: $(INSTALLED) ## unit and integration tests (PYTEST_ARGS=...)
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
+test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 chaos: $(INSTALLED) ## every AWS call broken in every way, for about an hour (ARGS="--every 2": half of it; writes docs/reliability.md)
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -52,11 +52,11 @@ permissions: $(INSTALLED) ## after `make test`: each function may do what the te
 
 e2e: deployed samlocal ## after `make build`: what follows, in Lambda's own image (needs Docker)
 
-deployed: $(INSTALLED) ## the stack, deployed into an AWS that enforces IAM (PYTEST_ARGS=...)
-	@$(BIN)/python -m pytest -q tests/e2e --ignore=tests/e2e/test_sam_local.py $(PYTEST_ARGS)
+deployed: $(INSTALLED) ## the stack, deployed into an AWS that enforces IAM (ARGS=...)
+	@$(BIN)/python -m pytest -q tests/e2e --ignore=tests/e2e/test_sam_local.py $(ARGS)
 
-samlocal: $(INSTALLED) ## every function under `sam local` (PYTEST_ARGS=...)
-	@$(BIN)/python -m pytest -q tests/e2e/test_sam_local.py $(PYTEST_ARGS)
+samlocal: $(INSTALLED) ## every function under `sam local` (ARGS=...)
+	@$(BIN)/python -m pytest -q tests/e2e/test_sam_local.py $(ARGS)
 
 fuzz: $(TOOLS)/.installed ## schemathesis against a stack of its own, as user and as admin (ARGS=--short: a minute)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -18,12 +18,14 @@ from typing import Any, NoReturn
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from local.template import ROOT
-
-CONFIG = ROOT / "samconfig.toml"
+CONFIG = Path("samconfig.toml")
+"""Of the folder that make is run in, as for the SAM CLI."""
 SAM = Path(sys.executable).with_name("sam")
 PASSWORD_LENGTH = (6, 255)
 DELETED = {"Delay": 10, "MaxAttempts": 180}
+FIRST = """The SAM CLI now asks for everything once: a return takes what is proposed, and samconfig.toml keeps the answers.
+One question wants a y: whether TasksStreamFunction's URL may be without authentication. Like every function it checks its
+callers' tokens itself."""
 
 
 class OperationError(Exception):
@@ -73,7 +75,10 @@ def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
     """Deploy what was built; where samconfig.toml knows no region yet, it asks for everything first, and keeps the answers."""
     known = tomllib.loads(config.read_text())["default"]
     guided = not any("region" in known.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
-    _become_sam("deploy", *(["--guided"] if guided and "--region" not in more else []), *more)
+    if not guided or "--region" in more:
+        _become_sam("deploy", *more)
+    print(FIRST)
+    _become_sam("deploy", "--guided", *more)
 
 
 def logs(where: Where, more: list[str]) -> NoReturn:
@@ -116,8 +121,7 @@ def destroy(where: Where) -> None:
     if guarded:
         raise OperationError(
             f"{where.stack} is protected: {', '.join(sorted(guarded))} refuse to be deleted. Nothing was deleted.\n"
-            "To give that up:\n"
-            '  make deploy ARGS="--parameter-overrides DeletionProtection=false"'
+            'To give that up: say DeletionProtection=\\"false\\" among the parameter_overrides of samconfig.toml, and make deploy.'
         )
     buckets = where.resources("AWS::S3::Bucket").values()
     print(

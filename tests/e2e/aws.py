@@ -1,7 +1,7 @@
 """ministack as a process of its own, with what differs from AWS repaired.
 
-There, !Ref of a secret is its ARN, not its name; a parameter that is a number is one where a queue's consumer is capped; and who
-changes how a function is configured gets new processes of it.
+There, !Ref of a secret is its ARN, not its name; a parameter that is a number is one where a queue's consumer is capped, and one
+that is true or false is so where a table is protected; and who changes how a function is configured gets new processes of it.
 Alarms know metric math: such ones are left out. So are the policies that refuse what comes without TLS, which is not spoken here.
 """
 
@@ -13,7 +13,9 @@ from ministack.services.cloudformation import provisioners
 
 SECRETS = provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]
 CONSUMERS = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
+TABLES = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]
 _consume = CONSUMERS["create"]
+_create_table, _update_table = TABLES["create"], TABLES["update"]
 ALARMS = provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
 _watch = ALARMS["create"]
 _key = lambda_svc._warm_pool_key
@@ -28,6 +30,18 @@ def consume(logical_id: str, properties: dict[str, Any], *arguments: Any) -> Any
     if cap := properties.get("ScalingConfig"):
         cap["MaximumConcurrency"] = int(cap["MaximumConcurrency"])
     return _consume(logical_id, properties, *arguments)
+
+
+def create_table(logical_id: str, properties: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+    return _create_table(logical_id, protected(properties), *arguments, **named)
+
+
+def update_table(name: str, old: dict[str, Any], new: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+    return _update_table(name, protected(old), protected(new), *arguments, **named)
+
+
+def protected(properties: dict[str, Any]) -> dict[str, Any]:
+    return {**properties, "DeletionProtectionEnabled": str(properties["DeletionProtectionEnabled"]).lower() == "true"}
 
 
 def watch(logical_id: str, properties: dict[str, Any], *arguments: Any) -> Any:
@@ -61,6 +75,7 @@ def name_of(arn: str) -> str:
 
 if __name__ == "__main__":
     CONSUMERS["create"], ALARMS["create"] = consume, watch
+    TABLES.update(create=create_table, update=update_table)
     lambda_svc._warm_pool_key = key
     for kind in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
         provisioners._RESOURCE_HANDLERS[kind]["create"] = leave_out

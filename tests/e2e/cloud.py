@@ -1,7 +1,8 @@
 """The deployed stack, without an account: ministack that enforces IAM and runs functions in Lambda's own image.
 
-`sam deploy` puts what `make build` has built there. The SAM CLI's gateway stands in front of Lambda's Invoke API. The streaming
-function's container is started here, with its role's credentials, because the web adapter that invokes it on AWS cannot be had.
+`make deploy` puts what `make build` has built there (operator.py). The SAM CLI's gateway stands in front of Lambda's Invoke API.
+The streaming function's container is started here, with its role's credentials, because the web adapter that invokes it on AWS
+cannot be had.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ from typing import Any
 from werkzeug.serving import make_server
 
 from local import docker
-from local.build import BUILD, Built, built
+from local.build import Built, built
 from local.docker import Host
 from local.gateway import Gateway
 from local.invocation import InvocationError
@@ -30,9 +31,8 @@ from local.processes import listener
 from local.settings import SIMULATED_WECHAT
 from local.stack import REGION
 from local.template import ROOT, Function, Template
+from tests.e2e.operator import CREDENTIALS, STACK
 
-STACK = "aideer-e2e"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 STREAM = "TasksStreamFunction"
 
 
@@ -89,16 +89,6 @@ class Cloud:
         if "FunctionError" in answer:
             raise InvocationError(f"{function}: {body[:2000]}")
         return json.loads(body)
-
-    def deploy(self, **parameters: str) -> None:
-        """`sam deploy` of what was built, into a new stack or over the old one."""
-        overrides = [f"{name}={value}" for name, value in parameters.items()]
-        command = ["sam", "deploy", "--template-file", str(BUILD / "template.yaml"), "--stack-name", STACK]
-        command += ["--region", REGION, "--resolve-s3", "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset"]
-        command += ["--no-fail-on-empty-changeset", "--parameter-overrides", *overrides]
-        environment = {**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": self.endpoint, "SAM_CLI_TELEMETRY": "0"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
     def enter_keys(self) -> None:
         """What an operator enters after the first deployment."""

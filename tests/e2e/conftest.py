@@ -13,13 +13,22 @@ from local.invocation import InvocationError
 from local.template import Function, Template
 from tests.e2e.calls import ADMIN, Place
 from tests.e2e.cloud import Cloud, gateway, ministack, streaming
+from tests.e2e.operator import STACK, Operator
 
-PARAMETERS = {
-    "DeletionProtection": "false",
+ANSWERS = {
+    "Stack Name": STACK,
     "SignupCredits": "1000000",
     "Tracing": "PassThrough",
-    "Throttles": "all=1000000/60",
+    "Throttles": "all=1000000/60 stream=1000000/60",
+    "TasksStreamFunction Function Url has no authentication. Is this okay?": "y",
+    "Deploy this changeset?": "y",
 }
+"""What an operator types where the SAM CLI asks; every other question gets a return."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What deletes the stack comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")
@@ -40,23 +49,23 @@ def providers(host: Host) -> Iterator[tuple[Server, wechat.Server]]:
 
 
 @pytest.fixture(scope="session")
-def cloud(
-    tmp_path_factory: pytest.TempPathFactory, host: Host, providers: tuple[Server, wechat.Server]
-) -> Iterator[Cloud]:
-    """The stack, deployed, with its providers' keys and its first admin."""
-    model, people = providers
+def operator(tmp_path_factory: pytest.TempPathFactory, host: Host) -> Iterator[Operator]:
+    """Somebody with an account in which nothing is yet."""
     with ministack(tmp_path_factory.mktemp("ministack"), host) as endpoint:
-        cloud = Cloud(endpoint, host)
-        cloud.deploy(
-            **PARAMETERS,
-            DashscopeBaseUrl=host.seen(model.base_url),
-            WechatBaseUrl=host.seen(people.base_url),
-            WechatOpenUrl=host.seen(people.base_url),
-        )
-        cloud.enter_keys()
-        cloud.invoke("OperationsMakeAdminFunction", ADMIN)
-        cloud.invoke("ReconciliationRunFunction", {"begin": True})
-        yield cloud
+        yield Operator(tmp_path_factory.mktemp("operator"), endpoint)
+
+
+@pytest.fixture(scope="session")
+def cloud(operator: Operator, host: Host, providers: tuple[Server, wechat.Server]) -> Cloud:
+    """The stack, deployed as for the first time, with its providers' keys and its first admin."""
+    model, people = providers
+    urls = {"DashscopeBaseUrl": model.base_url, "WechatBaseUrl": people.base_url, "WechatOpenUrl": people.base_url}
+    operator.deploy(ANSWERS | {name: host.seen(url) for name, url in urls.items()})
+    cloud = Cloud(operator.endpoint, host)
+    cloud.enter_keys()
+    cloud.invoke("OperationsMakeAdminFunction", ADMIN)
+    cloud.invoke("ReconciliationRunFunction", {"begin": True})
+    return cloud
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,105 @@
+"""The four commands of an operator, typed at a terminal: the life of a stack from its first deployment to its end."""
+
+import re
+import tomllib
+
+import pexpect
+import pytest
+from botocore.exceptions import ClientError
+
+from local.client import Client
+from local.template import Template
+from tests.e2e.calls import Place
+from tests.e2e.cloud import Cloud
+from tests.e2e.operator import STACK, Operator, ended
+
+SAM = {
+    "Stack Name",
+    "AWS Region",
+    "Confirm changes before deploy",
+    "Allow SAM CLI IAM role creation",
+    "Disable rollback",
+    "Save arguments to configuration file",
+    "SAM configuration file",
+    "SAM configuration environment",
+    "Deploy this changeset?",
+}
+URL = "TasksStreamFunction Function Url has no authentication. Is this okay?"
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SAM CLI's
+
+
+def kept(operator: Operator) -> dict[str, str]:
+    parameters: dict[str, str] = tomllib.loads(operator.config.read_text())["default"]["deploy"]["parameters"]
+    return parameters
+
+
+def test_the_first_deployment_asks_for_every_parameter_and_one_thing_more(cloud: Cloud, operator: Operator) -> None:
+    assert set(operator.asked) == SAM | {URL} | set(Template().document["Parameters"])
+    assert len(operator.asked) == len(set(operator.asked))
+
+
+def test_and_keeps_the_answers(cloud: Cloud, operator: Operator) -> None:
+    assert kept(operator)["region"] == "us-east-1"
+    assert 'Throttles="all=1000000/60 stream=1000000/60"' in kept(operator)["parameter_overrides"]
+    assert cloud.configuration("TasksStreamFunction")["Environment"]["Variables"]["SIGNUP_CREDITS"] == "1000000"
+
+
+def test_an_admin_is_made_whose_password_nobody_sees(cloud: Cloud, operator: Operator, place: Place) -> None:
+    terminal = operator.run("admin")
+    for question, answer in (("Name: ", "typed"), ("Password: ", "hunter-22"), ("Again: ", "hunter-22")):
+        terminal.expect_exact(question)
+        terminal.sendline(answer)
+    terminal.expect(pexpect.EOF)
+    shown = str(terminal.before)
+    assert ended(terminal) == 0, shown
+    assert "typed is an administrator" in shown
+    assert "hunter" not in shown
+    with Client(place.url) as client:
+        client.sign_in("typed", "hunter-22")
+        assert client.call("GET", "/users/me")["permission"] == 2
+
+
+def test_logs_are_shown_until_ctrl_c(cloud: Cloud, operator: Operator, place: Place) -> None:
+    with Client(place.url) as client:
+        client.call("GET", "/health")
+    terminal = operator.run("logs")
+    terminal.expect(re.compile(r"REPORT|\"level\":\s*\"INFO\"|START"))
+    terminal.sendintr()
+    terminal.expect(pexpect.EOF)
+    ended(terminal)
+
+
+@pytest.mark.last
+def test_a_stack_is_protected_until_that_is_given_up_and_then_goes_whole(cloud: Cloud, operator: Operator) -> None:
+    tables = [name for name in cloud.resources.values() if "Table" in name]
+    bucket = cloud.resources["AvatarsBucket"]
+    assert tables
+    terminal = operator.run("destroy")
+    terminal.expect(pexpect.EOF)
+    refusal = str(terminal.before)
+    assert ended(terminal) == 1, refusal
+    assert "refuse to be deleted" in refusal
+
+    text = operator.config.read_text()
+    operator.config.write_text(text.replace('DeletionProtection=\\"true\\"', 'DeletionProtection=\\"false\\"'))
+    operator.deploy({"Deploy this changeset?": "y"})
+    assert operator.asked == ["Deploy this changeset?"]
+
+    terminal = operator.run("destroy")
+    terminal.expect_exact("type the stack's name: ")
+    terminal.sendline(STACK)
+    terminal.expect(pexpect.EOF)
+    shown = str(terminal.before)
+    assert ended(terminal) == 0, shown
+    assert f"{STACK} is gone" in shown
+    for name in tables:
+        with pytest.raises(ClientError, match="ResourceNotFoundException"):
+            cloud.client("dynamodb").describe_table(TableName=name)
+    with pytest.raises(ClientError, match="404"):
+        cloud.client("s3").head_bucket(Bucket=bucket)
+
+
+def test_nothing_to_deploy_is_no_failure(cloud: Cloud, operator: Operator) -> None:
+    shown = operator.deploy({})
+    assert operator.asked == []
+    assert "up to date" in shown
