@@ -75,7 +75,7 @@ def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
     """Deploy what was built; where samconfig.toml knows no region yet, it asks for everything first, and keeps the answers."""
     known = tomllib.loads(config.read_text())["default"]
     guided = not any("region" in known.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
-    if not guided or "--region" in more:
+    if not guided or any(said.partition("=")[0] == "--region" for said in more):
         _become_sam("deploy", *more)
     print(FIRST)
     _become_sam("deploy", "--guided", *more)

@@ -179,12 +179,14 @@ def test_it_asks_for_everything_the_first_time_only(
     monkeypatch.setattr(deployed.deploy, "__defaults__", (config,))
     run("deploy")
     run("deploy", "--region", "eu-central-1", "--no-confirm-changeset")
+    run("deploy", "--region=eu-central-1")
     heading = "[default.deploy.parameters]\n"
     config.write_text(config.read_text().replace(heading, f'{heading}region = "eu-west-1"\n'))
     run("deploy", "--parameter-overrides", "DeletionProtection=false")
     assert became == [
         ["deploy", "--guided"],
         ["deploy", "--region", "eu-central-1", "--no-confirm-changeset"],
+        ["deploy", "--region=eu-central-1"],
         ["deploy", "--parameter-overrides", "DeletionProtection=false"],
     ]
     assert Where.said(None, None, config) == Where("aideer", "eu-west-1")
