@@ -121,7 +121,7 @@ def destroy(where: Where) -> None:
     if guarded:
         raise OperationError(
             f"{where.stack} is protected: {', '.join(sorted(guarded))} refuse to be deleted. Nothing was deleted.\n"
-            'To give that up: say DeletionProtection=\\"false\\" among the parameter_overrides of samconfig.toml, and make deploy.'
+            "To give that up: say DeletionProtection=false among the parameter_overrides of samconfig.toml, and make deploy."
         )
     buckets = where.resources("AWS::S3::Bucket").values()
     print(
