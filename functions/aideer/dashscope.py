@@ -10,22 +10,17 @@ one event comes each millisecond it takes 106 µs of CPU here, 154 in those clas
 """
 
 import asyncio
-import atexit
 import logging
 import platform
 import re
-import socket
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from dashscope.client.base_api import BaseAioApi
 
+from aideer import connections
 from aideer.pricing import Usage
 
 # The SDK logs the provider's messages and tracebacks, and both can quote a prompt. UpstreamError says what is needed.
@@ -67,7 +62,6 @@ _ERRORS = (
 )
 """(beginning of DashScope's code, ours, worth another try). Alibaba Model Studio, "Error messages"."""
 
-_LINE_BYTES = 8 * 1024 * 1024
 _LINGER_SECONDS = 1.0
 """How long the end of the body may take once the answer is complete."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -129,7 +123,7 @@ async def stream(
         raise ValueError(f"not a model parameter: {sorted(unknown)}")
     said = [_message(message, endpoint) for message in messages]
     reasoning, content = _Text(), _Text()
-    connection = _Connection()
+    connection = connections.Connection()
     finished = False
     try:
         events = await BaseAioApi.call(
@@ -140,7 +134,7 @@ async def stream(
             function="generation",
             api_key=api_key,
             base_address=base_url,
-            session=await _session(base_url),
+            session=await connections.session(base_url),
             request_timeout=idle_seconds,
             stream=True,
             result_format="message",
@@ -258,117 +252,3 @@ class _Text:
     def rest(self) -> str:
         half, self._half = self._half, ""
         return "\ufffd" if half else ""
-
-
-# Connections
-
-_Key = tuple[asyncio.AbstractEventLoop, str]
-_sessions: dict[_Key, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] = {}
-"""One pool per event loop, so also per thread, and address. The SDK's own stops at 100 streams and reads ~/.netrc."""
-
-
-class _Connection:
-    """Learns which response the SDK opened within `with`, in order to close it.
-
-    The SDK repeats a request whose connection was lost before the response. That is right for a pooled connection, which may
-    have died unnoticed, and wrong for a new one: the provider has got the request, and would work, and bill, twice.
-    """
-
-    _opening: ContextVar["_Connection"] = ContextVar("opening")
-
-    def __init__(self) -> None:
-        self._response: aiohttp.ClientResponse | None = None
-        self._asked = self._pooled = False
-
-    def __enter__(self) -> None:
-        self._token = self._opening.set(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._opening.reset(self._token)
-
-    @classmethod
-    async def asked(
-        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestStartParams
-    ) -> None:
-        connection = cls._opening.get()
-        if connection._asked and not connection._pooled:
-            raise aiohttp.ClientConnectionError
-        connection._asked = True
-
-    @classmethod
-    async def reused(
-        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceConnectionReuseconnParams
-    ) -> None:
-        cls._opening.get()._pooled = True
-
-    @classmethod
-    async def opened(
-        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
-    ) -> None:
-        cls._opening.get()._response = params.response
-
-    async def close(self) -> None:
-        """Hang up. Left to itself the SDK does so only when its generators are collected."""
-        if self._response is not None and not self._response.closed:
-            self._response.close()
-            await asyncio.sleep(0)  # the transport closes its socket in the loop's next round
-
-
-async def _session(base_url: str) -> aiohttp.ClientSession:
-    key = (asyncio.get_running_loop(), base_url)
-    if key not in _sessions:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_start.append(_Connection.asked)
-        trace.on_connection_reuseconn.append(_Connection.reused)
-        trace.on_request_end.append(_Connection.opened)
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket),
-            proxy=_proxy(base_url),
-            read_bufsize=_LINE_BYTES // 2,
-            trace_configs=[trace],
-        )
-        _sessions[key] = session, _close_with_loop(key, session)
-        await anext(_sessions[key][1])
-    return _sessions[key][0]
-
-
-async def _close_with_loop(key: _Key, session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """asyncio.run ends a loop's generators before it closes the loop: this one then closes the session."""
-    try:
-        yield
-    finally:
-        _sessions.pop(key, None)
-        await session.close()
-
-
-@atexit.register
-def _close_with_process() -> None:
-    """A loop that is kept for as long as the process lives, as between invocations, is closed by nobody."""
-    for (loop, _), (_, closer) in list(_sessions.items()):
-        if not loop.is_running() and not loop.is_closed():
-            loop.run_until_complete(closer.aclose())
-
-
-async def close() -> None:
-    """Close this event loop's connections. Needed only where a loop is closed without shutdown_asyncgens()."""
-    loop = asyncio.get_running_loop()
-    for _, closer in [pooled for key, pooled in _sessions.items() if key[0] is loop]:
-        await closer.aclose()
-
-
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A connection that died while Lambda was frozen must fail within seconds, not after 15 minutes (tcp(7))."""
-    family, kind, protocol, *_ = address
-    connection = socket.socket(family, kind, protocol)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)
-    return connection
-
-
-def _proxy(base_url: str) -> str | None:
-    """The environment's proxy (HTTPS_PROXY, NO_PROXY), but never one to this machine."""
-    url = urlsplit(base_url)
-    host = url.hostname or ""
-    if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):
-        return None
-    return getproxies().get(url.scheme)

@@ -14,7 +14,7 @@ from contextlib import aclosing
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, dashscope, leases, metrics, prompts, settings, streamlog, titles
+from aideer import aws, clock, connections, credits, dashscope, leases, metrics, prompts, settings, streamlog, titles
 from aideer.credits import Closer, Text
 from aideer.dashscope import Chunk, UpstreamError
 from aideer.errors import place
@@ -271,7 +271,7 @@ async def finish(seconds: float) -> None:
     """Give the answers of this process a moment to end: what is still open then, the sweep closes."""
     if _working:
         await asyncio.wait(_working, timeout=seconds)
-    await dashscope.close()
+    await connections.close()
 
 
 def _worked(working: asyncio.Task[None]) -> None:
