@@ -11,6 +11,7 @@ message changes the answer, so that any client can try a fault:
 tokens   tokens of the answer (max_tokens still cuts it)     delay    milliseconds between two tokens
 think    tokens of reasoning (thinking_budget still cuts it) at       the token, counted from 0, at which `fail` strikes
 fail     one of FAILS                                        cut_emoji  emoji arrive as two halves of a surrogate pair
+details  the usage tells tokens of reasoning apart, as some models' does and others' does not
 
 The header `x-fake-scenario: NAME` does the same as `fail=NAME`. GET /__requests lists what was received, as {path,
 headers, body, conn}, and {client_gone_after_event, request_id} where a client closed early; POST /__reset clears it.
@@ -110,6 +111,7 @@ class _Scenario:
     fail: str = ""
     at: int = 3
     cut_emoji: bool = False
+    details: bool = False
 
 
 def _scenario(text: str) -> _Scenario:
@@ -127,8 +129,8 @@ def _scenario(text: str) -> _Scenario:
                 scenario.delay = float(value)
             case ["fail", value] if value in FAILS:
                 scenario.fail = value
-            case ["cut_emoji"]:
-                scenario.cut_emoji = True
+            case [("cut_emoji" | "details") as name]:
+                setattr(scenario, name, True)
             case _:
                 said.append(word)
     scenario.text = f"{text[:start]}{' '.join(said)}{newline}{below}".strip()
@@ -304,7 +306,14 @@ class Server(Simulation):
             return web.Response(status=status, body=event, content_type="text/event-stream")
 
         answer = self._answer(scenario, model, parameters, sum(map(_images_of, messages)))
-        frame = _Frame(parameters, messages, request_id, multimodal=multimodal, with_usage=scenario.fail != "no_usage")
+        frame = _Frame(
+            parameters,
+            messages,
+            request_id,
+            multimodal=multimodal,
+            with_usage=scenario.fail != "no_usage",
+            with_details=scenario.details,
+        )
         if not stream:
             if scenario.fail == "stall":
                 await asyncio.Event().wait()
@@ -413,12 +422,13 @@ class _Frame:
         *,
         multimodal: bool,
         with_usage: bool,
+        with_details: bool,
     ) -> None:
         self.request_id = request_id
         self._multimodal = multimodal
         self._plain = not multimodal and parameters.get("result_format") != "message"
         self._incremental = bool(parameters.get("incremental_output"))
-        self._with_usage = with_usage
+        self._with_usage, self._with_details = with_usage, with_details
         self._content = self._reasoning = ""
         self._output_tokens = self._reasoning_tokens = 0
         # Below the bytes of the messages, as real tokens are: no estimate in bytes may turn out too low.
@@ -469,7 +479,7 @@ class _Frame:
             }
             if self._multimodal:
                 usage["image_tokens"] = self._image_tokens
-            if self._reasoning_tokens:
+            if self._reasoning_tokens and self._with_details:
                 usage["output_tokens_details"] = {"reasoning_tokens": self._reasoning_tokens}
             body["usage"] = usage
         return body

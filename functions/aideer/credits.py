@@ -132,7 +132,7 @@ def settle(
 
     Returns the task as it is stored then: this end, or the one that another closer had reached before.
     """
-    cost = pricing.cost(task.tariff, usage)
+    cost = pricing.cost(task.tariff, usage, thought=bool(text.reasoning))
     credits = min(cost, task.hold)
     line = entry(task.user_id, -credits, task.type, task.model)
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]

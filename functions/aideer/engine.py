@@ -29,6 +29,8 @@ TEXT_BYTES = 300_000
 """Reasoning and content together, in UTF-8: what a message item holds with room to spare."""
 SETTLE_SECONDS = 15.0
 """Kept free before the deadline to save and bill."""
+SILENT_SECONDS = 10.0
+"""Whoever has said something within this time is talking: then it is the deadline that ends the answer, like any other length."""
 RETRY_SECONDS = 60.0
 """How long a throttled call is tried again before its first token."""
 STOP_SECONDS = 0.7
@@ -58,7 +60,7 @@ class Run:
         self._flush_seconds = FLUSH_ATTENDED if attended else FLUSH_ALONE
         self._closer = Closer.executor(task.executor)
         self._usage: Usage | None = None
-        self._called_at = self._first_text_at = 0.0
+        self._called_at = self._first_text_at = self._latest_text_at = 0.0
         self._bytes = 0
         self._changed, self._flush_now = asyncio.Event(), asyncio.Event()
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
@@ -107,6 +109,7 @@ class Run:
         patience = self._deadline - SETTLE_SECONDS - clock.now()
         await asyncio.wait([pump, *signals], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         in_time = pump.done() or self._stop.is_set() or self._lost.is_set()
+        talking = clock.now() - self._latest_text_at < SILENT_SECONDS
         for pending in (pump, *signals):
             pending.cancel()
         outcome, *_ = await asyncio.gather(pump, *signals, return_exceptions=True)
@@ -118,6 +121,8 @@ class Run:
             return lambda task: credits.release(task, closer, "empty_answer", text, usage)
         if self._stop.is_set():
             return lambda task: credits.settle(task, closer, "stopped", text, "stopped", usage or Usage(0, 0))
+        if not in_time and talking:
+            return lambda task: credits.settle(task, closer, "finished", text, "length", usage or Usage(0, 0))
         code = self._failure(outcome) if in_time else "upstream_timeout"
         return lambda task: credits.release(task, closer, code, text, usage)
 
@@ -171,7 +176,8 @@ class Run:
         if size > room:
             text = text.encode()[:room].decode(errors="ignore")
         self._bytes += size
-        self._first_text_at = self._first_text_at or clock.now()
+        self._latest_text_at = clock.now()
+        self._first_text_at = self._first_text_at or self._latest_text_at
         self.shown.append((kind, text))
         self._notify()
         if len(self.shown) - self._cut >= FLUSH_PIECES:

@@ -28,6 +28,8 @@ def offer(
     where less than SMALLEST_ANSWER tokens (or than the preset asks for, if that is less) can be paid.
     """
     input_tokens = pricing.estimate_input(contents) + pricing.estimate_images(tariff, images)
+    if parameters.get("enable_search"):
+        input_tokens += tariff.get("search_tokens", 0)  # what was found becomes part of the prompt
     if input_tokens + pricing.SMALLEST_ANSWER > tariff["context"]:
         raise TooLarge(
             "context_too_long", f"The conversation is longer than the {tariff['context']} tokens of the model."

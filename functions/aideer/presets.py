@@ -304,6 +304,8 @@ def _check(parameters: contract.Parameters | None, messages: list[contract.Prese
         raise Unprocessable("model_not_priced", "This model has no price, so it cannot be used.")
     if (parameters.enable_thinking or parameters.thinking_budget) and not pricing.can_think(tariff):
         raise Unprocessable("thinking_not_supported", "This model does not think.")
+    if parameters.enable_search and "search_tokens" not in tariff:
+        raise Unprocessable("search_not_supported", "This model does not search.")
     if parameters.max_tokens and parameters.max_tokens > tariff["max_output"]:
         raise Unprocessable("max_tokens_too_large", f"This model answers in at most {tariff['max_output']} tokens.")
 

@@ -5,6 +5,7 @@ it was accepted under, so an edit never changes what a running answer costs.
 
 Where a model has a `thinking` price, an answer that thought pays it for all of its output, and one that did not pays
 `output` (Alibaba Model Studio, "Billing for text generation models": thinking mode prices chain of thought and answer alike).
+Whether it thought is told by what it showed: the provider's own samples report no reasoning tokens where there was reasoning.
 """
 
 import functools
@@ -46,6 +47,9 @@ class Tariff(TypedDict):
     max_output: int
     vision: bool
     image_tokens: NotRequired[int]  # the most that one image can be
+    search_tokens: NotRequired[
+        int
+    ]  # the most that enable_search adds to a prompt; without it, the model may not search
     always_thinks: bool
     tiers: list[Tier]
     version: str
@@ -81,16 +85,16 @@ def estimate_images(tariff: Tariff, images: int) -> int:
     return images * (tariff.get("image_tokens", 0) + _MESSAGE_OVERHEAD)
 
 
-def cost(tariff: Tariff, usage: Usage) -> int:
-    """Whole credits for this usage, rounded up once."""
+def cost(tariff: Tariff, usage: Usage, *, thought: bool = False) -> int:
+    """Whole credits for this usage, rounded up once. `thought`: the answer showed reasoning, whatever the usage says of it."""
     tier = _tier(tariff, usage.input_tokens)
-    output_price = tier.get("thinking", tier["output"]) if usage.reasoning_tokens else tier["output"]
+    output_price = tier.get("thinking", tier["output"]) if thought or usage.reasoning_tokens else tier["output"]
     return -(-(usage.input_tokens * tier["input"] + usage.output_tokens * output_price) // 1000)
 
 
 def worst_cost(tariff: Tariff, input_tokens: int, output_tokens: int, *, thinking: bool) -> int:
     """The most that a call can cost: its hold. Tiers only rise, so fewer input tokens never cost more."""
-    return cost(tariff, Usage(input_tokens, output_tokens, int(thinking)))
+    return cost(tariff, Usage(input_tokens, output_tokens), thought=thinking)
 
 
 def affordable_output(tariff: Tariff, credits: int, input_tokens: int, *, thinking: bool) -> int:

@@ -211,13 +211,28 @@ def test_silence_is_a_failure_after_a_while(person: MakePerson, monkeypatch: pyt
     check_rules(me)
 
 
-def test_a_provider_slower_than_the_deadline_is_left_in_time_to_settle(person: MakePerson) -> None:
+def test_an_answer_longer_than_the_deadline_is_cut_and_billed(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim tokens=1000 delay=50")
-    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 0.3))
+    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 1))
     task = stored(task_id)
-    assert (task.status, task.error_code) == ("failed", "upstream_timeout")
+    assert (task.status, task.finish_reason) == ("finished", "length")
+    assert 0 < task.usage["output_tokens"] < 1000
+    assert task.credits > 0
     assert message_of(task).content
+    check_rules(me)
+
+
+def test_a_provider_that_is_silent_at_the_deadline_has_failed(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SILENT_SECONDS", 0.2)
+    me = person()
+    task_id, _ = accepted(me, "/sim fail=stall at=3 delay=1")
+    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 1))
+    task = stored(task_id)
+    assert (task.status, task.error_code, task.credits) == ("failed", "upstream_timeout", 0)
+    assert message_of(task).finish_reason == "interrupted"
     check_rules(me)
 
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import clock, presets, settings, transactions
+from aideer import clock, presets, pricing, settings, transactions
 from aideer.contract.presets import PresetChange
 from aideer.errors import NotFound
 from aideer.models import Preset, User, new_id
@@ -373,6 +373,14 @@ def test_parameters_out_of_their_ranges_are_refused(api, person, parameters):
     preset_id = create(api, me).json["id"]
     assert update(api, me, preset_id, parameters={"model": "qwen-plus", **parameters}).status == 422
     assert get(api, me, preset_id).json["version"] == 1
+
+
+def test_a_model_without_a_figure_for_searching_does_not_search(api, person, monkeypatch):
+    tariff = {name: value for name, value in pricing.tariff("qwen-plus").items() if name != "search_tokens"}
+    monkeypatch.setattr(pricing, "tariff", lambda _: tariff)
+    answer = create(api, person(), parameters={"model": "qwen-plus", "enable_search": True})
+    assert (answer.status, answer.json["code"]) == (422, "search_not_supported")
+    assert create(api, person(), parameters={"model": "qwen-plus", "enable_search": False}).status == 200
 
 
 def test_refusals_say_why(api, person):

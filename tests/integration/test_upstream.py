@@ -1,6 +1,7 @@
 """What a provider can do to an answer, and what its user sees and pays, beside what test_engine.py has."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from uuid import uuid4
@@ -104,12 +105,19 @@ def test_thoughts_that_were_shown_are_kept_though_no_answer_came(person: MakePer
     check_rules(me)
 
 
-def test_what_was_thought_is_billed_at_the_price_of_thinking(person: MakePerson) -> None:
+@pytest.mark.parametrize("told", ["", "details"])
+def test_what_was_thought_is_billed_at_the_price_of_thinking_whether_or_not_the_usage_tells(
+    person: MakePerson, told: str
+) -> None:
     me = person()
-    task_id, _ = accepted(me, "/sim tokens=5 think=7 delay=1", enable_thinking=True)
+    task_id, _ = accepted(me, f"/sim tokens=500 think=700 delay=0 {told}", enable_thinking=True)
     stream = watched(me, task_id)
-    assert stream.final["usage"]["reasoning_tokens"] == 7
-    assert stream.final["usage"]["output_tokens"] == 12
+    usage, task = stream.final["usage"], stored(task_id)
+    assert usage["reasoning_tokens"] == (700 if told else 0)
+    assert usage["output_tokens"] == 1200
+    [tier, *_] = task.tariff["tiers"]
+    assert tier["thinking"] > tier["output"]
+    assert task.credits == math.ceil((usage["input_tokens"] * tier["input"] + 1200 * tier["thinking"]) / 1000)
     check_rules(me)
 
 

@@ -102,6 +102,8 @@ def test_limits_are_honoured(server: Server) -> None:
     *_, last = events(post(server, "hi", thinking))
     assert last["output"]["choices"][0]["finish_reason"] == "length"
     assert last["usage"]["output_tokens"] == 8
+    assert "output_tokens_details" not in last["usage"]
+    *_, last = events(post(server, "/sim details", thinking))
     assert last["usage"]["output_tokens_details"] == {"reasoning_tokens": 3}
     assert "reasoning_content" not in post(server, "/sim think=5", {**STREAMED, "enable_thinking": False})
 

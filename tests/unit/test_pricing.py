@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aideer import pricing
+from aideer.offers import offer
 from aideer.pricing import Usage
 
 MODELS = [entry["model"] for entry in pricing.table()["models"]]
@@ -98,6 +99,23 @@ def test_what_is_affordable_is_affordable_and_one_more_is_not(tariff, credits, i
         assert pricing.worst_cost(tariff, input_tokens, most + 1, thinking=thinking) > credits
     else:
         assert pricing.worst_cost(tariff, input_tokens, 0, thinking=thinking) > credits
+
+
+@given(TARIFFS, TOKENS, TOKENS)
+def test_whoever_showed_reasoning_has_thought(tariff, input_tokens, output_tokens):
+    told, shown = Usage(input_tokens, output_tokens, 1), Usage(input_tokens, output_tokens)
+    assert pricing.cost(tariff, shown, thought=True) == pricing.cost(tariff, told)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_a_search_puts_into_the_prompt_is_within_the_hold(model):
+    tariff = pricing.tariff(model)
+    plain = offer(tariff, {"max_tokens": 64}, ["What is new?"], 10**9)
+    searching = offer(tariff, {"max_tokens": 64, "enable_search": True}, ["What is new?"], 10**9)
+    assert searching.input_tokens == plain.input_tokens + tariff["search_tokens"]
+    thinking = tariff["always_thinks"]
+    budget = searching.parameters.get("thinking_budget", 0)
+    assert searching.hold == pricing.worst_cost(tariff, searching.input_tokens, 64 + budget, thinking=thinking)
 
 
 @given(st.lists(st.text()))
