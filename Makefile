@@ -1,5 +1,5 @@
 PYTHON ?= python3
-ARCHITECTURE ?= x86_64# of the deployed functions: x86_64 or arm64
+ARCHITECTURE ?=# of the deployed functions: x86_64 or arm64; if nothing is said, samconfig.toml's
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TOOLS := .venv/tools

@@ -8,10 +8,12 @@ With --sizes it shows what was built before, and with --imports how long importi
 import argparse
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from local import docker
 from local.template import ROOT, Template
 
 BUILD = ROOT / ".aws-sam" / "build"
+CONFIG = Path("samconfig.toml")
+"""Of the folder that make is run in, as for the SAM CLI."""
 LIMITS = {True: 120, False: 60}
 """MB that a function may be, unpacked and with its layers: with DashScope's SDK, and without."""
 DASHSCOPE = "DashscopeLayer"
@@ -95,6 +99,14 @@ class Built:
     def path(self) -> list[str]:
         """Where its Python looks for modules."""
         return [str(self.folder), *(str(layer / "python") for layer in self.layers)]
+
+
+def deployed_architecture(config: Path = CONFIG) -> str | None:
+    """The Architecture that `make deploy` was told and samconfig.toml keeps, if it was."""
+    kept = tomllib.loads(config.read_text(encoding="utf-8"))["default"].get("deploy", {}).get("parameters", {})
+    overrides = kept.get("parameter_overrides", "")
+    said = shlex.split(overrides) if isinstance(overrides, str) else overrides
+    return dict(override.partition("=")[::2] for override in said).get("Architecture")
 
 
 def built(build: Path = BUILD) -> list[Built]:
@@ -229,9 +241,10 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if not (arguments.sizes or arguments.imports):
-            architecture = os.environ.get("ARCHITECTURE", "x86_64")
+            architecture = os.environ.get("ARCHITECTURE") or deployed_architecture() or "x86_64"
             command = ["sam", "build", "--parameter-overrides", f"Architecture={architecture}"]
-            if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            environment = {**os.environ, "ARCHITECTURE": architecture}  # for layers/Makefile
+            if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
                 return 1
             if not compile_all(built()):
                 print(

@@ -41,7 +41,7 @@ STORED_KB = 6
 """Of a month, as it is at its end: two messages, the task for 30 days, the ledger's entry; with the backup of as much."""
 SENT_KB = 60
 TRACED = 0.05
-TRACES = CALLS + 2
+"""Of the requests beyond the first of each second and function, which are all traced (Lambda's guide, "sampling")."""
 
 # What runs by itself
 SWEEPS = MONTH / 60
@@ -49,7 +49,7 @@ SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda's five pollers of each queue, 20 s each time."""
 SECRETS = 2
-METRICS, ALARM_METRICS = 35, 34
+METRICS, ALARM_METRICS = 35, 41
 SECRET_READS = 2 * 12 * 720
 """Of one environment that is always there, each five minutes."""
 
@@ -115,7 +115,7 @@ class Use:
                 "CloudWatch, a GB of logs": million * LOG_KB,
                 "CloudWatch, a metric": METRICS,
                 "CloudWatch, an alarm's metric": ALARM_METRICS,
-                "X-Ray, a million traces": million * TRACES * TRACED,
+                "X-Ray, a million traces": ((CALLS + 2) * _traces(answers) + SWEEPS) / 1e6,
                 "Secrets Manager, a secret": SECRETS,
                 "Secrets Manager, a million reads": environments * SECRET_READS / 1e6,
                 "Internet, a GB out": million * SENT_KB,
@@ -126,6 +126,12 @@ class Use:
         """USD, each; with `free`, of what is more than nothing costs."""
         beyond = FREE if free else {}
         return {name: max(0, amount - beyond.get(name, 0)) * PRICES[name] for name, amount in self.amounts.items()}
+
+
+def _traces(requests: int) -> float:
+    """Of a month's requests to one function, evenly spread."""
+    first = min(requests, MONTH)
+    return first + TRACED * (requests - first)
 
 
 def table() -> str:

@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local import deployed
+from local.build import deployed_architecture
 from local.deployed import Where
 from local.template import ROOT
 
@@ -191,6 +192,29 @@ def test_it_asks_for_everything_the_first_time_only(
     ]
     assert Where.said(None, None, config) == Where("aideer", "eu-west-1")
     assert Where.said("other", "us-west-2", config) == Where("other", "us-west-2")
+
+
+def test_what_was_built_for_other_processors_is_not_deployed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    became: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tmp_path / "samconfig.toml"
+    config.write_text((ROOT / "samconfig.toml").read_text())
+    monkeypatch.setattr(deployed.deploy, "__defaults__", (config,))
+    monkeypatch.setenv("ARCHITECTURE", "arm64")
+    run("deploy")
+    assert became == [["deploy", "--guided", "--parameter-overrides", "Architecture=arm64"]]
+    heading = "[default.deploy.parameters]\n"
+    told = f'{heading}region = "eu-west-1"\nparameter_overrides = "Architecture=\\"x86_64\\" Throttles=\\"all=1/1 link=1/1\\""\n'
+    config.write_text(config.read_text().replace(heading, told))
+    assert run("deploy") == 1
+    assert "x86_64" in capsys.readouterr().err
+    monkeypatch.setenv("ARCHITECTURE", "")
+    run("deploy")
+    assert became[1:] == [["deploy"]]
+    assert deployed_architecture(config) == "x86_64"
 
 
 class Lambda:

@@ -214,7 +214,7 @@ def test_silence_is_a_failure_after_a_while(person: MakePerson, monkeypatch: pyt
 def test_an_answer_longer_than_the_deadline_is_cut_and_billed(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim tokens=1000 delay=50")
-    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 1))
+    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 3))
     task = stored(task_id)
     assert (task.status, task.finish_reason) == ("finished", "length")
     assert 0 < task.usage["output_tokens"] < 1000
@@ -229,7 +229,7 @@ def test_a_provider_that_is_silent_at_the_deadline_has_failed(
     monkeypatch.setattr(engine, "SILENT_SECONDS", 0.2)
     me = person()
     task_id, _ = accepted(me, "/sim fail=stall at=3 delay=1")
-    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 1))
+    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 3))
     task = stored(task_id)
     assert (task.status, task.error_code, task.credits) == ("failed", "upstream_timeout", 0)
     assert message_of(task).finish_reason == "interrupted"

@@ -235,10 +235,11 @@ def test_of_two_sweeps_at_once_one_hands_a_job_over_and_not_again_for_five_minut
     jobs.create("chat", -1, chat_id=chat.id)
     (job,) = jobs_of(chat)
     (same,) = jobs_of(chat)
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
     jobs.hand_over(job)
     jobs.hand_over(same)
     assert received() == [{"pk": job.pk, "sk": job.sk}]
-    now = clock.now()
     monkeypatch.setattr(clock, "now", lambda: now + 299)
     assert jobs_of(chat) == []
     monkeypatch.setattr(clock, "now", lambda: now + 301)

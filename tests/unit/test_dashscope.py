@@ -523,7 +523,7 @@ async def test_a_connection_is_used_again_and_200_are_open_at_once(server: Serve
     together = asyncio.Barrier(200)
 
     async def one() -> int:
-        chunks = call(server.base_url, "/sim tokens=5")
+        chunks = call(server.base_url, "/sim tokens=5", idle_seconds=60)
         await anext(chunks)
         await together.wait()
         return len([chunk async for chunk in chunks])

@@ -316,6 +316,10 @@ def test_what_is_shown_or_listened_for_exists(metric: tuple[Any, str, dict[str, 
         assert dimensions.get("code") in {None, *tasks.ERRORS}
         return
     assert name in AWS_METRICS[namespace]
+    index = dimensions.pop("GlobalSecondaryIndexName", None)
+    if index:
+        indexes = RESOURCES[dimensions["TableName"]["Ref"]]["Properties"]["GlobalSecondaryIndexes"]
+        assert index in {each["IndexName"] for each in indexes}
     for dimension, value in dimensions.items():
         logical_id = re.search(r"\w+Function|\w+Table|TasksQueue|JobsQueue|DeadLetters|Api", str(value))
         assert logical_id
@@ -363,12 +367,14 @@ def test_every_function_logs_to_the_one_group_that_forgets() -> None:
 def test_nothing_travels_to_a_queue_in_the_clear_or_lies_there_so() -> None:
     queues = of_type("AWS::SQS::Queue")
     assert all(queue["SqsManagedSseEnabled"] is True for queue in queues.values())
-    [policy] = of_type("AWS::SQS::QueuePolicy").values()
-    assert {queue["Ref"] for queue in policy["Queues"]} == queues.keys()
-    [statement] = policy["PolicyDocument"]["Statement"]
-    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
-    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert {resource["Fn::GetAtt"][0] for resource in statement["Resource"]} == queues.keys()
+    guarded = []
+    for policy in of_type("AWS::SQS::QueuePolicy").values():
+        [queue], [statement] = policy["Queues"], policy["PolicyDocument"]["Statement"]
+        assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert statement["Resource"]["Fn::GetAtt"][0] == queue["Ref"]
+        guarded.append(queue["Ref"])
+    assert sorted(guarded) == sorted(queues)
 
 
 def test_a_wildcard_is_one_of_four_that_have_a_reason() -> None:
