@@ -117,7 +117,11 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
     """Serve until SIGTERM, then let ministack save what it has."""
     import uvicorn  # ministack's own hypercorn takes half as long again for a call
     from ministack import app
+    from ministack.services import dynamodb
 
+    dynamodb._DDB_TXN_MAX_BYTES *= (
+        3  # of items, in UTF-8: it counts them escaped as JSON, in which a character may be three times as long
+    )
     app._state_map = {name: app._state_map[name] for name in services}  # what is loaded at the start and saved
     application = SavedApplication(app.app)
     saving = asyncio.create_task(application.save_when_quiet()) if persist else None

@@ -59,6 +59,8 @@ class Gateway(LocalApigwService):  # type: ignore[misc] # the SAM CLI has no typ
         self.wsgi.config["MAX_CONTENT_LENGTH"] = MAX_BODY
         for status, answer in ANSWERS.items():
             self.wsgi.register_error_handler(status, _answer(*answer))
+        exposed = ", ".join(_cors(template).get("ExposeHeaders", ()))
+        self.wsgi.after_request(lambda answer: _exposing(answer, exposed))
 
     def _get_current_route(self, flask_request: Any) -> Any:
         try:
@@ -100,7 +102,7 @@ class Runner:
 
     def invoke(self, function_name: str, event: str, *_: object, stdout: Any, **__: object) -> None:
         """Write the function's answer to stdout, or what API Gateway answers in its place."""
-        if len(event) > MAX_EVENT or len(event.encode()) > MAX_EVENT:
+        if _is_too_large(event):
             stdout.write_str(_failure(413, "Request Entity Too Large"))
             return
         try:
@@ -118,6 +120,27 @@ class Runner:
             )
             answer = _failure(503, "Service Unavailable")
         stdout.write_str(answer)
+
+
+def _is_too_large(event: str) -> bool:
+    """Whether Lambda would refuse it. The SAM CLI escapes all beyond ASCII, which API Gateway leaves as it is."""
+    return (
+        len(event) > MAX_EVENT
+        and len(json.dumps(json.loads(event), ensure_ascii=False).encode(errors="surrogatepass")) > MAX_EVENT
+    )
+
+
+def _cors(template: Template) -> dict[str, Any]:
+    apis = [r for r in template.document["Resources"].values() if r["Type"] == "AWS::Serverless::HttpApi"]
+    found: dict[str, Any] = apis[0]["Properties"].get("CorsConfiguration", {}) if apis else {}
+    return found
+
+
+def _exposing(answer: Response, headers: str) -> Response:
+    """The SAM CLI's CORS does not know ExposeHeaders."""
+    if headers and "Access-Control-Allow-Origin" in answer.headers:
+        answer.headers["Access-Control-Expose-Headers"] = headers
+    return answer
 
 
 def _is_text(mimetype: str) -> bool:

@@ -86,7 +86,7 @@ GET    /chats/{id}                      | access  | 200 304 403 404 422         
 PUT    /chats/{id}                      | access  | 200 403 404 409 412 413 422 428 | 403 403 200 200
 DELETE /chats/{id}                      | access  | 200 403 404 422                 | 403 403 200 200
 POST   /chats/{id}/messages             | access  | 200 403 404 413 422             | 403 403 200 403
-POST   /chats/{id}/copy                 | access  | 200 403 404 413 422             | 403 403 200 200
+POST   /chats/{id}/copy                 | access  | 200 400 403 404 413 422         | 403 403 200 200
 GET    /chats/{id}/export               | access  | 200 403 404 422                 | 403 403 200 200
 
 POST   /tasks                           | access  | 200 402 403 404 409 413 422     | 403 403 200 403

@@ -19,7 +19,7 @@ Upto = Annotated[
 ]
 
 
-@app.post("/api/v1/chats/<id>/copy", **documented("Copy a chat", errors=(403, 404, 413), headers=ETAG_HEADER))
+@app.post("/api/v1/chats/<id>/copy", **documented("Copy a chat", errors=(400, 403, 404, 413), headers=ETAG_HEADER))
 def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[Chat]:
     """Copy one's own chat, or a shared one as one sees it; messages keep their n. The copy is private.
 

@@ -23,7 +23,7 @@ Globals: {Function: {CodeUri: ., Runtime: python3.13, Timeout: 29}}
 Resources:
   Api:
     Type: AWS::Serverless::HttpApi
-    Properties: {CorsConfiguration: {AllowOrigins: ["https://app.test"], AllowMethods: [GET, POST]}}
+    Properties: {CorsConfiguration: {AllowOrigins: ["https://app.test"], AllowMethods: [GET, POST], ExposeHeaders: [ETag, Link]}}
   ThingsGet:
     Type: AWS::Serverless::Function
     Properties:
@@ -168,5 +168,9 @@ def test_cors_is_the_templates(client: Client) -> None:
     answer = client.options("/things", headers=preflight)
 
     assert answer.headers["Access-Control-Allow-Origin"] == "https://app.test"
-    assert client.get("/things/7", headers=preflight).headers["Access-Control-Allow-Origin"] == "https://app.test"
-    assert "Access-Control-Allow-Origin" not in client.get("/things/7", headers={"Origin": "https://evil.test"}).headers
+    answer = client.get("/things/7", headers=preflight)
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.test"
+    assert answer.headers["Access-Control-Expose-Headers"] == "ETag, Link"
+    answer = client.get("/things/7", headers={"Origin": "https://evil.test"})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert "Access-Control-Expose-Headers" not in answer.headers

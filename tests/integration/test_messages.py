@@ -365,3 +365,14 @@ def test_a_replacement_that_dynamodb_does_not_take_changes_nothing(
     answer = put(api, chat, me, [{"n": 2, "role": "user", "content": "b"}])
     assert (answer.status, answer.json["code"]) == (503, "busy")
     assert ns(get(api, chat, me)) == [1, 2]
+
+
+@pytest.mark.parametrize("character", ["a", "字", "🙂"])
+def test_three_million_bytes_are_appended_at_once_in_any_script(api: Api, me: Person, character: str) -> None:
+    chat = make_chat(me)
+    content = character * (90_000 // len(character.encode()))
+    message = {"role": "user", "type": "text", "content": content}
+    path = f"/chats/{chat.id}/messages"
+    assert api("chats.append", "POST", path, user=me, json={"messages": [message] * 33}).status == 200
+    answer = api("chats.append", "POST", path, user=me, json={"messages": [message] * 34})
+    assert (answer.status, answer.json["code"]) == (413, "too_large")

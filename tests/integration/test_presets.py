@@ -375,6 +375,16 @@ def test_parameters_out_of_their_ranges_are_refused(api, person, parameters):
     assert get(api, me, preset_id).json["version"] == 1
 
 
+def test_null_stays_as_it_is_and_takes_the_description_away(api, person):
+    me = person()
+    made = create(api, me, description="About deer").json
+    nothing = dict.fromkeys(("title", "type", "visibility", "parameters", "messages", "description"))
+    changed = update(api, me, made["id"], **nothing).json
+    assert changed.pop("description", None) is None
+    kept = {name: value for name, value in made.items() if name not in ("description", "version", "update_time")}
+    assert kept.items() <= changed.items()
+
+
 def test_a_model_without_a_figure_for_searching_does_not_search(api, person, monkeypatch):
     tariff = {name: value for name, value in pricing.tariff("qwen-plus").items() if name != "search_tokens"}
     monkeypatch.setattr(pricing, "tariff", lambda _: tariff)
@@ -409,18 +419,14 @@ def test_what_is_no_number_is_refused(api, person, number):
         {"title": "t" * 51},
         {"title": "two\nlines"},
         {"title": "half\ud800"},
-        {"title": None},
         {"description": ""},
         {"description": "d" * 256},
         {"description": "null\x00byte"},
         {"visibility": "secret"},
-        {"visibility": None},
         {"visibility": ["private"]},
         {"type": "title_generation"},
-        {"parameters": None},
         {"parameters": []},
         {"parameters": "qwen-plus"},
-        {"messages": None},
         {"messages": {}},
         {"messages": ["text"]},
         {"messages": [{**SHOWN}] * 51},

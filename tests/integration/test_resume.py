@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from ld_eventsource import SSEClient
 from ld_eventsource.config import ErrorStrategy, RetryDelayStrategy
@@ -63,6 +64,17 @@ def test_an_eventsource_on_a_line_that_keeps_breaking_sees_the_whole_answer_once
     assert seen.content == seen.final["content"] == whole["content"]
     assert seen.final["status"] == "finished"
     assert refused == [204]  # told to stop, by its own standard's way
+
+
+@pytest.mark.parametrize("door", ["", "/gateway"], ids=["streaming", "waiting"])
+def test_who_only_looks_begins_nothing_and_takes_nobodys_stream(stack: Stack, door: str) -> None:
+    me = Client(stack)
+    task = me.ask("/sim tokens=3", stream=True)
+    url = through(task["stream_url"], stack.url, door)
+    assert httpx.head(url).status_code == 404
+    seen, refused = eventsource(url)
+    assert seen.final["status"] == "finished"
+    assert refused == [204]
 
 
 def test_two_viewers_at_both_doors_see_the_same_answer(stack: Stack) -> None:

@@ -1,9 +1,9 @@
 """Presets: prompt messages and the model's parameters (ranges: Alibaba Model Studio, "DashScope API reference")."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler.openapi.params import Path
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from aideer.contract.strings import Body, Description, Prompt, Title
@@ -69,7 +69,10 @@ class NewPreset(Body):
 
 
 class PresetChange(Body):
-    """A change of a preset: what is not given stays. `parameters` and `messages` are replaced whole."""
+    """A change of a preset: what is not given, or null, stays; only the description can be taken away.
+
+    `parameters` and `messages` are replaced whole.
+    """
 
     title: Title | None = None
     description: Annotated[Description | None, Field(description="null removes it.")] = None
@@ -77,13 +80,6 @@ class PresetChange(Body):
     visibility: Visibility | None = None
     parameters: Parameters | None = None
     messages: PresetMessages | None = None
-
-    @model_validator(mode="after")
-    def _only_the_description_can_go(self) -> Self:
-        for name in self.model_fields_set - {"description"}:
-            if getattr(self, name) is None:
-                raise PydanticCustomError("null", "`{name}` may be left out, but not be null.", {"name": name})
-        return self
 
 
 class PresetSummary(BaseModel):
