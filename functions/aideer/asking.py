@@ -125,10 +125,10 @@ def _again(user: Bearer, task: Task) -> _Question:
     chat = _chat(user, task.chat_id)
     _must_be_free(chat, user)
     last = prompts.last(chat.thread)
-    if last is not None:
-        # Its answer is there still, or what it was to replace, had it not failed.
-        mine = last.n == task.answer_n and last.task_id == task.id
-        if task.type != titles.TYPE and (mine or last.n == task.replaces):
+    # An answer that its user has rewritten since is one no more, and stays.
+    if last is not None and last.task_id and task.type != titles.TYPE:
+        mine = (last.n, last.task_id) == (task.answer_n, task.id)
+        if mine or last.n == task.replaces:  # the one that it was to replace, had it not failed
             return _Question(chat, task.type, int(last.n), replaces=int(last.n))
     raise Conflict("not_last_answer", "Only the chat's last answer can be made again.")
 

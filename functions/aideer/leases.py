@@ -24,6 +24,8 @@ SHARDS = 8
 
 OPEN = ("pending", "running")
 _PATIENCE_SECONDS = 2.0
+_ID_CHARACTERS = 64
+"""More than any id has: a viewer may name anything, and DynamoDB answers a key of over 2,048 bytes with an error."""
 
 
 def shard(task_id: str) -> str:
@@ -32,11 +34,13 @@ def shard(task_id: str) -> str:
 
 
 def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
-    """Make a pending task this caller's to execute, or return None where it is not pending any more.
+    """Make a pending task this caller's to execute, or return None where it is not pending any more, or there is none.
 
     `viewer_of` is the user whose first viewer is attached: then the task must be theirs and no title's, and is marked as
     streamed.
     """
+    if len(task_id) > _ID_CHARACTERS:
+        return None
     executor = f"executor#{new_id()}"
     actions: list[Action] = [
         Task.status.set("running"),

@@ -308,6 +308,7 @@ class Task(Table):
     type = UnicodeAttribute()
     status = UnicodeAttribute()  # pending, running, finished, stopped, failed
     streamed = BooleanAttribute(null=True)  # a viewer has opened the stream from its start
+    opening = UnicodeAttribute(null=True)  # which request that was, where it did not claim the task as well
     stop_requested = BooleanAttribute(null=True)
     # what was accepted and priced
     hold = Whole()

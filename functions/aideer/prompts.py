@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aideer import images
+from aideer import images, pricing
+from aideer.errors import TooLarge
 from aideer.models import Message, Preset
 
+READS = 16
+"""Queries for one prompt at most: what fills the largest context in the shortest messages is less."""
 _PAGE = 100
 
 
@@ -45,39 +48,40 @@ def last(thread: str) -> Message | None:
     return next(iter(Message.query(thread, consistent_read=True, scan_index_forward=False, limit=1)), None)
 
 
-def newest_first(thread: str, end: int) -> Iterator[Message]:
+def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
     """The messages of a thread below `end` that a prompt shows, from the newest on, read as they are asked for.
 
-    Few are read at first, because mostly few are asked for; then as many at a time as DynamoDB gives (1 MB).
+    Few are read at first, because mostly few are asked for; then as many at a time as DynamoDB gives (1 MB). What is not
+    shown is read all the same, so it is the queries that are counted: raises TooLarge where `reads` of them do not reach
+    what is asked for.
     """
-    for size in (_PAGE, None):
-        reads = Message.query(
+    for size in (_PAGE, *[None] * (reads - 1)):
+        pages = Message.query(
             thread, Message.n < end, consistent_read=True, scan_index_forward=False, page_size=size
         ).page_iter
-        for raw in reads:
-            for item in raw["Items"]:
-                message = Message.from_raw_data(item)
-                end = message.n
-                if message.content and message.finish_reason != "interrupted":
-                    yield message
-            if size:
-                break
-        if not reads.last_evaluated_key:
+        for item in next(pages)["Items"]:
+            message = Message.from_raw_data(item)
+            end = message.n
+            if message.content and message.finish_reason != "interrupted":
+                yield message
+        if not pages.last_evaluated_key:
             return
+    raise TooLarge("context_too_long", f"The conversation is longer than the {reads} MB that are read for an answer.")
 
 
-def build(preset: Preset, thread: str, end: int, enough_bytes: int) -> Prompt:
+def build(preset: Preset, thread: str, end: int, enough: int) -> Prompt:
     """The prompt of a thread up to `end` (exclusive).
 
-    Reading stops once the texts are more than `enough_bytes`: what is too long for the model needs no more of it.
+    Reading stops once the texts are estimated (pricing.py) at more than `enough` tokens: what is too long for the model needs
+    no more of it. Raises TooLarge where READS do not reach the thread's beginning before that.
     """
     head = [(message["role"], message["type"], message["content"]) for message in preset.messages]
-    size = sum(len(content.encode()) for _, _, content in head)
+    size = pricing.estimate_input(content for _, _, content in head)
     tail: list[tuple[str, str, str]] = []
-    for message in newest_first(thread, end):
+    for message in newest_first(thread, end, READS):
         tail.append((message.role, message.type, message.content))
-        size += len(message.content.encode())
-        if size > enough_bytes:
+        size += pricing.estimate_input([message.content])
+        if size > enough:
             break
     return Prompt(images.parts(head + tail[::-1]), asks=bool(tail) and tail[0][0] == "user")
 

@@ -4,7 +4,10 @@ A title task touches no message, next_n or active_task. Its prompt has none of t
 title says, everybody may see to whom the chat is shown.
 """
 
+import contextlib
+
 from aideer import prompts
+from aideer.errors import TooLarge
 from aideer.prompts import Prompt
 
 TYPE = "title_generation"
@@ -12,6 +15,8 @@ CHARACTERS = 50
 PARAMETERS = {"max_tokens": 64, "temperature": 0.3}
 _EXCERPT_CHARACTERS = 1000
 _MESSAGES = 6
+_READS = 4
+"""Queries (1 MB each) at most: a quote is free, and a chat may hold any number of hidden messages."""
 _INSTRUCTION = (
     "Give the conversation below a title: at most eight words, in the language of the conversation, without quotation "
     "marks and without a full stop. Answer with the title alone."
@@ -20,14 +25,15 @@ _MARKS = " \t\"'“”‘’「」『』《》*#.。"
 
 
 def prompt(thread: str, end: int) -> Prompt:
-    """What the model is asked; no messages where the chat has none."""
+    """What the model is asked; no messages where the chat has none among its last."""
     said = []
-    for message in prompts.newest_first(thread, end):
-        if message.visibility:
-            excerpt = "[image]" if message.type == "image" else message.content[:_EXCERPT_CHARACTERS]
-            said.append(f"{message.role}: {excerpt}")
-        if len(said) == _MESSAGES:
-            break
+    with contextlib.suppress(TooLarge):  # what is further back is not what a title is about
+        for message in prompts.newest_first(thread, end, _READS):
+            if message.visibility:
+                excerpt = "[image]" if message.type == "image" else message.content[:_EXCERPT_CHARACTERS]
+                said.append(f"{message.role}: {excerpt}")
+            if len(said) == _MESSAGES:
+                break
     if not said:
         return Prompt([], asks=False)
     conversation = "\n\n".join(reversed(said))

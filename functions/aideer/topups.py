@@ -9,7 +9,7 @@ import time
 
 from aideer import clock, credits, throttling, users
 from aideer.contract.credits import NewGrant
-from aideer.errors import Busy, PaymentRequired, Unprocessable
+from aideer.errors import Busy, NotFound, PaymentRequired, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Code, CreditEntry, Record, User
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
@@ -38,15 +38,13 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
     while time.monotonic() < give_up_at:
         if answer := once.answer():
             return answer
-        user = users.stored(user_id)
-        left = int(user.credits) + new.amount
-        if left < 0:
-            raise PaymentRequired(
-                "insufficient_credits",
-                "The user has fewer credits than that.",
-                credits_left=int(user.credits),
-                credits_needed=-new.amount,
-            )
+        try:
+            user = users.stored(user_id)
+            left = _left(user, new.amount)
+        except (NotFound, PaymentRequired):
+            if answer := once.answer():  # the refusal was the echo of this very request's first attempt
+                return answer
+            raise
         message = "Granted." if new.amount > 0 else "Deducted."
         answer = {"message": message, "amount": new.amount, "credits_left": left}
         entry = credits.entry(user.id, new.amount, "grant", new.description)
@@ -57,6 +55,18 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
         if _happened(transaction, entry):
             return answer
     raise Busy
+
+
+def _left(user: User, amount: int) -> int:
+    left = int(user.credits) + amount
+    if left < 0:
+        raise PaymentRequired(
+            "insufficient_credits",
+            "The user has fewer credits than that.",
+            credits_left=int(user.credits),
+            credits_needed=-amount,
+        )
+    return left
 
 
 def _redeemed(user: User, code_text: str, once: Once) -> dict[str, object]:

@@ -10,7 +10,7 @@ from pynamodb.exceptions import PynamoDBException
 
 from aideer import auth, dynamodb, leases, tasks, throttling, titles
 from aideer.errors import BadRequest, TooManyRequests, Unauthorized, Unprocessable
-from aideer.models import Task, User
+from aideer.models import Task, User, new_id
 
 
 def claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[str, Any]:
@@ -46,10 +46,13 @@ def opened(user: User, task_id: str, *, from_start: bool) -> Task:
     if task.type == titles.TYPE:
         raise Unprocessable("not_streamable", "Titles are not streamed.")
     if from_start:
-        marked = Task(task_id)
-        if not leases.update(marked, [Task.streamed.set(True)], Task.id.exists() & Task.streamed.does_not_exist()):
-            raise Unprocessable("already_streamed", "This was streamed before: go on from a position.")
-        return marked
+        task, opening = Task(task_id), new_id()
+        actions = [Task.streamed.set(True), Task.opening.set(opening)]
+        if not leases.update(task, actions, Task.id.exists() & Task.streamed.does_not_exist()):
+            stored = leases.read(task_id)  # the refusal may be the echo of our own write, its answer lost
+            if stored is None or stored.opening != opening:
+                raise Unprocessable("already_streamed", "This was streamed before: go on from a position.")
+            return stored
     return task
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from aideer import clock, engine, streamlog, tasks, titles
+from aideer import clock, engine, prompts, settings, streamlog, tasks, titles
+from aideer.contract.chats import CONTENT_BYTES
 from aideer.models import Chat, CreditEntry, Message, Task
 from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 
@@ -36,6 +37,16 @@ def answered(api: Api, person: Person, question: str = "hello") -> tuple[str, Ch
 
 def messages(chat: Chat) -> list[Message]:
     return list(Message.query(chat.thread, consistent_read=True))
+
+
+def grow(chat: Chat, count: int, content: str, **more: Any) -> None:
+    """Put so many messages at the end of a chat."""
+    first = int(Chat.get(chat.id, consistent_read=True).next_n)
+    common = {"role": "user", "content": content, "create_time": clock.timestamp(), **more}
+    with Message.batch_write() as batch:
+        for n in range(first, first + count):
+            batch.save(Message(chat.thread, n, **common))
+    Chat(chat.id).update([Chat.next_n.add(count), Chat.message_count.add(count), Chat.version.add(1)])
 
 
 def stored(task_id: str) -> Task:
@@ -85,6 +96,39 @@ def test_a_quote_is_refused_as_the_task_would_be(api: Api, person: MakePerson) -
     for token, status in ((None, 401), ("x.y.z", 401), (me.refresh_token, 400)):
         answer = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, token=token)
         assert answer.status == status
+
+
+def test_what_is_not_shown_to_the_model_does_not_end_a_conversation(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "a question " * 10)
+    before = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, user=me).json
+    grow(chat, 12, "i" * 300_000, role="assistant", finish_reason="interrupted")
+    assert api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, user=me).json == before
+    accepted = ask(api, me, chat.id)
+    alone(accepted["task_id"])
+    assert stored(accepted["task_id"]).status == "finished"
+
+
+def test_a_prompt_is_whole_or_there_is_none(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch, counted: list[str]
+) -> None:
+    monkeypatch.setattr(prompts, "READS", 3)
+    me = person()
+    chat = make_chat(me, "the question", *["asked again"] * 100)
+    grow(chat, 10, "i" * 300_000, role="assistant", finish_reason="interrupted")
+    counted.clear()
+    answer = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, user=me)
+    assert (answer.status, answer.json["code"]) == (413, "context_too_long")
+    assert counted.count(f"Query {settings.MESSAGES_TABLE}") == 3
+
+
+def test_short_messages_are_read_no_further_than_they_can_be_sent(person: MakePerson, counted: list[str]) -> None:
+    chat = make_chat(person())
+    grow(chat, 150, "h")
+    preset = prompts.pinned(chat.preset_id, 1)
+    counted.clear()
+    assert len(prompts.build(preset, chat.thread, 151, 50 * 17).messages) < 60, "a message is more than its text"
+    assert counted == [f"Query {settings.MESSAGES_TABLE}"]
 
 
 # Answers made again
@@ -145,6 +189,28 @@ def test_only_the_last_answer_is_made_again(api: Api, person: MakePerson) -> Non
     Chat(chat.id).update([Chat.next_n.add(1)])
     refused = again(api, me, first)
     assert (refused.status, refused.json["code"]) == (409, "not_last_answer")
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+def test_what_its_user_has_rewritten_is_no_answer_to_replace(api: Api, person: MakePerson, role: str) -> None:
+    me = person()
+    first, chat = answered(api, me)
+    Message(chat.thread, 1).update([Message.content.set("/sim fail=drop_mid at=5 delay=1")])
+    second = again(api, me, first).json["task_id"]
+    alone(second)
+    assert stored(second).replaces == 2, "and it has failed"
+    read = api("chats.get", "GET", f"/chats/{chat.id}", user=me)
+    edited = [read.json["messages"][0], {"n": 2, "role": role, "content": "my own words"}]
+    headers = {"If-Match": read.headers["etag"]}
+    assert (
+        api("chats.update", "PUT", f"/chats/{chat.id}", json={"messages": edited}, user=me, headers=headers).status
+        == 200
+    )
+    for task_id in (first, second):
+        refused = again(api, me, task_id)
+        assert (refused.status, refused.json["code"]) == (409, "not_last_answer")
+    assert [m.content for m in messages(Chat.get(chat.id, consistent_read=True))][1:] == ["my own words"]
+    check_rules(me)
 
 
 def test_an_answer_is_made_again_once_for_one_key_and_not_beside_another(api: Api, person: MakePerson) -> None:
@@ -225,6 +291,19 @@ def test_a_title_is_told_nothing_that_is_hidden(api: Api, person: MakePerson, pr
     assert "seen" in asked
     assert "secret" not in asked
     assert "You are helpful" not in asked
+
+
+def test_a_title_is_looked_for_in_the_last_few_megabytes(api: Api, person: MakePerson, counted: list[str]) -> None:
+    me = person()
+    chat = make_chat(me, "seen")
+    grow(chat, 9, "h" * CONTENT_BYTES, visibility=False)
+    ask(api, me, chat.id, type="title_generation")
+    counted.clear()
+    grow(chat, 45, "h" * CONTENT_BYTES, visibility=False)
+    body = {"chat_id": chat.id, "type": "title_generation"}
+    answer = api("tasks.quote", "POST", "/tasks/quote", json=body, user=me)
+    assert (answer.status, answer.json["code"]) == (422, "empty_chat")
+    assert counted.count(f"Query {settings.MESSAGES_TABLE}") == 4, "of a megabyte at most, each"
 
 
 def test_a_title_needs_something_said_and_is_not_streamed(api: Api, person: MakePerson) -> None:

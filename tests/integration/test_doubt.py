@@ -3,16 +3,20 @@
 Each endpoint has its own reads for that, and the permissions for them.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
-from aideer import clock
-from aideer.models import Code
+from aideer import clock, engine, settings
+from aideer.models import Code, Task, connection
 from tests import faults
-from tests.support import Answer, Api, Person, check_rules, make_chat
+from tests.doors import streamed, waited
+from tests.events import parse
+from tests.support import Answer, Api, Person, accepted, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 MESSAGE = {"role": "user", "type": "text", "content": "hello", "visibility": True}
@@ -64,4 +68,70 @@ def test_what_has_happened_is_not_taken_for_refused(
     with faults.doubted():
         answer = act(api, me)
     assert answer.status == 200, answer.body
+    check_rules(me)
+
+
+@contextlib.contextmanager
+def repeated() -> Iterator[None]:
+    """Each change of a task happens, its answer is lost, and botocore sends it a second time."""
+    lost: set[str] = set()
+
+    def lose(request: Any, **_: Any) -> None:
+        call = request.headers["amz-sdk-invocation-id"]  # the same for each time that botocore sends one call
+        if settings.TASKS_TABLE.encode() in request.body and call not in lost:
+            lost.add(call)
+            connection().client._endpoint.http_session.send(request)
+            raise ReadTimeoutError(endpoint_url="embedded")
+
+    events = connection().client.meta.events
+    events.register_first("before-send.dynamodb.UpdateItem", lose)
+    try:
+        yield
+    finally:
+        events.unregister("before-send.dynamodb.UpdateItem", lose)
+    assert lost
+
+
+@pytest.mark.parametrize("door", ["streams", "waits"])
+def test_the_first_viewer_is_not_taken_for_a_second(person: MakePerson, door: str) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    in_loop(engine.execute(task_id, clock.now() + 60))  # the queue was faster
+    path = f"/api/v1/tasks/{task_id}/stream"
+
+    def opened() -> tuple[int, str]:
+        if door == "streams":
+            answer = streamed(path, authorization=f"Bearer {me.token}")
+            return answer.status_code, answer.text
+        polled = waited(path, task_id, me.token)
+        return polled.status, polled.body
+
+    with repeated():
+        status, body = opened()
+    assert status == 200, body
+    assert parse(body).final["status"] == "finished"
+    with repeated():
+        assert opened()[0] == 422, "a second one is refused on a bad day too"
+
+
+@pytest.mark.parametrize("door", ["streams", "waits"])
+def test_what_was_opened_before_requests_left_their_mark_stays_opened(person: MakePerson, door: str) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    in_loop(engine.execute(task_id, clock.now() + 60))
+    Task(task_id).update([Task.streamed.set(True)])
+    path = f"/api/v1/tasks/{task_id}/stream"
+    if door == "streams":
+        assert streamed(path, authorization=f"Bearer {me.token}").status_code == 422
+    else:
+        assert waited(path, task_id, me.token).status == 422
+
+
+def test_an_executor_whose_claim_was_repeated_makes_the_answer(person: MakePerson) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    with repeated():
+        answer = streamed(f"/api/v1/tasks/{task_id}/stream", authorization=f"Bearer {me.token}")
+    assert answer.status_code == 200
+    assert parse(answer.text).final["status"] == "finished"
     check_rules(me)

@@ -153,6 +153,27 @@ def test_one_request_sent_many_times_at_once_gives_once(person):
     check_rules(me)
 
 
+@pytest.mark.parametrize("after", ["the last credit is taken", "the user is deleted"])
+def test_a_refusal_that_is_the_echo_of_the_request_itself_is_none(api, person, monkeypatch, after):
+    me, admin = person(credits=100), person(permission=2)
+    look = Once.answer
+    first = []
+
+    def overtaken(once):  # by the same request, right after it has looked for its own answer
+        found = look(once)
+        if not first:
+            first.append("under way")
+            first.append(grant(api, admin, me.id, -100, key="k"))
+            if after == "the user is deleted":
+                me.user.update(actions=[User.deleted.set(True)])
+        return found
+
+    monkeypatch.setattr(Once, "answer", overtaken)
+    second = grant(api, admin, me.id, -100, key="k")
+    assert (second.status, second.body) == (200, first[1].body)
+    assert [line.amount for line in entries(me.id)] == [100, -100]
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -211,7 +211,7 @@ def test_what_an_answer_cost_beyond_its_hold_is_told(
     me = person()
     task_id, _ = accepted(me, "hello")
     hold = int(Task.get(task_id).hold)
-    monkeypatch.setattr("aideer.pricing.cost", lambda *_: hold + 5)
+    monkeypatch.setattr("aideer.pricing.cost", lambda *_, **__: hold + 5)
     queued(task_id)
     assert named(numbers, "Shortfalls") == [(5, {})]
     assert named(numbers, "CreditsSettled") == [(hold, {})]

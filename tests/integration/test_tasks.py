@@ -219,6 +219,21 @@ def test_others_find_no_task(api: Api, person: MakePerson) -> None:
     assert Task.get(task_id).status == "pending"
 
 
+@pytest.mark.parametrize("task_id", ["a" * 65, "a" * 3000, "%F0%9F%99%82" * 600])
+def test_what_can_be_no_id_is_no_task(api: Api, person: MakePerson, task_id: str) -> None:
+    me = person()
+    path, bearer = f"/api/v1/tasks/{task_id}/stream", f"Bearer {me.token}"
+    for after in ("", "?after=0", "?after=5"):
+        answer = streamed(path + after, authorization=bearer)
+        assert (answer.status_code, answer.json()["code"]) == (404, "task_not_found")
+        polled = waited(path + after, task_id, me.token)
+        assert (polled.status, polled.json["code"]) == (404, "task_not_found")
+    for method, action in (("GET", "get"), ("POST", "stop"), ("POST", "regenerate"), ("DELETE", "delete")):
+        path = f"/tasks/{task_id}" + (f"/{action}" if method == "POST" else "")
+        answer = api(f"tasks.{action}", method, path, user=me)
+        assert (answer.status, answer.json["code"]) == (404, "task_not_found")
+
+
 @pytest.mark.parametrize("kind", ["none", "garbage", "refresh", "expired", "stream", "foreign"])
 def test_a_wrong_token_gets_nowhere(api: Api, person: MakePerson, kind: str) -> None:
     me = person()
