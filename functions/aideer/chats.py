@@ -33,7 +33,7 @@ from aideer.models import Chat, Message, Preset, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 REPLACED_SECONDS = 20 * 60
-"""How long a replaced thread stays for those who are reading it."""
+"""How long a replaced thread stays for those who are reading it: from the beginning of the request that replaces it."""
 
 _INDEXES = {"create_time": Chat.by_create_time, "update_time": Chat.by_update_time, "title": Chat.by_title}
 
@@ -100,13 +100,19 @@ def listed(
 def read(user: User, chat_id: str, window: Window, if_none_match: str | None = None) -> tuple[Chat, Page]:
     """A chat and a window of its messages: all of them for who may manage it, only visible ones of a shared one.
 
-    Raises NotFound, Forbidden for another's private one, and NotModified where the caller has this version.
+    Raises NotFound, Forbidden for another's private one, and NotModified where the caller has this, as they are shown it.
     """
     chat = readable(user, chat_id)
-    if if_none_match is not None and etags.names(if_none_match, chat.version):
-        raise etags.NotModified(chat.version)
+    if if_none_match is not None and etags.names(if_none_match, tag := shown_tag(user, chat)):
+        raise etags.NotModified(tag)
     own = auth.may_manage(user, chat.owner_id)
-    return chat, messages.page(chat.thread, window, consistent=own, hidden=own)
+    return chat, messages.page(chat.thread, window, hidden=own)
+
+
+def shown_tag(user: User, chat: Chat) -> int | str:
+    """What names a chat as this user is shown it: the version, or another tag where hidden messages are left out."""
+    version = int(chat.version)
+    return version if auth.may_manage(user, chat.owner_id) else f"{version}-shared"
 
 
 def readable(user: User, chat_id: str) -> Chat:
@@ -144,20 +150,21 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     if if_match is not None:
         condition &= Chat.version == chat.version
     now = clock.timestamp()
+    transaction = Transaction()
     if wanted.messages is not None:
-        actions += _replacement(user, chat, wanted, wanted.messages, now)
+        actions += _replacement(transaction, user, chat, wanted, wanted.messages, now)
         condition &= Chat.active_task.does_not_exist()
     if actions:
         actions += [Chat.version.add(1), Chat.update_time.set(now)]
         try:
-            _write(chat, actions, condition, now)
+            _write(transaction, chat, actions, condition, now)
         except Refused:
             chat = _found(chat_id)
             if wanted.messages is not None:
                 _require_no_task(chat)
             raise _moved_on() from None
     chat = _found(chat_id)
-    return chat, messages.page(chat.thread, Window(), consistent=True, hidden=True)
+    return chat, messages.page(chat.thread, Window(), hidden=True)
 
 
 def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
@@ -275,17 +282,21 @@ def _fields(user: User, wanted: ChatChange) -> list[Action]:
     return actions
 
 
-def _replacement(user: User, chat: Chat, wanted: ChatChange, placed: list[PlacedMessage], now: str) -> list[Action]:
+def _replacement(
+    transaction: Transaction, user: User, chat: Chat, wanted: ChatChange, placed: list[PlacedMessage], now: str
+) -> list[Action]:
     """Write the thread that a chat shall point to, and return the actions that make it do so.
 
-    Its job goes before, and removes later whichever thread the chat does not point to then: no crash leaves one behind.
+    Its job goes before, and is about the new thread until the transaction that turns the pointer makes it about the old one:
+    no crash leaves either behind, and what a younger replacement replaces is left to that one's job.
     """
     generation = new_id()
     thread = messages.laid_out(chat.thread, f"{chat.id}#{generation}", chat.next_n, placed, now)
     if _has_image(message for message in thread if message.create_time == now):  # what was there before may stay
         preset = usable_preset(user, wanted.preset_id) if wanted.preset_id else _pinned(chat)
         images.require_vision(preset.parameters)
-    jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, old=chat.generation, new=generation)
+    job = jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, generation=generation)
+    jobs.turned(transaction, job, chat_id=chat.id, generation=chat.generation)
     messages.write(thread)
     last = _last_visible(thread)
     return [
@@ -296,8 +307,7 @@ def _replacement(user: User, chat: Chat, wanted: ChatChange, placed: list[Placed
     ]
 
 
-def _write(chat: Chat, actions: list[Action], condition: Condition, now: str) -> None:
-    transaction = Transaction()
+def _write(transaction: Transaction, chat: Chat, actions: list[Action], condition: Condition, now: str) -> None:
     transaction.update("chat", Chat(chat.id), actions, condition)
     transaction.commit(proof=lambda: (found := _find(chat.id)) is not None and found.update_time == now)
 

@@ -22,7 +22,7 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     """
     copied_id, generation = new_id(), new_id()
     original, preset_version, thread = _taken(user, chat_id, f"{copied_id}#{generation}", upto)
-    jobs.create("generation", chats.REPLACED_SECONDS, chat_id=copied_id, old=generation, new=generation)
+    jobs.create("copy", chats.REPLACED_SECONDS, chat_id=copied_id, generation=generation)
     messages.write(thread)
     now = clock.timestamp()
     chat = Chat(
@@ -43,7 +43,7 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
     transaction.commit(proof=lambda: chats.exists(chat.id))
-    return chat, messages.page(chat.thread, Window(), consistent=True, hidden=True)
+    return chat, messages.page(chat.thread, Window(), hidden=True)
 
 
 def _taken(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, int, list[Message]]:

@@ -1,4 +1,8 @@
-"""A thing's version as its ETag, and the conditions that a caller sets with one (RFC 9110, section 13.1)."""
+"""What a caller is shown as its ETag, and the conditions that a caller sets with one (RFC 9110, section 13.1).
+
+A tag names one version as one kind of reader sees it, so a tag that somebody else was given revives nothing of theirs. The
+version alone is the tag of who may change the thing, and the one that If-Match takes.
+"""
 
 from typing import Annotated, Any, TypeVar
 
@@ -17,33 +21,44 @@ IfNoneMatch = Annotated[
     Header(alias="If-None-Match", max_length=200, description="The ETag that the caller has: 304 if it is still it."),
 ]
 
-ETAG_HEADER = {"ETag": {"description": "The version, quoted: for If-Match.", "schema": {"type": "string"}}}
+ETAG_HEADER = {
+    "ETag": {
+        "description": "Quoted: for If-Match the version; of another's shared chat one that only If-None-Match takes.",
+        "schema": {"type": "string"},
+    }
+}
 """For `documented(headers=...)`."""
 
 
 class NotModified(Exception):
     """The caller has this already."""
 
-    def __init__(self, version: int) -> None:
-        self.version = version
+    def __init__(self, tag: int | str) -> None:
+        self.tag = tag
 
 
-def headers(version: int) -> dict[str, str | list[str]]:
-    """The headers of an answer that has this version. What it shows depends on who asks, so nobody else may keep it."""
-    return {"ETag": f'"{version}"', "Cache-Control": "private, no-cache"}
+def headers(tag: int | str) -> dict[str, str | list[str]]:
+    """The headers of an answer that has this tag. What it shows depends on who asks, so nobody else may keep it."""
+    return {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Authorization"}
 
 
-def tagged(body: T, version: int, **more: str) -> Response[T]:
-    """An answer with this version, and what other headers it has."""
-    return Response(status_code=200, content_type="application/json", body=body, headers={**headers(version), **more})
+def tagged(body: T, tag: int | str, **more: str) -> Response[T]:
+    """An answer with this tag, and what other headers it has."""
+    return Response(status_code=200, content_type="application/json", body=body, headers={**headers(tag), **more})
 
 
-def names(header: str, version: int | str) -> bool:
-    """Whether an If-Match or If-None-Match names this version; quotes and weakness do not matter here."""
-    tags = [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")]
-    return "*" in tags or str(version) in tags
+def names(header: str, tag: int | str) -> bool:
+    """Whether an If-Match or If-None-Match names this tag; quotes and weakness do not matter here."""
+    named = [name.strip().removeprefix("W/").strip('"') for name in header.split(",")]
+    return "*" in named or str(tag) in named
+
+
+def by_caller(answer: Response[Any]) -> Response[Any]:
+    """An answer that makes its tag itself, as one that depends on who asks."""
+    answer.headers["Vary"] = "Authorization"
+    return answer
 
 
 @app.exception_handler(NotModified)
 def _not_modified(unchanged: NotModified) -> Response[Any]:
-    return Response(status_code=304, headers=headers(unchanged.version), body="")
+    return Response(status_code=304, headers=headers(unchanged.tag), body="")

@@ -33,7 +33,7 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
     chat = chats.readable(user, chat_id)
     if not auth.may_manage(user, chat.owner_id):
         raise Forbidden("forbidden", "Only its owner exports a chat.")
-    page = messages.page(chat.thread, Window(MESSAGES, after=after), consistent=True, hidden=True)
+    page = messages.page(chat.thread, Window(MESSAGES, after=after), hidden=True)
     rest = page.rest.after if page.rest else None
     if wanted == "json":
         text = contract.Chat.of(chat, page.messages).model_dump_json()

@@ -5,6 +5,7 @@ A handler file imports `app` to declare its route and `handler` to be Lambda's e
 
 import functools
 import json
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -24,7 +25,15 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer.errors import AideerError, Busy, NotFound, UnsupportedMediaType, place
+from aideer.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, place
+
+BODY = 1_000_000
+"""Characters of a body, as the event has it, but for what holds long messages or a picture: those end at Lambda's 6 MB."""
+KEYS = 32
+"""Of one object in a body: no type has half as many, and each unknown one costs an error of a kilobyte."""
+ERRORS = 100
+"""That an answer lists; of one, a name has as many characters. Otherwise it could outgrow its request, and Lambda's 6 MB."""
+_LONG = ("/api/v1/chats", "/api/v1/users/me/avatar")
 
 logger = Logger(service="aideer")
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
@@ -33,12 +42,18 @@ _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=F
 def _read(body: str) -> Any:
     """A body's JSON. No endpoint takes a bare array, of which Powertools would take the first item for the whole."""
     try:
-        value = json.loads(body)
+        value = json.loads(body, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError from None
     if isinstance(value, list):
         raise ValueError  # noqa: TRY004 - to _unreadable
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > KEYS:
+        raise ValueError  # to _unreadable
+    return dict(pairs)
 
 
 app = APIGatewayHttpResolver(
@@ -52,6 +67,9 @@ app = APIGatewayHttpResolver(
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Lambda's entry for every HTTP endpoint."""
+    if len(event.get("body") or "") > BODY and not event["rawPath"].startswith(_LONG):
+        refusal = _answer(TooLarge("too_large", f"A body may have {BODY} characters here."))
+        return {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
     return app.resolve(event, context)
 
 
@@ -62,7 +80,8 @@ def _declared(error: AideerError) -> Response[Any]:
 
 @app.exception_handler(RequestValidationError)
 def _invalid(error: RequestValidationError) -> Response[Any]:
-    detail = [{"loc": list(e["loc"]), "msg": e.get("msg", ""), "type": e["type"]} for e in error.errors()]
+    errors = error.errors()[:ERRORS]
+    detail = [{"loc": _cut(e["loc"]), "msg": e.get("msg", ""), "type": e["type"]} for e in errors]
     return _stranger_first() or _validation_error(detail)
 
 
@@ -118,6 +137,10 @@ def _broken(error: Exception) -> Response[Any]:
 def _validation_error(detail: list[dict[str, Any]]) -> Response[Any]:
     body = _serialize({"detail": detail, "code": "validation_error"})
     return Response(status_code=422, content_type="application/json", body=body)
+
+
+def _cut(loc: Iterable[str | int]) -> list[str | int]:
+    return [part[:ERRORS] if isinstance(part, str) else part for part in loc]
 
 
 def _stranger_first() -> Response[Any] | None:

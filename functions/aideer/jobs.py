@@ -20,14 +20,22 @@ HANDED_OVER_SECONDS = 300
 """How long one who was handed a job has before it is handed over again."""
 
 
-def create(kind: str, due_seconds: float, **data: str) -> None:
+def create(kind: str, due_seconds: float, **data: str) -> Record:
     """Write a job that is due in this many seconds."""
-    _record(kind, due_seconds, data).save()
+    job = _record(kind, due_seconds, data)
+    job.save()
+    return job
 
 
 def joined(transaction: Transaction, kind: str, due_seconds: float, **data: str) -> None:
     """Write a job in the transaction that makes it necessary."""
     transaction.put("job", _record(kind, due_seconds, data))
+
+
+def turned(transaction: Transaction, job: Record, **data: str) -> None:
+    """Make a job about something else, in the transaction that makes it so: refused once it was worked. It is due as before."""
+    about = Record(job.pk, job.sk, data={"kind": job.data["kind"], **data})
+    transaction.put("job", about, Record.pk.exists())
 
 
 def due(now: float) -> Iterator[Record]:
@@ -63,14 +71,21 @@ def run(pk: str, sk: str, deadline: float) -> bool:
 
 
 def _remove_generation(data: dict[str, Any], deadline: float) -> bool:
-    """Of the two generations of a replacement, keep the one that the chat points to."""
+    """Remove the thread that was replaced, or, where the replacement broke off, the one that was to be."""
+    # A job that an earlier release wrote names both, of which it keeps the one that the chat points to.
+    generations = [data["generation"]] if "generation" in data else [data["old"], data["new"]]
     chat = _chat(data["chat_id"])
     current = chat.generation if chat else None
-    return all(
-        messages.delete(f"{data['chat_id']}#{generation}", deadline)
-        for generation in (data["old"], data["new"])
-        if generation != current
-    )
+    return all(_remove_thread(data, generation, deadline) for generation in generations if generation != current)
+
+
+def _remove_copy(data: dict[str, Any], deadline: float) -> bool:
+    """Remove the thread of a copy that never came to be: of one that did, the thread is the chat's and its other jobs'."""
+    return _chat(data["chat_id"]) is not None or _remove_thread(data, data["generation"], deadline)
+
+
+def _remove_thread(data: dict[str, Any], generation: str, deadline: float) -> bool:
+    return messages.delete(f"{data['chat_id']}#{generation}", deadline)
 
 
 def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
@@ -114,6 +129,7 @@ def _remove_replaced_avatar(data: dict[str, Any], _: float) -> bool:
 
 _KINDS = {
     "generation": _remove_generation,
+    "copy": _remove_copy,
     "chat": _remove_chat,
     "user": _remove_user,
     "user_last": _finish_user,

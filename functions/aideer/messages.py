@@ -50,10 +50,11 @@ class Page:
     rest: Window | None = None
 
 
-def page(thread: str, window: Window, *, consistent: bool, hidden: bool) -> Page:
+def page(thread: str, window: Window, *, hidden: bool) -> Page:
     """Read a window of a thread, at most PAGE_BYTES of it (one message at least), with its hidden messages or without.
 
-    A page can end early, after much that is hidden: its `rest` goes on.
+    A page can end early, after much that is hidden: its `rest` goes on. It is read consistently: one that lagged behind the chat's
+    version would be confirmed under that version's tag ever after.
     """
     forward = window.after is not None
     low = (window.after or 0) + 1
@@ -64,7 +65,7 @@ def page(thread: str, window: Window, *, consistent: bool, hidden: bool) -> Page
         thread,
         Message.n.between(low, high),
         filter_condition=None if hidden else Message.visibility == True,  # noqa: E712 - an expression
-        consistent_read=consistent,
+        consistent_read=True,
         scan_index_forward=forward,
         page_size=window.limit + 1 if hidden else max(window.limit + 1, _FILTERED_PAGE),
     ).page_iter

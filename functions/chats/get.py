@@ -43,4 +43,4 @@ def get(
     chat, page = chats.read(user, id, Window(limit, before, after), if_none_match)
     link = {"Link": pages.link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
     shown = Chat.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
-    return tagged(shown, chat.version, **link)
+    return tagged(shown, chats.shown_tag(user, chat), **link)

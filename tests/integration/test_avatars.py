@@ -112,6 +112,7 @@ def test_who_has_none_is_shown_the_same_one_as_all_who_have_none(api: Api, perso
     assert pixels(mine) == pixels(theirs) == DEFAULT
     assert mine.headers["etag"] == theirs.headers["etag"]
     assert mine.headers["cache-control"] == ASKED_FOR
+    assert mine.headers["vary"] == theirs.headers["vary"] == "Authorization"
     assert get(api, me, etag=mine.headers["etag"]).status == 304
     with Image.open(io.BytesIO(DEFAULT)) as default:
         assert (default.format, default.mode, default.size) == ("JPEG", "RGB", (128, 128))
@@ -127,6 +128,7 @@ def test_a_picture_that_the_caller_has_is_not_sent_again(api: Api, person: Calla
         with recorded_calls() as calls:
             answer = get(api, me, etag=header)
         assert (answer.status, answer.body, answer.headers["etag"]) == (304, "", etag)
+        assert answer.headers["vary"] == first.headers["vary"] == "Authorization"
         assert not [call for call in calls if "Object" in call], "S3 is not asked"
     assert get(api, me, etag='"other"').status == 200
     upload(api, me, picture("blue"))

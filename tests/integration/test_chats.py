@@ -759,9 +759,55 @@ def test_what_the_caller_has_already_is_not_sent_again(api: Api, person: MakePer
     for header in (tag, f"W/{tag}", f'"0", {tag}', "*"):
         answer = api("chats.get", "GET", f"/chats/{chat.id}", user=me, headers={"If-None-Match": header})
         assert (answer.status, answer.body, answer.headers["etag"]) == (304, "", tag)
+        assert answer.headers["vary"] == "Authorization"
     assert plain(counted) == ["GetItem Users", "GetItem Chats"] * 4
     assert api("chats.get", "GET", f"/chats/{chat.id}", user=me, headers={"If-None-Match": '"9"'}).status == 200
     assert api("chats.get", "GET", f"/chats/{chat.id}", user=person(), headers={"If-None-Match": tag}).status == 403
+
+
+def test_what_one_was_shown_is_never_confirmed_to_another(api: Api, person: MakePerson, counted: list[str]) -> None:
+    """Two who share a browser share its cache: a 304 would show the one what the other was shown."""
+    owner, reader, admin = person(), person(), person(permission=2)
+    chat = make_chat(owner, "Hi")
+    chat.update([Chat.visibility.set("shared")])
+
+    def get(who: Person, tag: str = "") -> Answer:
+        return api("chats.get", "GET", f"/chats/{chat.id}", user=who, headers={"If-None-Match": tag} if tag else {})
+
+    own, shared = get(owner).headers["etag"], get(reader).headers["etag"]
+    assert own == get(admin).headers["etag"] == '"1"'
+    assert own != shared
+    counted.clear()
+    for who, given, status in (
+        (reader, own, 200),
+        (reader, shared, 304),
+        (owner, shared, 200),
+        (admin, shared, 200),
+        (admin, own, 304),
+    ):
+        answer = get(who, given)
+        assert answer.status == status
+        assert answer.headers["vary"] == "Authorization"
+        assert answer.headers["etag"] == (shared if who is reader else own)
+    assert sorted(plain(counted)) == ["GetItem Chats"] * 5 + ["GetItem Users"] * 5 + ["Query Messages"] * 3
+    put = api("chats.update", "PUT", f"/chats/{chat.id}", json={"title": "t"}, user=owner, headers={"If-Match": shared})
+    assert put.status == 412
+
+
+def test_a_page_is_never_older_than_its_tag(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, reader = person(), person()
+    chat = make_chat(owner, "one")
+    chat.update([Chat.visibility.set("shared")])
+    query, consistently = Message.query, []
+
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        consistently.append(kwargs["consistent_read"])
+        return query(*args, **kwargs)
+
+    monkeypatch.setattr(Message, "query", seen)
+    for who in (owner, reader):
+        api("chats.get", "GET", f"/chats/{chat.id}", user=who)
+    assert consistently == [True, True]
 
 
 def test_reading_a_chat_is_two_reads(api: Api, person: MakePerson, counted: list[str]) -> None:

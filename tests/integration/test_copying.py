@@ -18,7 +18,7 @@ from aideer.idempotency import Once
 from aideer.models import Chat, Message, Preset, Record, Task, new_id
 from aideer.pricing import Usage
 from tests import faults
-from tests.integration.test_chats import make_preset, make_task, plain, stored
+from tests.integration.test_chats import REPLACING, make_preset, make_task, plain, stored
 from tests.integration.test_messages import fill, numbered
 from tests.support import Answer, Api, Person, caller, make_chat
 
@@ -331,8 +331,14 @@ def test_the_job_of_a_copy_that_came_to_be_removes_nothing(api: Api, person: Mak
     (job,) = generation_jobs(made["id"])
     due = clock.seconds(job.sk.split("#")[0])
     assert due > clock.now() + 1000, "long after any request has ended"
+    thread = stored(made["id"]).thread
+    replaced = api("chats.update", "PUT", f"/chats/{made['id']}", json=REPLACING, user=me, headers={"If-Match": '"1"'})
+    assert replaced.status == 200
     assert jobs.run(job.pk, job.sk, time.monotonic() + 60)
-    assert [m["content"] for m in thread_of(made["id"])] == ["a", "b", "c"]
+    assert [m.content for m in Message.query(thread, consistent_read=True)] == ["a", "b", "c"], "somebody may read it"
+    (job,) = generation_jobs(made["id"])
+    assert jobs.run(job.pk, job.sk, time.monotonic() + 60)
+    assert list(Message.query(thread, consistent_read=True)) == []
     assert generation_jobs(made["id"]) == []
 
 

@@ -14,6 +14,7 @@ from aideer.idempotency import Once
 from aideer.models import Chat, Message, Record, Task, new_id
 from aideer.pricing import Usage
 from jobs.run import handler
+from tests import faults
 from tests.support import Api, Context, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
@@ -87,19 +88,70 @@ def test_a_replacement_that_died_before_its_end_leaves_nothing(
         )
         assert answer.status == 500
     (job,) = jobs_of(chat, LATER)
-    assert contents(f"{chat.id}#{job.data['new']}") == ["new"]
+    broken_off = f"{chat.id}#{job.data['generation']}"
+    assert contents(broken_off) == ["new"]
+    last = replaced(api, me, chat)
     assert run(job)
-    assert contents(f"{chat.id}#{job.data['new']}") == []
-    assert contents(chat.thread) == ["a", "b"]
+    assert contents(broken_off) == []
+    assert contents(chat.thread) == ["a", "b"], "what has only just been replaced is left to its own job"
+    (job,) = jobs_of(chat, LATER)
+    assert run(job)
+    assert contents(chat.thread) == []
+    assert contents(last.thread) == ["new"]
 
 
 def test_of_many_replacements_only_the_last_thread_stays(api: Api, person: MakePerson) -> None:
     me = person()
     chat = make_chat(me, "a")
     threads = [chat.thread, *(replaced(api, me, chat).thread for _ in range(3))]
-    for job in jobs_of(chat, LATER):
+    for gone, job in enumerate(sorted(jobs_of(chat, LATER), key=lambda job: job.sk), 1):
         assert run(job)
-    assert [contents(thread) for thread in threads] == [[], [], [], ["new"]]
+        assert [bool(contents(thread)) for thread in threads] == [at >= gone for at in range(4)], "each in its time"
+    assert jobs_of(chat, LATER) == []
+
+
+def test_a_replacement_that_got_no_answer_leaves_its_old_thread_for_the_same_time(api: Api, person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "a")
+    with faults.answer_lost("TransactWriteItems"):
+        new = replaced(api, me, chat)
+    (job,) = jobs_of(chat, LATER)
+    last = replaced(api, me, chat)
+    assert run(job)
+    assert [contents(thread) for thread in (chat.thread, new.thread, last.thread)] == [[], ["new"], ["new"]]
+
+
+def test_a_chat_never_points_to_a_thread_whose_job_was_worked(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = person()
+    chat = make_chat(me, "a")
+    write = messages.write
+
+    def late(thread: list[Message]) -> None:
+        write(thread)
+        (job,) = jobs_of(chat, LATER)
+        assert run(job)
+
+    monkeypatch.setattr(messages, "write", late)
+    body = {"messages": [{"role": "user", "content": "new"}]}
+    answer = api("chats.update", "PUT", f"/chats/{chat.id}", json=body, user=me, headers={"If-Match": '"1"'})
+    assert (answer.status, answer.json["code"]) == (412, "precondition_failed")
+    assert contents(Chat.get(chat.id, consistent_read=True).thread) == ["a"]
+    assert jobs_of(chat, LATER) == []
+
+
+def test_a_job_of_an_earlier_release_keeps_the_current_one_of_its_two_threads(person: MakePerson) -> None:
+    me = person()
+    chat = make_chat(me, "current")
+    other = f"{chat.id}#other"
+    for old, new in (("other", chat.generation), (chat.generation, "other")):
+        messages.write([Message(other, 1, role="user", content="x", create_time=clock.timestamp())])
+        jobs.create("generation", -1, chat_id=chat.id, old=old, new=new)
+        (job,) = jobs_of(chat)
+        assert run(job)
+        assert contents(other) == []
+        assert contents(chat.thread) == ["current"]
 
 
 def test_a_job_that_runs_out_of_time_is_left_for_the_next_sweep(api: Api, person: MakePerson) -> None:
