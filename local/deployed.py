@@ -18,14 +18,20 @@ from typing import Any, NoReturn
 import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-CONFIG = Path("samconfig.toml")
-"""Of the folder that make is run in, as for the SAM CLI."""
+from local.build import CONFIG, deployed_architecture
+
 SAM = Path(sys.executable).with_name("sam")
 PASSWORD_LENGTH = (6, 255)
 DELETED = {"Delay": 10, "MaxAttempts": 180}
 FIRST = """The SAM CLI now asks for everything once: a return takes what is proposed, and samconfig.toml keeps the answers.
 One question wants a y: whether TasksStreamFunction's URL may be without authentication. Like every function it checks its
 callers' tokens itself."""
+
+HINTS = {
+    "ValidationError": "Is it a name that may be?",
+    "Conflict": "Somebody who is no administrator has this name already, with another password. Choose another name.",
+}
+"""What an error of the function that makes an administrator means, by its class."""
 
 
 class OperationError(Exception):
@@ -72,13 +78,22 @@ class Where:
 
 
 def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
-    """Deploy what was built; where samconfig.toml knows no region yet, it asks for everything first, and keeps the answers."""
+    """Deploy what was built; where samconfig.toml knows no region yet, it asks for everything first, and keeps the answers.
+
+    Raises OperationError where what was built is for other processors than the stack's.
+    """
     known = tomllib.loads(config.read_text())["default"]
     guided = not any("region" in known.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
+    wanted, kept = os.environ.get("ARCHITECTURE"), deployed_architecture(config)
+    if wanted and kept and wanted != kept:
+        raise OperationError(
+            f"This was built for {wanted}, and samconfig.toml deploys {kept}. Change Architecture there, or leave out ARCHITECTURE."
+        )
     if not guided or any(said.partition("=")[0] == "--region" for said in more):
         _become_sam("deploy", *more)
     print(FIRST)
-    _become_sam("deploy", "--guided", *more)
+    proposed = ["--parameter-overrides", f"Architecture={wanted}"] if wanted and not more else []
+    _become_sam("deploy", "--guided", *proposed, *more)
 
 
 def logs(where: Where, more: list[str]) -> NoReturn:
@@ -104,8 +119,7 @@ def admin(where: Where) -> None:
     if answer.get("FunctionError"):
         # Its message is about what was typed; the class says enough.
         kind = result.get("errorType", "error") if isinstance(result, dict) else "error"
-        hint = " Is it a name that may be?" if kind == "ValidationError" else " make logs tells more."
-        raise OperationError(f"The function answered {kind}.{hint}")
+        raise OperationError(f"The function answered {kind}. {HINTS.get(kind, 'make logs tells more.')}")
     print(f"{username} is an administrator: {result['user_id']}")
 
 
@@ -172,7 +186,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--region", help="another than samconfig.toml's")
     what, *rest = arguments or [""]
     if what == "deploy":  # all of it is for the SAM CLI
-        deploy(rest)
+        try:
+            deploy(rest)
+        except OperationError as error:
+            print(error, file=sys.stderr)
+            return 1
     given, more = parser.parse_known_args(arguments)
     if more and given.what != "logs":
         parser.error(f"unknown: {' '.join(more)}")

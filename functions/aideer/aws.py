@@ -4,16 +4,23 @@ import functools
 import json
 from typing import Any
 
+from aws_lambda_powertools import Logger
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session, get_session
 
-from aideer import __version__, clock, settings
+from aideer import __version__, clock, dynamodb, settings
 
 _CONFIG = Config(
     connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=64
 )
 _SECRET_SECONDS = 300.0
+_OUTAGE_SECONDS = 3600.0
+_PAUSE_SECONDS = 60.0
 _secrets: dict[str, tuple[float, dict[str, str]]] = {}
+_failed_at: dict[str, float] = {}
+
+logger = Logger(service="aideer")
 
 
 @functools.cache
@@ -37,12 +44,27 @@ def enqueue(queue_url: str, message: dict[str, str], delay_seconds: int = 0) -> 
 
 
 def secret(arn: str) -> dict[str, str]:
-    """Return a JSON secret, at most five minutes old: a rotated one is in use everywhere after that."""
+    """Return a JSON secret, at most five minutes old: a rotated one is in use everywhere after that.
+
+    While Secrets Manager does not answer it may be an hour old, and is asked for once a minute, because that can take seconds.
+    """
     read_at, value = _secrets.get(arn, (0.0, {}))
-    if clock.now() - read_at > _SECRET_SECONDS:
-        value = json.loads(client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"])
-        _secrets[arn] = (clock.now(), value)
-    return value
+    now = clock.now()
+    if now - read_at <= _SECRET_SECONDS:
+        return value
+    is_good = now - read_at <= _OUTAGE_SECONDS
+    if is_good and now - _failed_at.get(arn, 0.0) <= _PAUSE_SECONDS:
+        return value
+    try:
+        answer = client("secretsmanager").get_secret_value(SecretId=arn)
+    except (BotoCoreError, ClientError) as error:
+        if not (is_good and dynamodb.unavailable(error)):
+            raise
+        logger.warning("secret", extra={"error": type(error).__name__})
+        _failed_at[arn] = clock.now()
+        return value
+    _secrets[arn] = (clock.now(), json.loads(answer["SecretString"]))
+    return _secrets[arn][1]
 
 
 def signing_keys() -> list[str]:

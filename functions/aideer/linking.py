@@ -8,6 +8,9 @@ their ledger, so the credit rules hold for both, and nobody gets a second welcom
 Never used: nothing in the ledger but the sign-up, nothing on hold (money_version counts every change of either), no preset, no
 name, no picture, no permission given or taken: all of it on the user's own item, and so a condition of the transaction. Chats are
 looked for before it. One that is opened in the same moment, by the same person on another device, goes with the tombstone.
+
+Whatever is linked is linked for the session that asked for it: it has not ended when that is written (token_version, which signing
+out and a new password raise). Nor has the user got another WeChat account meanwhile (wechat_keys): of two at once one is linked.
 """
 
 from pynamodb.expressions.condition import Condition
@@ -30,10 +33,9 @@ def wechat_account(user: User, code: str) -> contract.User:
 
     Raises Conflict where the account belongs to a user who has used it, or the user has another one, and what a sign-in does.
     """
-    counted = throttling.count("link", user.id)
-    person = wechat.mini_program(code)
-    linked = wechat_users.retried(lambda: _link(user.id, person))
-    throttling.give_back(counted)
+    with throttling.attempt("link", user.id):
+        person = wechat.mini_program(code)
+        linked = wechat_users.retried(lambda: _link(user, person))
     return users.view(linked)
 
 
@@ -42,27 +44,27 @@ def password(user: User, username: str, password: str) -> contract.User:
 
     Raises Conflict where they have a password, or another name, and BadRequest where the name is somebody else's.
     """
-    counted = throttling.count("link", user.id)
-    password_hash = passwords.hashed(password)  # slow on purpose, and so before anything is read
-    linked = wechat_users.retried(lambda: _name(user.id, username, password_hash))
-    throttling.give_back(counted)
+    with throttling.attempt("link", user.id):
+        password_hash = passwords.hashed(password)  # slow on purpose, and so before anything is read
+        linked = wechat_users.retried(lambda: _name(user, username, password_hash))
     return users.view(linked)
 
 
-def _link(user_id: str, person: Person) -> User | None:
-    user = _alive(user_id)
+def _link(caller: User, person: Person) -> User | None:
+    user = _still(caller)
     identity, union = wechat_users.identities(person)
     owners = {found.user_id for found in (identity, union) if found} - {user.id}
     if not owners:
         if identity is None:
             _require_same_account(user, person)
         wechat_users.join(user, person, identity, union)
-        return _alive(user_id)
+        return _still(caller)
     if len(owners) > 1:
         raise _taken()
     owner = wechat_users.living(next(found for found in (identity, union) if found and found.user_id in owners))
     if owner is not None:
-        _require_same_account(user, person)
+        if identity is None or identity.user_id != user.id:
+            _require_same_account(user, person)
         _absorb(owner, user)
     return None  # and look again: now it is nobody else's
 
@@ -100,8 +102,7 @@ def _absorb(other: User, user: User) -> None:
     )
     for key in sorted(keys):
         transaction.update("identity", Identity(key), [Identity.user_id.set(user.id)], Identity.user_id == other.id)
-    alive = User.id.exists() & User.deleted.does_not_exist()
-    transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], alive)
+    transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], wechat_users.as_read(user))
     counters.count_user(transaction, deleted=True)
     jobs.joined(transaction, "user", REMOVED_AFTER_SECONDS, user_id=other.id)
     transaction.commit()
@@ -126,8 +127,8 @@ def _never_used() -> Condition:
     return condition
 
 
-def _name(user_id: str, username: str, password_hash: str) -> User | None:
-    user = _alive(user_id)
+def _name(caller: User, username: str, password_hash: str) -> User | None:
+    user = _still(caller)
     key = users.password_key(username)
     found = wechat_users.find(key)
     if found and found.user_id == user.id and found.password_hash == password_hash:
@@ -146,10 +147,10 @@ def _name(user_id: str, username: str, password_hash: str) -> User | None:
         "user",
         User(user.id),
         [User.username.set(username), User.update_time.set(clock.timestamp())],
-        User.id.exists() & User.deleted.does_not_exist() & users.unchanged(User.username, user.username),
+        wechat_users.as_read(user) & users.unchanged(User.username, user.username),
     )
     transaction.commit()
-    return _alive(user_id)
+    return _still(caller)
 
 
 def _require_no_password(user: User, key: str) -> None:
@@ -162,12 +163,13 @@ def _require_no_password(user: User, key: str) -> None:
         raise Conflict("other_username", "You have another name. Give that one, or change it first.")
 
 
-def _alive(user_id: str) -> User:
+def _still(caller: User) -> User:
+    """The caller as they are now. Raises Unauthorized where they are gone, or their session has ended."""
     try:
-        user = User.get(user_id, consistent_read=True)
+        user = User.get(caller.id, consistent_read=True)
     except User.DoesNotExist:
         user = None
-    if user is None or user.deleted:
+    if user is None or user.deleted or user.token_version != caller.token_version:
         raise Unauthorized("token_revoked", "This token is no longer good.")
     return user
 

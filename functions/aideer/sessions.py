@@ -26,14 +26,15 @@ def sign_in(username: str, password: str, address: str) -> Tokens:
 
     Raises Unauthorized, at equal length for a name that nobody has, and TooManyRequests after too many wrong passwords: of this
     name from this address, from this address, or of this name. In this order, so that who is stopped by the first does not bring
-    the name nearer to being locked for everybody.
+    the name nearer to being locked for everybody. The latter two are not for a name that has signed in from this address before.
     """
     name = password_key(username)
-    counted = [throttling.count("sign_in", name, address), throttling.count("sign_in_address", address)]
+    counted = [throttling.count("sign_in", name, address)]
     try:
+        counted.append(throttling.count("sign_in_address", address))
         counted.append(throttling.count("sign_in_name", name))
     except TooManyRequests:
-        if not throttling.remembered(name, address):  # many addresses lock nobody out of where they always are
+        if not throttling.remembered(name, address):  # nobody else locks them out of where they always are
             raise
     tokens = _signed_in(username, password)
     throttling.remember(name, address)

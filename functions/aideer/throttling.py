@@ -4,6 +4,9 @@
     ...                                              # what leaves here by an error stays counted
     throttling.give_back(counted)                    # it was right: it does not count against them
 
+    with throttling.attempt("wechat", address):      # the same, where what is counted is somebody else's to judge:
+        ...                                          # a fault of theirs or of ours is given back too
+
 An attempt is counted before it is checked, by one UpdateItem whose condition is the limit: however many come at once, no more
 than the limit get through in a window. A window is a fixed stretch of time, and its counter is an item that goes when it is over.
 An answer that was lost can make one attempt count twice.
@@ -11,7 +14,8 @@ An answer that was lost can make one attempt count twice.
 Who signs in is counted by name and address, so that nobody else's failures lock them out, and by either alone, where the limits
 are higher: of one address many people may come, and of one name many addresses are needed before it is locked for all. What was
 right is given back, so only failures add up; the counters are not cleared by it, or one's own account would buy guesses at others.
-And where a name is locked for all, it is not for the addresses from which its user has signed in within KNOWN_DAYS.
+And where a name or an address is locked for all, it is not for a name and an address from which its user has signed in within
+KNOWN_DAYS: such a pair has its own limit alone.
 
 Keys are HMACs: a table and its backups should hold nobody's address or what was typed as a name, and a plain hash of an IPv4
 address is undone by trying all of them. An IPv6 address counts as its /64, of which every caller has a whole one.
@@ -21,10 +25,12 @@ alone are let through (tasks/stream.py): they are counted to spare the service, 
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import ipaddress
 import json
+from collections.abc import Iterator
 from typing import Annotated, Literal, NamedTuple
 
 from aws_lambda_powertools import Logger
@@ -32,7 +38,7 @@ from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PynamoDBException, UpdateError
 
 from aideer import aws, clock, dynamodb, metrics, settings
-from aideer.errors import TooManyRequests
+from aideer.errors import AideerError, TooManyRequests
 from aideer.models import Record
 
 Kind = Literal[
@@ -101,6 +107,27 @@ def give_back(*counted: Counted) -> None:
             Record(*attempt).update([Record.uses.add(-1)], Record.uses > 0)
         except PynamoDBException as error:
             logger.warning("throttle", extra={"error": type(error).__name__})
+
+
+@contextlib.contextmanager
+def attempt(kind: Kind, *who: str) -> Iterator[None]:
+    """Count what is done within; only where it is refused it stays counted. Raises TooManyRequests before it is done.
+
+    A fault is no refusal, whosever it is: else WeChat's bad quarter of an hour would lock an address out for the next.
+    """
+    counted = count(kind, *who)
+    try:
+        yield
+    except Exception as error:
+        if not _is_refusal(error):
+            give_back(counted)
+        raise
+    give_back(counted)
+
+
+def _is_refusal(error: Exception) -> bool:
+    # A 429 from within is another's: WeChat's, which says nothing about what was asked.
+    return isinstance(error, AideerError) and error.status < 500 and not isinstance(error, TooManyRequests)
 
 
 def remember(*who: str) -> None:

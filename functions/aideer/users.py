@@ -21,13 +21,14 @@ from pynamodb.expressions.update import Action
 
 from aideer import admins, auth, avatars, clock, credits, pages, passwords, settings, throttling
 from aideer.contract import users as contract
-from aideer.errors import BadRequest, Busy, Forbidden, NotFound, Unprocessable
+from aideer.errors import BadRequest, Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Identity, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 _ATTEMPTS = 5
 _LIST = "users"
 _LONGEST_ID = 64
+_LONGEST_KEY_BYTES = 2048  # DynamoDB takes no longer one
 
 T = TypeVar("T")
 
@@ -48,9 +49,11 @@ def sign_up(new: contract.NewUser, address: str) -> contract.User:
 
 
 def make_admin(username: str, password: str) -> User:
-    """Make an administrator of this name and password, of a new user or of the one who has the name already.
+    """Make an administrator of this name and password: a new user, or the one who has the name already.
 
-    Doing it again changes nothing; another password than before ends all of the user's sessions.
+    A user whose password it is is promoted, and an administrator is given the password; another one than before ends all of their
+    sessions. Doing it again changes nothing. Raises Conflict where anybody else has the name: whoever was the first to take it may
+    sign in by WeChat too, which no new password would end.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -96,8 +99,11 @@ def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.Use
 
 def named(username: str) -> list[contract.User]:
     """The user who has this name, in any of its spellings, if there is one."""
+    key = password_key(username)
+    if len(key.encode()) > _LONGEST_KEY_BYTES:  # some letters are many, once they are normalised
+        return []
     try:
-        identity = Identity.get(password_key(username), consistent_read=True, attributes_to_get=["user_id"])
+        identity = Identity.get(key, consistent_read=True, attributes_to_get=["user_id"])
         return [view(stored(identity.user_id))]
     except (Identity.DoesNotExist, NotFound):
         return []
@@ -247,8 +253,10 @@ def _create(username: str, nickname: str, password: str, permission: int) -> Use
 def _promote(identity: Identity, password: str) -> User:
     user = User.get(identity.user_id, consistent_read=True)
     same_password = passwords.matches(identity.password_hash, password)
-    if same_password and user.permission == auth.ADMIN:
+    if same_password and auth.is_admin(user):
         return user
+    if not same_password and not auth.is_admin(user):
+        raise Conflict("username_not_theirs", "Somebody has this name already, with another password.")
     transaction = Transaction()
     actions: list[Action] = [User.permission.set(auth.ADMIN), User.update_time.set(clock.timestamp())]
     if not same_password:
@@ -260,8 +268,11 @@ def _promote(identity: Identity, password: str) -> User:
             (Identity.user_id == user.id) & unchanged(Identity.password_hash, identity.password_hash),
         )
     admins.made(transaction, user.id)
-    transaction.update(
-        "user", User(user.id), actions, User.deleted.does_not_exist() & (User.token_version == user.token_version)
+    as_read = (
+        (User.token_version == user.token_version)
+        & (User.permission == user.permission)
+        & unchanged(User.username, user.username)
     )
+    transaction.update("user", User(user.id), actions, User.deleted.does_not_exist() & as_read)
     transaction.commit()
     return User.get(user.id, consistent_read=True)

@@ -14,6 +14,7 @@ import json
 import logging
 import random
 import re
+import ssl
 import time
 from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import urlencode
@@ -169,7 +170,8 @@ def _call(path: str, query: dict[str, str] | None = None, body: dict[str, str] |
 def _answer(path: str, query: dict[str, str] | None, body: dict[str, str] | None) -> dict[str, Any]:
     address = f"{settings.WECHAT_BASE_URL}{path}{'?' + urlencode(query) if query else ''}"
     try:
-        response = _pool().request("POST" if body else "GET", address, json=body)
+        with _pool() as pool:
+            response = pool.request("POST" if body else "GET", address, json=body)
         answer = json.loads(response.data)  # whatever its type is said to be: WeChat says text/plain
     except (urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
         _fail(path, type(error).__name__)
@@ -204,7 +206,13 @@ def _ours(reason: int | str) -> AideerError | None:
     return None
 
 
-@functools.cache
 def _pool() -> urllib3.PoolManager:
-    # retries=False: neither repetitions, which would use a code twice, nor redirects.
-    return urllib3.PoolManager(maxsize=8, timeout=urllib3.Timeout(connect=2.0, read=4.0), retries=False)
+    # One for each call: a connection that was kept has died where Lambda was frozen for a while, and what was sent on it could not
+    # be sent again. retries=False: neither repetitions, which would use a code twice, nor redirects.
+    timeout = urllib3.Timeout(connect=2.0, read=4.0)
+    return urllib3.PoolManager(ssl_context=_tls(), timeout=timeout, retries=False)
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()  # reading all certificates takes longer than a call does

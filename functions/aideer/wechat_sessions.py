@@ -18,9 +18,8 @@ def sign_in(code: str, address: str) -> Tokens:
 
     Raises what wechat.mini_program does, and TooManyRequests after too many bad codes from this address.
     """
-    counted = throttling.count("wechat", address)
-    person = wechat.mini_program(code)
-    throttling.give_back(counted)
+    with throttling.attempt("wechat", address):
+        person = wechat.mini_program(code)
     return Tokens(**auth.token_pair(wechat_users.user_of(person), "wechat", person.openid))
 
 

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 
+from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from aideer import auth, clock, credits, settings
@@ -87,7 +88,9 @@ def living(identity: Identity) -> User | None:
 def join(user: User, person: Person, identity: Identity | None, union: Identity | None) -> None:
     """Have the user be this person; both identities are theirs, or not there. Raises Refused where that has changed.
 
-    Writes only what is new, so that who signs in again and again costs a read.
+    The user must still have the sessions and the keys with which they were read: who has ended their sessions meanwhile gets no new
+    way in, and of two accounts that are linked at once one is. Writes only what is new, so that who signs in again and again costs
+    a read.
     """
     transaction, keys = Transaction(), set()
     if identity is None:
@@ -101,10 +104,20 @@ def join(user: User, person: Person, identity: Identity | None, union: Identity 
     elif union is not None and identity is None:
         transaction.check("union", Identity, union.key, None, Identity.user_id == user.id)
     if keys:
-        alive = User.id.exists() & User.deleted.does_not_exist()
-        transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], alive)
+        transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], as_read(user))
     if transaction.has_steps:
         transaction.commit()
+
+
+def as_read(user: User) -> Condition:
+    """That a user is there, with the sessions and the keys with which they were read."""
+    condition: Condition = (
+        User.id.exists()
+        & User.deleted.does_not_exist()
+        & (User.token_version == user.token_version)
+        & (User.wechat_keys == user.wechat_keys if user.wechat_keys else User.wechat_keys.does_not_exist())
+    )
+    return condition
 
 
 def _user_of(person: Person) -> User | None:

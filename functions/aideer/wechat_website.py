@@ -83,9 +83,8 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
     _check(state, browser.secret)
     if not code:
         raise Unauthorized("wechat_declined", "WeChat says that the sign-in was declined.")
-    counted = throttling.count("wechat", address)
-    person = wechat.website(code)
-    throttling.give_back(counted)
+    with throttling.attempt("wechat", address):
+        person = wechat.website(code)
     user = wechat_users.user_of(person)
     if settings.WECHAT_LOGIN_PAGE:
         raise SeeOther(_with_ticket(settings.WECHAT_LOGIN_PAGE, tickets.issue(user, person.openid)))

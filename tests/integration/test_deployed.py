@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -270,6 +271,17 @@ def test_a_refusal_is_told_without_what_was_typed(
     said = capsys.readouterr().err
     assert "ValidationError" in said
     assert "hunter" not in said
+
+
+def test_a_name_that_somebody_has_is_told_without_what_was_typed(
+    typed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_function(monkeypatch, Lambda({"errorType": "Conflict", "errorMessage": "root hunter-22"}, "Unhandled"))
+    typed += ["root", "hunter-22", "hunter-22"]
+    assert run("admin") == 1
+    said = capsys.readouterr().err
+    assert "Choose another name" in said
+    assert not re.search("root|hunter", said)
 
 
 def test_a_password_is_never_an_argument() -> None:

@@ -7,14 +7,14 @@ from uuid import uuid4
 import pytest
 
 from aideer import auth, clock, credits, deletion, jobs, linking, settings, throttling, users, wechat, wechat_users
-from aideer.errors import AideerError
+from aideer.errors import AideerError, Busy
 from aideer.idempotency import Once
 from aideer.models import Code, CreditEntry, Identity, Record, User
 from local.wechat import openid, unionid
 from tests import faults
 from tests.integration.test_sessions import sign_in
 from tests.integration.test_wechat import signed_in, somebody
-from tests.support import check_rules, make_chat, make_person
+from tests.support import Person, check_rules, make_chat, make_person
 
 
 def link(api, user, code):
@@ -36,6 +36,18 @@ def jobs_of(user_id):
 
 def name():
     return f"n{uuid4().hex[:12]}"
+
+
+def meanwhile(monkeypatch, module, function, happens):
+    """Have something happen in the moment when this function has come to its result."""
+    real = getattr(module, function)
+
+    def then(*given):
+        result = real(*given)
+        happens()
+        return result
+
+    monkeypatch.setattr(module, function, then)
 
 
 def test_a_wechat_account_that_nobody_has_is_linked(api, weixin, person):
@@ -207,6 +219,37 @@ def test_one_has_one_wechat_account(api, weixin, person):
     assert link(api, signed_in(api, weixin, who), weixin.code(somebody(), with_unionid=False)).status == 409
 
 
+@pytest.mark.parametrize("absorbed", [True, False])
+def test_of_two_accounts_that_one_links_at_once_one_is_linked(api, weixin, person, monkeypatch, absorbed):
+    me, first, second = person(), somebody(), somebody()
+    if absorbed:
+        signed_in(api, weixin, first)
+    later = iter([weixin.code(second)])
+    happens = lambda: [linking.wechat_account(me.user, code) for code in later]  # noqa: E731
+    meanwhile(monkeypatch, linking, "_require_same_account", happens)
+    answer = link(api, me, weixin.code(first))
+    assert (answer.status, answer.json["code"]) == (409, "wechat_already_linked")
+    assert me.user.wechat_keys == {f"wechat#{openid(second)}", f"wechat-union#{unionid(second)}"}
+    monkeypatch.undo()
+    assert signed_in(api, weixin, first).id != me.id
+
+
+@pytest.mark.parametrize("who_links", ["mini", "web"])
+def test_two_users_of_one_account_are_joined_by_either(api, weixin, who_links):
+    """They came before the applications were bound to one account, so each openid has got a user of its own."""
+    who = somebody()
+    mini = signed_in(api, weixin, who, with_unionid=False)
+    web = wechat_users.user_of(wechat.website(weixin.code(who, "web")))
+    theirs = Person(web.id, who, "", auth.token_pair(web, "wechat")["access_token"], "")
+    me, other = (mini, theirs) if who_links == "mini" else (theirs, mini)
+    answer = link(api, me, weixin.code(who))
+    assert (answer.status, answer.json["id"]) == (200, me.id)
+    assert other.user.deleted
+    keys = {f"wechat#{openid(who)}", f"wechat#{openid(who, 'web')}", f"wechat-union#{unionid(who)}"}
+    assert me.user.wechat_keys == keys
+    assert {owner(key) for key in keys} == {me.id}
+
+
 def test_a_website_s_user_links_the_mini_program_too(api, weixin):
     who = somebody()
     web = wechat_users.user_of(wechat.website(weixin.code(who, "web")))
@@ -243,6 +286,69 @@ def test_links_are_counted_and_right_ones_are_not(api, weixin, person, monkeypat
     assert link(api, me, "bad").status == 401
     assert link(api, me, weixin.code(who)).status == 429
     assert link_password(api, me, name()).status == 429
+
+
+def test_a_fault_does_not_count_as_a_link(api, weixin, person, monkeypatch):
+    monkeypatch.setitem(throttling.LIMITS, "link", throttling.Limit(1, 3600))
+    me = person()
+    for _ in range(2):
+        weixin.fail("/sns/jscode2session", how="http503")
+        assert link(api, me, weixin.code(somebody())).json["code"] == "wechat_fault"
+
+    def busy(_):
+        raise Busy
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wechat_users, "retried", busy)
+        for _ in range(2):
+            assert link(api, me, weixin.code(somebody())).json["code"] == "busy"
+            assert link_password(api, me, name()).json["code"] == "busy"
+    assert link_password(api, me, name()).json["code"] == "password_already_linked"
+    assert link_password(api, me, name()).json["code"] == "too_many_attempts"
+
+
+def signs_out(api, me):
+    assert api("session.delete", "DELETE", "/session", user=me).status == 200
+
+
+def changes_the_password(api, me):
+    body = {"old_password": me.password, "new_password": "brand-new-1"}
+    assert api("users.change_password", "PUT", "/users/me/password", user=me, json=body).status == 200
+
+
+@pytest.mark.parametrize("ends", [signs_out, changes_the_password])
+@pytest.mark.parametrize("absorbed", [True, False])
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [(wechat, "mini_program"), (wechat_users, "identities")],
+    ids=["before the user is read", "after it"],
+)
+def test_a_link_that_is_under_way_when_the_session_ends_is_not_made(
+    api, weixin, person, monkeypatch, module, function, absorbed, ends
+):
+    me, who = person(), somebody()
+    other = signed_in(api, weixin, who) if absorbed else None
+    meanwhile(monkeypatch, module, function, lambda: ends(api, me))
+    answer = link(api, me, weixin.code(who))
+    assert (answer.status, answer.json["code"]) == (401, "token_revoked")
+    assert me.user.wechat_keys is None
+    monkeypatch.undo()
+    after = signed_in(api, weixin, who).id
+    assert after == other.id if other else after != me.id
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [(linking.passwords, "hashed"), (linking, "_require_no_password")],
+    ids=["before the user is read", "after it"],
+)
+def test_nor_is_a_password(api, weixin, monkeypatch, module, function):
+    me, username = signed_in(api, weixin, somebody()), name()
+    meanwhile(monkeypatch, module, function, lambda: signs_out(api, me))
+    answer = link_password(api, me, username)
+    assert (answer.status, answer.json["code"]) == (401, "token_revoked")
+    assert me.user.username is None
+    assert wechat_users.find(users.password_key(username)) is None
 
 
 def test_of_two_users_who_link_one_account_at_once_one_has_it(weixin, person):

@@ -6,11 +6,12 @@ from contextlib import suppress
 from uuid import uuid4
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aideer import clock, sessions, throttling, topups
-from aideer.errors import TooManyRequests, Unauthorized, Unprocessable
+from aideer.errors import BadGateway, Busy, TooManyRequests, Unauthorized, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Code, Identity, Record, Task
 from aideer.throttling import Limit
@@ -110,6 +111,38 @@ def test_what_is_given_back_does_not_count(limit):
     throttling.give_back(counted, counted, counted)  # it buys no more than it was
     throttling.count("redeem", me)
     assert refused("redeem", me)
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (Unauthorized(), True),
+        (Unprocessable("code", "It is wrong."), True),
+        (BadGateway("wechat_fault", "Theirs."), False),
+        (Busy(), False),
+        (TooManyRequests("wechat_too_often", "Theirs.", retry_after=60), False),
+        (EndpointConnectionError(endpoint_url="dynamodb"), False),
+        (KeyError("a bug of ours"), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_what_is_refused_counts_and_a_fault_does_not(limit, error, counts):
+    limit("redeem", 1)
+    me = someone()
+    with pytest.raises(type(error)), throttling.attempt("redeem", me):
+        raise error
+    assert (refused("redeem", me) is not None) is counts
+
+
+def test_an_attempt_that_was_right_does_not_count_and_one_too_many_is_not_made(limit):
+    limit("redeem", 1)
+    me = someone()
+    for _ in range(3):
+        with throttling.attempt("redeem", me):
+            assert refused("redeem", me), "it counts while it lasts"
+    throttling.count("redeem", me)
+    with pytest.raises(TooManyRequests), throttling.attempt("redeem", me):
+        pytest.fail("it was made")
 
 
 def test_two_hundred_at_once_are_no_more_than_the_limit(limit):
@@ -280,6 +313,19 @@ def test_who_is_where_they_have_signed_in_before_is_not_locked_out_by_many_addre
     at(monkeypatch, throttling.KNOWN_DAYS * 86400)
     attack()
     assert sign_in(api, me.username, me.password, home).status == 429, "that was long ago"
+
+
+def test_who_is_where_they_have_signed_in_before_is_not_locked_out_by_others_there(api, person, limit, monkeypatch):
+    limit("sign_in", 3)
+    limit("sign_in_address", 5)
+    me, new, school = person(), person(), "198.51.100.110"
+    assert sign_in(api, me.username, me.password, school).status == 200
+    for _ in range(5):
+        sign_in(api, someone(), "wrong", school)
+    assert sign_in(api, new.username, new.password, school).status == 429, "who was never there waits"
+    assert {sign_in(api, me.username, me.password, school).status for _ in range(3)} == {200}
+    assert [sign_in(api, me.username, "wrong", school).status for _ in range(4)] == [401, 401, 401, 429]
+    assert sign_in(api, me.username, me.password, school).status == 429, "what is counted for both together holds"
 
 
 def test_that_it_cannot_be_remembered_keeps_nobody_out(api, person, limit):

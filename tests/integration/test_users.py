@@ -1,15 +1,17 @@
 """Signing up, looking at oneself, and the operator's way of making an administrator."""
 
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
 
-from aideer import settings, users
+from aideer import passwords, settings, users
 from aideer.contract.users import NewUser
-from aideer.errors import BadRequest
+from aideer.errors import BadRequest, Conflict
 from aideer.models import CreditEntry, Identity, User
 from tests import faults
+from tests.integration.test_wechat import signed_in, somebody
 
 
 def fresh_name() -> str:
@@ -105,6 +107,7 @@ def test_of_many_who_want_one_name_at_once_one_gets_it(api):
         {"username": "null\x00byte"},
         {"username": "zero\u200bwidth"},
         {"username": "turned\u202eround"},
+        {"username": "filled\u3164up"},
         {"username": "half\ud800pair"},
         {"password": "short"},
         {"password": "x" * 256},
@@ -180,6 +183,13 @@ def test_what_signing_up_and_looking_cost(api, person, counted):
     assert counted == [f"GetItem {settings.USERS_TABLE}"]
 
 
+@pytest.mark.parametrize("length", [50, 100, 255])
+def test_a_name_that_is_endless_once_it_is_normalised_is_nobody_s(api, person, length):
+    admin, name = person(permission=2), quote("\ufdfa" * length)
+    answer = api("users.list", "GET", f"/users?username={name}", user=admin)
+    assert (answer.status, answer.json) == (200, [])
+
+
 def make_admin(username, password):
     from operations.make_admin import handler
 
@@ -207,6 +217,40 @@ def test_an_operator_makes_an_administrator_of_a_user(api, person):
     me = person()
     assert make_admin(me.username, me.password) == {"user_id": me.id}
     assert api("users.me", "GET", "/users/me", user=me).json["permission"] == 2
+
+
+def test_whoever_was_the_first_to_take_the_name_is_not_made_an_administrator(api, person):
+    me = person()
+    before = Identity.get(users.password_key(me.username))
+    with pytest.raises(Conflict) as refusal:
+        make_admin(me.username.upper(), "operators-secret")
+    assert refusal.value.code == "username_not_theirs"
+    assert "operators-secret" not in str(refusal.value)
+    assert Identity.get(before.key).password_hash == before.password_hash
+    assert api("users.me", "GET", "/users/me", user=me).json["permission"] == 1
+
+
+def test_nor_is_one_whom_wechat_signs_in_and_who_has_no_password(api, weixin):
+    me, name = signed_in(api, weixin, somebody()), fresh_name()
+    assert api("users.update", "PUT", f"/users/{me.id}", user=me, json={"username": name}).status == 200
+    with pytest.raises(Conflict):
+        make_admin(name, "operators-secret")
+    assert me.user.permission == 1
+    assert sign_in(api, name, "operators-secret").status == 401
+
+
+def test_who_is_no_administrator_any_more_at_that_moment_is_given_no_password(api, person, monkeypatch):
+    me, hashed = person(permission=2), passwords.hashed
+
+    def lowered_meanwhile(password):
+        me.user.update([User.permission.set(1)])
+        return hashed(password)
+
+    monkeypatch.setattr(passwords, "hashed", lowered_meanwhile)
+    with pytest.raises(Conflict):
+        make_admin(me.username, "operators-secret")
+    assert me.user.permission == 1
+    assert sign_in(api, me.username, me.password).status == 200
 
 
 def test_another_password_ends_the_sessions_that_the_old_one_began(api, person):

@@ -1,6 +1,13 @@
 """Signing in from a mini program, and going on while WeChat's session is valid."""
 
+import contextlib
+import json
 import logging
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -208,6 +215,50 @@ def test_a_wechat_that_is_not_there_is_a_fault(api, monkeypatch):
     assert sign_in(api, "any").status == 502
 
 
+@contextlib.contextmanager
+def forgetful() -> Iterator[tuple[str, list[bytes]]]:
+    """A WeChat that answers one request on a connection and resets it at the next one, as if it had forgotten it.
+
+    Yields its address, and the first line of every request that came.
+    """
+    asked: list[bytes] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection: socket.socket) -> None:
+        body = json.dumps({"openid": f"o{uuid4().hex}", "session_key": "k"}).encode()
+        with connection, connection.makefile("rb") as lines:
+            asked.append(lines.readline())
+            while lines.readline() not in (b"\r\n", b""):
+                pass
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            if again := lines.readline():
+                asked.append(again)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=listen, daemon=True).start()
+    with server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_no_code_is_lost_on_a_connection_that_has_died_since_the_last_one(api, monkeypatch):
+    """Which is what becomes of one that is kept while Lambda freezes the process."""
+    codes = [uuid4().hex for _ in range(3)]
+    with forgetful() as (address, asked):
+        monkeypatch.setattr(settings, "WECHAT_BASE_URL", address)
+        assert [sign_in(api, code).status for code in codes] == [200, 200, 200]
+    assert [sum(code.encode() in line for line in asked) for code in codes] == [1, 1, 1]
+
+
+def test_wechat_s_certificate_is_looked_at():
+    assert (wechat._tls().verify_mode, wechat._tls().check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
 @pytest.mark.parametrize(
     "answer", [b"[]", b"{}", b'{"openid": 5}', b'{"openid": "o", "session_key": ""}', b'{"errcode": "x"}']
 )
@@ -216,7 +267,7 @@ def test_an_answer_that_names_nobody_is_a_fault(api, monkeypatch, impatient, ans
         def request(self, *_, **__):
             return type("Response", (), {"status": 200, "data": answer})
 
-    monkeypatch.setattr(wechat, "_pool", Pool)
+    monkeypatch.setattr(wechat, "_pool", lambda: contextlib.nullcontext(Pool()))
     assert sign_in(api, "any").status == 502
 
 
@@ -264,6 +315,42 @@ def test_bad_codes_from_one_address_are_counted_and_good_ones_are_not(api, weixi
     with pytest.raises(throttling.TooManyRequests):
         wechat_sessions.sign_in(weixin.code(somebody()), address)
     assert weixin.requests() == []
+
+
+FAULTS = pytest.mark.parametrize(
+    "fault",
+    [
+        {"how": "http503"},
+        {"how": "drop"},
+        {"errcode": -1, "times": wechat.ATTEMPTS},
+        {"errcode": 45011},
+        {"errcode": 40125},
+    ],
+    ids=["503", "no answer", "busy", "too often", "our secret is wrong"],
+)
+"""Of WeChat's, or of what the operator has set up: whoever comes with a code has no part in them."""
+
+
+@FAULTS
+def test_a_fault_does_not_count_against_an_address(api, weixin, monkeypatch, impatient, fault):
+    monkeypatch.setitem(throttling.LIMITS, "wechat", throttling.Limit(1, 3600))
+    address = uuid4().hex
+    for _ in range(2):
+        weixin.fail("/sns/jscode2session", **fault)
+        with pytest.raises((wechat.BadGateway, wechat.TooManyRequests)) as told:
+            wechat_sessions.sign_in(weixin.code(somebody()), address)
+        assert told.value.code in ("wechat_fault", "wechat_too_often")
+    wechat_sessions.sign_in(weixin.code(somebody()), address)
+
+
+def test_what_is_not_set_up_counts_against_nobody(weixin, monkeypatch):
+    monkeypatch.setitem(throttling.LIMITS, "wechat", throttling.Limit(1, 3600))
+    address = uuid4().hex
+    with monkeypatch.context() as patch:
+        patch.setattr(aws, "providers", dict)
+        with pytest.raises(wechat.Unavailable):
+            wechat_sessions.sign_in("any", address)
+    wechat_sessions.sign_in(weixin.code(somebody()), address)
 
 
 def test_nothing_secret_is_logged(api, weixin, caplog, monkeypatch):

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from aideer import aws, clock, sessions, settings, tickets, wechat, wechat_website
+from aideer import aws, clock, sessions, settings, throttling, tickets, wechat, wechat_website
 from aideer.models import Record, User
 from local.wechat import APPS
 from tests.integration.test_wechat import claims, move_time, refresh, signed_in, somebody  # noqa: F401
@@ -341,3 +341,14 @@ def test_the_simulated_page_sends_back_who_was_chosen(api, weixin):
     assert callback(api, said["code"][0], state, cookie).status == 200
     declined = parse_qs(urlsplit(httpx.get(there.replace("#", "&as=#")).headers["location"]).query)
     assert set(declined) == {"x", "state"}
+
+
+def test_bad_codes_count_against_an_address_and_faults_do_not(api, weixin, monkeypatch):
+    monkeypatch.setitem(throttling.LIMITS, "wechat", throttling.Limit(1, 3600))
+    monkeypatch.setattr(clock, "now", lambda: 1_900_000_000.0)  # a window in which nobody else has tried
+    for _ in range(2):
+        weixin.fail("/sns/oauth2/access_token", how="http503")
+        assert come_back(api, weixin, somebody()).json["code"] == "wechat_fault"
+    assert come_back(api, weixin, somebody()).status == 200
+    assert callback(api, "bad", *begun(api)).json["code"] == "wechat_code_invalid"
+    assert come_back(api, weixin, somebody()).json["code"] == "too_many_attempts"

@@ -42,6 +42,24 @@ def test_what_is_taken_is_taken_again_unchanged(kind, text):
         assert accepted(kind, taken) == taken
 
 
+INVISIBLE = [
+    *"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\ufe00\ufe0f\uffa0\U000e0100\U000e01ef",
+    *"\u00ad\u061c\u200b\u200d\u2060\u2065\ufeff\ufff0\U0001d173\U000e0001\U000e0041",
+]
+
+
+@pytest.mark.parametrize("character", INVISIBLE, ids=ascii)
+def test_a_name_has_nothing_that_cannot_be_seen(character):
+    for name in (f"ad{character}a", f"{character}ada", f"ada{character}"):
+        assert accepted(Username, name) is None
+
+
+@pytest.mark.parametrize("emoji", ["\u2764\ufe0f", "\U0001f469\u200d\U0001f4bb", "1\ufe0f\u20e3"], ids=ascii)
+def test_a_nickname_and_a_title_have_any_emoji(emoji):
+    for kind in (Nickname, Title):
+        assert accepted(kind, f"ada {emoji}") == f"ada {emoji}"
+
+
 @given(ANY_TEXT)
 def test_one_line_is_one_line(text):
     for kind in (Username, Nickname, Title):

@@ -218,7 +218,7 @@ def test_halves_without_their_other_half_become_replacement_characters(
 async def test_thinking_comes_first_and_usage_counts_up(server: Server, endpoint: Endpoint) -> None:
     chunks = await talk(
         server.base_url,
-        "/sim tokens=30 think=8 你好",
+        "/sim tokens=30 think=8 details 你好",
         endpoint=endpoint,
         parameters={"enable_thinking": True, "max_tokens": 20, "thinking_budget": 5},
     )

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BREAKS = {"Cc", "Cs", "Zl", "Zp"}
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _DIRECTIONS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -36,7 +37,9 @@ def _one_line(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    if any(unicodedata.category(c)[0] == "C" for c in text):
+    # _BLANK: letters and marks that show nothing (Default_Ignorable_Code_Point, and the empty Braille pattern): with one of them a
+    # name would be another's twin. Names alone do without; emoji are made of joiners and variation selectors.
+    if _BLANK.search(text) or any(unicodedata.category(c)[0] == "C" for c in text):
         raise PydanticCustomError("control_characters", "Invisible characters are not allowed.")
     return text
 
