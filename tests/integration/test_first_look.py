@@ -122,7 +122,7 @@ def test_a_conversation_about_thinking(stack: Stack) -> None:
     done = ran(
         [sys.executable, "-m", "local.chat", "--username", "thinker", "--password", "secret-1", "--think"],
         stack,
-        "why?\n",
+        "/sim details why?\n",
     )
     assert done.returncode == 0, done.stderr
     assert "先想一想🤔" in done.stdout
