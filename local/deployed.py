@@ -24,8 +24,8 @@ SAM = Path(sys.executable).with_name("sam")
 PASSWORD_LENGTH = (6, 255)
 DELETED = {"Delay": 10, "MaxAttempts": 180}
 FIRST = """The SAM CLI now asks for everything once: a return takes what is proposed, and samconfig.toml keeps the answers.
-One question wants a y: whether TasksStreamFunction's URL may be without authentication. Like every function it checks its
-callers' tokens itself."""
+Two questions want a y: whether TasksStreamFunction's URL may be without authentication (like every function, it checks its
+callers' tokens itself), and the last one, whether to deploy."""
 
 HINTS = {
     "ValidationError": "Is it a name that may be?",
@@ -185,16 +185,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--stack", help="another than samconfig.toml's")
     parser.add_argument("--region", help="another than samconfig.toml's")
     what, *rest = arguments or [""]
-    if what == "deploy":  # all of it is for the SAM CLI
-        try:
-            deploy(rest)
-        except OperationError as error:
-            print(error, file=sys.stderr)
-            return 1
-    given, more = parser.parse_known_args(arguments)
-    if more and given.what != "logs":
-        parser.error(f"unknown: {' '.join(more)}")
     try:
+        if what == "deploy":  # all of it is for the SAM CLI
+            deploy(rest)
+        given, more = parser.parse_known_args(arguments)
+        if more and given.what != "logs":
+            parser.error(f"unknown: {' '.join(more)}")
         where = Where.said(given.stack, given.region)
         if given.what == "logs":
             logs(where, more)

@@ -119,9 +119,8 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
     from ministack import app
     from ministack.services import dynamodb
 
-    dynamodb._DDB_TXN_MAX_BYTES *= (
-        3  # of items, in UTF-8: it counts them escaped as JSON, in which a character may be three times as long
-    )
+    # DynamoDB measures items in UTF-8; ministack, as escaped JSON, in which a character may be three times as long.
+    dynamodb._DDB_TXN_MAX_BYTES *= 3
     app._state_map = {name: app._state_map[name] for name in services}  # what is loaded at the start and saved
     application = SavedApplication(app.app)
     saving = asyncio.create_task(application.save_when_quiet()) if persist else None

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Self
 
 from aiohttp import web
 
 
-class Simulation:
+class Simulation(ABC):
     """One server. `with Server() as server: server.base_url` serves in a thread until the block ends."""
 
     NAME: ClassVar[str]
@@ -23,9 +24,9 @@ class Simulation:
         self._stop = asyncio.Event()
         self._thread: threading.Thread | None = None
 
+    @abstractmethod
     def application(self) -> web.Application:
         """What is served."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         started = threading.Event()

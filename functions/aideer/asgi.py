@@ -26,9 +26,8 @@ def application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any
     """An app of these routes, and of /ready, which the web adapter asks for. Another method than a route's is answered 404."""
     for route in routes:
         if isinstance(route, Route) and route.methods:
-            route.methods.discard(
-                "HEAD"
-            )  # which Starlette adds to every GET: whoever only looks must not begin a stream
+            # Starlette adds it to every GET. Whoever only looks must not begin a stream.
+            route.methods.discard("HEAD")
     return Starlette(
         routes=[*routes, Route("/ready", _alive)],
         exception_handlers={

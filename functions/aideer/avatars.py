@@ -76,10 +76,9 @@ def shown(user: User, version: str | None, if_none_match: str | None) -> Respons
     """The answer that shows a user's picture, or that the caller has it."""
     picture = _default() if user.avatar is None else _Picture(user.avatar[:64])
     keep = user.avatar is not None and version == user.avatar[:_VERSION]
-    headers: dict[str, str | list[str]] = {
-        "ETag": f'"{picture.digest}"',
-        "Cache-Control": "private, max-age=31536000, immutable" if keep else "private, no-cache",
-    }
+    headers = etags.headers(picture.digest)
+    if keep:
+        headers["Cache-Control"] = "private, max-age=31536000, immutable"
     if if_none_match is not None and etags.names(if_none_match, picture.digest):
         return Response(status_code=304, headers=headers, body="")
     body = picture.body if user.avatar is None else _stored(user.id, user.avatar)

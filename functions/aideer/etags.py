@@ -53,12 +53,6 @@ def names(header: str, tag: int | str) -> bool:
     return "*" in named or str(tag) in named
 
 
-def by_caller(answer: Response[Any]) -> Response[Any]:
-    """An answer that makes its tag itself, as one that depends on who asks."""
-    answer.headers["Vary"] = "Authorization"
-    return answer
-
-
 @app.exception_handler(NotModified)
 def _not_modified(unchanged: NotModified) -> Response[Any]:
     return Response(status_code=304, headers=headers(unchanged.tag), body="")

@@ -21,7 +21,7 @@ HANDED_OVER_SECONDS = 300
 
 
 def create(kind: str, due_seconds: float, **data: str) -> Record:
-    """Write a job that is due in this many seconds."""
+    """Write a job that is due in this many seconds, and return it."""
     job = _record(kind, due_seconds, data)
     job.save()
     return job

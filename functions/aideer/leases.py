@@ -25,7 +25,7 @@ SHARDS = 8
 OPEN = ("pending", "running")
 _PATIENCE_SECONDS = 2.0
 _ID_CHARACTERS = 64
-"""More than any id has: a viewer may name anything, and DynamoDB answers a key of over 2,048 bytes with an error."""
+"""More than any id has: a caller may name anything, and DynamoDB answers a key of over 2,048 bytes with an error."""
 
 
 def shard(task_id: str) -> str:
@@ -72,7 +72,9 @@ def mine(task: Task) -> Task | None:
 
 
 def read(task_id: str) -> Task | None:
-    """The task as it is stored now."""
+    """The task as it is stored now, if there is one."""
+    if len(task_id) > _ID_CHARACTERS:
+        return None
     try:
         return Task.get(task_id, consistent_read=True)
     except Task.DoesNotExist:

@@ -47,9 +47,7 @@ class Tariff(TypedDict):
     max_output: int
     vision: bool
     image_tokens: NotRequired[int]  # the most that one image can be
-    search_tokens: NotRequired[
-        int
-    ]  # the most that enable_search adds to a prompt; without it, the model may not search
+    search_tokens: NotRequired[int]  # the most that enable_search adds to a prompt; a model without it does not search
     always_thinks: bool
     tiers: list[Tier]
     version: str

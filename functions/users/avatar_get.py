@@ -3,7 +3,7 @@
 from aideer import avatars, users
 from aideer.auth import Visitor
 from aideer.contract.users import AvatarVersion, UserId
-from aideer.etags import IfNoneMatch, by_caller
+from aideer.etags import IfNoneMatch
 from aideer.http import app, handler
 from aideer.responses import documented
 
@@ -23,4 +23,4 @@ def get_avatar_of(  # type: ignore[no-untyped-def] # no annotation: the body is 
     id: UserId, _: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
 ):
     """A JPEG of 128×128; the same one for all who have none."""
-    return by_caller(avatars.shown(users.stored(id), v, if_none_match))
+    return avatars.shown(users.stored(id), v, if_none_match)

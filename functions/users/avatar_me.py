@@ -3,7 +3,7 @@
 from aideer import avatars
 from aideer.auth import Visitor
 from aideer.contract.users import AvatarVersion
-from aideer.etags import IfNoneMatch, by_caller
+from aideer.etags import IfNoneMatch
 from aideer.http import app, handler
 from aideer.responses import documented
 
@@ -19,4 +19,4 @@ def get_avatar(  # type: ignore[no-untyped-def] # no annotation: the body is a p
     user: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
 ):
     """A JPEG of 128×128; the same one for all who have none."""
-    return by_caller(avatars.shown(user, v, if_none_match))
+    return avatars.shown(user, v, if_none_match)

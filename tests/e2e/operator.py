@@ -51,7 +51,7 @@ class Operator:
             sys.executable,
             command,
             cwd=str(self.folder),
-            env=self._environment,  # type: ignore[arg-type]
+            env=self._environment,
             encoding="utf-8",
             timeout=300,
             dimensions=(50, 200),
