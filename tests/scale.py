@@ -102,7 +102,7 @@ def asking(api: "Api", owner: "Person", chat: "Chat") -> "dict[str, Bill]":
     from aideer import prompts
     from aideer.credits import Closer, Text, settle
     from aideer.models import Task
-    from aideer.pricing import Usage
+    from aideer.usage import Usage
 
     prompts.pinned(chat.preset_id, 1)  # as in a warm process
     bills = {"POST /tasks": _bill(api, "tasks.create", "POST", "/tasks", owner, {"chat_id": chat.id})}

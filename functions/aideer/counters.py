@@ -10,8 +10,8 @@ from pynamodb.expressions.update import Action
 
 from aideer import clock
 from aideer.models import Record
-from aideer.pricing import Usage
 from aideer.transactions import Transaction
+from aideer.usage import Usage
 
 USERS = "users"
 TOTAL = "statistics#total"

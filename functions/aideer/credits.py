@@ -21,8 +21,8 @@ from aideer import admins, clock, counters, metrics, pricing, titles
 from aideer.errors import Unauthorized
 from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Identity, Message, Record, Task, User, new_id
-from aideer.pricing import Usage
 from aideer.transactions import Refused, Transaction
+from aideer.usage import Usage
 
 TASK_DAYS = 30
 """How long a closed task can be read."""

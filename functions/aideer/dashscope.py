@@ -15,13 +15,13 @@ import platform
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import aiohttp
 from dashscope.client.base_api import BaseAioApi
 
 from aideer import connections
-from aideer.pricing import Usage
+from aideer.usage import Usage
 
 # The SDK logs the provider's messages and tracebacks, and both can quote a prompt. UpstreamError says what is needed.
 _sdk_logger = logging.getLogger("dashscope")
@@ -67,6 +67,15 @@ _LINGER_SECONDS = 1.0
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+class Source(TypedDict):
+    """A web page that the provider's search found, as Model Studio's `search_info.search_results` names it."""
+
+    index: int
+    title: str
+    url: str
+    site_name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """What one event added. `usage` counts from the beginning of the call."""
@@ -75,6 +84,8 @@ class Chunk:
     content: str
     finish_reason: str | None
     usage: Usage | None
+    sources: tuple[Source, ...] = ()
+    """The web pages that the provider found for this answer, all of them so far."""
 
 
 class UpstreamError(Exception):
@@ -84,8 +95,10 @@ class UpstreamError(Exception):
     whether text was shown. `detail` names DashScope's code and request id for the log, and never text.
     """
 
-    def __init__(self, code: str, detail: str = "", *, retryable: bool = False) -> None:
+    def __init__(self, code: str, detail: str = "", *, retryable: bool = False, accepted: bool = False) -> None:
         super().__init__(f"{code}: {detail}" if detail else code)
+        self.accepted = accepted
+        """Whether the provider had answered with status 200 before: then it bills the call, and nothing may repeat it."""
         self.code = code
         self.detail = detail
         self.retryable = retryable

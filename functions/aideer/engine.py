@@ -19,9 +19,9 @@ from aideer.credits import Closer, Text
 from aideer.dashscope import Chunk, UpstreamError
 from aideer.errors import place
 from aideer.models import Task
-from aideer.pricing import Usage
 from aideer.prompts import Prompt
 from aideer.streamlog import Slice
+from aideer.usage import Usage
 
 IDLE_SECONDS = 60.0
 """The longest silence of a provider."""

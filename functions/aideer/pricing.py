@@ -12,21 +12,15 @@ import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+from aideer.usage import Usage
 
 SMALLEST_ANSWER = 16
 """Tokens. A hold that pays for less than this is refused."""
 DEFAULT_MAX_TOKENS = 2048
 DEFAULT_THINKING_BUDGET = 4096
 _MESSAGE_OVERHEAD = 16
-
-
-class Usage(NamedTuple):
-    """Tokens of one call as the provider counts them; reasoning is part of output."""
-
-    input_tokens: int
-    output_tokens: int
-    reasoning_tokens: int = 0
 
 
 class Tier(TypedDict):

@@ -9,7 +9,7 @@ from aideer.contract.tasks import TaskError, TaskUsage, TaskView
 from aideer.credits import Closer, Text
 from aideer.errors import NotFound, Unprocessable
 from aideer.models import Message, Task, User
-from aideer.pricing import Usage
+from aideer.usage import Usage
 
 TICKET_SECONDS = 900
 """How much longer than its task a stream's ticket is good."""

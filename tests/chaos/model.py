@@ -37,7 +37,7 @@ from aideer.credits import Closer, Text
 from aideer.errors import AideerError
 from aideer.idempotency import Once
 from aideer.models import Chat, Code, CreditEntry, Message, Task, User
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from tests.chaos.world import World
 from tests.support import Person
 

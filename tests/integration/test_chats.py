@@ -14,7 +14,7 @@ from aideer.contract.chats import NewMessage, NewMessages
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Preset, Task, User, new_id
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from tests.support import Answer, Api, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]

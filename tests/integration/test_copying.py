@@ -16,7 +16,7 @@ from aideer.credits import Closer, Text
 from aideer.errors import AideerError, PreconditionFailed
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Preset, Record, Task, new_id
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from tests import faults
 from tests.integration.test_chats import REPLACING, make_preset, make_task, plain, stored
 from tests.integration.test_messages import fill, numbered

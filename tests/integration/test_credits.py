@@ -15,7 +15,7 @@ from aideer.credits import Closer, Text
 from aideer.errors import Busy, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Code, Message, Task
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from tests.faults import CONFLICT, INTERNAL, THROTTLED, answer_lost, refused
 from tests.support import Api, Person, caller, check_rules, make_chat
 

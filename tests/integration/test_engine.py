@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aideer import clock, credits, engine, leases, prompts, sse, streamlog, sweeping, tasks, watching
 from aideer.dashscope import Chunk
 from aideer.models import Chat, CreditEntry, Message, Task
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from tests.events import Stream, parse
 from tests.support import Person, accepted, check_rules, in_loop, sweep
 

@@ -12,7 +12,7 @@ from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Record, Task, new_id
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from jobs.run import handler
 from tests import faults
 from tests.support import Api, Context, Person, caller, check_rules, make_chat

@@ -20,8 +20,8 @@ from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.idempotency import Once
 from aideer.models import Code, CreditEntry, Record, Task, User, connection, new_id
-from aideer.pricing import Usage
 from aideer.reconciliation import Run
+from aideer.usage import Usage
 from reconciliation.run import handler
 from tests.faults import THROTTLED, answer_lost, refused
 from tests.support import Api, Context, Person, make_chat, recorded_calls

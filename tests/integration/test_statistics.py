@@ -9,7 +9,7 @@ from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.idempotency import Once
 from aideer.models import Record, Task
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from tests import faults
 from tests.support import caller, make_chat, make_person
 

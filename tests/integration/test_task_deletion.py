@@ -9,7 +9,7 @@ import pytest
 
 from aideer import audit, clock, credits, leases, tasks
 from aideer.models import CreditEntry, Message, Task, new_id
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from tests import faults
 from tests.doors import waited
 from tests.integration.test_chats import make_task, plain

@@ -11,7 +11,7 @@ import pytest
 from aideer import clock, engine, leases, streamlog, tasks, watching
 from aideer.dashscope import Chunk
 from aideer.models import CreditEntry, Message, Task
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from local.dashscope import Server
 from tests.events import Stream, parse
 from tests.support import Person, accepted, check_rules, in_loop

@@ -38,7 +38,7 @@ from aideer.credits import Closer, Text
 from aideer.errors import AideerError
 from aideer.idempotency import Once
 from aideer.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, connection, new_id
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from jobs.run import handler
 from local.template import ROOT, Template
 from tests import faults

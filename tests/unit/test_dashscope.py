@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from aideer import connections, dashscope
 from aideer.dashscope import Chunk, UpstreamError
-from aideer.pricing import Usage
+from aideer.usage import Usage
 from local.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
 
 Endpoint = Literal["text", "multimodal"]
@@ -227,7 +227,7 @@ async def test_thinking_comes_first_and_usage_counts_up(server: Server, endpoint
     assert [chunk.usage.output_tokens for chunk in chunks if chunk.usage] == [*range(1, 26), 25]
     assert chunks[-1].finish_reason == "length"
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage[1:] == (25, 5)
+    assert (chunks[-1].usage.output_tokens, chunks[-1].usage.reasoning_tokens) == (25, 5)
     [request] = server.requests()
     assert request["path"] == (TEXT_PATH if endpoint == "text" else MULTIMODAL_PATH)
     assert request["headers"]["x-dashscope-sse"] == "enable"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from aideer import pricing
 from aideer.offers import offer
-from aideer.pricing import Usage
+from aideer.usage import Usage
 
 MODELS = [entry["model"] for entry in pricing.table()["models"]]
 TARIFFS = st.sampled_from(MODELS).map(pricing.tariff)
