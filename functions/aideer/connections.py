@@ -8,6 +8,7 @@ import atexit
 import socket
 from collections.abc import AsyncGenerator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -16,6 +17,17 @@ import aiohttp
 
 _LINE_BYTES = 8 * 1024 * 1024
 """The longest line of an answer."""
+
+
+@dataclass(slots=True)
+class Call:
+    """How far a call got, for its caller, who must know whether the provider bills it."""
+
+    sent: bool = False
+    """The request's headers have left: from here on the provider may work on it."""
+    accepted: bool = False
+    """The provider has answered with status 200: it bills the call."""
+
 
 _Key = tuple[asyncio.AbstractEventLoop, str]
 _sessions: dict[_Key, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] = {}
@@ -31,7 +43,8 @@ class Connection:
 
     _opening: ContextVar["Connection"] = ContextVar("opening")
 
-    def __init__(self) -> None:
+    def __init__(self, call: Call | None = None) -> None:
+        self.call = call or Call()
         self._response: aiohttp.ClientResponse | None = None
         self._asked = self._pooled = False
 
@@ -57,10 +70,18 @@ class Connection:
         cls._opening.get()._pooled = True
 
     @classmethod
+    async def sent(
+        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
+    ) -> None:
+        cls._opening.get().call.sent = True
+
+    @classmethod
     async def opened(
         cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
     ) -> None:
-        cls._opening.get()._response = params.response
+        connection = cls._opening.get()
+        connection._response = params.response
+        connection.call.accepted = params.response.status == 200
 
     async def close(self) -> None:
         """Hang up. Left to itself the SDK does so only when its generators are collected."""
@@ -76,6 +97,7 @@ async def session(base_url: str) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
         trace.on_request_start.append(Connection.asked)
         trace.on_connection_reuseconn.append(Connection.reused)
+        trace.on_request_headers_sent.append(Connection.sent)
         trace.on_request_end.append(Connection.opened)
         opened = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket),

@@ -15,13 +15,14 @@ import platform
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import aiohttp
 from dashscope.client.base_api import BaseAioApi
 
 from aideer import connections
-from aideer.usage import Usage
+from aideer.connections import Call
+from aideer.usage import Source, Usage
 
 # The SDK logs the provider's messages and tracebacks, and both can quote a prompt. UpstreamError says what is needed.
 _sdk_logger = logging.getLogger("dashscope")
@@ -67,15 +68,6 @@ _LINGER_SECONDS = 1.0
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Source(TypedDict):
-    """A web page that the provider's search found, as Model Studio's `search_info.search_results` names it."""
-
-    index: int
-    title: str
-    url: str
-    site_name: str
-
-
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """What one event added. `usage` counts from the beginning of the call."""
@@ -113,6 +105,7 @@ async def stream(
     api_key: str,
     base_url: str,
     idle_seconds: float,
+    call: Call | None = None,
 ) -> AsyncGenerator[Chunk, None]:
     """Call a model and yield what it says as it says it.
 
@@ -124,6 +117,7 @@ async def stream(
     parameters : DashScope's, of those that a preset may have.
     base_url : with /api/v1.
     idle_seconds : the longest silence, and the longest wait for the first event.
+    call : is told when the request has been sent, and when it has been accepted.
 
     Raises
     ------
@@ -136,7 +130,7 @@ async def stream(
         raise ValueError(f"not a model parameter: {sorted(unknown)}")
     said = [_message(message, endpoint) for message in messages]
     reasoning, content = _Text(), _Text()
-    connection = connections.Connection()
+    connection = connections.Connection(call)
     finished = False
     try:
         events = await BaseAioApi.call(

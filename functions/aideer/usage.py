@@ -1,6 +1,6 @@
-"""The token counts of one call, as the provider reports them. It imports nothing, so that every layer may use it."""
+"""What the provider reports of one call beside its text. It imports nothing, so that every layer may use it."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 
 class Usage(NamedTuple):
@@ -19,3 +19,12 @@ class Usage(NamedTuple):
     def maximum(self, other: "Usage | None") -> "Usage":
         """Return the larger count of each field: counts are cumulative, so a smaller later one is an error of the provider."""
         return Usage(*map(max, self, other)) if other else self
+
+
+class Source(TypedDict):
+    """A web page that the provider's search found (Model Studio, "search_info.search_results")."""
+
+    index: int
+    title: str
+    url: str
+    site_name: str

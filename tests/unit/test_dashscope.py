@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aideer import connections, dashscope
+from aideer.connections import Call
 from aideer.dashscope import Chunk, UpstreamError
 from aideer.usage import Usage
 from local.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
@@ -47,6 +48,7 @@ def call(
     endpoint: Endpoint = "text",
     idle_seconds: float = 5,
     parameters: dict[str, Any] | None = None,
+    progress: Call | None = None,
 ) -> AsyncGenerator[Chunk, None]:
     return dashscope.stream(
         "qwen-plus",
@@ -56,6 +58,7 @@ def call(
         api_key="sk-test",
         base_url=base_url,
         idle_seconds=idle_seconds,
+        call=progress,
     )
 
 
@@ -574,6 +577,27 @@ def test_a_loop_that_is_never_closed_ends_quietly(server: Server) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["None", "None", "None", "stop"], "")
+
+
+async def test_a_call_tells_that_it_was_sent_and_accepted(server: Server) -> None:
+    progress = Call()
+    chunks = [chunk async for chunk in call(server.base_url, "/sim tokens=3", progress=progress)]
+    assert chunks
+    assert (progress.sent, progress.accepted) == (True, True)
+
+
+async def test_a_refused_call_was_sent_and_not_accepted(server: Server) -> None:
+    progress = Call()
+    with pytest.raises(UpstreamError):
+        await talk(server.base_url, "/sim fail=throttle", progress=progress)
+    assert (progress.sent, progress.accepted) == (True, False)
+
+
+async def test_a_call_that_never_connects_was_not_sent() -> None:
+    progress = Call()
+    with pytest.raises(UpstreamError):
+        await talk("http://127.0.0.1:9/api/v1", "hello", progress=progress)
+    assert (progress.sent, progress.accepted) == (False, False)
 
 
 def test_unacknowledged_requests_fail_within_seconds() -> None:
