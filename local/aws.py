@@ -183,15 +183,25 @@ def environment(
 
 
 def write_providers(stack: Stack, keys: Mapping[str, str]) -> None:
-    """Write the keys of DashScope and WeChat into their secret, where the functions read them.
+    """Write the keys of DashScope and WeChat into their secrets, where the functions read them."""
+    for secret, values in provider_secrets(keys).items():
+        _write_secret(stack, secret, values)
 
-    By hand: ministack looks at no signature, and botocore would take a third of a second of every start.
-    """
-    names = ("dashscope_api_key", "wechat_appid", "wechat_secret", "wechat_web_appid", "wechat_web_secret")
-    secret = json.dumps({name: keys.get(name, "") for name in names})
+
+def provider_secrets(keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return what each secret of the providers holds, by its logical id in the template."""
+    return {
+        "ProvidersSecret": {"dashscope_api_key": keys.get("dashscope_api_key", "")},
+        "WechatSecret": {"appid": keys.get("wechat_appid", ""), "secret": keys.get("wechat_secret", "")},
+        "WechatWebsiteSecret": {"appid": keys.get("wechat_web_appid", ""), "secret": keys.get("wechat_web_secret", "")},
+    }
+
+
+def _write_secret(stack: Stack, logical_id: str, values: Mapping[str, str]) -> None:
+    # By hand: ministack looks at no signature, and botocore would take a third of a second of every start.
     request = urllib.request.Request(  # noqa: S310 - the endpoint is ours
         stack.endpoint,
-        json.dumps({"SecretId": stack.resources["ProvidersSecret"]["Ref"], "SecretString": secret}).encode(),
+        json.dumps({"SecretId": stack.resources[logical_id]["Ref"], "SecretString": json.dumps(values)}).encode(),
         {
             "Content-Type": "application/x-amz-json-1.1",
             "X-Amz-Target": "secretsmanager.PutSecretValue",

@@ -48,7 +48,7 @@ SWEEPS = MONTH / 60
 SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda's five pollers of each queue, 20 s each time."""
-SECRETS = 2
+SECRETS = 4
 METRICS, ALARM_METRICS = 35, 41
 SECRET_READS = 2 * 12 * 720
 """Of one environment that is always there, each five minutes."""

@@ -73,6 +73,12 @@ def signing_keys() -> list[str]:
     return [key for key in (keys["current"], keys.get("previous")) if key]
 
 
-def providers() -> dict[str, str]:
-    """Keys of the services that we call: dashscope_api_key, wechat_appid and _secret, wechat_web_appid and _secret."""
-    return secret(settings.PROVIDERS_SECRET_ARN)
+def dashscope_api_key() -> str:
+    """Return the key of DashScope."""
+    return secret(settings.DASHSCOPE_SECRET_ARN)["dashscope_api_key"]
+
+
+def wechat_application(*, website: bool) -> tuple[str, str]:
+    """Return the appid and the secret of the WeChat website application or mini program, empty where it is not set up."""
+    keys = secret(settings.WECHAT_WEBSITE_SECRET_ARN if website else settings.WECHAT_SECRET_ARN)
+    return keys.get("appid", ""), keys.get("secret", "")

@@ -129,9 +129,9 @@ class Run:
     async def _pump(self) -> str:
         """Show what the model says as it says it, and return its finish_reason."""
         task = self.task
-        prompt, provider = await asyncio.gather(
+        prompt, api_key = await asyncio.gather(
             asyncio.to_thread(_prompt, task),
-            asyncio.to_thread(aws.providers),
+            asyncio.to_thread(aws.dashscope_api_key),
         )
         give_up_at, pause = clock.now() + RETRY_SECONDS, 0.5
         asyncio.get_running_loop().call_soon(self.asked.set)
@@ -144,7 +144,7 @@ class Run:
                         prompt.messages,
                         task.parameters,
                         endpoint=task.tariff["endpoint"],
-                        api_key=provider["dashscope_api_key"],
+                        api_key=api_key,
                         base_url=settings.DASHSCOPE_HTTP_BASE_URL,
                         idle_seconds=IDLE_SECONDS,
                     )

@@ -17,7 +17,10 @@ AVATARS_BUCKET = os.environ["AVATARS_BUCKET"]
 TASKS_QUEUE_URL = os.environ["TASKS_QUEUE_URL"]
 JOBS_QUEUE_URL = os.environ["JOBS_QUEUE_URL"]
 SIGNING_SECRET_ARN = os.environ["SIGNING_SECRET_ARN"]
-PROVIDERS_SECRET_ARN = os.environ["PROVIDERS_SECRET_ARN"]
+DASHSCOPE_SECRET_ARN = os.environ["DASHSCOPE_SECRET_ARN"]
+WECHAT_SECRET_ARN = os.environ["WECHAT_SECRET_ARN"]
+WECHAT_WEBSITE_SECRET_ARN = os.environ["WECHAT_WEBSITE_SECRET_ARN"]
+"""Secrets of the providers. A function is told the ARN of a secret only if it may read it; the others are empty."""
 
 SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
 THROTTLES = os.environ["THROTTLES"]

@@ -16,7 +16,7 @@ import random
 import re
 import ssl
 import time
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlencode
 
 import urllib3
@@ -44,8 +44,6 @@ _SESSION_OVER = {87009, 40003}  # 40003: an openid of another app than the one t
 logger = Logger(service="aideer")
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # at DEBUG it logs addresses, and ours hold secrets
 
-Application = Literal["wechat", "wechat_web"]
-
 
 class Person(NamedTuple):
     """Who signed in. The openid is theirs in one application, the unionid in all of one account at the open platform."""
@@ -60,21 +58,21 @@ def mini_program(code: str) -> Person:
 
     Raises Unauthorized (a bad code), Forbidden (WeChat blocks them), TooManyRequests, BadGateway and Unavailable (not set up).
     """
-    appid, secret = _application("wechat")
+    appid, secret = _application(website=False)
     query = {"appid": appid, "secret": secret, "js_code": code, "grant_type": "authorization_code"}
     return _person(_call("/sns/jscode2session", query), with_session=True)
 
 
 def website(code: str) -> Person:
     """Whom the code stands for that WeChat's page has sent back. Raises as `mini_program` does."""
-    appid, secret = _application("wechat_web")
+    appid, secret = _application(website=True)
     query = {"appid": appid, "secret": secret, "code": code, "grant_type": "authorization_code"}
     return _person(_call("/sns/oauth2/access_token", query), with_session=False)
 
 
 def website_login_url(callback: str, state: str) -> str:
     """WeChat's page with the QR code, from which a person comes back to `callback`. Raises Unavailable (not set up)."""
-    appid, _ = _application("wechat_web")
+    appid, _ = _application(website=True)
     query = {
         "appid": appid,
         "redirect_uri": callback,
@@ -112,9 +110,8 @@ def signature(session_key: str, body: str = "") -> str:
     return hmac.new(session_key.encode(), body.encode(), hashlib.sha256).hexdigest()
 
 
-def _application(name: Application) -> tuple[str, str]:
-    keys = aws.providers()
-    appid, secret = keys.get(f"{name}_appid"), keys.get(f"{name}_secret")
+def _application(*, website: bool) -> tuple[str, str]:
+    appid, secret = aws.wechat_application(website=website)
     if not (appid and secret):
         raise Unavailable("wechat_not_configured", "Signing in this way is not set up here.")
     return appid, secret
@@ -135,7 +132,7 @@ def _access_token(refused: str | None = None) -> str:
 
     WeChat gives the same token to all who ask while it lives, so nothing is lost where two ask at once.
     """
-    appid, secret = _application("wechat")
+    appid, secret = _application(website=False)
     now = clock.now()
     shared = Record("wechat", f"access_token#{appid}")
     try:

@@ -23,6 +23,7 @@ from typing import Any
 from werkzeug.serving import make_server
 
 from local import docker
+from local.aws import provider_secrets
 from local.build import Built, built
 from local.docker import Host
 from local.gateway import Gateway
@@ -93,9 +94,10 @@ class Cloud:
     def enter_keys(self) -> None:
         """What an operator enters after the first deployment."""
         keys = {"dashscope_api_key": "sk-e2e"} | SIMULATED_WECHAT
-        self.client("secretsmanager").put_secret_value(
-            SecretId=self.resources["ProvidersSecret"], SecretString=json.dumps(keys)
-        )
+        for secret, values in provider_secrets(keys).items():
+            self.client("secretsmanager").put_secret_value(
+                SecretId=self.resources[secret], SecretString=json.dumps(values)
+            )
 
     def complaints(self, function: str, since: float) -> list[str]:
         """What a function has logged as an error or a warning since then (seconds since the epoch)."""

@@ -296,9 +296,7 @@ def test_a_code_reaches_wechat_as_it_is(api, weixin):
 
 
 def test_where_it_is_not_set_up_it_says_so(api, monkeypatch):
-    monkeypatch.setattr(
-        aws, "providers", lambda: {"dashscope_api_key": "sk", "wechat_appid": "wx", "wechat_secret": ""}
-    )
+    monkeypatch.setattr(aws, "wechat_application", lambda website: ("wx", ""))
     answer = sign_in(api, "any")
     assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, "wechat_not_configured", "300")
 
@@ -347,7 +345,7 @@ def test_what_is_not_set_up_counts_against_nobody(weixin, monkeypatch):
     monkeypatch.setitem(throttling.LIMITS, "wechat", throttling.Limit(1, 3600))
     address = uuid4().hex
     with monkeypatch.context() as patch:
-        patch.setattr(aws, "providers", dict)
+        patch.setattr(aws, "wechat_application", lambda website: ("", ""))
         with pytest.raises(wechat.Unavailable):
             wechat_sessions.sign_in("any", address)
     wechat_sessions.sign_in(weixin.code(somebody()), address)

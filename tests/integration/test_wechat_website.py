@@ -234,8 +234,7 @@ def test_a_code_is_good_once(api, weixin):
 
 def test_without_a_website_of_its_own_it_is_not_set_up(api, weixin, monkeypatch):
     state, cookie = begun(api)
-    mini_only = {"wechat_appid": "wx", "wechat_secret": "s"}
-    monkeypatch.setattr(aws, "providers", lambda: mini_only)
+    monkeypatch.setattr(aws, "wechat_application", lambda website: ("", "") if website else ("wx", "s"))
     for answer in (authorize(api), callback(api, "code", state, cookie)):
         assert (answer.status, answer.json["code"]) == (503, "wechat_not_configured")
 

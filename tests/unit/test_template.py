@@ -145,19 +145,35 @@ def test_only_what_no_request_waits_for_reads_whole_tables() -> None:
     assert scanning == {"ReconciliationRunFunction"}
 
 
-def test_only_what_calls_a_provider_knows_its_keys() -> None:
-    secret = {"Ref": "ProvidersSecret"}
-    told = {name for name, f in TEMPLATE.functions.items() if f.variables["PROVIDERS_SECRET_ARN"] == secret}
-    with_sdk = {name for name, f in FUNCTIONS.items() if {"Ref": "DashscopeLayer"} in f.get("Layers", [])}
-    with_wechat = {
-        "UsersLinkWechatFunction",
-        "SessionWechatTokenFunction",
-        "SessionWechatRefreshFunction",
-        "SessionWechatAuthorizeFunction",
-        "SessionWechatCallbackFunction",
+@pytest.mark.parametrize(
+    ("variable", "secret", "functions"),
+    [
+        ("DASHSCOPE_SECRET_ARN", "ProvidersSecret", {"TasksStreamFunction", "TasksOnQueuedFunction"}),
+        (
+            "WECHAT_SECRET_ARN",
+            "WechatSecret",
+            {"UsersLinkWechatFunction", "SessionWechatTokenFunction", "SessionWechatRefreshFunction"},
+        ),
+        (
+            "WECHAT_WEBSITE_SECRET_ARN",
+            "WechatWebsiteSecret",
+            {"SessionWechatAuthorizeFunction", "SessionWechatCallbackFunction"},
+        ),
+    ],
+)
+def test_only_what_calls_a_provider_knows_its_keys(variable: str, secret: str, functions: set[str]) -> None:
+    reference = {"Ref": secret}
+    told = {name for name, f in TEMPLATE.functions.items() if f.variables[variable] == reference}
+    assert users_of(reference) == told == functions
+
+
+def test_an_update_keeps_the_key_that_the_operator_has_entered() -> None:
+    """CloudFormation writes a secret again when its text in the template is another one than at the last deployment."""
+    previous = {
+        "Description": "AIDeer's keys for DashScope and WeChat",
+        "SecretString": '{"dashscope_api_key": "", "wechat_appid": "", "wechat_secret": ""}',
     }
-    assert with_sdk == {"TasksStreamFunction", "TasksOnQueuedFunction"}
-    assert users_of(secret) == told == with_sdk | with_wechat
+    assert RESOURCES["ProvidersSecret"]["Properties"] == previous
 
 
 @each_function
