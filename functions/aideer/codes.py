@@ -10,6 +10,7 @@ request again, and its answer is the same: it is made of the record. Revoking a 
 past, and then each code that is there; to repeat it does no harm, and completes it.
 """
 
+import re
 import secrets
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from typing import Any
 
 from aideer import clock, pages
 from aideer.contract.credits import CodeBatch, NewCode, RedeemCode
+from aideer.contract.strings import pasted
 from aideer.errors import Conflict, NotFound, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Code, Record, new_id
@@ -26,6 +28,7 @@ from aideer.transactions import Refused, Transaction
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # no 0 and O, no 1, I and L
 _GROUPS, _GROUP = 4, 5  # 20 characters of 31 are 99 bits: nobody guesses one
 _LONGEST = 64
+_FORMULA = re.compile("""(?:^(?=[\t\r\n])|(?:^|(?<=[;,|\t\r\n]))(?=[\\s"]*[=+\\-@＝＋－＠﹦﹢﹣﹫]))""")
 _CHUNK = 99  # and the batch's record: a transaction takes a hundred items
 _THREADS = 8
 
@@ -46,7 +49,7 @@ def create(new: NewCode, once: Once) -> RedeemCode | CodeBatch:
 
 def get(text: str) -> RedeemCode:
     """The code of this name, in any case of letters. Raises NotFound."""
-    code = _stored(text.upper())
+    code = _stored(pasted(text).upper())
     if code is None:
         raise _not_found()
     return view(code)
@@ -76,7 +79,7 @@ def page(batch: str | None, limit: int, cursor: str | None, offset: int) -> tupl
 
 def revoke(text: str) -> None:
     """Make a code worthless from now on; what it has brought stays. Raises NotFound."""
-    name = text.upper()
+    name = pasted(text).upper()
     if len(name) > _LONGEST or not _revoked(name):
         raise _not_found()
 
@@ -92,16 +95,16 @@ def revoke_batch(batch: str) -> None:
 
 
 def csv(codes: Iterable[RedeemCode], description: str | None) -> str:
-    """Codes as a table (RFC 4180) with a first line of names."""
+    """Return codes as a table (RFC 4180) with a first line of names; every cell is quoted and none is a formula."""
     import csv
     import io
 
     text = io.StringIO()
-    table = csv.writer(text)
+    table = csv.writer(text, quoting=csv.QUOTE_ALL)
     table.writerow(["redeem_code", "value", "max_uses", "expires_at", "batch", "description"])
     for code in codes:
-        row = [code.redeem_code, code.value, code.max_uses, code.expires_at, code.batch, _no_formula(description or "")]
-        table.writerow(row)
+        cells = (code.redeem_code, code.value, code.max_uses, code.expires_at, code.batch, description)
+        table.writerow(["" if cell is None else _no_formula(str(cell)) for cell in cells])
     return text.getvalue()
 
 
@@ -221,8 +224,11 @@ def _place(list_name: str, cursor: str | None, *names: str) -> dict[str, Any] | 
 
 
 def _no_formula(text: str) -> str:
-    """Text that no spreadsheet takes for a formula (OWASP: "CSV Injection")."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")) else text
+    """Put ' before each part of a cell that a spreadsheet could take for a formula (OWASP: "CSV Injection").
+
+    A spreadsheet may divide lines at another separator than the comma. So a part begins after each separator, too.
+    """
+    return _FORMULA.sub("'", text)
 
 
 def _not_found() -> NotFound:

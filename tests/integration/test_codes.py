@@ -5,13 +5,16 @@ import csv
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
+from itertools import islice
 from uuid import uuid4
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from aideer import clock, codes, settings, topups
-from aideer.contract.credits import NewCode
+from aideer.contract.credits import NewCode, RedeemCode, Redemption
 from aideer.errors import AideerError, Conflict
 from aideer.idempotency import Once
 from aideer.models import Code, Record, connection
@@ -81,7 +84,10 @@ def test_a_used_code_says_how_often(api, person):
         ("2999-01-01T00:00:00Z", "2999-01-01T00:00:00.000000Z"),
         ("2999-01-01T08:00:00.5+08:00", "2999-01-01T00:00:00.500000Z"),
         ("2999-01-01T00:00:00", "2999-01-01T00:00:00.000000Z"),
-        ("2999-01-01", "2999-01-01T00:00:00.000000Z"),
+        ("2999-01-01", "2999-01-01T23:59:59.999999Z"),
+        ("29990101", "2999-01-01T23:59:59.999999Z"),
+        ("2999-W01-1", "2998-12-31T23:59:59.999999Z"),
+        ("9999-12-31", "9999-12-31T23:59:59.999999Z"),
         ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
     ],
 )
@@ -98,6 +104,50 @@ def test_a_code_expires_at_that_moment(api, person, monkeypatch):
     assert api("users.redeem", "POST", "/users/me/credits", user=person(), **redeem).status == 200
     monkeypatch.setattr(clock, "now", lambda: moment)
     assert api("users.redeem", "POST", "/users/me/credits", user=person(), **redeem).json["code"] == "code_expired"
+
+
+def test_a_code_that_expires_on_a_day_is_good_until_that_day_ends(api, person, monkeypatch):
+    admin, day = person(permission=2), datetime.fromtimestamp(clock.now() + 60, UTC).date()
+    text = make(api, admin, expires_at=day.isoformat(), max_uses=2).json["redeem_code"]
+    redeem = {"json": {"redeem_code": text}}
+    assert api("users.redeem", "POST", "/users/me/credits", user=person(), **redeem).status == 200
+    after = datetime.combine(day, time.max, UTC).timestamp() + 1
+    monkeypatch.setattr(clock, "now", lambda: after)
+    assert api("users.redeem", "POST", "/users/me/credits", user=person(), **redeem).json["code"] == "code_expired"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "\u200b{}", "{}\ufeff", "\ufeff{}\u200d", " {}\u00a0\n", "\u2060{}\u00ad", "\u202a{}\u202c", "{}\ufe0f", "{}\U000e0020",
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_code_that_was_pasted_is_the_code(api, person, typed):
+    admin, name = person(permission=2), fresh()
+    make(api, admin, redeem_code=typed.format(name))
+    assert get(api, admin, name).status == 200
+    answer = api("users.redeem", "POST", "/users/me/credits", json={"redeem_code": typed.format(name)}, user=person())
+    assert (answer.status, answer.json["value"]) == (200, 100)
+
+
+@given(
+    st.lists(
+        st.sampled_from("\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e\u2061\u206a\ufff9\U000e0001\ufe0e"), max_size=8
+    ),
+    st.data(),
+)
+def test_no_invisible_character_changes_a_code(invisible, data):
+    code = codes.generated()
+    shown = list(code)
+    for character in invisible:
+        shown.insert(data.draw(st.integers(0, len(shown))), character)
+    assert Redemption(redeem_code="".join(shown)).redeem_code == code
+
+
+@pytest.mark.parametrize("dash", "\u2010\u2011\u2012\u2013\u2014\u2212\uff0d", ids=ascii)
+def test_an_editors_dash_and_wide_letters_are_the_codes_own(dash):
+    assert Redemption(redeem_code=f"ＡＢＣ{dash}１２３").redeem_code == "ABC-123"
 
 
 def test_a_code_that_has_expired_already_is_not_made(api, person):
@@ -470,14 +520,45 @@ def test_a_batch_comes_as_a_table_too(api, person):
 def test_one_code_comes_as_a_table_too(api, person):
     answer = make(api, person(permission=2), "?format=csv", redeem_code=(name := fresh()))
     assert answer.headers["content-disposition"] == 'attachment; filename="code.csv"'
-    assert answer.body.splitlines()[1] == f"{name},100,1,,,"
+    assert answer.body.splitlines()[1] == f'"{name}","100","1","","",""'
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", "=cmd|' /C calc'!A0"])
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", "=cmd|' /C calc'!A0", '"=1"', "﹣1"])
 def test_no_spreadsheet_takes_a_description_for_a_formula(api, person, text):
     answer = make(api, person(permission=2), "?format=csv", count=1, description=text)
     [_, row] = csv.reader(io.StringIO(answer.body, newline=""))
     assert row[-1] == f"'{text}"
+
+
+def test_no_spreadsheet_takes_a_code_for_a_formula(api, person):
+    answer = make(api, person(permission=2), "?format=csv", redeem_code=(name := f"-{fresh()}"))
+    assert answer.body.splitlines()[1].startswith(f'"\'{name}"')
+
+
+@given(st.text(st.sampled_from("=+-@＝＋－＠;,|\t\r\n\"' a1")) | st.text())
+@example("a;=1")
+@example("\t=1")
+@example("\rnothing")
+@example("one\n-1;@x,+2")
+@example('a;"=1')
+def test_no_cell_is_a_formula_whatever_separates_cells(text):
+    code = RedeemCode(
+        redeem_code=text, value=1, max_uses=1, used=0, state="active", expires_at=None, batch=text, create_time=""
+    )
+    table = codes.csv([code], text)
+    cells = next(islice(csv.reader(io.StringIO(table, newline="")), 1, None))
+    assert len(cells) == 6
+    assert not any(cell.startswith(("\t", "\r")) for cell in cells)
+    for separator in ",;|\t":
+        for line in re.split(r"[\r\n]", table):
+            for cell in line.split(separator):
+                assert not re.match(r"""[\s"]*[=+\-@＝＋－＠]""", cell), (separator, cell)
+
+
+def test_every_cell_is_quoted(api, person):
+    answer = make(api, person(permission=2), "?format=csv", count=2)
+    for line in answer.body.splitlines():
+        assert re.fullmatch(r'("[^"]*",){5}"[^"]*"', line)
 
 
 def test_no_other_format(api, person):

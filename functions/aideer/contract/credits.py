@@ -1,22 +1,34 @@
 """Credits, redeem codes and prices."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from aideer import clock
-from aideer.contract.strings import Body, Description
+from aideer.contract.strings import Body, Description, pasted
 
 
 def _utc(text: str) -> str:
-    """Any ISO 8601 moment as clock.timestamp writes it, so that text order is time order; without an offset it is UTC."""
+    """Return an ISO 8601 moment as clock.timestamp writes it, so that text order is time order.
+
+    Without an offset it is UTC. A date without a time is the last moment of that day.
+    """
     try:
+        if day := _day(text):
+            return clock.written(datetime.combine(day, time.max, UTC))
         moment = datetime.fromisoformat(text)
         return clock.written(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise PydanticCustomError("moment_invalid", "An ISO 8601 date and time is expected.") from None
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
 
 
 def _some(amount: int) -> int:
@@ -28,6 +40,7 @@ def _some(amount: int) -> int:
 CodeText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_upper=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$"),
+    BeforeValidator(lambda value: pasted(value) if isinstance(value, str) else value),
 ]
 Moment = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_utc)]
 
@@ -93,7 +106,10 @@ class NewCode(Body):
     redeem_code: CodeText | None = None
     value: Annotated[int, Field(ge=1, le=10**12, description="Credits.")]
     max_uses: Annotated[int, Field(ge=1, le=10**9)] = 1
-    expires_at: Annotated[Moment | None, Field(description="ISO 8601, in the future.")] = None
+    expires_at: Annotated[
+        Moment | None,
+        Field(description="ISO 8601, in the future. UTC if it has no offset. A date alone ends with that day."),
+    ] = None
     description: Description | None = None
     count: Annotated[int | None, Field(ge=1, le=500, description="Of a batch.")] = None
 

@@ -23,6 +23,13 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)  # a password may be among it
 
 
+def pasted(text: str) -> str:
+    """Return a pasted code as it was made: without invisible characters, in ASCII where compatible characters stand for it."""
+    shown = "".join(c for c in text if not (_BLANK.match(c) or unicodedata.category(c) == "Cf"))
+    dashed = "".join("-" if unicodedata.category(c) == "Pd" or c == "\u2212" else c for c in shown)
+    return unicodedata.normalize("NFKC", dashed).strip()
+
+
 def _no_controls(text: str) -> str:
     if _CONTROLS.search(text):
         raise PydanticCustomError("control_characters", "Control characters are not allowed.")
