@@ -23,6 +23,10 @@ _MOST_SCANS = 60
 """Of a JPEG. Progressive ones have about ten; each goes over the whole picture, and can be made of almost no bytes."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _COLOUR_MAP, _EXTRA_SAMPLES = 258, 262, 320, 338
+"""TIFF 6.0."""
+_PNG_DEPTH = 24
+"""Where a PNG has the bits of a sample: in IHDR, which is first."""
 _QUALITY = 88
 
 
@@ -36,14 +40,15 @@ def square(file: bytes) -> bytes:
         raise TooLarge("file_too_large", f"A picture may have {MOST_BYTES} bytes.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about files that are odd: they are refused, or read all the same
-        picture = _decoded(file)
-        small = _upright(_in_srgb(_small(picture), picture), picture)
+        picture, pixels = _decoded(file)
+        small = _upright(_in_srgb(_small(picture, pixels), picture), picture)
     written = io.BytesIO()
     small.save(written, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return written.getvalue()
 
 
-def _decoded(file: bytes) -> "Image":
+def _decoded(file: bytes) -> tuple["Image", "Image"]:
+    """The file as Pillow reads it, and its pixels as they are meant."""
     # Each imported by name: Pillow would otherwise look through all its plugins.
     from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
@@ -55,32 +60,87 @@ def _decoded(file: bytes) -> "Image":
         # A JPEG is decoded at the eighth, quarter or half that is still large enough.
         picture.draft(None, (2 * SIDE, 2 * SIDE))
         picture.load()
+        return picture, _repaired(picture, file)
     except UnidentifiedImageError:
         raise Unprocessable("unsupported_picture", f"A picture is one of {', '.join(_FORMATS)}.") from None
     except Image.DecompressionBombError:
         raise Unprocessable("too_many_pixels", f"A picture may have {MOST_PIXELS} pixels.") from None
     except Exception:  # decoders of broken files raise whatever they come upon
         raise Unprocessable("broken_picture", "This picture cannot be read.") from None
+
+
+def _repaired(picture: "Image", file: bytes) -> "Image":
+    """What Pillow reads otherwise than the format's own definition, or than other programs do."""
+    from PIL import ImageChops, TiffImagePlugin
+
+    transparent = picture.info.get("transparency")
+    if picture.format == "PNG" and transparent is not None:
+        # The transparent colour is in the file's depth (PNG 11.3.2.1), and Pillow's pixels have 8 bits.
+        depth = file[_PNG_DEPTH]
+        if picture.mode == "L" and depth in (2, 4):
+            picture.info["transparency"] = transparent * 255 // (2**depth - 1)
+        elif picture.mode == "RGB" and depth == 16:
+            picture.info["transparency"] = tuple(value >> 8 for value in transparent)
+    if picture.mode == "RGBA" and _has_unmeant_alpha(picture) and picture.getchannel("A").getextrema() == (0, 0):
+        return picture.convert("RGB")
+    if picture.format == "JPEG" and picture.mode == "CMYK" and "adobe" not in picture.info:
+        return ImageChops.invert(picture)  # Adobe's are stored negative, and Pillow takes all for Adobe's
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.mode == "P":
+        colours = picture.tag_v2.get(_COLOUR_MAP, ())
+        if colours and max(colours) < 256:  # of 16 bits by the definition, and of 8 by some writers
+            third = len(colours) // 3
+            picture.putpalette([value for n in range(third) for value in colours[n::third]])
     return picture
 
 
-def _small(picture: "Image") -> "Image":
-    """The middle of it over white, in its own colours: L, RGB, CMYK, YCbCr or LAB."""
-    from PIL import Image
+def _has_unmeant_alpha(picture: "Image") -> bool:
+    """Whether a fourth channel may be padding: many a program writes zeros there, and every program shows such a file."""
+    from PIL import TiffImagePlugin
 
-    mode = picture.mode
-    if mode.startswith("I;16"):
-        picture = picture.convert("I")
-    elif picture.has_transparency_data:
-        picture = picture.convert("RGBA").convert("RGBa")  # so that what cannot be seen does not shine through
-    elif mode in ("1", "P"):  # of which no mean can be taken
-        picture = picture.convert("L" if mode == "1" else "RGB")
-    side = min(picture.size)
-    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return _EXTRA_SAMPLES not in picture.tag_v2
+    return picture.format == "BMP"
+
+
+def _grey_range(picture: "Image") -> tuple[float, float]:
+    """What is black and what is white in numbers of up to 16 bits."""
+    from PIL import TiffImagePlugin
+
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return 0, 65535
+    white = 2 ** picture.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    return (white, 0) if _is_negative(picture) else (0, white)
+
+
+def _is_negative(picture: "Image") -> bool:
+    """Whether the least number is white. Pillow sees to that itself where it has 8 bits or fewer."""
+    from PIL import TiffImagePlugin
+
+    return isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC, 0) == 0
+
+
+def _small(picture: "Image", pixels: "Image") -> "Image":
+    """The middle of it over white, in its own colours: L, RGB, CMYK, YCbCr or LAB."""
+    from PIL import Image, ImageMath
+
+    ends: tuple[float, float] | None = None
+    transparent = pixels.info.get("transparency")
+    if pixels.mode.startswith("I;16"):
+        ends, pixels = _grey_range(picture), pixels.convert("I")
+        if isinstance(transparent, int):
+            seen = ImageMath.lambda_eval(lambda of: of["convert"](of["numbers"] != transparent, "L"), numbers=pixels)
+            pixels = Image.merge("LA", (_in_grey(pixels, ends), seen.point(lambda value: 255 if value else 0)))
+            pixels = pixels.convert("RGBA").convert("RGBa")
+    elif pixels.has_transparency_data:
+        pixels = pixels.convert("RGBA").convert("RGBa")  # so that what cannot be seen does not shine through
+    elif pixels.mode in ("1", "P"):  # of which no mean can be taken
+        pixels = pixels.convert("L" if pixels.mode == "1" else "RGB")
+    side = min(pixels.size)
+    left, top = (pixels.width - side) / 2, (pixels.height - side) / 2
     box = (left, top, left + side, top + side)
-    small = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box, reducing_gap=2.0)
+    small = pixels.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box, reducing_gap=2.0)
     if small.mode in ("I", "F"):
-        return _in_grey(small, 65535 if mode.startswith("I;16") else None)
+        return _in_grey(small, ends or _found_range(small, negative=_is_negative(picture)))
     if small.mode == "RGBa":
         small = small.convert("RGBA")
         over_white = Image.new("RGB", small.size, "white")
@@ -89,11 +149,17 @@ def _small(picture: "Image") -> "Image":
     return small
 
 
-def _in_grey(small: "Image", white: float | None) -> "Image":
-    """Numbers as shades: up to `white`, or, where nothing says what is white, from the least to the greatest."""
-    least, greatest = (0.0, white) if white else small.convert("F").getextrema()
-    scale = 255 / (greatest - least) if greatest > least else 0.0  # type: ignore[operator]
-    return small.convert("F").point(lambda value: value * scale - least * scale).convert("L")  # type: ignore[operator]
+def _found_range(numbers: "Image", *, negative: bool) -> tuple[float, float]:
+    """What is black and what is white in numbers of which nothing says it."""
+    least, greatest = numbers.convert("F").getextrema()
+    return (greatest, least) if negative else (least, greatest)  # type: ignore[return-value]
+
+
+def _in_grey(numbers: "Image", ends: tuple[float, float]) -> "Image":
+    """Numbers as shades, from the one that is black to the one that is white."""
+    black, white = ends
+    scale = 255 / (white - black) if white != black else 0.0
+    return numbers.convert("F").point(lambda value: value * scale - black * scale).convert("L")
 
 
 def _in_srgb(small: "Image", picture: "Image") -> "Image":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import EpsImagePlugin, Image, ImageCms, ImageDraw, ImageOps
+from PIL import EpsImagePlugin, Image, ImageChops, ImageCms, ImageDraw, ImageOps
 
 from aideer import pictures
 from aideer.errors import AideerError
@@ -150,6 +150,173 @@ MODES: dict[str, tuple[bytes, tuple[tuple[int, ...], ...]]] = {
         (BLACK, (64,) * 3, (127,) * 3, WHITE),
     ),
 }
+
+
+def bmp(*pixels: tuple[int, int, int, int], version: int = 4, alpha: int = 0xFF000000) -> bytes:
+    """A BMP of four pixels (RGBA; top left, top right, bottom left, bottom right) with masks for its channels."""
+    size = {4: 108, 5: 124}[version]
+    rows = b"".join(bytes((b, g, r, a)) for n in (2, 3, 0, 1) for r, g, b, a in [pixels[n]])
+    header = struct.pack("<IiiHHIIiiII", size, 2, 2, 1, 32, 3, len(rows), 2835, 2835, 0, 0)
+    header += struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, alpha)
+    header += b"\0" * (size - len(header))
+    return b"BM" + struct.pack("<IHHI", 14 + size + len(rows), 0, 0, 14 + size) + header + rows
+
+
+def any_png(depth: int, colour: int, rows: list[bytes], transparent: bytes = b"") -> bytes:
+    """A PNG of 2 x len(rows) pixels of any depth and kind of colour, which Pillow itself does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 2, len(rows), depth, colour, 0, 0, 0))]
+    parts += [(b"tRNS", transparent)] if transparent else []
+    parts += [(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def any_tiff(photometric: int, bits: tuple[int, ...], rows: list[bytes], **tags: tuple[int, ...]) -> bytes:
+    """A TIFF of 2 x len(rows) pixels, uncompressed, little endian. Further tags: t258=(…), as SHORT."""
+    strip = b"".join(rows)
+    found = {
+        256: (2,),
+        257: (len(rows),),
+        258: bits,
+        259: (1,),
+        262: (photometric,),
+        277: (len(bits),),
+        278: (len(rows),),
+    }
+    found |= {int(name[1:]): values for name, values in tags.items()} | {279: (len(strip),)}
+    offset, blob, entries = 8 + len(strip), b"", []
+    for tag, values in sorted({**found, 273: (8,)}.items()):
+        data = struct.pack(f"<{len(values)}H", *values)
+        if len(data) > 4:
+            entries.append(struct.pack("<HHII", tag, 3, len(values), offset + len(blob)))
+            blob += data
+        else:
+            entries.append(struct.pack("<HHI", tag, 3, len(values)) + data.ljust(4, b"\0"))
+    return (
+        b"II*\0"
+        + struct.pack("<I", offset + len(blob))
+        + strip
+        + blob
+        + struct.pack("<H", len(entries))
+        + b"".join(entries)
+        + b"\0" * 4
+    )
+
+
+def shorts(order: str, *values: int) -> bytes:
+    return struct.pack(f"{order}{len(values)}H", *values)
+
+
+def not_adobe(data: bytes) -> bytes:
+    """A JPEG without Adobe's marker."""
+    at = data.index(b"\xff\xee")
+    return data[:at] + data[at + 2 + struct.unpack(">H", data[at + 2 : at + 4])[0] :]
+
+
+def wide(*colour: int) -> tuple[int, ...]:
+    return tuple(257 * value for value in colour)
+
+
+GREYS = (BLACK, (85,) * 3, (170,) * 3, WHITE)
+COLOURS = (RED, GREEN, BLUE, YELLOW)
+CMYK = file(ImageChops.invert(quarters().convert("CMYK")), "JPEG", quality=95)
+MAP = [value for channel in zip(*COLOURS, strict=True) for value in (*channel, *[0] * 252)]
+ODD: dict[str, tuple[bytes, tuple[tuple[int, ...], ...]]] = {
+    "BMP V4 whose alpha is not meant": (bmp(*((*c, 0) for c in COLOURS)), COLOURS),
+    "BMP V5 whose alpha is not meant": (bmp(*((*c, 0) for c in COLOURS), version=5), COLOURS),
+    "BMP V4 whose alpha is meant": (
+        bmp((*RED, 255), (*RED, 0), (*BLUE, 128), (*WHITE, 255)),
+        (RED, WHITE, HALF_BLUE, WHITE),
+    ),
+    "BMP V4 without alpha": (bmp(*((*c, 0) for c in COLOURS), alpha=0), COLOURS),
+    "PNG of 16 bits with a transparent grey": (
+        any_png(16, 0, [shorts(">", 0, 21845), shorts(">", 43690, 65535)], shorts(">", 21845)),
+        (BLACK, WHITE, (170,) * 3, WHITE),
+    ),
+    "PNG of 16 bits with a grey near the transparent one": (
+        any_png(16, 0, [shorts(">", 0, 21845), shorts(">", 43690, 65535)], shorts(">", 21846)),
+        GREYS,
+    ),
+    "PNG of 16 bits, all transparent": (any_png(16, 0, [shorts(">", 7, 7)] * 2, shorts(">", 7)), (WHITE,) * 4),
+    "PNG of 4 bits with a transparent grey": (
+        any_png(4, 0, [b"\x05", b"\xaf"], shorts(">", 5)),
+        (BLACK, WHITE, (170,) * 3, WHITE),
+    ),
+    "PNG of 2 bits with a transparent grey": (
+        any_png(2, 0, [b"\x10", b"\xb0"], shorts(">", 1)),
+        (BLACK, WHITE, (170,) * 3, WHITE),
+    ),
+    "PNG of 2 bits": (any_png(2, 0, [b"\x10", b"\xb0"]), GREYS),
+    "PNG of 1 bit with a transparent black": (any_png(1, 0, [b"\x40", b"\x80"], shorts(">", 0)), (WHITE,) * 4),
+    "PNG of 1 bit with a transparent white": (
+        any_png(1, 0, [b"\x40", b"\x80"], shorts(">", 1)),
+        (BLACK, WHITE, WHITE, BLACK),
+    ),
+    "PNG of 16 bits in colours": (
+        any_png(16, 2, [shorts(">", *wide(*RED, *GREEN)), shorts(">", *wide(*BLUE, *YELLOW))]),
+        COLOURS,
+    ),
+    "PNG of 16 bits with a transparent colour": (
+        any_png(
+            16, 2, [shorts(">", *wide(*RED, *GREEN)), shorts(">", *wide(*BLUE, *YELLOW))], shorts(">", *wide(*GREEN))
+        ),
+        (RED, WHITE, BLUE, YELLOW),
+    ),
+    "PNG of 16 bits with alpha": (
+        any_png(16, 6, [shorts(">", *wide(*RED, 255, *RED, 0)), shorts(">", *wide(*BLUE, 128, *WHITE, 255))]),
+        (RED, WHITE, HALF_BLUE, WHITE),
+    ),
+    "PNG of 16 bits, grey with alpha": (
+        any_png(16, 4, [shorts(">", *wide(0, 255, 0, 0)), shorts(">", *wide(0, 128, 200, 255))]),
+        (BLACK, WHITE, (127,) * 3, (200,) * 3),
+    ),
+    "TIFF of 1 bit, least is white": (any_tiff(0, (1,), [b"\x40", b"\x80"]), (WHITE, BLACK, BLACK, WHITE)),
+    "TIFF of 1 bit by fax, least is white": (
+        file(greys("1", 0, 255, 255, 0), "TIFF", compression="group4", tiffinfo={262: 0}),
+        (BLACK, WHITE, WHITE, BLACK),
+    ),
+    "TIFF of 8 bits, least is white": (any_tiff(0, (8,), [b"\xff\xaa", b"\x55\x00"]), GREYS),
+    "TIFF of 16 bits, least is white": (any_tiff(0, (16,), [shorts("<", 65535, 43690), shorts("<", 21845, 0)]), GREYS),
+    "TIFF of 16 bits": (any_tiff(1, (16,), [shorts("<", 0, 21845), shorts("<", 43690, 65535)]), GREYS),
+    "TIFF of 12 bits": (any_tiff(1, (12,), [b"\x00\x05\x55", b"\xaa\xaf\xff"]), GREYS),
+    "TIFF of floats, least is white": (
+        file(greys("F", 3, 2, 1, 0), "TIFF", tiffinfo={262: 0}),
+        GREYS,
+    ),
+    "TIFF whose fourth channel is padding that nothing declares": (
+        any_tiff(2, (8,) * 4, [bytes((*RED, 0, *GREEN, 0)), bytes((*BLUE, 0, *YELLOW, 0))]),
+        COLOURS,
+    ),
+    "TIFF whose alpha is declared": (
+        any_tiff(2, (8,) * 4, [bytes((*RED, 0, *GREEN, 0)), bytes((*BLUE, 0, *YELLOW, 0))], t338=(2,)),
+        (WHITE,) * 4,
+    ),
+    "TIFF with a colour map of 16 bits": (any_tiff(3, (8,), [b"\0\1", b"\2\3"], t320=wide(*MAP)), COLOURS),
+    "TIFF with a colour map of 8 bits": (any_tiff(3, (8,), [b"\0\1", b"\2\3"], t320=tuple(MAP)), COLOURS),
+    "TIFF of 16 bits in colours": (
+        any_tiff(2, (16,) * 3, [shorts("<", *wide(*RED, *GREEN)), shorts("<", *wide(*BLUE, *YELLOW))]),
+        COLOURS,
+    ),
+    "JPEG in CMYK that is Adobe's": (file(quarters().convert("CMYK"), "JPEG", quality=95), COLOURS),
+    "JPEG in CMYK that is nobody's": (not_adobe(CMYK), COLOURS),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_files_are_shown_as_they_are_meant(kind: str) -> None:
+    data, wanted = ODD[kind]
+    assert_quarters(shown(data), *wanted, by=16)
+
+
+def test_what_a_picture_hides_on_purpose_stays_hidden() -> None:
+    """Only where alpha is often padding are pixels shown that it hides."""
+    hidden = quarters(colours=tuple((*colour, 0) for colour in COLOURS), mode="RGBA")
+    for kind in ("PNG", "WEBP", "TIFF"):
+        options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+        assert_quarters(shown(file(hidden, kind, **options)), *(WHITE,) * 4)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -430,7 +597,7 @@ def test_any_bytes_are_a_picture_or_refused(start: bytes, rest: bytes) -> None:
     outcome(start + rest)
 
 
-SMALL: list[bytes] = [data for data, _ in MODES.values()] + [
+SMALL: list[bytes] = [data for data, _ in (*MODES.values(), *ODD.values())] + [
     file(
         Image.effect_noise((24, 24), 90).convert("RGB"),
         kind,
