@@ -7,6 +7,7 @@ Its name and region are those of samconfig.toml, where `make deploy` keeps what 
 import argparse
 import contextlib
 import getpass
+import itertools
 import json
 import os
 import sys
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import botocore.session
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, WaiterError
 
 from local.build import CONFIG, deployed_architecture
 
 SAM = Path(sys.executable).with_name("sam")
 PASSWORD_LENGTH = (6, 255)
+ANY_REGION = "us-east-1"
+"""Where to ask who the operator is, if no region is known yet: the SAM CLI asks for the stack's afterwards."""
 DELETED = {"Delay": 10, "MaxAttempts": 180}
 FIRST = """The SAM CLI now asks for everything once: a return takes what is proposed, and samconfig.toml keeps the answers.
 Two questions want a y: whether TasksStreamFunction's URL may be without authentication (like every function, it checks its
@@ -32,6 +36,23 @@ HINTS = {
     "Conflict": "Somebody who is no administrator has this name already, with another password. Choose another name.",
 }
 """What an error of the function that makes an administrator means, by its class."""
+
+
+NOT_DEPLOYED = "Deploy it first (make deploy), or name another with ARGS='--stack NAME --region REGION'."
+NO_CREDENTIALS = (
+    "There are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or sign in with the AWS CLI "
+    "(aws configure, aws sso login)."
+)
+BAD_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+    }
+)
+"""What AWS answers to credentials that are not valid, or not any more."""
 
 
 class OperationError(Exception):
@@ -60,14 +81,22 @@ class Where:
         return botocore.session.get_session().create_client(service, region_name=self.region)
 
     def resources(self, kind: str) -> dict[str, str]:
-        """The stack's resources of this type: logical id -> physical id. Raises ClientError where there is no such stack."""
-        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack)
-        return {
-            resource["LogicalResourceId"]: resource["PhysicalResourceId"]
-            for page in pages
-            for resource in page["StackResourceSummaries"]
-            if resource["ResourceType"] == kind and resource.get("PhysicalResourceId")
-        }
+        """The stack's resources of this type: logical id -> physical id. Raises OperationError where there is no such stack."""
+        try:
+            pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack)
+            return {
+                resource["LogicalResourceId"]: resource["PhysicalResourceId"]
+                for page in pages
+                for resource in page["StackResourceSummaries"]
+                if resource["ResourceType"] == kind and resource.get("PhysicalResourceId")
+            }
+        except NoRegionError:
+            raise OperationError(f"Nothing says in which region {self.stack} is. {NOT_DEPLOYED}") from None
+        except ClientError as error:
+            if "does not exist" not in error.response["Error"].get("Message", ""):
+                raise
+            region = f" in {self.client('cloudformation').meta.region_name}"
+            raise OperationError(f"There is no deployed stack {self.stack}{region}. {NOT_DEPLOYED}") from None
 
     def resource(self, kind: str, logical_id: str) -> str:
         """The physical id of one. Raises OperationError where there is none: it is another's stack, or not whole."""
@@ -96,6 +125,54 @@ def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
     _become_sam("deploy", "--guided", *proposed, *more)
 
 
+def check(more: list[str], config: Path = CONFIG) -> None:
+    """See to it, before anything is built or asked, that AWS lets the operator in.
+
+    Raises
+    ------
+    OperationError
+        There are no credentials, or AWS does not take them.
+    """
+    known = tomllib.loads(config.read_text())["default"]
+    kept: dict[str, Any] = {}
+    for part in ("global", "deploy"):
+        kept |= known.get(part, {}).get("parameters", {})
+    profile, region = _said("profile", more) or kept.get("profile"), _said("region", more) or kept.get("region")
+    session = botocore.session.Session(profile=profile)
+    region = region or session.get_config_variable("region") or ANY_REGION
+    quick = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+    sts: Any = session.create_client("sts", region_name=region, config=quick)
+    try:
+        sts.get_caller_identity()
+    except (NoCredentialsError, ClientError) as error:
+        raise OperationError(explained(error)) from None
+
+
+def explained(error: Exception) -> str:
+    """Return in one sentence what keeps a command from AWS."""
+    if isinstance(error, NoCredentialsError):
+        return NO_CREDENTIALS
+    if isinstance(error, NoRegionError):
+        return f"Nothing says in which region to look. {NOT_DEPLOYED}"
+    return (_refused(error) if isinstance(error, ClientError) else None) or str(error)
+
+
+def _refused(error: ClientError) -> str | None:
+    code = error.response["Error"].get("Code", "")
+    if code not in BAD_CREDENTIALS:
+        return None
+    return f"AWS does not take these credentials ({code}). Sign in again, or set others."
+
+
+def _said(option: str, arguments: list[str]) -> str | None:
+    """The value of --option on a command line of the SAM CLI."""
+    for argument, after in itertools.pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        if name == f"--{option}":
+            return value if equals else after
+    return None
+
+
 def logs(where: Where, more: list[str]) -> NoReturn:
     """Show the logs of all functions, and go on with what comes."""
     group = where.resource("AWS::Logs::LogGroup", "LogGroup")
@@ -106,13 +183,13 @@ def logs(where: Where, more: list[str]) -> NoReturn:
 
 def admin(where: Where) -> None:
     """Make an administrator, whose password is asked for and goes nowhere but to the function."""
+    function = where.resource("AWS::Lambda::Function", "OperationsMakeAdminFunction")
     username = input("Name: ").strip()
     password = getpass.getpass("Password: ")
     if not PASSWORD_LENGTH[0] <= len(password) <= PASSWORD_LENGTH[1]:
         raise OperationError("A password has {} to {} characters.".format(*PASSWORD_LENGTH))
     if getpass.getpass("Again: ") != password:
         raise OperationError("The two differ.")
-    function = where.resource("AWS::Lambda::Function", "OperationsMakeAdminFunction")
     payload = json.dumps({"username": username, "password": password}).encode()
     answer = where.client("lambda").invoke(FunctionName=function, Payload=payload)
     result = json.loads(answer["Payload"].read() or "null")
@@ -181,13 +258,16 @@ def _become_sam(*arguments: str) -> NoReturn:
 def main(arguments: list[str]) -> int:
     """Do what the command line says, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=("deploy", "logs", "admin", "destroy"))
+    parser.add_argument("what", choices=("check", "deploy", "logs", "admin", "destroy"))
     parser.add_argument("--stack", help="another than samconfig.toml's")
     parser.add_argument("--region", help="another than samconfig.toml's")
     what, *rest = arguments or [""]
     try:
-        if what == "deploy":  # all of it is for the SAM CLI
-            deploy(rest)
+        if what in ("check", "deploy"):  # all of it is for the SAM CLI
+            check(rest)
+            if what == "deploy":
+                deploy(rest)
+            return 0
         given, more = parser.parse_known_args(arguments)
         if more and given.what != "logs":
             parser.error(f"unknown: {' '.join(more)}")
@@ -196,7 +276,7 @@ def main(arguments: list[str]) -> int:
             logs(where, more)
         (admin if given.what == "admin" else destroy)(where)
     except (OperationError, BotoCoreError, ClientError, WaiterError) as error:
-        print(error, file=sys.stderr)
+        print(explained(error), file=sys.stderr)
         return 1
     except (KeyboardInterrupt, EOFError):
         print("\nNothing was done.", file=sys.stderr)

@@ -17,7 +17,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
 from local import aws
-from local.settings import Settings, SettingsError
+from local.deployed import explained
+from local.settings import SettingsError, state_dir
 from local.stack import Stack
 
 HOLD_SECONDS = 300
@@ -228,18 +229,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--region", help="where that is")
     given = parser.parse_args(arguments)
     try:
-        if given.stack:
-            place = Place.deployed(given.stack, given.region)
-        else:
-            place = Place.local(Stack.wait(Settings.read().state_dir, seconds=0.1))
+        place = (
+            Place.deployed(given.stack, given.region)
+            if given.stack
+            else Place.local(Stack.wait(state_dir(), seconds=0.1))
+        )
         letters = DeadLetters(place)
         if given.purge:
             return purge(letters, sure=given.yes)
         (redrive if given.redrive else show)(letters)
-    except (TimeoutError, BotoCoreError, ClientError, SettingsError) as error:
+    except (OSError, BotoCoreError, ClientError, SettingsError) as error:
         gone = not given.stack and isinstance(error, (TimeoutError, EndpointConnectionError))
         print(
-            "no local stack is running (make run); --stack NAME is for a deployed one" if gone else error,
+            "no local stack is running (make run); --stack NAME is for a deployed one" if gone else explained(error),
             file=sys.stderr,
         )
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import botocore.client
 import botocore.session
 import pytest
 from botocore.exceptions import ClientError
@@ -157,13 +158,90 @@ def test_a_stack_is_destroyed_with_all_its_pictures(
         client("dynamodb").describe_table(TableName=table)
 
 
-@pytest.mark.parametrize("what", ["admin", "logs", "destroy"])
+COMMANDS = ["admin", "logs", "destroy"]
+
+
+@pytest.mark.parametrize("what", COMMANDS)
 def test_a_stack_that_is_not_there_is_an_error_without_a_traceback(
     what: str, typed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed += ["root", "secret-123", "secret-123"]
     assert run(what, "--stack", "no-such-stack") == 1
-    assert "no-such-stack" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("There is no deployed stack no-such-stack in us-east-1. Deploy it first (make deploy)")
+    assert said.count("\n") == 1
+    assert len(typed) == 3, "it asked before it looked"
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Somebody who has never used AWS: no credentials, no region, and no other place to find any."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"CONFIG_FILE": "config", "SHARED_CREDENTIALS_FILE": "credentials"}.items():
+        monkeypatch.setenv(f"AWS_{name}", str(tmp_path / value))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize("what", COMMANDS)
+def test_without_a_region_it_says_what_to_do(
+    what: str, typed: list[str], became: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(what) == 1
+    said = capsys.readouterr().err
+    assert "region" in said
+    assert "make deploy" in said
+    assert said.count("\n") == 1
+    assert became == typed == []
+
+
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize("what", ["check", "deploy", *COMMANDS])
+def test_without_credentials_it_says_so_and_asks_nothing(
+    what: str, typed: list[str], became: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed += ["root", "secret-123", "secret-123"]
+    assert run(what, "--region", "eu-west-1") == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("There are no AWS credentials.")
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert became == []
+    assert len(typed) == 3
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_profile_that_there_is_not_is_named(became: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("deploy", "--profile", "no-such") == 1
+    assert "no-such" in capsys.readouterr().err
+    assert became == []
+
+
+def test_credentials_that_aws_does_not_take_are_told_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, became: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ClientError({"Error": {"Code": "ExpiredToken", "Message": "expired"}}, "GetCallerIdentity")
+
+    monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", refuse)
+    for what in ("check", "deploy", *COMMANDS):
+        assert run(what, "--region", "eu-west-1") == 1
+        assert (
+            capsys.readouterr().err
+            == "AWS does not take these credentials (ExpiredToken). Sign in again, or set others.\n"
+        )
+    assert became == []
+
+
+def test_the_makefile_asks_aws_before_it_builds() -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndeploy:")[2].partition("\n\n")[0]
+    assert "build" not in recipe.partition("##")[0]
+    assert (
+        recipe.index("local.deployed check")
+        < recipe.index("$(MAKE) --no-print-directory build")
+        < recipe.index("deployed deploy")
+    )
 
 
 def test_logs_are_the_stacks_own(where: Where, became: list[list[str]]) -> None:
@@ -176,6 +254,7 @@ def test_logs_are_the_stacks_own(where: Where, became: list[list[str]]) -> None:
 def test_it_asks_for_everything_the_first_time_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, became: list[list[str]]
 ) -> None:
+    monkeypatch.setattr(deployed, "check", lambda _: None)  # the embedded AWS has no STS
     config = tmp_path / "samconfig.toml"
     config.write_text((ROOT / "samconfig.toml").read_text())
     monkeypatch.setattr(deployed.deploy, "__defaults__", (config,))
@@ -201,6 +280,7 @@ def test_what_was_built_for_other_processors_is_not_deployed(
     became: list[list[str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(deployed, "check", lambda _: None)  # the embedded AWS has no STS
     config = tmp_path / "samconfig.toml"
     config.write_text((ROOT / "samconfig.toml").read_text())
     monkeypatch.setattr(deployed.deploy, "__defaults__", (config,))
