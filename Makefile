@@ -11,8 +11,8 @@ export ARCHITECTURE
 export SAM_CLI_TELEMETRY := 0
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# Reads .env, if there is one; what the caller's environment says wins over it.
-ENVIRONMENT = given=$$(export -p); set -a; if [ -f .env ]; then . ./.env; fi; eval "$$given"; set +a
+# Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
+RUN = exec $(BIN)/python -m local.environment
 
 .PHONY: help run chat demo bench dlq stop test permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
@@ -21,25 +21,25 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 20
 
 run: $(INSTALLED) ## everything on http://127.0.0.1:8000, until Ctrl-C
-	@$(ENVIRONMENT); exec $(BIN)/python -m local.run
+	@$(RUN) local.run
 
 chat: $(INSTALLED) ## talk to a running stack in the terminal
-	@$(ENVIRONMENT); exec $(BIN)/python -m local.chat $(ARGS)
+	@$(RUN) local.chat $(ARGS)
 
 demo: $(INSTALLED) ## the main journey against a running stack, step by step
-	@$(ENVIRONMENT); exec $(BIN)/python -m local.demo
+	@$(RUN) local.demo
 
 bench: $(INSTALLED) ## what AIDeer adds to the provider's time
-	@$(ENVIRONMENT); exec $(BIN)/python -m local.bench
+	@$(RUN) local.bench
 
 dlq: $(INSTALLED) ## dead letters: lists them (ARGS=--redrive, --purge; --stack NAME: of a deployed stack)
-	@$(ENVIRONMENT); exec $(BIN)/python -m local.dlq $(ARGS)
+	@$(RUN) local.dlq $(ARGS)
 
 sam: $(INSTALLED) ## an embedded AWS for `sam local`, which runs in Lambda's image what `make build` has built (needs Docker)
 	@$(BIN)/python -m local.sam
 
 stop: $(INSTALLED) ## end a stack that was left running
-	@$(ENVIRONMENT); exec $(BIN)/python -m local.stop
+	@$(RUN) local.stop
 
 test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
@@ -89,7 +89,9 @@ build: $(INSTALLED) ## functions and layers for Lambda (ARCHITECTURE=x86_64 or a
 	@find functions -name __pycache__ -prune -exec rm -rf {} +
 	@$(BIN)/python -m local.build
 
-deploy: build ## what was built, to AWS (asks for everything the first time; ARGS=... for sam deploy)
+deploy: $(INSTALLED) ## build, and bring it to AWS (asks for everything the first time; ARGS=... for sam deploy)
+	@$(BIN)/python -m local.deployed check $(ARGS)
+	@$(MAKE) --no-print-directory build
 	@exec $(BIN)/python -m local.deployed deploy $(ARGS)
 
 logs: $(INSTALLED) ## of the deployed functions, as they come (ARGS="--filter ERROR": for sam logs)

@@ -44,7 +44,7 @@ def client(service: str, endpoint: str) -> Any:
 @contextlib.contextmanager
 def embedded(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[str]:
     """Run ministack on a free port and give its endpoint; modes are those of local.embedded."""
-    state_dir.mkdir(parents=True, exist_ok=True)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with listener(0, host) as sock, (state_dir / "ministack.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "local.embedded", str(sock.fileno()), str(state_dir), mode],

@@ -190,9 +190,12 @@ def sign_in(client: Client, options: argparse.Namespace, users: Path) -> str:
     username, password = f"guest-{secrets.token_hex(3)}", secrets.token_urlsafe(12)
     client.call("POST", "/users", {"username": username, "password": password})
     client.sign_in(username, password)
-    users.parent.mkdir(parents=True, exist_ok=True)
-    users.touch(mode=0o600)
-    users.write_text(json.dumps({**kept, client.url: [username, password]}))
+    try:
+        users.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        users.touch(mode=0o600)
+        users.write_text(json.dumps({**kept, client.url: [username, password]}))
+    except OSError as error:
+        raise SettingsError(f"STATE_DIR {users.parent} cannot keep who you are: {error.strerror}.") from None
     return username
 
 
@@ -212,7 +215,7 @@ def _sign_in_as(client: Client, username: str, password: str | None) -> str:
 
 
 def _kept(users: Path) -> dict[str, tuple[str, str]]:
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
         found: dict[str, tuple[str, str]] = json.loads(users.read_text())
         return found
     return {}

@@ -21,6 +21,7 @@ from typing import Any
 
 import uvloop
 
+from local.middleware import Guard, loopback_hosts
 from local.processes import READY
 
 SERVICES = ("dynamodb", "sqs", "secretsmanager", "s3")
@@ -125,7 +126,11 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
     application = SavedApplication(app.app)
     saving = asyncio.create_task(application.save_when_quiet()) if persist else None
     config = uvicorn.Config(
-        application, access_log=False, log_level="warning", timeout_keep_alive=75, timeout_graceful_shutdown=1
+        Guard(application, loopback_hosts(sock.getsockname()[1])) if services == SERVICES else application,
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
     )
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends itself what it caught once more when it has stopped
         signal.signal(number, lambda *_: None)

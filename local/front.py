@@ -20,8 +20,10 @@ from typing import Any
 import uvicorn
 from a2wsgi import WSGIMiddleware
 
+from local import welcome
 from local.gateway import Gateway
-from local.invocation import Context, TimedOutError, run
+from local.invocation import Context, InvocationError, TimedOutError, run
+from local.middleware import Guard, loopback_hosts
 from local.processes import ROOT, Processes, announce_ready
 from local.settings import Settings, hide_secrets
 from local.stack import Stack
@@ -78,7 +80,10 @@ def make_admin(template: Template, pool: Pool, settings: Settings) -> None:
     """Have the admin whom the console announces."""
     function = next(item for item in template.functions.values() if item.module == "operations.make_admin")
     credentials = {"username": settings.admin_username, "password": settings.admin_password}
-    pool.invoke(function.context(), json.dumps(credentials))
+    try:
+        pool.invoke(function.context(), json.dumps(credentials))
+    except InvocationError as error:  # which is logged
+        sys.exit(f"ERROR ADMIN_USERNAME {settings.admin_username} cannot be made an administrator: {error}")
 
 
 def stream_app(template: Template) -> App:
@@ -115,6 +120,14 @@ def dispatcher(stream: App, gateway: App) -> App:
             await gateway(scope, receive, send)
 
     return dispatch
+
+
+def guarded(app: App, settings: Settings) -> App:
+    """Return the app with the page at `/`, for this machine and the hosts and origins that are listed."""
+    app = welcome.at_root(app, welcome.page(settings, os.environ.get("WECHAT_OPEN_URL", "")))
+    own = loopback_hosts(settings.port)
+    origins = {*(f"http://{host}" for host in own), *settings.allowed_origins}
+    return Guard(app, own | set(settings.allowed_hosts), origins)
 
 
 async def serve(app: App, sock: socket.socket) -> None:
@@ -154,7 +167,7 @@ def main() -> None:
     gateway = WSGIMiddleware(Gateway(template, settings.port, invoke).wsgi, workers=THREADS)
     os.environ.update(Stack.wait(settings.state_dir).environment)
     sys.path.insert(0, str(ROOT / "functions"))
-    app = dispatcher(stream_app(template), gateway)
+    app = guarded(dispatcher(stream_app(template), gateway), settings)
     for module in PRELOADED:
         importlib.import_module(module)
     if not pool.wait_until_ready(READY_SECONDS):

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from local.processes import Processes, Sockets
-from local.settings import SIMULATED_WECHAT, Settings
+from local.processes import ROOT, Processes, Sockets
+from local.settings import DEFAULT_ADMIN, SIMULATED_WECHAT, Settings
 from local.stack import Stack
 from local.template import Template
 
@@ -98,12 +98,29 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
     stack.save(settings.state_dir)
 
 
+def check_admin(settings: Settings) -> None:
+    """End with a sentence if the admin's name or password is none that the API takes. Their values are not in it."""
+    if (settings.admin_username, settings.admin_password) == DEFAULT_ADMIN:
+        return  # and nothing is imported for that
+    sys.path.insert(0, str(ROOT / "functions"))
+    from pydantic import ValidationError
+
+    from aideer.contract.users import NewAdmin
+
+    try:
+        NewAdmin(username=settings.admin_username, password=settings.admin_password)
+    except ValidationError as error:
+        wrong = [f"ADMIN_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()]
+        sys.exit(f"ERROR {'; '.join(wrong)}")
+
+
 def main() -> None:
     """Take one step, named by the first argument."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and not leave the copy behind
     step, *arguments = sys.argv[1:]
     settings, template = Settings.read(), Template()
     if step == "resources":
+        check_admin(settings)
         resources(template, Processes(settings.state_dir).data_dir)
     else:
         connect(template, settings, Sockets.parse(arguments))

@@ -99,13 +99,19 @@ class Process:
     @property
     def pid(self) -> int | None:
         """Its number while it lives."""
-        lock = self.try_claim()
-        if lock is not None:
-            os.close(lock)
-            return None
         with contextlib.suppress(ValueError, FileNotFoundError):
-            return int(self._lock.read_text())
+            return int(self._lock.read_text()) if self._lives else None
         return None
+
+    @property
+    def _lives(self) -> bool:
+        """Whether somebody holds its lock. Asking creates nothing: a folder in which nothing ever ran stays as it is."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._lock.open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     @property
     def exit_code(self) -> int | None:
@@ -141,11 +147,12 @@ class Process:
     def wait(self, seconds: float) -> bool:
         """Wait for its end. False: it still lives after that time."""
         deadline = time.monotonic() + seconds
-        while (lock := self.try_claim()) is None:
+        while self._lives:
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_SECONDS)
-        os.close(lock)
+        if self._child:
+            self._child.wait()
         return True
 
     def stop(self, seconds: float) -> None:

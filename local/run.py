@@ -5,18 +5,28 @@ With arguments it is the launcher that takes the place of one that was killed: t
 
 import os
 import re
+import shutil
 import signal
+import stat
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
+from local import welcome
 from local.processes import Process, Processes, Sockets, listener
-from local.settings import Settings, SettingsError
+from local.settings import DEFAULT_PORT, Settings, SettingsError, command
 from local.stack import Stack
 from local.supervisor import FAILED
 
 ERROR = re.compile(r'^(ERROR|CRITICAL)\b|"level":\s*"(ERROR|CRITICAL)"')
 TAIL_SECONDS = 0.5
+PROBE_BYTES = 64 * 1024
+KEPT = ("run", "logs", "aws", "chat.json")
+"""What the stack and its clients keep in STATE_DIR."""
+LEAST_FREE = 64 * 2**20
+"""Of STATE_DIR's disk, in bytes: the embedded AWS saves a whole copy before it gives up the old one."""
+ANOTHER_FOLDER = "Choose another folder: STATE_DIR=folder make run"
 
 
 class Console:
@@ -73,31 +83,6 @@ def say(text: str) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the console has gone
 
 
-def welcome(settings: Settings, sockets: Sockets) -> str:
-    """Return what the console says when the stack is ready."""
-    password = settings.admin_password if "ADMIN_PASSWORD" not in os.environ else "(ADMIN_PASSWORD)"
-    simulated = ["AWS (ministack)"]
-    real = []
-    if settings.simulates_dashscope:
-        simulated.append("DashScope: set DASHSCOPE_API_KEY for the real one")
-    else:
-        real.append(f"DashScope at {settings.dashscope_base_url or 'its own address'}")
-    if settings.simulates_wechat:
-        simulated.append(f"WeChat at http://127.0.0.1:{sockets.wechat_port}: set WECHAT_APPID for the real one")
-    else:
-        real.append(f"WeChat at {settings.wechat_base_url or 'its own address'}")
-    lines = [
-        f"AIDeer is ready: {settings.url}",
-        f"  documentation  {settings.url}/docs",
-        f"  admin          {settings.admin_username} / {password}",
-        f"  simulated      {', '.join(simulated)}",
-        *([f"  real           {', '.join(real)}"] if real else []),
-        f"  data and logs  {settings.state_dir}",
-        "  stop           Ctrl-C",
-    ]
-    return "\n".join(lines)
-
-
 class Launcher:
     """Watches the supervisor, and stops everything when it is told to."""
 
@@ -138,7 +123,7 @@ class Launcher:
     def _welcome(self) -> None:
         while not self._processes.front.wait_until_ready(1):
             pass
-        say(welcome(self._settings, self._sockets))
+        say(welcome.text(self._settings, f"http://127.0.0.1:{self._sockets.wechat_port}"))
 
 
 def open_sockets(settings: Settings) -> Sockets:
@@ -152,12 +137,57 @@ def open_sockets(settings: Settings) -> Sockets:
     try:
         public = listener(settings.port)
     except OSError as error:
-        message = f"PORT {settings.port} cannot be used: {error.strerror}. Choose another: PORT=8001 make run"
+        with listener(0) as other:
+            free = other.getsockname()[1]
+        choice = 8001 if settings.port == DEFAULT_PORT and _is_free(8001) else free
+        message = f"PORT {settings.port} cannot be used: {error.strerror}. Choose another: PORT={choice} make run"
         raise SettingsError(message) from None
     aws, dashscope, wechat = listener(0), listener(0), listener(0)
     with dashscope, wechat:
         ports = aws.getsockname()[1], dashscope.getsockname()[1], wechat.getsockname()[1]
     return Sockets(public.detach(), aws.detach(), *ports)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        listener(port).close()
+    except OSError:
+        return False
+    return True
+
+
+def open_state_dir(folder: Path) -> None:
+    """Make STATE_DIR, and what the stack keeps in it its owner's alone: the providers' keys are there.
+
+    A folder that there is already may hold other things, which stay as they are.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be made or written, or its disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = [folder / name for name in KEPT]
+        for path in [
+            *kept,
+            *(path for part in kept for path in part.rglob("*")),
+        ]:  # of an earlier version: readable by all
+            if path.exists() and not path.is_symlink() and (mode := path.stat().st_mode) & 0o077:
+                path.chmod(stat.S_IMODE(mode) & 0o700)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0" * PROBE_BYTES)
+            file.flush()
+        free = shutil.disk_usage(folder).free
+    except FileExistsError:
+        raise SettingsError(f"STATE_DIR {folder} is a file. {ANOTHER_FOLDER}") from None
+    except OSError as error:
+        raise SettingsError(f"STATE_DIR {folder} cannot be used: {error.strerror}. {ANOTHER_FOLDER}") from None
+    if free < LEAST_FREE:
+        raise SettingsError(
+            f"STATE_DIR {folder} is on a disk with {free // 2**20} MB left, and {LEAST_FREE // 2**20} are needed. "
+            + ANOTHER_FOLDER
+        )
 
 
 def take_place(settings: Settings) -> Sockets:
@@ -166,13 +196,14 @@ def take_place(settings: Settings) -> Sockets:
     Raises
     ------
     SettingsError
-        There is one, or PORT is taken.
+        There is one, or PORT is taken, or STATE_DIR cannot be used.
     """
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # the providers' keys will be in it
+    open_state_dir(settings.state_dir)
     processes = Processes(settings.state_dir)
     lock = processes.launcher.try_claim()
     if lock is None:
-        raise SettingsError(f"AIDeer already runs with STATE_DIR {settings.state_dir}. Stop it with: make stop")
+        stop = command("stop", settings.state_dir)
+        raise SettingsError(f"AIDeer already runs with STATE_DIR {settings.state_dir}. Stop it with: {stop}")
     processes.launcher.hold(lock, os.getpid())
     processes.stop()  # what is left where both who watch were killed
     Stack.forget(settings.state_dir)
@@ -181,6 +212,7 @@ def take_place(settings: Settings) -> Sockets:
 
 def main() -> int:
     """Launch the stack."""
+    os.umask(0o077)  # what the stack writes, its keys among it, is for nobody else; its processes inherit that
     try:
         settings = Settings.read()
         if len(sys.argv) > 1:

@@ -71,7 +71,7 @@ def main() -> int:
     if not docker.available() or not TEMPLATE.exists():
         print(f"This needs Docker, {docker.IMAGE} and what `make build` builds.", file=sys.stderr)
         return 1
-    VARIABLES.parent.mkdir(exist_ok=True)
+    VARIABLES.parent.mkdir(mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="aideer-sam-") as folder, ground(Path(folder), VARIABLES):
         print(COMMANDS, flush=True)
         with contextlib.suppress(KeyboardInterrupt):

@@ -1,14 +1,38 @@
 """The environment of `make run`: every name that it reads, checked."""
 
-import math
 import os
 import re
+import shlex
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+NAMES = (
+    "PORT",
+    "STATE_DIR",
+    "WORKERS",
+    "ALLOWED_ORIGINS",
+    "ALLOWED_HOSTS",
+    "DASHSCOPE_API_KEY",
+    "DASHSCOPE_HTTP_BASE_URL",
+    "WECHAT_APPID",
+    "WECHAT_SECRET",
+    "WECHAT_WEB_APPID",
+    "WECHAT_WEB_SECRET",
+    "WECHAT_BASE_URL",
+    "WECHAT_OPEN_URL",
+    "WECHAT_LOGIN_PAGE",
+    "ADMIN_USERNAME",
+    "ADMIN_PASSWORD",
+    "SIGNUP_CREDITS",
+    "THROTTLES",
+    "LEASE_SECONDS",
+    "SWEEP_SECONDS",
+)
+"""Every variable that Settings reads."""
 SECRETS = ("DASHSCOPE_API_KEY", "WECHAT_SECRET", "WECHAT_WEB_SECRET", "ADMIN_PASSWORD")
 """What functions learn as they do when deployed, and not from the environment."""
 
@@ -37,6 +61,14 @@ UNTHROTTLED = "all=1000000/60"
 """On one's own machine everybody has one address, and tests make many requests."""
 
 
+DEFAULT_PORT = 8000
+DEFAULT_STATE_DIR = ".local"
+DEFAULT_ADMIN = ("admin", "admin123")
+_NAME = r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?"
+ORIGIN = rf"\*|[a-z][a-z0-9+.-]*://{_NAME}"
+HOST = _NAME
+
+
 class SettingsError(Exception):
     """A variable has a value that cannot be used. The message is for the console."""
 
@@ -48,6 +80,10 @@ class Settings:
     port: int
     state_dir: Path
     workers: int
+    allowed_origins: tuple[str, ...]
+    """Web origins that may read answers, besides the stack's own; ("*",) is all."""
+    allowed_hosts: tuple[str, ...]
+    """Names that a request's Host may have, besides the loopback's; one without a port has any."""
     dashscope_api_key: str
     dashscope_base_url: str
     wechat_appid: str
@@ -86,29 +122,54 @@ class Settings:
         Raises
         ------
         SettingsError
-            A variable is no number, or out of its range.
+            A variable has a value that cannot be used. No secret is in the message.
         """
-        integer, decimal = _number(environ, int, "a whole number"), _number(environ, float, "a number")
+        integer = _number(environ, int, r"-?[0-9]{1,15}", "a whole number")
+        decimal = _number(environ, float, r"-?[0-9]{1,9}(\.[0-9]{0,9})?", "a number")
+        _refuse_halves(environ)
         return cls(
-            port=integer("PORT", 8000, 1, 65535),
-            state_dir=Path(environ.get("STATE_DIR") or ".local").resolve(),
+            port=integer("PORT", DEFAULT_PORT, 1, 65535),
+            state_dir=state_dir(environ),
             workers=integer("WORKERS", 4, 1, 64),
-            dashscope_api_key=environ.get("DASHSCOPE_API_KEY", ""),
-            dashscope_base_url=environ.get("DASHSCOPE_HTTP_BASE_URL", "").rstrip("/"),
-            wechat_appid=environ.get("WECHAT_APPID", ""),
-            wechat_secret=environ.get("WECHAT_SECRET", ""),
-            wechat_web_appid=environ.get("WECHAT_WEB_APPID", ""),
-            wechat_web_secret=environ.get("WECHAT_WEB_SECRET", ""),
-            wechat_base_url=environ.get("WECHAT_BASE_URL", "").rstrip("/"),
-            wechat_open_url=environ.get("WECHAT_OPEN_URL", "").rstrip("/"),
-            wechat_login_page=environ.get("WECHAT_LOGIN_PAGE", ""),
-            admin_username=environ.get("ADMIN_USERNAME") or "admin",
-            admin_password=environ.get("ADMIN_PASSWORD") or "admin123",
+            allowed_origins=_list(environ, "ALLOWED_ORIGINS", ORIGIN, "origins like https://app.example"),
+            allowed_hosts=_list(environ, "ALLOWED_HOSTS", HOST, "hosts like app.example or app.example:8000"),
+            dashscope_api_key=_secret(environ, "DASHSCOPE_API_KEY"),
+            dashscope_base_url=_address(environ, "DASHSCOPE_HTTP_BASE_URL").rstrip("/"),
+            wechat_appid=_secret(environ, "WECHAT_APPID"),
+            wechat_secret=_secret(environ, "WECHAT_SECRET"),
+            wechat_web_appid=_secret(environ, "WECHAT_WEB_APPID"),
+            wechat_web_secret=_secret(environ, "WECHAT_WEB_SECRET"),
+            wechat_base_url=_address(environ, "WECHAT_BASE_URL").rstrip("/"),
+            wechat_open_url=_address(environ, "WECHAT_OPEN_URL").rstrip("/"),
+            wechat_login_page=_address(environ, "WECHAT_LOGIN_PAGE"),
+            admin_username=environ.get("ADMIN_USERNAME") or DEFAULT_ADMIN[0],
+            admin_password=environ.get("ADMIN_PASSWORD") or DEFAULT_ADMIN[1],
             throttles=_throttles(environ),
             signup_credits=integer("SIGNUP_CREDITS", 1_000_000, 0, 10**12),
             lease_seconds=decimal("LEASE_SECONDS", 15, 1, 120),
             sweep_seconds=decimal("SWEEP_SECONDS", 60, 1, 3600),
         )
+
+
+def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Read STATE_DIR alone, for a command that the other variables do not concern.
+
+    Raises
+    ------
+    SettingsError
+        It begins with the home of somebody that there is not.
+    """
+    try:
+        return Path(environ.get("STATE_DIR") or DEFAULT_STATE_DIR).expanduser().resolve()
+    except (RuntimeError, OSError):  # no such user; a loop of symbolic links
+        raise SettingsError(f"STATE_DIR={environ.get('STATE_DIR')} is no folder.") from None
+
+
+def command(name: str, state_dir: Path) -> str:
+    """Return how a make target is told to use the stack of this folder."""
+    if state_dir == Path(DEFAULT_STATE_DIR).resolve():
+        return f"make {name}"
+    return f"STATE_DIR={shlex.quote(str(state_dir))} make {name}"
 
 
 def hide_secrets() -> None:
@@ -125,16 +186,49 @@ def _throttles(environ: Mapping[str, str]) -> str:
     return text
 
 
-def _number(environ: Mapping[str, str], kind: Callable[[str], T], noun: str) -> Callable[[str, float, float, float], T]:
+def _refuse_halves(environ: Mapping[str, str]) -> None:
+    for first, second in (("WECHAT_APPID", "WECHAT_SECRET"), ("WECHAT_WEB_APPID", "WECHAT_WEB_SECRET")):
+        given = [name for name in (first, second) if environ.get(name)]
+        if len(given) == 1:
+            missing = second if given == [first] else first
+            raise SettingsError(f"{given[0]} is set and {missing} is not. WeChat wants both.")
+
+
+def _secret(environ: Mapping[str, str], name: str) -> str:
+    """A value that goes into a header or an address as it is."""
+    value = environ.get(name, "")
+    if not re.fullmatch(r"[!-~]*", value):
+        raise SettingsError(f"{name} has a space, a line break or another character that no such value has.")
+    return value
+
+
+def _address(environ: Mapping[str, str], name: str) -> str:
+    text = environ.get(name, "")
+    try:
+        parts = urllib.parse.urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if text and (not usable or re.search(r"[^!-~]", text)):
+        raise SettingsError(f"{name}={text} is no address like https://example.com/path")
+    return text
+
+
+def _list(environ: Mapping[str, str], name: str, pattern: str, noun: str) -> tuple[str, ...]:
+    text = environ.get(name, "")
+    items = tuple(item.rstrip("/").lower() for item in re.split(r"[,\s]+", text) if item)
+    if not all(re.fullmatch(pattern, item) for item in items):
+        raise SettingsError(f"{name}={text} is no list of {noun}, with commas between them")
+    return items
+
+
+def _number(
+    environ: Mapping[str, str], kind: Callable[[str], T], pattern: str, noun: str
+) -> Callable[[str, float, float, float], T]:
     def read(name: str, default: float, low: float, high: float) -> T:
-        text = environ.get(name) or str(default)
-        try:
-            value = kind(text)
-            in_range = low <= value <= high  # type: ignore[operator]
-        except (ValueError, OverflowError):
-            in_range = False
-        if not in_range or not math.isfinite(float(text)):
-            raise SettingsError(f"{name}={text} is not {noun} from {low:g} to {high:g}")
-        return value
+        text = (environ.get(name) or str(default)).strip()
+        if not re.fullmatch(pattern, text) or not low <= float(text) <= high:
+            raise SettingsError(f"{name}={text} is not {noun} from {low:.15g} to {high:.15g}")
+        return kind(text)
 
     return read

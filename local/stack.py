@@ -40,7 +40,7 @@ class Stack:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 return cls(**json.loads(_path(state_dir).read_text()))
             time.sleep(0.02)
         raise TimeoutError("the embedded AWS did not become ready")

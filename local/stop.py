@@ -2,30 +2,51 @@
 
 import signal
 import sys
+import time
 
 from local.processes import Processes
-from local.settings import Settings, SettingsError
+from local.settings import SettingsError, state_dir
 
 STOP_SECONDS = 90.0
+AGAIN_SECONDS = 1.0
 
 
 def main() -> int:
     """Stop it."""
     try:
-        settings = Settings.read()
+        folder = state_dir()  # the other variables may be wrong: a stack can be stopped all the same
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1
-    processes = Processes(settings.state_dir)
+    processes = Processes(folder)
     everything = [processes.launcher, *processes.logged]
-    if not any(process.pid for process in everything):
-        print(f"nothing runs with STATE_DIR {settings.state_dir}")
+    try:
+        runs = any(process.pid for process in everything)
+    except OSError as error:
+        print(f"STATE_DIR {folder} cannot be read: {error.strerror}", file=sys.stderr)
+        return 1
+    if not runs:
+        print(f"nothing runs with STATE_DIR {folder}")
         return 0
-    processes.launcher.signal(signal.SIGTERM)
-    processes.launcher.wait(STOP_SECONDS)
-    processes.stop()  # what a launcher that was killed could not stop
+    stop(processes)
     print("stopped")
     return 0
+
+
+def stop(processes: Processes) -> None:
+    """Have the launcher stop everything, and stop what it could not.
+
+    The signal may kill a launcher that has only begun, and the supervisor starts another in its place: so it is sent again, to
+    whichever there is.
+    """
+    give_up_at = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < give_up_at:
+        processes.launcher.signal(signal.SIGTERM)
+        if processes.launcher.wait(AGAIN_SECONDS):
+            processes.supervisor.stop(10)
+            if not processes.launcher.pid:
+                break
+    processes.stop()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,31 @@
 """`make run` itself: it says what it is, outlives who watches it, stops cleanly, and has its data the next time."""
 
 import contextlib
+import errno
 import json
 import os
+import re
+import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 from local.processes import ROOT, Process, Processes, listener
+from local.run import open_state_dir
+from local.settings import SettingsError
+from local.stack import Stack as RunningStack
 from tests.integration.stacks import ADMIN, Client, Stack, until
 
-SECONDS = 40.0
+APP = "https://app.test"
+SECONDS = 150.0
 """The longest that anything here may take on a busy machine."""
 
 
@@ -35,7 +45,7 @@ class Run:
     def start(self, module: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a command, without what the tests have in their own environment."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "NO_PROXY") if name in os.environ}
-        own = {"PORT": str(self.port), "STATE_DIR": str(self.state_dir), "WORKERS": "1"}
+        own = {"PORT": str(self.port), "STATE_DIR": str(self.state_dir), "WORKERS": "1", "ALLOWED_ORIGINS": APP}
         with self._console.open("wb") as console:
             process = subprocess.Popen(
                 [sys.executable, "-m", module], cwd=ROOT, env=kept | own | environment, stdout=console, stderr=console
@@ -111,23 +121,46 @@ def test_the_embedded_aws_comes_back_after_its_death(run: Run) -> None:
     until(lambda: Client(run.stack).get("/users/me"), SECONDS, "the API")
 
 
-def test_a_browser_may_read_the_stream(run: Run) -> None:
-    headers = {
-        "Origin": "https://app.test",
-        "Access-Control-Request-Method": "GET",
-        "Access-Control-Request-Headers": "Authorization, Last-Event-ID",
-    }
-    answer = httpx.options(f"{run.url}/api/v1/tasks/1/stream", headers=headers)
+@pytest.mark.parametrize("path", ["/api/v1/tasks/1/stream", "/api/v1/users/me"])
+def test_a_page_that_is_listed_may_read_answers_and_another_may_not(run: Run, path: str) -> None:
+    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "Authorization, Last-Event-ID"}
 
-    assert answer.status_code == 200
-    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    def let_in(origin: str) -> list[str | None]:
+        answers = [
+            httpx.options(f"{run.url}{path}", headers={"Origin": origin, **asked}),
+            httpx.get(f"{run.url}{path}", headers={"Origin": origin}),
+        ]
+        return [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]
+
+    assert let_in(APP) == [APP, APP]
+    assert let_in("https://evil.test") == [None, None]
+
+
+def test_no_page_reads_the_embedded_aws_where_the_keys_are(run: Run) -> None:
+    endpoint = RunningStack.wait(run.state_dir).endpoint
+    call = {"X-Amz-Target": "secretsmanager.ListSecrets", "Content-Type": "application/x-amz-json-1.1"}
+
+    own = httpx.post(endpoint, headers=call, json={})
+    assert own.status_code == 200
+    page = httpx.post(endpoint, headers={**call, "Origin": "https://evil.test"}, json={})
+    assert not [name for name in page.headers if name.lower().startswith("access-control-")]
+    rebound = httpx.post(endpoint, headers={**call, "Host": f"evil.test:{endpoint.rpartition(':')[2]}"}, json={})
+    assert rebound.status_code == 403
+
+
+def test_the_printed_address_leads_somewhere(run: Run) -> None:
+    page = httpx.get(run.url)
+    assert page.status_code == 200
+    assert "make chat" in page.text
+    for address in re.findall(r'href="(/[^"]*)"', page.text):
+        assert httpx.get(f"{run.url}{address}").status_code == 200, address
 
 
 def test_a_second_launcher_says_that_there_is_one(run: Run) -> None:
     second = Run(run.state_dir)
 
     assert second.start("local.run").wait(SECONDS) == 1
-    assert "make stop" in second.console
+    assert f"Stop it with: STATE_DIR={run.state_dir} make stop" in second.console
     assert run.is_healthy()
 
 
@@ -171,13 +204,88 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert f"PORT {run.port}" in run.console
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("WORKERS", "abc"), ("PORT", "0"), ("LEASE_SECONDS", "nan"), ("SIGNUP_CREDITS", "-1"), ("THROTTLES", "redeem=20")],
-)
+@pytest.mark.parametrize(("name", "value"), [("WORKERS", "abc"), ("THROTTLES", "redeem=20")])
 def test_a_bad_value_is_named(tmp_path: Path, name: str, value: str) -> None:
     run = Run(tmp_path / "state")
 
     assert run.start("local.run", **{name: value}).wait(SECONDS) == 1
-    assert f"{name}={value}" in run.console
+    assert run.console.startswith(f"{name}={value}")
+    assert run.console.count("\n") == 1
+
+
+def test_a_bad_value_does_not_keep_a_stack_from_being_stopped(tmp_path: Path) -> None:
+    run = Run(tmp_path / "state")
+
+    assert run.start("local.stop", WORKERS="abc").wait(SECONDS) == 0
+    assert "nothing runs" in run.console
+
+
+def test_an_admin_that_the_api_refuses_is_named_without_the_password(tmp_path: Path) -> None:
+    run = Run(tmp_path / "state")
+
+    assert run.start("local.run", ADMIN_PASSWORD="ge\u200bh").wait(SECONDS) == 1
+    assert "ERROR ADMIN_PASSWORD: " in run.console
     assert "Traceback" not in run.console
+    assert "ge\u200bh" not in run.console
+
+
+def test_stopping_makes_no_folder(tmp_path: Path) -> None:
+    run = Run(tmp_path / "state")
+
+    assert run.stop() == 0
+    assert f"nothing runs with STATE_DIR {run.state_dir}" in run.console
+    assert not run.state_dir.exists()
+    run.state_dir.mkdir()
+    assert run.stop() == 0
+    assert not list(run.state_dir.iterdir())
+
+
+@pytest.mark.parametrize("command", ["local.run", "local.stop", "local.dlq"])
+@pytest.mark.parametrize("name", ["a file", "a file/below", "n" * 300])
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path: Path, command: str, name: str) -> None:
+    (tmp_path / "a file").touch()
+    run = Run(tmp_path / name)
+    run._console = tmp_path / "console.txt"
+
+    assert run.start(command).wait(SECONDS) == (1 if command != "local.stop" or len(name) == 300 else 0)
+    assert run.console.count("\n") == 1
+    assert "Traceback" not in run.console
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "console.txt"]
+
+
+def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    with pytest.raises(SettingsError, match="1 MB left"):
+        open_state_dir(tmp_path / "state")
+
+
+def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # root, who runs CI, may write anywhere
+    with pytest.raises(SettingsError, match=r"cannot be used: Permission denied\. Choose another folder"):
+        open_state_dir(tmp_path / "state")
+
+
+def test_what_an_earlier_version_left_is_closed_to_others_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    for name in ("aws/dynamodb.json", "run/stack.json", "logs/front.log", "chat.json", "mine/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(0o644)
+    (tmp_path / "aws").chmod(0o755)
+    tmp_path.chmod(0o755)
+    (tmp_path / "logs" / "elsewhere").symlink_to(tmp_path / "mine" / "notes.txt")
+
+    open_state_dir(tmp_path)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [tmp_path, *tmp_path.rglob("*")]}
+    assert modes["aws"] == 0o700
+    assert {modes[name] for name in ("dynamodb.json", "stack.json", "front.log", "chat.json")} == {0o600}
+    assert (modes["notes.txt"], modes[tmp_path.name]) == (0o644, 0o755)
+
+
+def test_nothing_that_a_stack_keeps_is_for_others_to_read(run: Run) -> None:
+    paths = [run.state_dir, *run.state_dir.rglob("*")]
+    assert {"stack.json", "front.log"} <= {path.name for path in paths}
+    assert [path for path in paths if path.stat().st_mode & 0o077] == []
