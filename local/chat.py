@@ -129,7 +129,9 @@ class Conversation:
         screen.complete(end)
         if end.status == "failed":
             say(self._console, f"{end.error} ({end.error_code})", "red")
-        left = self._client.call("GET", "/users/me")["credits_left"]
+        left = end.credits_left
+        if left is None:  # a stop says only how the answer ended
+            left = self._client.call("GET", "/users/me")["credits_left"]
         say(self._console, f"{bill(end)} · {left:,} left")
 
     def _accepted(self, key: str) -> dict[str, str]:

@@ -77,10 +77,14 @@ class End:
     reasoning_tokens: int
     error_code: str
     error: str
+    message: dict[str, Any] | None
+    """The answer as it is stored in the chat; None also where that was not asked."""
+    chat_version: int | None
+    credits_left: int | None
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "End":
-        """From a stream's last event, or from a task that has ended."""
+        """From a stream's last event, or from a task that has ended, which says nothing of what is stored beside it."""
         usage, error = body["usage"] or {}, body["error"] or {}
         return cls(
             status=body["status"],
@@ -93,6 +97,9 @@ class End:
             reasoning_tokens=usage.get("reasoning_tokens", 0),
             error_code=error.get("code", ""),
             error=error.get("message", ""),
+            message=body.get("message"),
+            chat_version=body.get("chat_version"),
+            credits_left=body.get("credits_left"),
         )
 
 

@@ -32,7 +32,9 @@ READS = {
     "append: user, chat": 2,
     "ask: idempotency, chat, preset, 20 messages of 1 KB": 3 + 5,
     "stream: user, 20 messages": 1 + 5,
+    "the stream's end: user, chat, message": 1 + 1 + 1,
     "look for a stop, every 0.7 s": 14,
+    "look whether the session goes on, every 5 s": 2,
     "two other calls": 10,
 }
 SQS_REQUESTS = 3

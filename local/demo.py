@@ -86,8 +86,13 @@ class Demo:
         self._tell(f"GET /tasks/{task['task_id']}/stream", "")
         positions: list[str] = []
         end = self._followed(self._shown(self._client.follow(task["stream_url"]), positions))
-        stored = self._client.call("GET", f"/chats/{chat_id}")["messages"][-1]
+        chat = self._client.call("GET", f"/chats/{chat_id}")
+        stored = chat["messages"][-1]
         promise(stored["content"] == end.content, "the message in the chat is the text that was streamed")
+        promise(stored == end.message, "the stream's end has the message as it is stored")
+        promise(chat["version"] == end.chat_version, "the stream's end has the chat's version")
+        left = self._client.call("GET", "/users/me")["credits_left"]
+        promise(left == end.credits_left, "the stream's end says what is left")
         promise(stored["credits"] == end.credits, "the message names what the answer cost")
         self._tell(
             f"GET /chats/{chat_id}",

@@ -143,7 +143,10 @@ _DELTA: dict[str, Any] = {
 }
 _END: dict[str, Any] = {
     "type": "object",
-    "required": ["status", "content", "reasoning", "finish_reason", "usage", "credits", "error"],
+    "required": [
+        *("status", "content", "reasoning", "finish_reason", "usage", "credits", "error"),
+        *("message", "chat_version", "credits_left", "sources"),
+    ],
     "properties": {
         "status": {"enum": ["finished", "stopped", "failed"]},
         "content": _TEXT,
@@ -152,20 +155,29 @@ _END: dict[str, Any] = {
         "usage": {"anyOf": [{"$ref": "#/components/schemas/TaskUsage"}, {"type": "null"}]},
         "credits": {"type": ["integer", "null"]},
         "error": {"anyOf": [{"$ref": "#/components/schemas/TaskError"}, {"type": "null"}]},
+        "message": {"anyOf": [{"$ref": "#/components/schemas/Message"}, {"type": "null"}]},
+        "chat_version": {"type": ["integer", "null"]},
+        "credits_left": {"type": "integer"},
+        "sources": {"type": "array", "items": {"type": "object"}},
     },
     "additionalProperties": False,
+}
+_START: dict[str, Any] = {
+    "type": "object",
+    "required": ["task_id", "chat_id", "position"],
+    "properties": {"task_id": _TEXT, "chat_id": _TEXT, "position": {"type": "integer"}},
 }
 _EVENT: dict[str, Any] = {
     "title": "StreamEvent",
     "type": "object",
     "required": ["data"],
     "properties": {
-        "event": {"enum": ["open", "message", "close"]},
+        "event": {"enum": ["start", "message", "close"]},
         "id": {"type": "string", "pattern": "^([0-9]+|end)$"},
         "data": {
             "type": "string",
             "contentMediaType": "application/json",
-            "contentSchema": {"anyOf": [_DELTA, _END, {"type": "object", "maxProperties": 0}]},
+            "contentSchema": {"anyOf": [_START, _DELTA, _END, {"type": "object", "maxProperties": 0}]},
         },
     },
 }
@@ -176,10 +188,11 @@ _STREAM: dict[str, Any] = {
     "/api/v1/tasks/{id}/stream": {
         "get": {
             "summary": "Watch a task's answer arrive",
-            "description": "`event: open`, then unnamed events `id: <position>` with `data: "
+            "description": "`event: start`, then unnamed events `id: <position>` with `data: "
             '{"status":"running","content":"<new text>"}` ("reasoning" in its place for thinking), one last data event '
-            "`id: end` with the whole answer, its usage and credits, and `event: close`. A comment line every 15 s of silence. "
-            "It resumes at exactly the position of `Last-Event-ID` or `after`.",
+            "`id: end` with the whole answer, its usage and credits, the stored message, the chat's version and the credits "
+            "left, and `event: close`. A comment line every 15 s of silence. "
+            "It resumes at exactly the position of `Last-Event-ID`, `lastEventId` or `after`.",
             "parameters": [
                 {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
                 {
@@ -192,7 +205,13 @@ _STREAM: dict[str, Any] = {
                     "name": "after",
                     "in": "query",
                     "schema": {"type": "string"},
-                    "description": "A position: wins over Last-Event-ID.",
+                    "description": "A position to begin from, where the client has received none.",
+                },
+                {
+                    "name": "lastEventId",
+                    "in": "query",
+                    "schema": {"type": "string"},
+                    "description": "As Last-Event-ID, which wins over it, for clients that send no headers.",
                 },
                 {
                     "name": "Last-Event-ID",
@@ -206,11 +225,11 @@ _STREAM: dict[str, Any] = {
                     "description": "The stream. As a whole it is text; each of its events is an object.",
                     "content": {"text/event-stream": {"schema": {"anyOf": [_TEXT, _EVENT]}}},
                 },
-                204: {"description": "All of it was received before."},
                 **_error(400, "Another kind of token."),
                 **_error(401, "No or a bad token."),
                 **_error(404, "No such task of this user."),
-                **_error(422, "No position, or a second stream from the start."),
+                **_error(410, "All of it was received before: the position is `end`."),
+                **_error(422, "No position of this stream, or a second stream from the start."),
                 **_error(429, "Too many streams from their start."),
                 **_error(503, "Too much is happening at once."),
             },

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
-from aideer import auth, aws, clock, credits, passwords
+from aideer import auth, aws, clock, credits, passwords, viewers
 from aideer.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
 
 T = TypeVar("T")
@@ -160,6 +160,11 @@ class Person:
 def caller(user: User) -> auth.Bearer:
     """This user as whoever holds their newest access token."""
     return auth.Bearer({"sub": user.id, "ver": user.token_version})
+
+
+def viewer_of(user_id: str) -> viewers.Viewer:
+    """This user as somebody who watches a stream by their newest token."""
+    return viewers.Viewer(user_id, User.get(user_id, consistent_read=True).token_version)
 
 
 def make_person(permission: int = 1, balance: int | None = None) -> Person:

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -58,7 +59,10 @@ async def _alive(_: Request) -> Response:
 
 
 class _Logged:
-    """Middleware: log lines name the request. What nobody foresaw has one too, and not the traceback that a server would log."""
+    """Middleware: log lines name the request, and every answer says that it is what its type says, and for nobody's cache.
+
+    What nobody foresaw has a log line too, and not the traceback that a server would log.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -71,6 +75,10 @@ class _Logged:
         async def sending(message: Message) -> None:
             nonlocal begun
             begun = True
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "private, no-store")
             await send(message)
 
         logger.thread_safe_append_keys(correlation_id=_correlation_id(scope))
@@ -80,7 +88,7 @@ class _Logged:
             logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
             if not begun:
                 answer = JSONResponse({"detail": "Something broke on our side.", "code": "internal"}, 500)
-                await answer(scope, receive, send)
+                await answer(scope, receive, sending)
 
 
 def _correlation_id(scope: Scope) -> str | None:

@@ -147,11 +147,13 @@ def _chat(user: Bearer | User, chat_id: str) -> Chat:
 
 def _must_be_free(chat: Chat, user: Bearer) -> None:
     if chat.active_task:
+        running = Task.get(chat.active_task, consistent_read=True)
         raise Conflict(
             "task_running",
             "An answer is already being made in this chat.",
-            task_id=chat.active_task,
-            stream_url=tasks.stream_url(Task.get(chat.active_task, consistent_read=True), user),
+            task_id=running.id,
+            stream_url=tasks.stream_url(running, user),
+            resume_url=tasks.resume_url(running, user),
         )
 
 
@@ -223,6 +225,7 @@ def _accepted(task: Task, user: Bearer) -> AcceptedTask:
         task_id=task.id,
         status=task.status,
         stream_url=tasks.stream_url(task, user),
+        resume_url=tasks.resume_url(task, user),
         credits_held=int(task.hold),
         max_tokens=int(task.max_tokens),
     )

@@ -61,6 +61,10 @@ class Conflict(AideerError):
     status = 409
 
 
+class Gone(AideerError):
+    status = 410
+
+
 class PreconditionFailed(AideerError):
     status = 412
 

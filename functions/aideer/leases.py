@@ -91,6 +91,11 @@ def is_open(task: Task) -> bool:
     return task.status in OPEN
 
 
+def expired(task: Task) -> bool:
+    """Whether the executor of a running task has let its lease run out."""
+    return task.status == "running" and task.lease_until < clock.now()
+
+
 def update(task: Task, actions: Sequence[Action], condition: Condition) -> bool:
     """Change a task on a condition, and `task` to what is stored then; False where the condition was refused.
 

@@ -15,6 +15,8 @@ from aideer.credits import Text
 from aideer.models import TaskEvent
 
 TTL_SECONDS = 24 * 3600
+LONGEST = 300_000
+"""No answer has more positions: the executor cuts an answer at as many bytes."""
 SLICE_CHARACTERS = 16_384
 """A slice is never longer, so that it fits an item, and so that a reader finds the one that holds a position."""
 

@@ -38,10 +38,7 @@ def attend(task_id: str) -> None:
         return
     logger.thread_safe_append_keys(user_id=task.user_id)
     if task.status == "running":
-        closer = Closer.sweep(task)
-        end = credits.release(task, closer, "interrupted", streamlog.text(task.id))
-        if end.closed_by == closer.by:
-            metrics.emit({"ExpiredLeases": 1})
+        interrupt(task)
         return
     fails_at = clock.seconds(task.create_time) + leases.QUEUE_SECONDS
     if now >= fails_at:
@@ -54,6 +51,19 @@ def attend(task_id: str) -> None:
         (Task.status == "pending") & (Task.lease_until == task.lease_until),
     ):
         aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id})
+
+
+def interrupt(task: Task) -> Task:
+    """Close a running task whose lease has expired, and return it as it is stored then, open or closed.
+
+    The sweep calls this, and so does the first follower that sees the lease expired. It is one transaction on one condition: a late
+    renewal wins over both, and of two closers one wins.
+    """
+    closer = Closer.sweep(task)
+    end = credits.release(task, closer, "interrupted", streamlog.text(task.id))
+    if end.closed_by == closer.by:
+        metrics.emit({"ExpiredLeases": 1})
+    return end
 
 
 def _guarded(step: Callable[[T], None], item: T, **ids: str) -> None:

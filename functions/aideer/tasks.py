@@ -32,18 +32,24 @@ ERRORS = {
 def of(user: User | Bearer, task_id: str) -> Task:
     """This user's task. Raises NotFound where there is none, or it is somebody else's."""
     task = leases.read(task_id)
-    if task is None or task.user_id != user.id or (task.ttl and task.ttl <= clock.now()):
+    if task is None or task.user_id != user.id or is_deleted(task):
         raise NotFound("task_not_found", "There is no such task.")
     return task
 
 
+def is_deleted(task: Task) -> bool:
+    """Whether this task counts as deleted, though DynamoDB still has it."""
+    return bool(task.ttl and task.ttl <= clock.now())
+
+
 def view(task: Task, user: User) -> TaskView:
     """The task with its text so far."""
-    return TaskView(**ending(task, text(task)), **_identity(task), stream_url=stream_url(task, user))
+    addresses = {"stream_url": stream_url(task, user), "resume_url": resume_url(task, user)}
+    return TaskView(**ending(task, text(task)), **_identity(task), **addresses)
 
 
 def ending(task: Task, shown: Text) -> dict[str, Any]:
-    """How it stands with a task: what GET shows, and a stream's last event says."""
+    """How it stands with a task: what GET shows, and what a stream's last event says first."""
     return {
         "status": task.status,
         "content": shown.content,
@@ -130,6 +136,15 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
         }
     )
     return f"{settings.STREAM_BASE_URL}/api/v1/tasks/{task.id}/stream?ticket={ticket}"
+
+
+def resume_url(task: Task, user: User | Bearer) -> str | None:
+    """Return where the task streams from position 0, however often it was opened; None for a title.
+
+    An EventSource resumes on it: its Last-Event-ID wins over the position in the address.
+    """
+    url = stream_url(task, user)
+    return f"{url}&after=0" if url else None
 
 
 def _identity(task: Task) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from aideer import asgi, aws, clock, leases, settings, sse, viewers, watching
-from aideer.errors import AideerError
+from aideer.errors import AideerError, Gone
 from aideer.models import Task
+from aideer.viewers import Viewer
 
 if TYPE_CHECKING:
     from aideer.engine import Run
@@ -34,11 +35,13 @@ async def stream(request: Request) -> Response:
     credentials = request.headers.get("authorization"), request.query_params.get("ticket")
     claims = await asyncio.to_thread(viewers.claims, task_id, *credentials)
     asgi.logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
-    position = sse.position(request.headers.get("last-event-id"), request.query_params.get("after"))
+    query = request.query_params
+    position = sse.position(request.headers.get("last-event-id"), query.get("lastEventId"), query.get("after"))
+    viewer = viewers.Viewer.of(claims)
     run = None
     if position is None and "aws.event" not in request.scope:
         # Before the viewer is let in, whose user has paid for this answer anyway: it is one read less to wait for.
-        run = await _begun(request, task_id, viewer_of=claims["sub"])
+        run = await _begun(request, task_id, viewer_of=viewer.user_id)
         if run:
             await run.asked.wait()
     try:
@@ -51,13 +54,13 @@ async def stream(request: Request) -> Response:
         if run:
             await _over(run)
         raise
-    if position == sse.END:
-        return Response(status_code=204)
+    if isinstance(position, str):
+        raise Gone("stream_ended", "All of this stream was received before.")
     if run:
-        events = watching.live(run)
+        events = watching.live(run, viewer)
     else:
-        task = await asyncio.to_thread(viewers.opened, user, task_id, from_start=position is None)
-        events = await (_waiting if "aws.event" in request.scope else _following)(request, task, int(position or 0))
+        task = await asyncio.to_thread(viewers.opened, user, task_id, position)
+        events = await (_waiting if "aws.event" in request.scope else _following)(request, task, position or 0, viewer)
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
@@ -72,16 +75,16 @@ async def _begun(request: Request, task_id: str, *, viewer_of: str | None = None
     return engine.start(claimed, _deadline(request))
 
 
-async def _following(request: Request, task: Task, position: int) -> AsyncGenerator[str, None]:
+async def _following(request: Request, task: Task, position: int, viewer: Viewer) -> AsyncGenerator[str, None]:
     if task.status == "pending" and not position and (run := await _begun(request, task.id)):
-        return watching.live(run)
-    return watching.follow(task, position)
+        return watching.live(run, viewer)
+    return watching.follow(task, position, viewer, interrupts=True)
 
 
-async def _waiting(_: Request, task: Task, position: int) -> AsyncGenerator[str, None]:
+async def _waiting(_: Request, task: Task, position: int, viewer: Viewer) -> AsyncGenerator[str, None]:
     if task.status == "pending":
         await asyncio.to_thread(aws.enqueue, settings.TASKS_QUEUE_URL, {"task_id": task.id})
-    return watching.follow(task, position, WAIT_SECONDS)
+    return watching.follow(task, position, viewer, WAIT_SECONDS)
 
 
 def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
@@ -89,14 +92,15 @@ def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
 
     async def body() -> AsyncGenerator[str, None]:
         yield json.dumps(error.body())
-        await _over(run)
+        async for _ in watching.wait(run):
+            yield " "  # which JSON allows, and without which a proxy might give up
 
     return StreamingResponse(body(), error.status, headers=error.headers, media_type="application/json")
 
 
 async def _over(run: "Run") -> None:
     """Wait for the end of an answer: Lambda freezes what goes on after a response."""
-    async for _ in watching.live(run):
+    async for _ in watching.wait(run):
         pass
 
 

@@ -24,9 +24,10 @@ QUIET = (
     "--disable-component-update --disable-sync --disable-dev-shm-usage"
 )
 PAGE = """<!doctype html><meta charset="utf-8"><script>
-  const seen = {content: "", final: null, opened: 0};
+  const seen = {content: "", final: null, opened: 0, starts: []};
   const source = new EventSource(new URLSearchParams(location.search).get("stream"));
   source.onopen = () => seen.opened++;
+  source.addEventListener("start", event => seen.starts.push(JSON.parse(event.data)));
   source.onmessage = event => {
     const data = JSON.parse(event.data);
     if (event.lastEventId === "end") seen.final = data; else seen.content += data.content ?? "";
@@ -111,10 +112,16 @@ def seen_in_browser(stream_url: str, profile: Path) -> dict[str, Any]:
 def test_a_page_sees_the_whole_answer_once_over_a_line_that_breaks(stack: Stack, tmp_path: Path, door: str) -> None:
     me = Client(stack)
     task = me.ask("/sim tokens=800 delay=10 你好 🙂", stream=not door)
-    with BreakingLine(stack.url, after=700, breaks=2) as line:
-        seen = seen_in_browser(through(task["stream_url"], line.url, door), tmp_path)
+    with BreakingLine(stack.url, after=900, breaks=2) as line:
+        seen = seen_in_browser(through(task["resume_url"], line.url, door), tmp_path)
         assert line.broken == 2
     whole = me.ended(task["task_id"])
-    assert seen["opened"] >= 2
+    positions = [start["position"] for start in seen["starts"]]
+    assert len(positions) >= 3 or door
+    assert seen["opened"] == len(positions) >= 2, "no event is taken for the connection's own `open`"
+    assert positions[0] == 0
+    assert positions == sorted(positions)
+    assert {(start["task_id"], start["chat_id"]) for start in seen["starts"]} == {(task["task_id"], whole["chat_id"])}
+    assert seen["final"]["message"]["content"] == whole["content"]
     assert seen["content"] == seen["final"]["content"] == whole["content"]
     assert seen["final"]["status"] == "finished"

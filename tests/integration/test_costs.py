@@ -21,14 +21,15 @@ def calls() -> Iterator[Callable[[], tuple[list[str], list[str]]]]:
     def note(params: dict[str, Any], model: Any, **_: object) -> None:
         body = json.loads(params["body"])
         parts = [part for item in body.get("TransactItems", []) for part in item.items()]
-        for operation, part in parts or [(model.name, body)]:
+        batch = [(model.name, {"TableName": table}) for table in body.get("RequestItems", {})]
+        for operation, part in parts or batch or [(model.name, body)]:
             table = part["TableName"].split("-")[1].removesuffix("Table")
             found.append(f"{'T ' if parts else ''}{operation} {table}")
 
     def taken() -> tuple[list[str], list[str]]:
         calls = sorted(found)
         found.clear()
-        reads = [call for call in calls if call.startswith(("GetItem", "Query"))]
+        reads = [call for call in calls if call.startswith(("GetItem", "BatchGetItem", "Query"))]
         return [call for call in calls if call not in reads], reads
 
     events = connection().client.meta.events
@@ -64,4 +65,6 @@ def test_one_answer(api: Api, person: MakePerson, calls: Any) -> None:
     others = [write for write in writes if not write.startswith("T")]
     assert set(others) == {"PutItem TaskEvents", "UpdateItem Records", "UpdateItem Tasks"}
     # Less the looks for a stop. A preset that this process has read before is read no more.
-    assert set(reads) - {"GetItem Presets"} == {"GetItem Tasks", "GetItem Users", "Query Messages"}
+    batch = ["BatchGetItem Chats", "BatchGetItem Messages", "BatchGetItem Users"]
+    assert [read for read in reads if read.startswith("Batch")] == batch
+    assert set(reads) - {"GetItem Presets", *batch} == {"GetItem Tasks", "GetItem Users", "Query Messages"}

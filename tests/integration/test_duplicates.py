@@ -15,7 +15,7 @@ from tests.chaos.kills import victims
 from tests.chaos.world import World
 from tests.events import parse
 from tests.faults import THROTTLED, refused
-from tests.support import in_loop, sweep
+from tests.support import in_loop, sweep, viewer_of
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +185,11 @@ def test_a_stream_that_the_tables_fail_ends_and_goes_on_from_its_position(world:
     task = stored(task_id)
 
     async def follow(position: int) -> str:
-        return "".join([event async for event in watching.follow(task, position)])
+        return "".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))])
 
     with refused("Query", THROTTLED, times=100):
         broken = parse(in_loop(follow(0)))
-    assert (broken.final, broken.events) == ({}, ["open"])
+    assert (broken.final, broken.events) == ({}, ["start"])
     whole = parse(in_loop(follow(0)))
     assert whole.content == whole.final["content"] != ""
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aideer import clock, credits, engine, leases, prompts, sse, streamlog, sweeping, tasks, watching
+from aideer import clock, credits, engine, leases, prompts, streamlog, sweeping, tasks, watching
 from aideer.dashscope import Chunk
 from aideer.models import Chat, CreditEntry, Message, Task
 from aideer.usage import Usage
 from tests.events import Stream, parse
-from tests.support import Person, accepted, check_rules, in_loop, sweep
+from tests.support import Person, accepted, check_rules, in_loop, sweep, viewer_of
 
 MakePerson = Callable[..., Person]
 
@@ -26,7 +26,8 @@ def stored(task_id: str) -> Task:
 async def watched(person: Person, task_id: str) -> Stream:
     claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=person.id)
     assert claimed
-    return parse("".join([event async for event in watching.live(engine.start(claimed, clock.now() + 60))]))
+    run = engine.start(claimed, clock.now() + 60)
+    return parse("".join([event async for event in watching.live(run, viewer_of(person.id))]))
 
 
 def alone(task_id: str) -> None:
@@ -81,7 +82,7 @@ def test_a_viewer_who_leaves_changes_nothing(person: MakePerson) -> None:
     async def leaving() -> None:
         claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=me.id)
         assert claimed
-        watching_it = watching.live(engine.start(claimed, clock.now() + 60))
+        watching_it = watching.live(engine.start(claimed, clock.now() + 60), viewer_of(me.id))
         while "running" not in await anext(watching_it):
             pass
         await watching_it.aclose()
@@ -348,17 +349,7 @@ def test_a_task_that_nobody_took_is_sent_again_and_fails_in_the_end(
 
 
 async def follow(task: Task, position: int) -> Stream:
-    return parse("".join([event async for event in watching.follow(task, position)]))
-
-
-def test_what_is_no_position_is_refused() -> None:
-    assert sse.position(None, None) is None
-    assert sse.position("7", None) == 7
-    assert sse.position("7", "9") == 9
-    assert sse.position("end", None) == sse.END
-    for bad in ("", "-1", "x", "1.5", "٣", "9" * 10):
-        with pytest.raises(Exception, match="Last-Event-ID"):
-            sse.position(bad, None)
+    return parse("".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))]))
 
 
 def test_the_hold_is_never_less_than_the_cost(person: MakePerson) -> None:
@@ -406,6 +397,6 @@ def test_whatever_the_provider_says_is_seen_stored_and_resumed_exactly(
 
 async def resumed(task: Task, position: int) -> list[str]:
     """The pieces of text from a position on, in the order in which they are shown."""
-    events = "".join([event async for event in watching.follow(task, position)])
+    events = "".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))])
     data = [json.loads(line[6:]) for line in events.split("\n") if line.startswith('data: {"status":"running"')]
     return [body.get("reasoning", "") + body.get("content", "") for body in data]

@@ -18,7 +18,7 @@ from aideer.models import Task, TaskEvent
 from tests.events import Stream, parse, put_together
 from tests.integration.lines import BreakingLine, through
 from tests.integration.stacks import Client, Stack, running, until
-from tests.support import Person, accepted, check_rules, in_loop, sweep
+from tests.support import Person, accepted, check_rules, in_loop, sweep, viewer_of
 
 MakePerson = Callable[..., Person]
 # The library leaves the connection of an answer that it refuses to the garbage collector.
@@ -57,13 +57,28 @@ def eventsource(url: str, last_event_id: str | None = None) -> tuple[Stream, lis
 def test_an_eventsource_on_a_line_that_keeps_breaking_sees_the_whole_answer_once(stack: Stack, door: str) -> None:
     me = Client(stack)
     task = me.ask("/sim tokens=300 delay=10 cut_emoji 你好 🙂", stream=not door)
-    with BreakingLine(stack.url, after=600, breaks=3) as line:
+    with BreakingLine(stack.url, after=900, breaks=3) as line:
         seen, refused = eventsource(through(task["stream_url"], line.url, door))
-        assert line.broken == 3
+        assert (line.broken, refused) == (3, [410])
     whole = me.ended(task["task_id"])
     assert seen.content == seen.final["content"] == whole["content"]
     assert seen.final["status"] == "finished"
-    assert refused == [204]  # told to stop, by its own standard's way
+    assert refused == [410]  # told to stop, by its own standard's way
+
+
+@pytest.mark.parametrize("door", ["", "/gateway"], ids=["streaming", "waiting"])
+def test_an_eventsource_on_the_resume_url_sees_the_whole_answer_once(stack: Stack, door: str) -> None:
+    me = Client(stack)
+    task = me.ask("/sim tokens=300 delay=10 cut_emoji 你好 🙂", stream=not door)
+    with BreakingLine(stack.url, after=900, breaks=3) as line:
+        seen, refused = eventsource(through(task["resume_url"], line.url, door))
+        assert (line.broken, refused) == (3, [410])
+    whole = me.ended(task["task_id"])
+    assert seen.content == seen.final["content"] == whole["content"]
+    assert refused == [410]
+    again, _ = eventsource(through(whole["resume_url"], stack.url, door))  # the page was loaded again
+    assert again.content == whole["content"]
+    assert again.final == seen.final
 
 
 @pytest.mark.parametrize("door", ["", "/gateway"], ids=["streaming", "waiting"])
@@ -74,7 +89,7 @@ def test_who_only_looks_begins_nothing_and_takes_nobodys_stream(stack: Stack, do
     assert httpx.head(url).status_code == 404
     seen, refused = eventsource(url)
     assert seen.final["status"] == "finished"
-    assert refused == [204]
+    assert refused == [410]
 
 
 def test_two_viewers_at_both_doors_see_the_same_answer(stack: Stack) -> None:
@@ -109,17 +124,17 @@ def test_a_position_ahead_of_a_running_answer_waits_for_it(stack: Stack, door: s
 def test_who_saw_nothing_at_all_goes_on_from_zero(stack: Stack, door: str) -> None:
     me = Client(stack)
     task = me.ask("/sim tokens=20 delay=1")
-    url = through(task["stream_url"], stack.url, door)
+    url = through(task["resume_url"], stack.url, door)
     with BreakingLine(stack.url, after=40, breaks=1) as line:  # within the headers: not even `id: 0` came
         _, refused = eventsource(through(task["stream_url"], line.url, door))
     assert refused == [422]  # already_streamed: nobody can tell this from a second viewer
-    seen, _ = eventsource(url, last_event_id="0")
+    seen, _ = eventsource(url)
     assert seen.content == me.ended(task["task_id"])["content"]
-    assert eventsource(url, last_event_id="end")[1] == [204]
+    assert eventsource(url, last_event_id="end")[1] == [410]
 
 
 async def _follow(task: Task, position: int) -> Stream:
-    return parse("".join([event async for event in watching.follow(task, position)]))
+    return parse("".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))]))
 
 
 def follow(task_id: str, position: int) -> Stream:
@@ -139,7 +154,7 @@ def test_ahead_of_an_interrupted_answer_the_end_alone_replaces_what_was_shown(pe
         seen = follow(task_id, position)
         assert seen.content == ""
         assert (seen.final["status"], seen.final["content"]) == ("failed", "half an ans")
-        assert seen.events == ["open", "message", "close"]
+        assert seen.events == ["start", "message", "close"]
     assert follow(task_id, 4).content == " an ans"
     check_rules(me)
 

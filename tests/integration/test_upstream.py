@@ -14,7 +14,7 @@ from aideer.models import CreditEntry, Message, Task
 from aideer.usage import Usage
 from local.dashscope import Server
 from tests.events import Stream, parse
-from tests.support import Person, accepted, check_rules, in_loop
+from tests.support import Person, accepted, check_rules, in_loop, viewer_of
 
 MakePerson = Callable[..., Person]
 
@@ -31,14 +31,18 @@ def watched(person: Person, task_id: str, seconds: float = 60) -> Stream:
     async def watch() -> str:
         claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=person.id)
         assert claimed
-        return "".join([event async for event in watching.live(engine.start(claimed, clock.now() + seconds))])
+        run = engine.start(claimed, clock.now() + seconds)
+        return "".join([event async for event in watching.live(run, viewer_of(person.id))])
 
     return parse(in_loop(watch()))
 
 
 def followed(task_id: str, position: int) -> Stream:
+    task = stored(task_id)
+    viewer = viewer_of(task.user_id)
+
     async def watch() -> str:
-        return "".join([event async for event in watching.follow(stored(task_id), position)])
+        return "".join([event async for event in watching.follow(task, position, viewer)])
 
     return parse(in_loop(watch()))
 

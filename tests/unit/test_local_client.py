@@ -62,7 +62,7 @@ def event(position: str, body: dict[str, Any]) -> bytes:
 
 def stream(start: int, end: int, *, ends: bool) -> bytes:
     text = b"".join(event(str(n + 1), {"status": "running", "content": TEXT[n]}) for n in range(start, end))
-    opened = f"event: open\nid: {start}\ndata: {{}}\n\n: silence\n\n".encode()
+    opened = f"event: start\nid: {start}\ndata: {{}}\n\n: silence\n\n".encode()
     return opened + text + (event("end", END) + b"event: close\ndata: {}\n\n" if ends else b"")
 
 

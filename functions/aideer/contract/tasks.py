@@ -1,8 +1,11 @@
 """Tasks as the contract shows them."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+_STREAM_URL = "Where the answer streams. It opens once; null for a title."
+_RESUME_URL = "The same stream from position 0. It opens at any time, also after a reload; null for a title."
 
 
 class NewTask(BaseModel):
@@ -20,7 +23,8 @@ class AcceptedTask(BaseModel):
 
     task_id: str
     status: str
-    stream_url: str | None
+    stream_url: Annotated[str | None, Field(description=_STREAM_URL)]
+    resume_url: Annotated[str | None, Field(description=_RESUME_URL)]
     credits_held: int
     max_tokens: int
 
@@ -62,6 +66,7 @@ class TaskView(BaseModel):
     usage: TaskUsage | None
     credits: int | None
     error: TaskError | None
-    stream_url: str | None
+    stream_url: Annotated[str | None, Field(description=_STREAM_URL)]
+    resume_url: Annotated[str | None, Field(description=_RESUME_URL)]
     create_time: str
     end_time: str | None
