@@ -1,15 +1,21 @@
 """GET /docs: the OpenAPI document to read and to try (Swagger UI, all in one page: nothing is fetched from elsewhere)."""
 
+import base64
 import functools
+import hashlib
+import re
 from pathlib import Path
 
-from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi import swagger_ui
 
+from aideer import compression
 from aideer.http import app, handler
 from aideer.responses import documented
 
 __all__ = ["handler"]
+
+
+_SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 
 
 @functools.cache
@@ -22,18 +28,41 @@ def _page() -> bytes:
         swagger_css=(assets / "swagger-ui.min.css").read_text(encoding="utf-8"),
         swagger_base_url="",
         oauth2_config=None,
-        persist_authorization=True,
+        persist_authorization=False,  # localStorage would keep the token for whoever opens the browser next
     )
     # Powertools would serve the document at this very path.
     page = page.replace('currentUrl.pathname + "?format=json"', 'currentUrl.pathname.replace(/docs$/, "openapi.json")')
     page = page.replace("<title>Swagger UI</title>", "<title>AIDeer API</title>")
+    # An earlier version of this page kept the token there.
+    page = page.replace("var ui = ", 'localStorage.removeItem("authorized");\n  var ui = ')
     return page.encode()  # one astral character would make the text four times as large
+
+
+@functools.cache
+def _policy() -> str:
+    """Return the Content-Security-Policy: the page's own scripts by their hashes, calls of the same host, and no frames."""
+    scripts = _SCRIPT.findall(_page().decode())
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "script-src " + " ".join(f"'sha256-{digest}'" for digest in hashes),
+            "style-src 'unsafe-inline'",  # Swagger UI sets styles of elements
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
 
 
 _described = documented("Read the documentation", public=True, content={"text/html": {"schema": {"type": "string"}}})
 
 
-@app.get("/docs", compress=True, cache_control="max-age=300", **_described)
-@app.get("/api/v1/docs", compress=True, cache_control="max-age=300", **_described)
+@app.get("/docs", **_described)
+@app.get("/api/v1/docs", **_described)
 def page():  # type: ignore[no-untyped-def] # no annotation: the body is HTML
-    return Response(status_code=200, content_type="text/html; charset=utf-8", body=_page().decode())
+    """Show this document as a page where each call can be tried."""
+    headers: dict[str, str | list[str]] = {"Content-Security-Policy": _policy(), "Referrer-Policy": "no-referrer"}
+    return compression.answer(_page, "text/html; charset=utf-8", headers)

@@ -1,6 +1,8 @@
 """What anybody may ask: prices, health and the documentation."""
 
+import base64
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -8,8 +10,12 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.datastructures import Accept
+from werkzeug.http import parse_accept_header
 
-from aideer import __version__, pricing
+from aideer import __version__, compression, pricing
 from aideer.responses import documented
 from local.template import ROOT
 
@@ -104,6 +110,88 @@ def test_the_page_fits_into_an_answer_of_lambda(api):
     assert packed.headers["content-encoding"] == "gzip"
     assert gzip.decompress(packed.body.encode("latin-1")).decode() == plain.body
     assert len(packed.body) < 1_000_000
+
+
+PUBLIC = [
+    ("health.get", "/health"),
+    ("prices.list", "/prices"),
+    ("docs.openapi", "/openapi.json"),
+    ("docs.openapi", "/api/v1/openapi.json"),
+    ("docs.page", "/docs"),
+    ("docs.page", "/api/v1/docs"),
+]
+
+
+@pytest.mark.parametrize(("module", "path"), PUBLIC)
+@pytest.mark.parametrize("accepted", ["", "gzip"])
+def test_head_has_the_headers_of_get_its_length_and_no_body(api, module, path, accepted):
+    head, get = (api(module, method, path, headers={"Accept-Encoding": accepted}) for method in ("HEAD", "GET"))
+    length = len(get.body.encode("latin-1" if get.headers.get("content-encoding") else "utf-8"))
+    assert head.status == get.status == 200
+    assert head.body == ""
+    assert head.headers == {**get.headers, "content-length": str(length)}
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+@pytest.mark.parametrize(
+    ("accepted", "compressed"),
+    [
+        ("", False),
+        ("gzip", True),
+        ("GZIP", True),
+        ("x-gzip", True),
+        ("gzip, deflate, br", True),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", True),
+        ("*", True),
+        ("gzip;q=0.001", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, deflate", False),
+        ("gzip; q = 0", False),
+        ("*;q=0", False),
+        ("identity;q=0, *;q=0", False),
+        ("*, gzip;q=0", False),
+        ("*;q=0, gzip", True),
+        ("identity;q=0, gzip", True),
+        ("identity", False),
+        ("identity;q=1, gzip;q=0.5", False),
+        ("identity;q=0.5, gzip;q=0.5", True),
+        ("deflate, br", False),
+        ("not-gzip", False),
+        ("gzip;q=nan", False),
+        (",;;=,q", False),
+    ],
+)
+def test_it_is_compressed_for_whoever_accepts_that_and_caches_are_told(api, path, accepted, compressed):
+    answer = api(
+        "docs" + (".page" if path == "/docs" else ".openapi"), "GET", path, headers={"Accept-Encoding": accepted}
+    )
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert answer.headers.get("content-encoding") == ("gzip" if compressed else None)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["gzip", "identity", "br", "*"]), st.integers(0, 1000)), unique_by=lambda p: p[0]
+    )
+)
+def test_compression_is_negotiated_as_another_implementation_does(weights):
+    header = ", ".join(f"{coding};q={weight / 1000}" for coding, weight in weights)
+    accepted = dict(weights)
+    welcome = accepted.get("gzip", accepted.get("*", 0)) >= accepted.get("identity", 0)
+    assert compression.accepts_gzip(header) == (parse_accept_header(header, Accept)["gzip"] > 0 and welcome)
+
+
+def test_the_page_runs_its_own_scripts_alone_is_in_no_frame_and_keeps_no_token(api):
+    answer = api("docs.page", "GET", "/docs")
+    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    digests = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in re.findall("<script>(.*?)</script>", answer.body, re.DOTALL)
+    ]
+    assert policy["script-src"].split() == [f"'sha256-{digest}'" for digest in digests]
+    assert (policy["default-src"], policy["frame-ancestors"], policy["connect-src"]) == ("'none'", "'none'", "'self'")
+    assert "persistAuthorization: false" in answer.body
+    assert 'localStorage.removeItem("authorized")' in answer.body
 
 
 def test_what_is_not_there_is_not_found_in_the_shape_of_errors(api):
