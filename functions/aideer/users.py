@@ -109,6 +109,12 @@ def named(username: str) -> list[contract.User]:
         return []
 
 
+def target_id(caller: User, named: str) -> str:
+    """Return the id that a path names: `me` is the caller's own."""
+    own: str = caller.id
+    return own if named == "me" else named
+
+
 def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
     """Change what is given of a user, all at once.
 

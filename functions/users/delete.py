@@ -1,8 +1,8 @@
 """DELETE /api/v1/users/{id}: remove a user and everything that is theirs."""
 
-from aideer import deletion
+from aideer import deletion, users
 from aideer.auth import Visitor
-from aideer.contract.users import Done, UserId
+from aideer.contract.users import Done, NamedUser
 from aideer.http import app, handler
 from aideer.responses import documented
 
@@ -10,7 +10,7 @@ __all__ = ["handler"]
 
 
 @app.delete("/api/v1/users/<id>", **documented("Delete a user", errors=(403, 404, 409)))
-def delete(user: Visitor, id: UserId) -> Done:
+def delete(user: Visitor, id: NamedUser) -> Done:
     """Delete oneself, or, as an administrator, anybody. Nobody can sign in as them any more; what is theirs goes within minutes."""
-    deletion.delete(user, id)
+    deletion.delete(user, users.target_id(user, id))
     return Done(message="Deleted.")

@@ -2,7 +2,7 @@
 
 from aideer import users
 from aideer.auth import Visitor
-from aideer.contract.users import User, UserChange, UserId
+from aideer.contract.users import NamedUser, User, UserChange
 from aideer.http import app, handler
 from aideer.responses import documented
 
@@ -10,6 +10,6 @@ __all__ = ["handler"]
 
 
 @app.put("/api/v1/users/<id>", **documented("Change a user", errors=(403, 404)))
-def update(user: Visitor, id: UserId, body: UserChange) -> User:
+def update(user: Visitor, id: NamedUser, body: UserChange) -> User:
     """Change oneself, or, as an administrator, anybody. A new username is the one to sign in with from then on."""
-    return users.change(user, id, body)
+    return users.change(user, users.target_id(user, id), body)

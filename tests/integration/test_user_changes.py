@@ -429,3 +429,10 @@ def test_no_answer_and_no_log_holds_a_password(
     change_password(api, me, "battery staple", "open sesame")
     assert not any(secret in "".join(capsys.readouterr()) for secret in ("open sesame", "battery staple"))
     assert not any("sesame" in str(record.attribute_values) for record in Record.scan())
+
+
+@pytest.mark.parametrize("permission", [0, 1, 2])
+def test_me_stands_for_oneself(api, person, permission):
+    me = person(permission=permission)
+    answer = api("users.update", "PUT", "/users/me", json={"nickname": "Fawn"}, user=me, parameters={"id": "me"})
+    assert (answer.status, answer.json["id"], answer.json["nickname"]) == (200, me.id, "Fawn")

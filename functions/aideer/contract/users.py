@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from aideer.contract.strings import Body, Nickname, Username
 
 UserId = Annotated[str, Path(min_length=1, max_length=64)]
+NamedUser = Annotated[str, Path(min_length=1, max_length=64, description="A user's id, or `me`: oneself.")]
 AvatarVersion = Annotated[
     str | None, Query(max_length=64, description="As in the path of `avatar`: the answer may be kept then.")
 ]
