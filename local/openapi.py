@@ -10,6 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -348,8 +349,8 @@ def _mend(path: str, operation: dict[str, Any]) -> None:
         operation["security"] = _SECURITY.get(name, _SIGNED_IN)
     answers = operation["responses"]
     answers.pop("500", None)  # a bug is no promise
-    if "parameters" not in operation and "requestBody" not in operation:
-        answers.pop("422", None)  # nothing is sent that could be wrong
+    if "requestBody" in operation:
+        answers["415"] = _error(415, HTTPStatus(415).phrase)[415]
     for status, answer in answers.items():
         if status in _EMPTY:
             answer.pop("content", None)  # Powertools gives every answer the type of the handler's

@@ -6,9 +6,9 @@ the events and the OpenAPI document, and tests/integration/test_matrix.py makes 
     METHOD path | who | statuses | stranger visitor owner admin
 
 Paths are below /api/v1, but for those of `ROOT`. `who` is a door of `DOORS`, which says what bad and foreign tokens are answered.
-The statuses are all that the call is documented with; those of `EVERY_TOKEN` belong to every call that takes a token and are not
-repeated. The last column is what a well-formed call about a thing of the owner's is answered, made by a stranger (another user), a
-visitor (who is a stranger too), the owner, and an admin; "anyone" has one status there, whoever calls.
+The statuses are all that the call is documented with, but for those of `EVERY_CALL`, those of `EVERY_TOKEN` where a token is
+taken, and 415 where a body is. The last column is what a well-formed call about a thing of the owner's is answered, made by a
+stranger (another user), a visitor (who is a stranger too), the owner, and an admin; "anyone" has one status there, whoever calls.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,8 @@ from types import MappingProxyType
 
 ROOT = ("/docs", "/openapi.json")
 """These are at the root too."""
+EVERY_CALL = (422,)
+"""A query parameter or a body that is not as described."""
 EVERY_TOKEN = (400, 401, 503)
 """A token of another kind; none, or a bad one; contention that outlasted our patience."""
 
@@ -124,7 +126,7 @@ class Call:
 def _read(line: str) -> list[Call]:
     call, who, statuses, people = (cell.split() for cell in line.split("|"))
     (method, path), [door] = call, who
-    documented = frozenset(map(int, statuses)) | (set() if door == "anyone" else set(EVERY_TOKEN))
+    documented = frozenset(map(int, statuses)) | set(EVERY_CALL) | (set() if door == "anyone" else set(EVERY_TOKEN))
     if door == "anyone":
         cells = dict.fromkeys((*FOREIGN, *PEOPLE), int(people[0]))
     else:

@@ -30,8 +30,9 @@ ROUTES = {
     (event.properties["Method"].upper(), event.properties["Path"]): function.module
     for function in Template().functions.values()
     for event in function.events
-    if event.type == "HttpApi"
+    if event.type == "HttpApi" and event.properties["Method"] != "HEAD"
 }
+"""Each route's handler module. HEAD is GET without the body: tests/unit/test_functions.py."""
 STREAM = ("GET", "/api/v1/tasks/{id}/stream")
 LEVELS = {"stranger": auth.USER, "visitor": auth.VISITOR, "owner": auth.USER, "admin": auth.ADMIN}
 QUESTION, ANSWER, ADDITION = "What is a deer?", "A quiet one.", "What is a moose?"

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aideer import dynamodb
 from aideer.errors import AideerError, Busy, NotFound, place
+from aideer.responses import USUAL_HEADERS
 
 logger = Logger(service="aideer")
 
@@ -77,8 +78,8 @@ class _Logged:
             begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "private, no-store")
+                for name, value in USUAL_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         logger.thread_safe_append_keys(correlation_id=_correlation_id(scope))

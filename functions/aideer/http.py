@@ -3,9 +3,9 @@
 A handler file imports `app` to declare its route and `handler` to be Lambda's entry. Each Lambda loads one such file.
 """
 
+import base64
 import functools
 import json
-from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -26,51 +26,52 @@ from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, place
+from aideer.responses import secured
+from aideer.validation import RequestValidation, declared_type, public_errors, read_json
 
 BODY = 1_000_000
 """Characters of a body, as the event has it, but for what holds long messages or a picture: those end at Lambda's 6 MB."""
-KEYS = 32
-"""Of one object in a body: no type has half as many, and each unknown one costs an error of a kilobyte."""
-ERRORS = 100
-"""That an answer lists; of one, a name has as many characters. Otherwise it could outgrow its request, and Lambda's 6 MB."""
 _LONG = ("/api/v1/chats", "/api/v1/users/me/avatar")
+_BODILESS = (204, 304)
 
 logger = Logger(service="aideer")
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
 
-
-def _read(body: str) -> Any:
-    """A body's JSON. No endpoint takes a bare array, of which Powertools would take the first item for the whole."""
-    try:
-        value = json.loads(body, object_pairs_hook=_object)
-    except RecursionError:
-        raise ValueError from None
-    if isinstance(value, list):
-        raise ValueError  # noqa: TRY004 - to _unreadable
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > KEYS:
-        raise ValueError  # to _unreadable
-    return dict(pairs)
-
-
 app = APIGatewayHttpResolver(
     enable_validation=True,
-    json_body_deserializer=_read,
+    json_body_deserializer=read_json,
     response_validation_error_http_code=HTTPStatus.INTERNAL_SERVER_ERROR,
     serializer=_serialize,
 )
+app._request_validation_middleware = RequestValidation()  # type: ignore[no-untyped-call]
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Lambda's entry for every HTTP endpoint."""
+    """Lambda's entry for every HTTP endpoint. HEAD, where the template routes it, is GET without the body."""
+    request = event["requestContext"]["http"]
+    if request["method"] == "HEAD":
+        whole = handler(
+            {**event, "requestContext": {**event["requestContext"], "http": {**request, "method": "GET"}}}, context
+        )
+        return _without_body(whole)
     if len(event.get("body") or "") > BODY and not event["rawPath"].startswith(_LONG):
         refusal = _answer(TooLarge("too_large", f"A body may have {BODY} characters here."))
-        return {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
-    return app.resolve(event, context)
+        answer: dict[str, Any] = {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
+    else:
+        answer = app.resolve(event, context)
+    answer["headers"] = secured(answer["headers"])
+    return answer
+
+
+def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of a HEAD (RFC 9110, section 9.3.2): the headers that GET has, its length included."""
+    body = answer.get("body") or ""
+    length = len(base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode())
+    headers = (
+        answer["headers"] if answer["statusCode"] in _BODILESS else {**answer["headers"], "Content-Length": str(length)}
+    )
+    return {**answer, "headers": headers, "body": "", "isBase64Encoded": False}
 
 
 @app.exception_handler(AideerError)
@@ -80,9 +81,7 @@ def _declared(error: AideerError) -> Response[Any]:
 
 @app.exception_handler(RequestValidationError)
 def _invalid(error: RequestValidationError) -> Response[Any]:
-    errors = error.errors()[:ERRORS]
-    detail = [{"loc": _cut(e["loc"]), "msg": e.get("msg", ""), "type": e["type"]} for e in errors]
-    return _stranger_first() or _validation_error(detail)
+    return _stranger_first() or _validation_error(public_errors(app.context["_route"], error.errors()))
 
 
 @app.exception_handler([UnicodeDecodeError, ValueError])
@@ -97,7 +96,9 @@ def _unreadable(error: ValueError) -> Response[Any]:
 @app.exception_handler(RequestUnsupportedContentType)
 def _unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
     return _stranger_first() or _answer(
-        UnsupportedMediaType("unsupported_media_type", "This call takes no body of that type.")
+        UnsupportedMediaType(
+            "unsupported_media_type", f"This call takes a body of the type {declared_type(app.context['_route'])}."
+        )
     )
 
 
@@ -137,10 +138,6 @@ def _broken(error: Exception) -> Response[Any]:
 def _validation_error(detail: list[dict[str, Any]]) -> Response[Any]:
     body = _serialize({"detail": detail, "code": "validation_error"})
     return Response(status_code=422, content_type="application/json", body=body)
-
-
-def _cut(loc: Iterable[str | int]) -> list[str | int]:
-    return [part[:ERRORS] if isinstance(part, str) else part for part in loc]
 
 
 def _stranger_first() -> Response[Any] | None:

@@ -108,8 +108,8 @@ def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], c
         elif not message.visibility:
             kept[message.n] = _moved(new, message)
             hidden += 1
-    if unknown := sent.keys() - kept.keys():
-        raise Unprocessable("unknown_message", f"This chat has no message {min(unknown)}.")
+    if sent.keys() - kept.keys():
+        raise Unprocessable("unknown_message", "This chat has no such message.")
     if hidden > REPLACED_HIDDEN:
         raise TooLarge("too_large", f"There are more than {REPLACED_HIDDEN} hidden messages to keep.")
     added = [message for message in placed if message.n is None]
@@ -137,7 +137,7 @@ def copied(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
     if len(copies) > COPIED or reads.last_evaluated_key:
         raise TooLarge("too_large", f"A copy may have {COPIED} messages, and {COPIED_READS} MB.")
     if upto is not None and (not copies or copies[-1].n != upto):
-        raise Unprocessable("unknown_message", f"This chat has no message {upto}.")
+        raise Unprocessable("unknown_message", "This chat has no such message.")
     return copies
 
 

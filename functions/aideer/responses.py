@@ -61,8 +61,22 @@ def documented(
     return {"summary": summary, "responses": responses, "security": None if public else [{"bearerAuth": []}]}
 
 
-NO_STORE = {"Cache-Control": "no-store"}
-"""Headers of a GET that answers tokens (RFC 6749, section 5.1)."""
+USUAL_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
+"""Of every answer that does not set them itself."""
+
+
+def secured(headers: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer's headers with the usual ones.
+
+    A browser may not guess another type than the named one. An answer is private and not stored, unless its handler sets a
+    Cache-Control.
+    """
+    named = {name.lower() for name in headers}
+    return {**headers, **{name: value for name, value in USUAL_HEADERS.items() if name.lower() not in named}}
+
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""Headers of an answer that holds tokens (RFC 6749, section 5.1)."""
 PAGE_HEADERS = {
     "Link": {"description": 'The next page: <…>; rel="next" (RFC 8288).', "schema": {"type": "string"}},
     "X-Next-Cursor": {"description": "`cursor` of the next page.", "schema": {"type": "string"}},

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aideer import avatars, aws, clock, jobs, pictures
+from aideer import avatars, aws, clock, jobs, multipart, pictures
 from aideer import settings as environment
 from aideer.errors import Busy
 from aideer.models import Record, User
@@ -234,9 +234,9 @@ AVATAR = 'name="avatar_file"; filename="me.png"'
         ("multipart/form-data; boundary=", form((AVATAR, picture())), 422),
         ("multipart/form-data", form((AVATAR, picture())), 422),
         ("multipart/form-data; boundary=aideer", form(("filename=\xff", picture())).replace(b"\xc3\xbf", b"\xff"), 422),
-        ("application/x-www-form-urlencoded", b"avatar_file=text", 422),
-        ("application/json", b'{"avatar_file": "text"}', 422),
-        ("application/json", b"null", 422),
+        ("application/x-www-form-urlencoded", b"avatar_file=text", 415),
+        ("application/json", b'{"avatar_file": "text"}', 415),
+        ("application/json", b"null", 415),
         ("image/png", picture(), 415),
         ("text/plain", picture(), 415),
     ],
@@ -259,6 +259,54 @@ def test_a_form_may_have_more_than_the_file(api: Api, person: Callable[..., Pers
     headers = {"content-type": 'multipart/form-data; boundary="----x"'}
     answer = api("users.avatar_set", "POST", "/users/me/avatar", raw=body, user=person(), headers=headers)
     assert answer.status == 200
+
+
+DISPOSITIONS = [
+    "form-data; name=avatar_file; filename=me.png",
+    'form-data; filename="me.png"; name="avatar_file"',
+    "form-data;filename=me.png;name=avatar_file",
+    "form-data; name=avatar_file; filename=me.png; filename*=utf-8''me.png",
+    'Form-Data; Name="avatar_file"; FileName="a \\"deer\\"; name=x.png"',
+    'form-data; name="avatar_file"; filename=""',
+]
+
+
+@pytest.mark.parametrize("disposition", DISPOSITIONS)
+@pytest.mark.parametrize("header", ["Content-Disposition", "content-disposition"])
+def test_a_part_may_be_described_in_every_legal_way(
+    api: Api, person: Callable[..., Person], disposition: str, header: str
+) -> None:
+    body = b"--b\r\n%s: %s\r\n\r\n%s\r\n--b--\r\n" % (header.encode(), disposition.encode(), picture())
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    answer = api("users.avatar_set", "POST", "/users/me/avatar", raw=body, user=person(), headers=headers)
+    assert answer.status == 200, answer.body
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "Multipart/Form-Data; boundary=aideer",
+        'MULTIPART/FORM-DATA;Boundary="aideer"',
+        'multipart/form-data; charset=utf-8; boundary="aideer"',
+        "multipart/form-data ; boundary=aideer; charset=utf-8",
+    ],
+)
+@pytest.mark.parametrize("preamble", [b"", b"This is a form.\r\n", b"\r\n"])
+def test_a_form_may_be_named_in_every_legal_way(
+    api: Api, person: Callable[..., Person], content_type: str, preamble: bytes
+) -> None:
+    body = preamble + form((AVATAR, picture()))
+    headers = {"content-type": content_type}
+    answer = api("users.avatar_set", "POST", "/users/me/avatar", raw=body, user=person(), headers=headers)
+    assert answer.status == 200, answer.body
+
+
+def test_a_form_that_breaks_off_or_has_endless_parts_is_refused(api: Api, person: Callable[..., Person]) -> None:
+    whole, me = form((AVATAR, picture())), person()
+    headers = {"content-type": "multipart/form-data; boundary=aideer"}
+    for body in (whole[:-20], form((AVATAR, picture()), *[('name="x"', b"")] * multipart.FIELDS)):
+        answer = api("users.avatar_set", "POST", "/users/me/avatar", raw=body, user=me, headers=headers)
+        assert (answer.status, answer.json["code"]) == (422, "validation_error")
 
 
 _fuzzed: list[Person] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aideer import http
+from aideer import http, validation
 from tests.integration.test_chats import make_preset
 from tests.support import Answer, Api, Person, make_chat
 
@@ -26,24 +26,25 @@ def unknown(keys: int) -> dict[str, int]:
 
 def test_a_refusal_lists_a_hundred_errors(api: Api, person: MakePerson) -> None:
     me = person()
-    body = {"messages": [unknown(http.KEYS)] * 500}
+    body = {"messages": [unknown(validation.KEYS)] * 500}
     answer = api("chats.update", "PUT", f"/chats/{make_chat(me).id}", json=body, user=me)
     assert (answer.status, answer.json["code"], len(answer.json["detail"])) == (422, "validation_error", 100)
     assert sent_bytes(answer) < 50_000
 
 
-def test_a_refusal_quotes_no_long_name(api: Api) -> None:
-    body = {"username": "deer", "password": "secret-123", "\u0001" * 100_000: 1}
+def test_a_refusal_quotes_no_name_and_lists_the_known_ones(api: Api) -> None:
+    body = {"username": "deer", "password": "secret-123", "\u0001" * 100_000: 1, "usrname": 1}
     answer = api("users.create", "POST", "/users", json=body)
-    assert [error["loc"] for error in answer.json["detail"]] == [["body", "\u0001" * 100]]
+    msg = "There is no such field. This object has username, password, nickname, permission."
+    assert answer.json["detail"] == [{"loc": ["body"], "msg": msg, "type": "extra_forbidden"}]
 
 
 @pytest.mark.parametrize("where", [lambda o: o, lambda o: {"messages": [o]}, lambda o: {"messages": [{"usage": o}]}])
 def test_an_object_of_many_keys_is_not_looked_at(api: Api, person: MakePerson, where: Callable[[Any], Any]) -> None:
     me = person()
     for body, code in (
-        (where(unknown(http.KEYS)), ["extra_forbidden", "missing"]),
-        (where(unknown(http.KEYS + 1)), ["body_unreadable"]),
+        (where(unknown(validation.KEYS)), ["extra_forbidden", "missing"]),
+        (where(unknown(validation.KEYS + 1)), ["body_unreadable"]),
     ):
         answer = api("chats.update", "PUT", f"/chats/{make_chat(me).id}", json=body, user=me)
         assert answer.status == 422

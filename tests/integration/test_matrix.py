@@ -30,6 +30,14 @@ def _one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "hashed", _hashed)
 
 
+def check_headers(headers: dict[str, str], body: str) -> None:
+    """Whether an answer's type is final, and nothing keeps what is private or holds a token."""
+    assert headers["x-content-type-options"] == "nosniff"
+    kept = headers["cache-control"]
+    assert "no-store" in kept or "etag" in headers or kept.startswith(("public", "no-cache, no-transform"))
+    assert "no-store" in kept or not body.startswith('{"access_token"')
+
+
 @pytest.mark.parametrize(("method", "path", "caller"), CELLS, ids=lambda part: part)
 def test_each_caller_is_answered_as_the_contract_says(
     api: Api, weixin: wechat.Server, method: str, path: str, caller: str
@@ -43,6 +51,7 @@ def test_each_caller_is_answered_as_the_contract_says(
         answer = called(api, method, path, request, token)
     assert answer.status == expected, answer.body
     check_answer(method, path, answer.status, answer.headers, answer.body)
+    check_headers(answer.headers, answer.body)
     if answer.status == 401:
         assert answer.headers["www-authenticate"] == "Bearer"
     if caller in NEVER_READ and expected in (400, 401):
@@ -57,7 +66,9 @@ def test_the_streaming_door_answers_as_the_other_one_does(weixin: wechat.Server,
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = streamed(STREAM[1].format(id=world.task.id), **headers)
     assert answer.status_code == expected, answer.text
-    check_answer(*STREAM, answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, answer.text)
+    headers = {k.lower(): v for k, v in answer.headers.items()}
+    check_answer(*STREAM, answer.status_code, headers, answer.text)
+    check_headers(headers, answer.text)
 
 
 def test_what_is_sent_is_sent_to_routes_that_there_are() -> None:

@@ -158,10 +158,9 @@ def test_what_is_no_json_object_is_refused(api, raw):
 
 
 def test_other_kinds_of_body_are_refused(api):
-    answer = api("users.create", "POST", "/users", raw=b"<user/>", headers={"Content-Type": "text/xml"})
-    assert (answer.status, answer.json["code"]) == (415, "unsupported_media_type")
-    for kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        assert api("users.create", "POST", "/users", raw=b"a=b", headers={"Content-Type": kind}).status == 422
+    for kind in ("text/xml", "multipart/form-data", "application/x-www-form-urlencoded"):
+        answer = api("users.create", "POST", "/users", raw=b"a=b", headers={"Content-Type": kind})
+        assert (answer.status, answer.json["code"]) == (415, "unsupported_media_type")
 
 
 def test_a_password_is_kept_only_as_a_hash(api):

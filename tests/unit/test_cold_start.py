@@ -19,7 +19,19 @@ HANDLERS = sorted(
 HEAVY = {
     *("argon2", "PIL", "jwt", "pydantic", "pynamodb"),
     *("boto3", "s3transfer", "samcli", "numpy"),
-    *("aiohttp", "dashscope", "fastapi", "httpx", "mangum", "requests", "rich", "starlette", "uvicorn", "yaml"),
+    *(
+        "aiohttp",
+        "dashscope",
+        "fastapi",
+        "httpx",
+        "mangum",
+        "python_multipart",
+        "requests",
+        "rich",
+        "starlette",
+        "uvicorn",
+        "yaml",
+    ),
 }
 PLAIN = {"pydantic"}
 """Answers from what it ships with: no table, no token."""
@@ -35,7 +47,8 @@ ALLOWED = {
     "tasks.sweep": TABLES,
     # What the SDK brings is its own choice; the engine calls it for every message.
     "tasks.on_queued": TABLES | {"aiohttp", "dashscope", "httpx", "requests", "rich", "yaml"},
-    "tasks.stream": SIGNED_IN | {"starlette"},
+    # starlette imports python_multipart where it is installed, as here: on AWS only the layer of uploads has it.
+    "tasks.stream": SIGNED_IN | {"python_multipart", "starlette"},
 }
 
 LOADED = """

@@ -18,11 +18,13 @@ RESOURCES: dict[str, dict[str, Any]] = {
     for name, resource in Template().document["Resources"].items()
     if resource["Type"] == "AWS::Serverless::Function"
 }
-ROUTED = {
+ALL_ROUTES = {
     name: [(event["Properties"]["Method"].upper(), event["Properties"]["Path"]) for event in events]
     for name, properties in RESOURCES.items()
     if (events := [e for e in properties.get("Events", {}).values() if e["Type"] == "HttpApi"])
 }
+ROUTED = {name: [route for route in routes if route[0] != "HEAD"] for name, routes in ALL_ROUTES.items()}
+"""Without HEAD, which http.py answers as GET without the body."""
 STREAM = {"tasks.stream.handler"}
 
 
@@ -52,6 +54,15 @@ def document() -> dict[str, Any]:
 @pytest.mark.parametrize("name", [name for name in ROUTED if RESOURCES[name]["Handler"] not in STREAM])
 def test_a_functions_routes_are_its_own_files_routes(name: str) -> None:
     assert set(ROUTED[name]) == routes()[file_of(RESOURCES[name]["Handler"])]
+
+
+@pytest.mark.parametrize("name", ROUTED)
+def test_what_is_public_and_changes_nothing_answers_head(name: str) -> None:
+    """The others' GET would be a mistake: WeChat's are public, and use up a code or a state."""
+    handler = RESOURCES[name]["Handler"]
+    public = handler in ("health.get.handler", "prices.list.handler", "docs.page.handler", "docs.openapi.handler")
+    heads = {path for method, path in ALL_ROUTES[name] if method == "HEAD"}
+    assert heads == ({path for _, path in ROUTED[name]} if public else set())
 
 
 def test_no_file_has_a_route_that_the_template_does_not_know() -> None:

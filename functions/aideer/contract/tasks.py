@@ -2,16 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from aideer.contract.strings import Body
 
 _STREAM_URL = "Where the answer streams. It opens once; null for a title."
 _RESUME_URL = "The same stream from position 0. It opens at any time, also after a reload; null for a title."
 
 
-class NewTask(BaseModel):
+class NewTask(Body):
     """What to generate. `stream` says that the client is about to open stream_url: the queue then waits a few seconds."""
-
-    model_config = ConfigDict(extra="forbid")
 
     chat_id: str = Field(min_length=1, max_length=64, examples=["01900000-0000-7000-8000-000000000000"])
     type: Literal["chat_generation", "title_generation"] = "chat_generation"

@@ -1,0 +1,145 @@
+"""Request validation: media types, query parameters and bodies, and the errors that a caller may see of them.
+
+What always holds: a call takes the media type that its parameters name, whatever its letter case and parameters, and no other. A
+call takes no query parameter that it does not know. No error repeats what the client sent, neither a value nor a name.
+"""
+
+import base64
+import json
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
+from aws_lambda_powertools.event_handler.middlewares.openapi_validation import OpenAPIRequestValidationMiddleware
+from aws_lambda_powertools.event_handler.openapi.exceptions import (
+    RequestUnsupportedContentType,
+    RequestValidationError,
+)
+from aws_lambda_powertools.event_handler.openapi.params import File, Form
+from pydantic import BaseModel
+
+KEYS = 32
+"""Of one object in a body: no type has half as many."""
+ERRORS = 100
+"""That an answer lists. Otherwise it could outgrow its request, and Lambda's 6 MB."""
+JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
+EXTENSIBLE = frozenset({"/api/v1/session/wechat/callback"})
+"""Routes that another server calls: RFC 6749, section 4.1.2, has a client ignore response parameters that it does not know."""
+SCHEMA_CONTEXT = frozenset(
+    {
+        *("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "expected", "field_type"),
+        *("class_name", "method_name", "discriminator", "expected_tags", "expected_schemes", "tz_expected"),
+        *("max_digits", "decimal_places", "whole_digits", "expected_version"),
+        "actual_length",  # a count
+    }
+)
+"""Pydantic's message contexts that come from our schema. All others (`error`, `tag`, `input_value` …) may quote the input."""
+
+
+def read_json(body: str) -> Any:
+    """Return a body's JSON (RFC 8259). Raise ValueError where it is none.
+
+    No endpoint takes a bare array, of which Powertools would take the first item for the whole. A byte order mark is ignored, as
+    section 8.1 allows.
+    """
+    try:
+        value = json.loads(body.removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError from None
+    if isinstance(value, list):
+        raise ValueError  # noqa: TRY004 - the answer is that of any body that cannot be read
+    return value
+
+
+def media_type(header: str | None) -> str:
+    """Return the media type of a Content-Type header in lower case, without its parameters (RFC 9110, section 8.3.1)."""
+    return (header or "").partition(";")[0].strip().lower()
+
+
+class RequestValidation(OpenAPIRequestValidationMiddleware):
+    """Powertools' validation, which reads a body by its Content-Type's exact spelling and ignores unknown query parameters."""
+
+    def handler(self, app: Any, next_middleware: NextMiddleware) -> Any:
+        """Validate the request of `app`. Raise RequestValidationError or RequestUnsupportedContentType."""
+        route = app.context["_route"]
+        known = [field.alias for field in route.dependant.query_params]
+        if route.path not in EXTENSIBLE and not set(app.current_event.get("queryStringParameters") or ()) <= set(known):
+            msg = f"There is no such query parameter. This call takes {', '.join(known) or 'none'}."
+            raise RequestValidationError([{"loc": ("query",), "msg": msg, "type": "extra_forbidden"}])
+        return super().handler(app, next_middleware)
+
+    def _get_body(self, app: Any) -> Any:
+        """Return the body, read as the media type that the route declares. An empty body is none, of whatever type."""
+        event = app.current_event
+        if not event.body:
+            return None
+        header = event.headers.get("content-type")
+        expected = declared_type(app.context["_route"])
+        if (media_type(header) or expected) != expected:
+            raise RequestUnsupportedContentType("", errors=[])
+        if expected == JSON:
+            return self._parse_json_data(app)
+        if expected == FORM:
+            return self._parse_form_data(app)
+        from aideer import multipart  # which only an upload needs
+
+        return multipart.read(header, base64.b64decode(event.body) if event.is_base64_encoded else event.body.encode())
+
+
+def declared_type(route: Any) -> str:
+    """Return the media type of this route's body."""
+    infos = [field.field_info for field in route.dependant.body_params]
+    if any(isinstance(info, File) for info in infos):
+        return MULTIPART
+    return FORM if any(isinstance(info, Form) for info in infos) else JSON
+
+
+def public_errors(route: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first of these Pydantic errors as {loc, msg, type}, without anything that the client sent.
+
+    An unknown field's `loc` is that of its object, and the message lists the fields that there are.
+    """
+    shown: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for error in errors:
+        loc, kind = list(error["loc"]), error["type"]
+        unknown = kind == "extra_forbidden" and loc[0] == "body"
+        if unknown:
+            loc.pop()
+        if (*loc, kind) in shown:
+            continue
+        if unknown:
+            msg = f"There is no such field. This object has {', '.join(_fields(route, loc)) or 'others'}."
+        else:
+            quotes = not set(error.get("ctx") or ()) <= SCHEMA_CONTEXT
+            msg = "This is not valid here." if quotes else error.get("msg", "")
+        shown[*loc, kind] = {"loc": loc, "msg": msg, "type": kind}
+        if len(shown) == ERRORS:
+            break
+    return list(shown.values())
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > KEYS:
+        raise ValueError  # each unknown one would cost an error of a kilobyte
+    return dict(pairs)
+
+
+def _no_number(_: str) -> Any:
+    raise ValueError  # NaN and Infinity, which Python reads and JSON has not
+
+
+def _fields(route: Any, loc: list[str | int]) -> list[str]:
+    """Return the names of the fields of the object at this place in the body."""
+    model = _model(next((field.field_info.annotation for field in route.dependant.body_params), None))
+    for part in loc[1:]:
+        if model and isinstance(part, str):
+            found = model.model_fields.get(part)
+            model = _model(found.annotation) if found else None
+    return list(model.model_fields) if model else []
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """Return the model in `Model | None`, `list[Model]` or `Annotated[Model, …]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model, get_args(annotation))), None)
