@@ -1,22 +1,23 @@
 """The connections on which a provider is called: one pool per event loop and address, closed with its loop.
 
-A call hangs up as soon as its caller leaves, and is never repeated once the provider may have got it.
+A request is written once: aiohttp repeats no POST, and a pooled connection that its server may have closed is not used.
 """
 
 import asyncio
 import atexit
 import socket
-from collections.abc import AsyncGenerator
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-_LINE_BYTES = 8 * 1024 * 1024
-"""The longest line of an answer."""
+IDLE_SECONDS = 50
+"""How long a pooled connection may wait for its next request: servers close theirs after a minute or more."""
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -29,85 +30,103 @@ class Call:
     """The provider has answered with status 200: it bills the call."""
 
 
+class Silence:
+    """How long a provider may go on without progress. Only the time that is spent waiting for it counts.
+
+    One timer serves a whole answer and is seldom moved: a time-out around each read would cost 8 µs of CPU an event.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = self.left = seconds
+        self._loop = asyncio.get_running_loop()
+        self._reader: aiohttp.StreamReader | None = None
+        self._since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def wait(self, coming: Awaitable[_T]) -> _T:
+        """Wait for what comes. Raises TimeoutError where the patience ends first."""
+        since = self._loop.time()
+        async with asyncio.timeout(self.left):
+            came = await coming
+        self.left -= self._loop.time() - since
+        return came
+
+    async def read(self, reader: aiohttp.StreamReader) -> bytes:
+        """Return what has come, or b"" at the end. Raises TimeoutError where the patience ends first."""
+        self._reader, self._since = reader, self._loop.time()
+        if self._timer is None:
+            self._look()
+        piece = await reader.readany()
+        self.left -= self._loop.time() - self._since
+        self._since = None
+        return piece
+
+    def renew(self, seconds: float) -> None:
+        """Begin anew with this patience."""
+        if seconds < self.left and self._timer:
+            self.end()
+        self.seconds = self.left = seconds
+
+    def end(self) -> None:
+        """Wait for nothing more."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        left = self.left if self._since is None else self.left - (self._loop.time() - self._since)
+        if left <= 0 and self._reader and self._since is not None:
+            self._reader.set_exception(TimeoutError())
+        else:
+            self._timer = self._loop.call_later(max(left, 0.01), self._look)
+
+
 _Key = tuple[asyncio.AbstractEventLoop, str]
 _sessions: dict[_Key, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] = {}
 """One pool per event loop, so also per thread, and address. The SDK's own stops at 100 streams and reads ~/.netrc."""
 
 
-class Connection:
-    """Learns which response the SDK opened within `with`, in order to close it.
-
-    The SDK repeats a request whose connection was lost before the response. That is right for a pooled connection, which may
-    have died unnoticed, and wrong for a new one: the provider has got the request, and would work, and bill, twice.
-    """
-
-    _opening: ContextVar["Connection"] = ContextVar("opening")
-
-    def __init__(self, call: Call | None = None) -> None:
-        self.call = call or Call()
-        self._response: aiohttp.ClientResponse | None = None
-        self._asked = self._pooled = False
-
-    def __enter__(self) -> None:
-        self._token = self._opening.set(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._opening.reset(self._token)
-
-    @classmethod
-    async def asked(
-        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestStartParams
-    ) -> None:
-        connection = cls._opening.get()
-        if connection._asked and not connection._pooled:
-            raise aiohttp.ClientConnectionError
-        connection._asked = True
-
-    @classmethod
-    async def reused(
-        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceConnectionReuseconnParams
-    ) -> None:
-        cls._opening.get()._pooled = True
-
-    @classmethod
-    async def sent(
-        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
-    ) -> None:
-        cls._opening.get().call.sent = True
-
-    @classmethod
-    async def opened(
-        cls, _session: aiohttp.ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
-    ) -> None:
-        connection = cls._opening.get()
-        connection._response = params.response
-        connection.call.accepted = params.response.status == 200
-
-    async def close(self) -> None:
-        """Hang up. Left to itself the SDK does so only when its generators are collected."""
-        if self._response is not None and not self._response.closed:
-            self._response.close()
-            await asyncio.sleep(0)  # the transport closes its socket in the loop's next round
-
-
 async def session(base_url: str) -> aiohttp.ClientSession:
-    """This event loop's pool of connections to that address."""
+    """Return this event loop's pool of connections to that address."""
     key = (asyncio.get_running_loop(), base_url)
-    if key not in _sessions:
+    if key in _sessions:
+        # The loop may have stood still, as between two invocations, while a server hung up: let it notice.
+        for _ in range(3):
+            await asyncio.sleep(0)
+    else:
         trace = aiohttp.TraceConfig()
-        trace.on_request_start.append(Connection.asked)
-        trace.on_connection_reuseconn.append(Connection.reused)
-        trace.on_request_headers_sent.append(Connection.sent)
-        trace.on_request_end.append(Connection.opened)
+        trace.on_request_headers_sent.append(_sent)
         opened = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, socket_factory=_socket),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS, socket_factory=_socket),
             proxy=_proxy(base_url),
-            read_bufsize=_LINE_BYTES // 2,
+            timeout=aiohttp.ClientTimeout(total=None),
             trace_configs=[trace],
         )
         _sessions[key] = opened, _close_with_loop(key, opened)
         await anext(_sessions[key][1])
     return _sessions[key][0]
+
+
+async def post(base_url: str, url: str, headers: Mapping[str, str], body: bytes, call: Call) -> aiohttp.ClientResponse:
+    """Send one request and return its response, whose body is still to be read. `call` learns how far it got."""
+    pool = await session(base_url)
+    # A redirect would send the prompt and the key to somewhere else.
+    response = await pool.post(url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=call)
+    call.accepted = response.status == 200
+    return response
+
+
+async def hang_up(response: aiohttp.ClientResponse) -> None:
+    """Close the connection of a response, unless its body was read to the end: then the pool has it back already."""
+    if not response.closed:
+        response.close()
+        await asyncio.sleep(0)  # the transport closes its socket in the loop's next round
+
+
+async def _sent(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    context.trace_request_ctx.sent = True
 
 
 async def _close_with_loop(key: _Key, session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:

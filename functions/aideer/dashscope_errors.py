@@ -1,0 +1,176 @@
+"""The refusals of DashScope and the codes that AIDeer has for them.
+
+The table follows "Error codes" of Alibaba Model Studio (help.aliyun.com/zh/model-studio/error-code, read 2026-11-28). The
+provider spells its codes in two ways, as `InvalidApiKey` and as `invalid_api_key`, and it names the real code within
+the message at times, as in "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]".
+Messages are only matched. They may quote a prompt, so no log and no error repeats them.
+"""
+
+import re
+from typing import Any, NamedTuple
+
+_MESSAGE_CHARACTERS = 2_000
+"""How much of a message is matched."""
+
+
+class UpstreamError(Exception):
+    """The call failed. `code` is one of AIDeer's, of those that `tasks.ERRORS` has a sentence for.
+
+    `retryable` says that the same call may work in a moment: the provider has not begun to work on it. `accepted` says that
+    the provider had answered with status 200: then it bills the call, so such an error is never retryable. `detail` names
+    the model, DashScope's code and its request id for the log, and never text.
+    """
+
+    def __init__(self, code: str, detail: str = "", *, retryable: bool = False, accepted: bool = False) -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+        self.accepted = accepted
+        self.retryable = retryable and not accepted
+
+
+class _Rule(NamedTuple):
+    """One line of the table. `code` matches the whole code in lower case without "_"; `message` any part of the message."""
+
+    code: str
+    message: str
+    ours: str
+    retryable: bool = False
+
+
+_ANY = ".*"
+_LENGTH = "|".join(
+    (
+        r"range of (input|prompt) (length|tokens?) should be",
+        r"maximum context length",
+        r"context (length|window).{0,40}exceed|exceed.{0,40}(context|input) (length|window)",
+        r"total message token length exceed",
+        r"(prompt|input)( tokens?| length)?( is| are)? (too long|exceed)",
+        r"payload too large|request (body|entity) (is )?too large",
+    )
+)
+_IMAGE = "|".join(
+    (
+        r"download.{0,40}(multimodal|media|image|file|url|timed? ?out|failed|error)",
+        r"missing content-length of multimodal",
+        r"(media resource|media|image|file|multimodal).{0,40}(illegal|not valid|invalid|not supported|unsupported|incorrect)",
+        r"(invalid|unsupported|illegal|read|decode|format of).{0,20}(image|media|multimodal|base64)",
+        r"(image|multimodal|file|media).{0,40}(too large|too small|too big|too long|do not meet|not meet|beyond limit|corrupted)",
+        r"(image|file) (format|size|type|resolution|ratio)",
+        r"data-uri item|absolute aspect ratio|access the media resource|lack of image",
+        r"provided url does not appear|url is (missing|invalid)|invalid url|connection to .* refused",
+    )
+)
+
+_RULES = (
+    # What the user wrote or showed. An inspection may also fail because it could not load the image.
+    _Rule(r"invalidparameter\.datainspection", r"download|access|format|decode", "image_unavailable"),
+    _Rule(
+        r"badrequest\.(inputdownloadfailed|unsupportedfileformat)|invalid(url|file|image|person|garment|inputlength).*",
+        "",
+        "image_unavailable",
+    ),
+    _Rule(
+        r".*datainspection.*|faqruleblocked|customroleblocked|ipinfringementsuspect|contentfilter.*",
+        "",
+        "content_filtered",
+    ),
+    _Rule(_ANY, r"inappropriate content|data_?inspection_?failed|green network verification", "content_filtered"),
+    _Rule(r"contextlengthexceeded|badrequest\.toolarge|requesttoolarge", "", "context_too_long"),
+    _Rule(r"(invalid|badrequest|internalerror).*|", _LENGTH, "context_too_long"),
+    # The wrong endpoint for a model. Its message resembles that of a bad image address.
+    _Rule(_ANY, r"url error, please check url", "model_unavailable"),
+    _Rule(r"(invalid|badrequest|internalerror).*|", _IMAGE, "image_unavailable"),
+    # The operator's account: no retry helps.
+    _Rule(r"arrearage|.*overdue.*|commoditynotpurchased|budgetlimitexceeded|.*freetieronly", "", "upstream_auth"),
+    _Rule(
+        _ANY,
+        r"bill is overdue|free (allocated quota|quota|tier).{0,40}(exceed|exhaust)|in good standing",
+        "upstream_auth",
+    ),
+    _Rule(_ANY, r"does not support (asynchronous|synchronous|http) call", "model_unavailable"),
+    _Rule(
+        r"invalidapikey|notauthorized|unauthorized|.*accessdenied.*|workspacenotfound|forbidden.*", "", "upstream_auth"
+    ),
+    # The provider has no room. It refuses at once, so that the call may be made again.
+    _Rule(
+        r"throttling.*|limit(requests|burstrate)|ratelimit.*|toomanyrequests|insufficientquota", "", "throttled", True
+    ),
+    _Rule(r".*modelservingerror.*", "", "throttled", True),
+    _Rule(_ANY, r"too many requests|being throttled|exceeded your request limit", "throttled", True),
+    # A gateway's time-out says to try again. The others come from a model that has worked all the time.
+    _Rule(r"requesttimeout", "", "upstream_timeout", True),
+    _Rule(r".*timeout.*", "", "upstream_timeout"),
+    # What the preset asks of its model: an unknown or retired model, the wrong endpoint, a parameter out of its range.
+    _Rule(
+        r"model(notfound|notsupported|notexist|retired|offline|deprecated)|mismatchedmodel|notfound",
+        "",
+        "model_unavailable",
+    ),
+    _Rule(
+        _ANY,
+        r"model.{0,80}(not found|not exist|not be found|not supported|retired|deprecated|taken offline)",
+        "model_unavailable",
+    ),
+    _Rule(
+        r"invalid(parameter|value|request|schema).*|badrequest.*|unsupportedoperation|.*\.invalidparameter",
+        "",
+        "model_unavailable",
+    ),
+    _Rule(_ANY, r"<400> internalerror\.algo\.invalidparameter", "model_unavailable"),
+    # The provider itself.
+    _Rule(
+        r"internal(error|servererror).*|systemerror|serviceunavailable|modelunavailable|modelservicefailed",
+        "",
+        "upstream_error",
+        True,
+    ),
+    _Rule(r"invokepluginfailed|appprocessfailed|rewritefailed|retriev?alfailed", "", "upstream_error", True),
+)
+_TABLE = tuple((re.compile(rule.code), re.compile(rule.message), rule.ours, rule.retryable) for rule in _RULES)
+"""The first line that matches counts."""
+
+
+class Refusal(NamedTuple):
+    """What the provider says of an error. Each value may be anything."""
+
+    code: Any = None
+    message: Any = None
+    request_id: Any = None
+
+    @classmethod
+    def read(cls, value: Any) -> "Refusal | None":
+        """Return the refusal where a JSON value is one: in DashScope's own shape, or in that of its compatible mode."""
+        if not isinstance(value, dict):
+            return None
+        request_id = value.get("request_id")
+        if isinstance(error := value.get("error"), dict):
+            return cls(error.get("code") or error.get("type"), error.get("message"), request_id)
+        code = value.get("code")
+        return cls(code, value.get("message"), request_id) if code and code not in (200, "200", "Success") else None
+
+    def error(self, model: str, status: int, *, accepted: bool = False) -> UpstreamError:
+        """Return our error: by the provider's code and message, then by the HTTP status."""
+        code, message, request_id = (value if isinstance(value, str) else "" for value in self)
+        named = re.sub(r"[^\w.-]", "", code)[:64] or "no code"
+        request = re.sub(r"[^\w-]", "", request_id)[:64] or "unknown"
+        ours, retryable = _ours(code, message, status)
+        detail = f"{model}: {named}, status {status}, request {request}"
+        return UpstreamError(ours, detail, retryable=retryable, accepted=accepted)
+
+
+def _ours(code: str, message: str, status: int) -> tuple[str, bool]:
+    """Return (our code, whether the call may be repeated)."""
+    spelt, said = re.sub(r"[_\s-]", "", code).lower(), message[:_MESSAGE_CHARACTERS].lower()
+    for code_pattern, message_pattern, ours, retryable in _TABLE:
+        if code_pattern.fullmatch(spelt) and message_pattern.search(said):
+            return ours, retryable
+    if status == 429:
+        return "throttled", True
+    if status in (401, 402, 403):
+        return "upstream_auth", False
+    if status in (408, 504):
+        return "upstream_timeout", True
+    if status == 413:
+        return "context_too_long", False
+    return "upstream_error", status >= 500
