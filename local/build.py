@@ -30,7 +30,7 @@ DASHSCOPE = "DashscopeLayer"
 PAGE = ROOT / "docs" / "performance.md"
 TITLE = "## Functions"
 REPETITIONS = 3
-NUMBERS = {"SIGNUP_CREDITS": "0", "LEASE_SECONDS": "15", "TASK_SECONDS": "600"}
+NUMBERS = {"SIGNUP_CREDITS": "0", "UNCOVERED_CREDITS": "1", "LEASE_SECONDS": "15", "TASK_SECONDS": "600"}
 """Of the environment, what is read at the import."""
 
 COMPILE = """

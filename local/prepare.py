@@ -68,6 +68,7 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
     _, found = _recorded(Processes(settings.state_dir).data_dir)
     overrides = {
         "SIGNUP_CREDITS": str(settings.signup_credits),
+        "UNCOVERED_CREDITS": str(settings.uncovered_credits),
         "THROTTLES": settings.throttles,
         "LEASE_SECONDS": f"{settings.lease_seconds:g}",
         "STREAM_BASE_URL": settings.url,

@@ -63,6 +63,7 @@ def _elsewhere(host: Host, model: Server, people: wechat.Server) -> dict[str, st
         "WECHAT_BASE_URL": host.seen(people.base_url),
         "WECHAT_OPEN_URL": host.seen(people.base_url),
         "SIGNUP_CREDITS": "1000000",
+        "UNCOVERED_CREDITS": "1000000",
     }
 
 

@@ -96,6 +96,7 @@ class Settings:
     admin_username: str
     admin_password: str
     signup_credits: int
+    uncovered_credits: int
     throttles: str
     lease_seconds: float
     sweep_seconds: float
@@ -146,6 +147,7 @@ class Settings:
             admin_password=environ.get("ADMIN_PASSWORD") or DEFAULT_ADMIN[1],
             throttles=_throttles(environ),
             signup_credits=integer("SIGNUP_CREDITS", 1_000_000, 0, 10**12),
+            uncovered_credits=integer("UNCOVERED_CREDITS", 1_000_000, 1, 10**12),
             lease_seconds=decimal("LEASE_SECONDS", 15, 1, 120),
             sweep_seconds=decimal("SWEEP_SECONDS", 60, 1, 3600),
         )

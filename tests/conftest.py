@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     aws.write_providers(stack, {"dashscope_api_key": "sk-test", **SIMULATED_WECHAT})
     os.environ.update(stack.environment)
     os.environ["SIGNUP_CREDITS"] = "1000000"
+    os.environ["UNCOVERED_CREDITS"] = "1000000"
     os.environ["THROTTLES"] = "all=1000000/60"
     os.environ["STREAM_BASE_URL"] = "http://stream.test"
     os.environ["DASHSCOPE_HTTP_BASE_URL"] = _provider.base_url

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, images, leases, pricing, prompts, settings, tasks, titles
+from aideer import aws, clock, credits, images, leases, pricing, prompts, settings, tasks, titles, uncovered
 from aideer.auth import Bearer
 from aideer.contract.tasks import AcceptedTask, NewTask, Quote
 from aideer.errors import AideerError, Busy, Conflict, Forbidden, NotFound, PaymentRequired, Unprocessable
@@ -36,6 +36,8 @@ class _Question:
     type: str
     end: int
     replaces: int | None = None
+    visibility: bool | None = None
+    """Of the answer that is replaced: its replacement is shown to the same readers."""
 
 
 def create(caller: Bearer, wanted: NewTask, once: Once) -> AcceptedTask:
@@ -95,8 +97,10 @@ def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, strea
         queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
         try:
             credits.hold(task, caller.token_version, question.chat, once, _remembered(task))
-        except Refused:  # look at what is there now: others may have been faster
+        except Refused as refused:  # look at what is there now: others may have been faster
             credits_left = int(caller.read().credits)
+            if uncovered.STEP in refused.steps:
+                raise uncovered.refusal() from None
             continue
         finally:
             if queueing:
@@ -129,7 +133,7 @@ def _again(user: Bearer, task: Task) -> _Question:
     if last is not None and last.task_id and task.type != titles.TYPE:
         mine = (last.n, last.task_id) == (task.answer_n, task.id)
         if mine or last.n == task.replaces:  # the one that it was to replace, had it not failed
-            return _Question(chat, task.type, int(last.n), replaces=int(last.n))
+            return _Question(chat, task.type, int(last.n), replaces=int(last.n), visibility=last.visibility)
     raise Conflict("not_last_answer", "Only the chat's last answer can be made again.")
 
 
@@ -196,6 +200,7 @@ def _task(user: Bearer, question: _Question, tariff: Tariff, accepted: Offer) ->
         prompt_end=question.end,
         answer_n=None if is_title else chat.next_n,
         replaces=question.replaces,
+        visibility=question.visibility,
         title_before=chat.title if is_title else None,
         lease_until=now + leases.RESEND_SECONDS,
         open_shard=leases.shard(task_id),

@@ -14,6 +14,7 @@ from aideer.transactions import Transaction
 from aideer.usage import Usage
 
 USERS = "users"
+_UNCOVERED = "uncovered#"
 TOTAL = "statistics#total"
 _SHARDS = 16
 
@@ -33,6 +34,12 @@ def count_task(
     transaction.update("statistics", Record(day(clock.timestamp(now)[:10]), f"model#{model}#{_shard()}"), actions, None)
 
 
+def count_uncovered(transaction: Transaction, code: str, credits: int, now: float) -> None:
+    """Count the cost of an answer that nobody pays, in credits, by the code of its end."""
+    key = day(clock.timestamp(now)[:10]), f"{_UNCOVERED}{code}#{_shard()}"
+    transaction.update("statistics_uncovered", Record(*key), [Record.uncovered.add(credits)], None)
+
+
 def count_user(transaction: Transaction, *, deleted: bool = False) -> None:
     """Count a new user, or one who goes."""
     shard = f"{USERS}#{_shard()}"
@@ -44,6 +51,12 @@ def count_user(transaction: Transaction, *, deleted: bool = False) -> None:
 def day(date: str) -> str:
     """The hash key of a day's counters."""
     return f"statistics#{date}"
+
+
+def uncovered_code(sort_key: str) -> str | None:
+    """Return the code of the ends whose uncovered costs this counts, or None for every other counter."""
+    name = sort_key.rpartition("#")[0]
+    return name.removeprefix(_UNCOVERED) if name.startswith(_UNCOVERED) else None
 
 
 def model_of(sort_key: str) -> str | None:

@@ -6,28 +6,35 @@ I2  credits + sum(holds) = the sum of the user's ledger.
 I3  holds are exactly the user's open tasks.
 I4  a finished or stopped task has exactly one ledger entry, a failed one none.
 I5  a code is never used more than max_uses times, nor twice by one user.
+I6  for each call that the provider accepted: charged + uncovered >= the cost of the largest usage that it reported.
+
+The user pays for every end that the question, the preset or the user caused: finished (also when empty or filtered) and stopped.
+Failures of the provider, of AIDeer and of AWS are free; uncovered.py counts what they cost the operator, and bounds it.
 
 A hold sets the worst case aside when a task is accepted. Every close takes it back in one transaction that requires the hold
 to be there still and the closer's own condition, so that a task closes once, whoever tries: its executor, a stop, the sweep.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from aws_lambda_powertools import Logger
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import admins, clock, counters, metrics, pricing, titles
+from aideer import admins, clock, counters, metrics, pricing, titles, uncovered
 from aideer.errors import Unauthorized
 from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Identity, Message, Record, Task, User, new_id
 from aideer.transactions import Refused, Transaction
-from aideer.usage import Usage
+from aideer.usage import Source, Usage
 
+logger = Logger(service="aideer")
 TASK_DAYS = 30
 """How long a closed task can be read."""
 PREVIEW_CHARACTERS = 200
-PROVIDERS_FAULTS = {"throttled", "upstream_auth", "upstream_error", "upstream_timeout", "empty_answer"}
+PROVIDERS_FAULTS = {"throttled", "upstream_auth", "upstream_error", "upstream_timeout", "model_unavailable"}
 """Codes of failures that are not ours, nor the question's."""
 
 
@@ -51,8 +58,8 @@ def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[st
     """Accept a task: set its hold aside, make the chat its own, and remember the answer of its Idempotency-Key.
 
     `chat` is as it was priced, and `token_version` is what the caller's token says. Raises Refused with the steps "user" (gone,
-    signed out since, a visitor, or with fewer credits than the hold), "chat" (gone, changed since, or another task has it) or
-    "idempotency".
+    signed out since, a visitor, or with fewer credits than the hold), "chat" (gone, changed since, or another task has it),
+    uncovered.STEP (the user's failed answers have reached their daily bound) or "idempotency".
     """
     transaction = Transaction()
     transaction.update(
@@ -73,6 +80,7 @@ def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[st
         transaction.check("chat", Chat, chat.id, None, Chat.id.exists() & Chat.deleted.does_not_exist())
     else:
         _occupy(transaction, task, chat)
+    uncovered.require_room(transaction, task.user_id)
     transaction.put("task", task, Task.id.does_not_exist())
     once.join(transaction, answer)
     transaction.commit(proof=lambda: exists(task))
@@ -126,27 +134,36 @@ class Text:
 
 
 def settle(
-    task: Task, closer: Closer, status: Literal["finished", "stopped"], text: Text, finish_reason: str, usage: Usage
+    task: Task,
+    closer: Closer,
+    status: Literal["finished", "stopped"],
+    text: Text,
+    finish_reason: str,
+    usage: Usage,
+    sources: Sequence[Source] = (),
 ) -> Task:
     """Close a task for its cost: the hold comes back less the cost, with one ledger entry, and the text becomes a message.
 
-    Returns the task as it is stored then: this end, or the one that another closer had reached before.
+    An answer without content becomes no message. Neither does one that would replace another, if it has no content or was
+    filtered. Returns the task as it is stored then: this end, or the one that another closer had reached before.
     """
     cost = pricing.cost(task.tariff, usage, thought=bool(text.reasoning))
     credits = min(cost, task.hold)
     line = entry(task.user_id, -credits, task.type, task.model)
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
     line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
-    end = _End(status, finish_reason, usage, credits, shortfall=cost - credits)
-    return _close(task, closer, end, text, keep=bool(len(text)), line=line)
+    end = _End(status, finish_reason, usage, credits, uncovered=cost - credits, sources=sources)
+    return _close(task, closer, end, text, keep=_is_kept(task, finish_reason, text), line=line)
 
 
-def release(task: Task, closer: Closer, error_code: str, text: Text, usage: Usage | None = None) -> Task:
+def release(
+    task: Task, closer: Closer, error_code: str, text: Text, usage: Usage | None = None, *, uncovered_credits: int = 0
+) -> Task:
     """Close a task that failed, for nothing: the whole hold comes back; what was shown is kept as interrupted.
 
-    Returns the task as it is stored then, as `settle` does.
+    `uncovered_credits` is what the provider bills for it all the same. Returns the task as it is stored then, as `settle` does.
     """
-    end = _End("failed", "interrupted", usage, 0, error_code)
+    end = _End("failed", "interrupted", usage, 0, error_code, uncovered_credits)
     return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, line=None)
 
 
@@ -194,11 +211,25 @@ class _End:
     usage: Usage | None
     credits: int
     error_code: str | None = None
-    shortfall: int = 0
+    uncovered: int = 0
+    """Credits that the provider bills and the user does not pay."""
+    sources: Sequence[Source] = ()
+
+
+def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
+    """Whether a billed answer becomes a message. Reasoning alone is kept only for a reader who saw it break off."""
+    if task.replaces is not None:
+        return bool(text.content) and finish_reason != "content_filter"
+    if finish_reason in ("stopped", "content_filter"):
+        return bool(len(text))
+    return bool(text.content)
 
 
 def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, line: CreditEntry | None) -> Task:
-    with_chat, shown_last = True, keep and bool(text.content) and task.type != titles.TYPE
+    with_chat, shown_last = (
+        True,
+        keep and bool(text.content) and task.type != titles.TYPE and task.visibility is not False,
+    )
     while True:
         transaction = Transaction()
         transaction.update(
@@ -217,10 +248,12 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, lin
             ending.append(Task.entry_id.set(line.entry_id))
             transaction.put("entry", line, CreditEntry.entry_id.does_not_exist())
         counters.count_task(transaction, task.model, now, end.usage, end.credits, failed=line is None)
+        if end.uncovered:
+            uncovered.count(transaction, task.user_id, end.error_code or uncovered.HOLD_EXCEEDED, end.uncovered, now)
         transaction.update("task", Task(task.id), ending, closer.condition)
         if with_chat and task.type != titles.TYPE:
             _close_chat(transaction, task, end, text, keep=keep, shown_last=shown_last, now=now)
-        elif with_chat and end.status == "finished":
+        elif with_chat and end.finish_reason in ("stop", "length"):
             _entitle(transaction, task, text, now)
         try:
             transaction.commit(proof=lambda: Task.get(task.id, consistent_read=True).closed_by == closer.by)
@@ -232,17 +265,22 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, lin
                 continue
         stored = Task.get(task.id, consistent_read=True)
         if stored.closed_by == closer.by:
-            _measure(end)
+            _measure(task, end)
         return stored
 
 
-def _measure(end: _End) -> None:
+def _measure(task: Task, end: _End) -> None:
     values = {"CreditsSettled": end.credits}
     if end.usage:
         values |= {"InputTokens": end.usage.input_tokens, "OutputTokens": end.usage.output_tokens}
-    if end.shortfall:
-        values["Shortfalls"] = end.shortfall
+    if end.uncovered:
+        metrics.emit({"UncoveredCredits": end.uncovered}, code=end.error_code or uncovered.HOLD_EXCEEDED)
     if end.error_code is None:
+        if end.uncovered:
+            values["Shortfalls"] = end.uncovered
+        if end.status == "finished" and end.usage == Usage():
+            values["AnswersUncounted"] = 1
+            logger.warning("uncounted", extra={"task_id": task.id, "user_id": task.user_id, "model": task.model})
         metrics.emit({"AnswersFinished" if end.status == "finished" else "AnswersStopped": 1, **values})
         return
     metrics.emit(values)
@@ -262,6 +300,7 @@ def _ending(end: _End, closer: Closer, text_length: int, now: float) -> list[Act
         Task.ttl.set(int(now) + TASK_DAYS * 86400),
         Task.open_shard.remove(),
         Task.lease_until.remove(),
+        Task.usage_so_far.remove(),
     ]
     if end.usage:
         actions.append(Task.usage.set(end.usage._asdict()))
@@ -288,6 +327,8 @@ def _close_chat(
             finish_reason=end.finish_reason,
             usage=end.usage._asdict() if end.usage else None,
             credits=end.credits,
+            sources=list(end.sources) or None,
+            visibility=task.visibility is not False,
         )
         transaction.put("message", message, Message.n.does_not_exist())
         if shown_last:

@@ -2,42 +2,63 @@
 
 It runs as a task of its own on the event loop, so that a viewer who leaves changes nothing, and one who is slow delays
 nothing: viewers read `Run.shown` at their own pace. While the answer comes, one loop keeps the lease and watches for a stop,
-and another writes the stream log. The model is never called again once text has come; DynamoDB is called in threads.
+and another writes the stream log. DynamoDB is called in threads.
+
+The provider bills a call from the moment it accepts it (HTTP 200). So a call that was accepted is never repeated, and a stop keeps
+its connection until the provider has said what it bills.
 """
 
 import asyncio
-import contextlib
 import random
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, connections, credits, dashscope, leases, metrics, prompts, settings, streamlog, titles
+from aideer import (
+    aws,
+    clock,
+    connections,
+    credits,
+    dashscope,
+    leases,
+    metrics,
+    pricing,
+    prompts,
+    settings,
+    titles,
+    uncovered,
+)
+from aideer.connections import Call
 from aideer.credits import Closer, Text
 from aideer.dashscope import Chunk, UpstreamError
 from aideer.errors import place
+from aideer.logwriter import LogWriter
 from aideer.models import Task
 from aideer.prompts import Prompt
-from aideer.streamlog import Slice
-from aideer.usage import Usage
+from aideer.usage import Source, Usage
 
 IDLE_SECONDS = 60.0
-"""The longest silence of a provider."""
+"""The longest time without progress once text has come."""
+FIRST_SECONDS, TOKENS_A_SECOND = 60.0, 5_000
+"""The longest wait for the first text: that many seconds, and one more for each so many tokens of the prompt."""
 TEXT_BYTES = 300_000
 """Reasoning and content together, in UTF-8: what a message item holds with room to spare."""
 SETTLE_SECONDS = 15.0
 """Kept free before the deadline to save and bill."""
-SILENT_SECONDS = 10.0
-"""Whoever has said something within this time is talking: then it is the deadline that ends the answer, like any other length."""
 RETRY_SECONDS = 60.0
 """How long a throttled call is tried again before its first token."""
 STOP_SECONDS = 0.7
 """How often the executor looks for a stop."""
 FLUSH_ATTENDED, FLUSH_ALONE = 1.0, 0.2
 """How long shown text may wait for the log: its readers are second viewers then, or all there are."""
-FLUSH_PIECES = 1_000
+
+
+class OutOfTime(Exception):
+    """The deadline came before the end of the answer."""
+
 
 logger = Logger(service="aideer")
 _working: set[asyncio.Task[None]] = set()
@@ -57,18 +78,20 @@ class Run:
         """The task as it is stored, once this is over; None if not even that could be learnt."""
         self._deadline = deadline
         self._attended = attended
-        self._flush_seconds = FLUSH_ATTENDED if attended else FLUSH_ALONE
         self._closer = Closer.executor(task.executor)
+        self._prompt: Prompt | None = None
+        self._call = Call()
         self._usage: Usage | None = None
-        self._called_at = self._first_text_at = self._latest_text_at = 0.0
+        """The largest count of each field that the provider has reported."""
+        self._usage_known = asyncio.Event()
+        self._sources: tuple[Source, ...] = ()
+        self._muted = False
+        """Set by a stop that waits for the usage: nothing more is shown."""
+        self._called_at = self._first_text_at = 0.0
         self._bytes = 0
-        self._changed, self._flush_now = asyncio.Event(), asyncio.Event()
+        self._changed = asyncio.Event()
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
-        # Slices are cut once: writing one again after a lost answer must repeat it exactly.
-        self._cut = 0
-        self._position = 0
-        self._unwritten: deque[Slice] = deque()
-        self._writing = asyncio.Lock()
+        self._log = LogWriter(task, self.shown, FLUSH_ATTENDED if attended else FLUSH_ALONE)
 
     @property
     def text(self) -> Text:
@@ -90,10 +113,10 @@ class Run:
 
     async def work(self) -> None:
         """Make the answer and close the task; afterwards `end` says how."""
-        keepers = [asyncio.create_task(self._keep_lease()), asyncio.create_task(self._keep_log())]
+        keepers = [asyncio.create_task(self._keep_lease()), asyncio.create_task(self._log.keep())]
         try:
             close = await self._answer()
-            await self._flush()
+            await self._log.flush()
             self.end = await self._patiently(_stored if self._lost.is_set() else close)
         finally:
             for keeper in keepers:
@@ -106,25 +129,54 @@ class Run:
         """Call the model until it ends, fails, or is stopped; return how to close the task."""
         pump = asyncio.create_task(self._pump())
         signals = [asyncio.create_task(signal.wait()) for signal in (self._stop, self._lost)]
-        patience = self._deadline - SETTLE_SECONDS - clock.now()
-        await asyncio.wait([pump, *signals], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await self._wait(pump, *signals)
+        if self._stop.is_set() and not (pump.done() or self._lost.is_set()):
+            await self._learn_usage(pump, signals[1])
         in_time = pump.done() or self._stop.is_set() or self._lost.is_set()
-        talking = clock.now() - self._latest_text_at < SILENT_SECONDS
         for pending in (pump, *signals):
             pending.cancel()
         outcome, *_ = await asyncio.gather(pump, *signals, return_exceptions=True)
         self._measure()
-        closer, text, usage = self._closer, self.text, self._usage
-        if isinstance(outcome, str) and len(text):
-            return lambda task: credits.settle(task, closer, "finished", text, outcome, usage or Usage(0, 0))
-        if isinstance(outcome, str):
-            return lambda task: credits.release(task, closer, "empty_answer", text, usage)
+        return await asyncio.to_thread(self._closing, outcome if in_time else OutOfTime())
+
+    async def _wait(self, *tasks: asyncio.Task[Any], seconds: float = float("inf")) -> None:
+        """Wait for the first of these tasks, up to `seconds` or the time that the settling needs before the deadline."""
+        left = self._deadline - SETTLE_SECONDS - clock.now()
+        await asyncio.wait(tasks, timeout=max(min(left, seconds), 0), return_when=asyncio.FIRST_COMPLETED)
+
+    async def _learn_usage(self, pump: asyncio.Task[str], lost: asyncio.Task[Any]) -> None:
+        """After a stop, wait for what the provider bills: it may have accepted the call, and then it bills the input at least."""
+        self._muted = True
+        if self._call.sent and not self._usage_known.is_set():
+            known = asyncio.create_task(self._usage_known.wait())
+            await self._wait(pump, lost, known, seconds=self._first_seconds)
+            known.cancel()
+
+    def _closing(self, outcome: object) -> Callable[[Task], Task]:
+        """Tell how to close the task after this outcome of the pump: a finish_reason, or an exception."""
+        closer, text, usage, sources = self._closer, self.text, self._usage, self._sources
+        if isinstance(outcome, str) and not self._muted:
+            return lambda task: credits.settle(task, closer, "finished", text, outcome, usage or Usage(), sources)
         if self._stop.is_set():
-            return lambda task: credits.settle(task, closer, "stopped", text, "stopped", usage or Usage(0, 0))
-        if not in_time and talking:
-            return lambda task: credits.settle(task, closer, "finished", text, "length", usage or Usage(0, 0))
-        code = self._failure(outcome) if in_time else "upstream_timeout"
-        return lambda task: credits.release(task, closer, code, text, usage)
+            paid = self._billed()
+            return lambda task: credits.settle(task, closer, "stopped", text, "stopped", paid or Usage(), sources)
+        if isinstance(outcome, OutOfTime) and (usage or len(text)):
+            return lambda task: credits.settle(task, closer, "finished", text, "length", usage or Usage(), sources)
+        code = self._failure(outcome)
+        lost = uncovered.cost(self.task, self._billed(), thought=bool(text.reasoning))
+        return lambda task: credits.release(task, closer, code, text, usage, uncovered_credits=lost)
+
+    def _billed(self) -> Usage | None:
+        """Return what the provider bills, as far as it can be known: an accepted call whose usage never came costs its input."""
+        if self._usage or not (self._call.accepted and self._prompt):
+            return self._usage
+        prompt = self._prompt
+        return Usage(pricing.estimate_input(prompt.contents) + pricing.estimate_images(self.task.tariff, prompt.images))
+
+    @property
+    def _first_seconds(self) -> float:
+        tokens = pricing.estimate_input(self._prompt.contents) if self._prompt else 0
+        return FIRST_SECONDS + tokens / TOKENS_A_SECOND
 
     async def _pump(self) -> str:
         """Show what the model says as it says it, and return its finish_reason."""
@@ -133,10 +185,11 @@ class Run:
             asyncio.to_thread(_prompt, task),
             asyncio.to_thread(aws.dashscope_api_key),
         )
+        self._prompt = prompt
         give_up_at, pause = clock.now() + RETRY_SECONDS, 0.5
         asyncio.get_running_loop().call_soon(self.asked.set)
         while True:
-            self._called_at = clock.now()
+            self._called_at, self._call = clock.now(), Call()
             try:
                 async with aclosing(
                     dashscope.stream(
@@ -147,13 +200,16 @@ class Run:
                         api_key=api_key,
                         base_url=settings.DASHSCOPE_HTTP_BASE_URL,
                         idle_seconds=IDLE_SECONDS,
+                        call=self._call,
                     )
                 ) as answer:
                     return await self._relay(answer)
             except UpstreamError as error:
                 # Only a refusal for lack of room is tried again: anything else may have cost the provider's work.
-                if error.code != "throttled" or self.shown or clock.now() + pause > give_up_at:
+                final = error.code != "throttled" or self._call.accepted or self._stop.is_set()
+                if final or clock.now() + pause > give_up_at:
                     raise
+            self._call = Call()
             metrics.emit({"ProviderThrottles": 1})
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, 8.0)
@@ -161,7 +217,11 @@ class Run:
     async def _relay(self, answer: AsyncGenerator[Chunk, None]) -> str:
         finish_reason = ""
         async for chunk in answer:
-            self._usage = chunk.usage or self._usage
+            if chunk.usage:
+                self._usage = chunk.usage.maximum(self._usage)
+                if self._usage.input_tokens:
+                    self._usage_known.set()
+            self._sources = chunk.sources or self._sources
             finish_reason = chunk.finish_reason or finish_reason
             if not (self._show("reasoning", chunk.reasoning) and self._show("content", chunk.content)):
                 return "length"
@@ -169,19 +229,17 @@ class Run:
 
     def _show(self, kind: str, text: str) -> bool:
         """Show a piece of text; False where it was cut, because an answer may not grow further."""
-        if not text:
+        if not text or self._muted:
             return True
         size = len(text.encode())
         room = TEXT_BYTES - self._bytes
         if size > room:
             text = text.encode()[:room].decode(errors="ignore")
         self._bytes += size
-        self._latest_text_at = clock.now()
-        self._first_text_at = self._first_text_at or self._latest_text_at
+        self._first_text_at = self._first_text_at or clock.now()
         self.shown.append((kind, text))
         self._notify()
-        if len(self.shown) - self._cut >= FLUSH_PIECES:
-            self._flush_now.set()
+        self._log.notice()
         return size <= room
 
     def _measure(self) -> None:
@@ -204,7 +262,8 @@ class Run:
             now = clock.now()
             due = now - renewed >= leases.RENEW_SECONDS - STOP_SECONDS
             try:
-                stored = await asyncio.to_thread(leases.renew if due else leases.mine, self.task)
+                renewal = partial(leases.renew, usage=self._usage) if due else leases.mine
+                stored = await asyncio.to_thread(renewal, self.task)
             except Exception as error:  # the next round tries again; a lease that runs out is the sweep's
                 logger.warning("lease", extra={**leases.who(self.task), "error": type(error).__name__})
                 continue
@@ -214,26 +273,6 @@ class Run:
             renewed = now if due else renewed
             if stored.stop_requested:
                 self._stop.set()
-
-    async def _keep_log(self) -> None:
-        """Write what is shown to the log, by time and by size."""
-        while True:
-            await _any_of(self._flush_now, self._flush_seconds)
-            self._flush_now.clear()
-            await self._flush()
-
-    async def _flush(self) -> None:
-        async with self._writing:
-            for part in streamlog.slices(self._position, self.shown[self._cut :]):
-                self._unwritten.append(part)
-                self._position = part.end
-            self._cut = len(self.shown)
-            try:
-                while self._unwritten:
-                    await asyncio.to_thread(streamlog.write, self.task.id, self._unwritten[0])
-                    self._unwritten.popleft()
-            except Exception as error:  # the next flush goes on here; the message does not need the log
-                logger.warning("log", extra={**leases.who(self.task), "error": type(error).__name__})
 
     async def _patiently(self, close: Callable[[Task], Task]) -> Task:
         """Close the task, again and again while DynamoDB fails, up to the deadline: then the sweep will."""
@@ -251,6 +290,8 @@ class Run:
             extra = {**leases.who(self.task), "code": outcome.code, "upstream": outcome.detail}
             logger.warning("upstream", extra=extra)
             return outcome.code
+        if isinstance(outcome, OutOfTime):
+            return "upstream_timeout"
         if not isinstance(outcome, asyncio.CancelledError):
             at = place(outcome) if isinstance(outcome, BaseException) else []
             logger.error("engine", extra={**leases.who(self.task), "error": type(outcome).__name__, "at": at})
@@ -296,9 +337,3 @@ def _prompt(task: Task) -> Prompt:
 
 def _stored(task: Task) -> Task:
     return Task.get(task.id, consistent_read=True)
-
-
-async def _any_of(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

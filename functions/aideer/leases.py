@@ -14,6 +14,7 @@ from pynamodb.expressions.update import Action
 
 from aideer import clock, dynamodb, settings
 from aideer.models import Task, new_id
+from aideer.usage import Usage
 
 RENEW_SECONDS = settings.LEASE_SECONDS / 3
 RESEND_SECONDS = 60
@@ -58,10 +59,15 @@ def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
     return stored if stored and stored.executor == executor else None
 
 
-def renew(task: Task) -> Task | None:
-    """Prolong the executor's lease; the task as it is stored then, or None where it is the executor's no more."""
+def renew(task: Task, usage: Usage | None = None) -> Task | None:
+    """Prolong the executor's lease and store the usage so far, so that the sweep knows what a lost answer has cost.
+
+    Returns the task as it is stored then, or None if it is no longer this executor's.
+    """
     stored = Task(task.id)
     actions: list[Action] = [Task.lease_until.set(clock.now() + settings.LEASE_SECONDS)]
+    if usage:
+        actions.append(Task.usage_so_far.set(usage._asdict()))
     return stored if update(stored, actions, (Task.status == "running") & (Task.executor == task.executor)) else None
 
 

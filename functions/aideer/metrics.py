@@ -19,6 +19,8 @@ UNITS = {
     "InputTokens": "Count",  # of all three
     "OutputTokens": "Count",
     "CreditsSettled": "Count",
+    "UncoveredCredits": "Count",  # what the provider bills and no user pays, and by code
+    "AnswersUncounted": "Count",  # billed ends of which the provider reported no usage: they were free
     "Shortfalls": "Count",  # credits by which an answer cost more than its hold, which nobody pays
     "ProviderFailures": "Count",  # answers that failed through the provider's fault
     "ProviderThrottles": "Count",  # refusals for lack of room that were tried again

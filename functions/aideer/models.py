@@ -280,8 +280,9 @@ class Message(Table):
     task_id = UnicodeAttribute(null=True)
     model = UnicodeAttribute(null=True)
     reasoning = UnicodeAttribute(null=True)
-    finish_reason = UnicodeAttribute(null=True)  # stop, length, stopped or interrupted
+    finish_reason = UnicodeAttribute(null=True)  # stop, length, content_filter, stopped or interrupted
     usage = Json(null=True)
+    sources = Json(null=True)  # [{index, title, url, site_name}]: web pages that the provider found
     credits = Whole(null=True)
 
 
@@ -321,13 +322,15 @@ class Task(Table):
     thread = UnicodeAttribute()
     prompt_end = Whole()  # the prompt holds the messages below this n
     answer_n = Whole(null=True)
-    replaces = Whole(null=True)  # the answer that goes when this one settles with text
+    replaces = Whole(null=True)  # the answer that goes when this one settles with content
+    visibility = BooleanAttribute(null=True)  # of the answer that it replaces, and so of its own
     title_before = UnicodeAttribute(null=True)  # of a title task: the title is set only if it still is this
     # who works on it
     executor = UnicodeAttribute(null=True)
     lease_until = NumberAttribute(null=True)
     open_shard = UnicodeAttribute(null=True)
     resends = Whole(default=0)
+    usage_so_far = Json(null=True)  # what the provider had reported at the last renewal; gone once the task is closed
     # how it ended
     closed_by = UnicodeAttribute(null=True)
     usage = Json(null=True)
@@ -436,5 +439,7 @@ class Record(Table):
     credits = Whole(null=True)
     users = Whole(null=True)
     deleted = Whole(null=True)
+    uncovered = Whole(null=True)  # credits that nobody pays (uncovered.py)
+    shortfalls = Whole(null=True)  # answers that cost more than their hold
     uses = Whole(null=True)  # what a throttle has counted
     ttl = Whole(null=True)

@@ -1,4 +1,4 @@
-"""What a model is asked: the pinned preset's messages, then the chat's up to the prompt's end, except interrupted answers."""
+"""What a model is asked: the pinned preset's messages, then the chat's up to the prompt's end, except answers that were cut off."""
 
 import functools
 from collections.abc import Iterator
@@ -9,6 +9,8 @@ from aideer import images, pricing
 from aideer.errors import TooLarge
 from aideer.models import Message, Preset
 
+CUT_OFF = ("interrupted", "content_filter")
+"""Answers with these finish reasons are kept for their reader, and left out of later prompts."""
 READS = 16
 """Queries for one prompt at most: what fills the largest context in the shortest messages is less."""
 _PAGE = 100
@@ -20,7 +22,7 @@ class Prompt:
 
     messages: list[dict[str, Any]]
     asks: bool
-    """Whether the chat's last message is the user's, interrupted answers aside."""
+    """Whether the last message of the chat is the user's, leaving out answers that were cut off."""
 
     @property
     def contents(self) -> list[str]:
@@ -62,7 +64,7 @@ def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
         for item in next(pages)["Items"]:
             message = Message.from_raw_data(item)
             end = message.n
-            if message.content and message.finish_reason != "interrupted":
+            if message.content and message.finish_reason not in CUT_OFF:
                 yield message
         if not pages.last_evaluated_key:
             return

@@ -23,6 +23,8 @@ WECHAT_WEBSITE_SECRET_ARN = os.environ["WECHAT_WEBSITE_SECRET_ARN"]
 """Secrets of the providers. A function is told the ARN of a secret only if it may read it; the others are empty."""
 
 SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
+UNCOVERED_CREDITS = int(os.environ["UNCOVERED_CREDITS"])
+"""The most that failed answers of one user may cost the operator in a day before new tasks are refused."""
 THROTTLES = os.environ["THROTTLES"]
 METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
 """Where in CloudWatch metrics go; empty for none."""

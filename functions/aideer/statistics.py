@@ -16,8 +16,9 @@ _THREADS = 8
 _OF_TASKS = ("tasks", "failed", "input_tokens", "output_tokens", "credits")
 _OF_USERS = ("users", "deleted")
 
+_UNCOVERED = ""
 _Counts = dict[str | None, Counter[str]]
-"""By model, and the users' under None."""
+"""By model, the users' under None, and uncovered credits by code under _UNCOVERED, which no model is named."""
 
 
 def read(first: str | None, last: str | None) -> Statistics:
@@ -32,9 +33,16 @@ def read(first: str | None, last: str | None) -> Statistics:
         last=days[-1],
         users=UserStatistics(total=_of(total, None)["users"], **_came_and_went(all_days)),
         **_sums(all_days),
+        uncovered=_of(all_days, _UNCOVERED),
         models=_models(all_days),
         days=[
-            DayStatistics(day=day, **_came_and_went(counts), **_sums(counts), models=_models(counts))
+            DayStatistics(
+                day=day,
+                **_came_and_went(counts),
+                **_sums(counts),
+                uncovered=_of(counts, _UNCOVERED),
+                models=_models(counts),
+            )
             for day, counts in zip(days, by_day, strict=True)
         ],
     )
@@ -54,6 +62,9 @@ def _range(first: str | None, last: str | None) -> tuple[date, date]:
 def _counts(pk: str) -> _Counts:
     counts: _Counts = {}
     for shard in Record.query(pk):
+        if code := counters.uncovered_code(shard.sk):
+            counts.setdefault(_UNCOVERED, Counter())[code] += shard.uncovered or 0
+            continue
         counter = counts.setdefault(counters.model_of(shard.sk), Counter())
         for name in (*_OF_TASKS, *_OF_USERS):
             counter[name] += getattr(shard, name) or 0
@@ -69,12 +80,12 @@ def _together(days: Iterable[_Counts]) -> _Counts:
 
 
 def _models(counts: _Counts) -> list[ModelStatistics]:
-    models = sorted(model for model in counts if model is not None)
+    models = sorted(model for model in counts if model)
     return [ModelStatistics(model=model, **{name: counts[model][name] for name in _OF_TASKS}) for model in models]
 
 
 def _sums(counts: _Counts) -> dict[str, int]:
-    return {name: sum(counter[name] for counter in counts.values()) for name in _OF_TASKS}
+    return {name: sum(counter[name] for key, counter in counts.items() if key != _UNCOVERED) for name in _OF_TASKS}
 
 
 def _came_and_went(counts: _Counts) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, jobs, leases, metrics, settings, streamlog
+from aideer import aws, clock, credits, jobs, leases, metrics, settings, streamlog, uncovered
 from aideer.credits import Closer, Text
 from aideer.models import Task
 
@@ -60,7 +60,8 @@ def interrupt(task: Task) -> Task:
     renewal wins over both, and of two closers one wins.
     """
     closer = Closer.sweep(task)
-    end = credits.release(task, closer, "interrupted", streamlog.text(task.id))
+    text, cost = streamlog.text(task.id), uncovered.most(task)
+    end = credits.release(task, closer, "interrupted", text, uncovered_credits=cost)
     if end.closed_by == closer.by:
         metrics.emit({"ExpiredLeases": 1})
     return end

@@ -69,6 +69,7 @@ def _embedded() -> Iterator[None]:
         os.environ.update(stack.environment)
         os.environ.update(
             SIGNUP_CREDITS="1000000",
+            UNCOVERED_CREDITS="1000000",
             THROTTLES="all=1000000/60",
             METRICS_NAMESPACE="",
             STREAM_BASE_URL="http://stream.test",

@@ -62,7 +62,14 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     with listener(0) as sock:
         port = sock.getsockname()[1]
     clean = {name: value for name, value in os.environ.items() if not name.endswith(("_TABLE", "_URL", "_ARN"))}
-    for name in ("SIGNUP_CREDITS", "THROTTLES", "LEASE_SECONDS", "TASK_SECONDS", "WECHAT_LOGIN_PAGE"):
+    for name in (
+        "SIGNUP_CREDITS",
+        "UNCOVERED_CREDITS",
+        "THROTTLES",
+        "LEASE_SECONDS",
+        "TASK_SECONDS",
+        "WECHAT_LOGIN_PAGE",
+    ):
         clean.pop(name, None)
     process = subprocess.Popen(
         [sys.executable, "-m", "local.run"],

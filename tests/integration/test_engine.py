@@ -175,7 +175,6 @@ FAILURES = {
     "fin_mid": "upstream_error",
     "truncate": "upstream_error",
     "badjson": "upstream_error",
-    "empty": "empty_answer",
 }
 
 
@@ -224,16 +223,22 @@ def test_an_answer_longer_than_the_deadline_is_cut_and_billed(person: MakePerson
     check_rules(me)
 
 
-def test_a_provider_that_is_silent_at_the_deadline_has_failed(
-    person: MakePerson, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "SILENT_SECONDS", 0.2)
+def test_an_answer_that_fell_silent_before_the_deadline_is_billed_for_its_usage(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim fail=stall at=3 delay=1")
     in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 3))
     task = stored(task_id)
+    assert (task.status, task.finish_reason) == ("finished", "length")
+    assert task.credits == credits.pricing.cost(task.tariff, Usage(**task.usage)) > 0
+    check_rules(me)
+
+
+def test_a_provider_that_said_nothing_until_the_deadline_has_failed(person: MakePerson) -> None:
+    me = person()
+    task_id, _ = accepted(me, "/sim fail=stall at=0")
+    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 2))
+    task = stored(task_id)
     assert (task.status, task.error_code, task.credits) == ("failed", "upstream_timeout", 0)
-    assert message_of(task).finish_reason == "interrupted"
     check_rules(me)
 
 
@@ -383,8 +388,10 @@ def test_whatever_the_provider_says_is_seen_stored_and_resumed_exactly(
     task = stored(task_id)
     said = {which: "".join(text for kind, text in pieces if kind == which) for which in ("reasoning", "content")}
     assert (stream.reasoning, stream.content) == (said["reasoning"], said["content"])
-    if not any(said.values()):
-        assert task.error_code == "empty_answer"
+    if not said["content"]:
+        assert (task.status, task.finish_reason) == ("finished", "stop")
+        with pytest.raises(Message.DoesNotExist):
+            message_of(task)
         return
     message = message_of(task)
     assert (message.reasoning or "", message.content) == (said["reasoning"], said["content"])

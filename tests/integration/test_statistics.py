@@ -79,7 +79,7 @@ def test_days_and_models_are_summed_up(api, admin, on):
     assert (one["day"], one["tasks"], one["output_tokens"], one["signed_up"]) == ("2031-03-01", 1, 10, 1)
     assert (two["day"], two["tasks"], two["failed"], two["signed_up"]) == ("2031-03-02", 2, 1, 1)
     assert [(model["model"], model["tasks"]) for model in two["models"]] == [("qwen-max", 1), ("qwen-plus", 1)]
-    assert three == {"day": "2031-03-03", "signed_up": 0, "deleted": 0, **EMPTY, "models": []}
+    assert three == {"day": "2031-03-03", "signed_up": 0, "deleted": 0, **EMPTY, "uncovered": {}, "models": []}
 
 
 def test_it_is_what_the_ledger_says(api, admin, on):

@@ -47,6 +47,12 @@ class TaskStatistics(BaseModel):
     credits: Annotated[int, Field(description="Spent on them.")]
 
 
+Uncovered = Annotated[
+    dict[str, int],
+    Field(description="Credits that the provider billed and no user paid, by the code of the end."),
+]
+
+
 class ModelStatistics(TaskStatistics):
     """What one model's tasks came to."""
 
@@ -67,6 +73,7 @@ class DayStatistics(TaskStatistics):
     day: str
     signed_up: int
     deleted: int
+    uncovered: Uncovered
     models: list[ModelStatistics]
 
 
@@ -78,5 +85,6 @@ class Statistics(TaskStatistics):
     first: Annotated[str, Field(alias="from")]
     last: Annotated[str, Field(alias="to")]
     users: UserStatistics
+    uncovered: Uncovered
     models: list[ModelStatistics]
     days: list[DayStatistics]

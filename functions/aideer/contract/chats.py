@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from aideer import models
 from aideer.contract.strings import Body, Title
-from aideer.contract.tasks import TaskUsage
+from aideer.contract.tasks import Source, TaskUsage
 
 CONTENT_BYTES = 100 * 1024
 
@@ -81,6 +81,7 @@ class PlacedMessage(Body):
     finish_reason: Annotated[Any, Field(description="Ignored.")] = None
     usage: Annotated[Any, Field(description="Ignored.")] = None
     credits: Annotated[Any, Field(description="Ignored.")] = None
+    sources: Annotated[Any, Field(description="Ignored.")] = None
 
 
 class ChatChange(Body):
@@ -110,10 +111,11 @@ class Message(BaseModel):
     model: Annotated[str | None, Field(exclude_if=_is_none)] = None
     reasoning: Annotated[str | None, Field(exclude_if=_is_none)] = None
     finish_reason: Annotated[
-        str | None, Field(description="stop, length, stopped or interrupted.", exclude_if=_is_none)
+        str | None, Field(description="stop, length, content_filter, stopped or interrupted.", exclude_if=_is_none)
     ] = None
     usage: Annotated[TaskUsage | None, Field(exclude_if=_is_none)] = None
     credits: Annotated[int | None, Field(exclude_if=_is_none)] = None
+    sources: Annotated[list[Source] | None, Field(exclude_if=_is_none)] = None
 
 
 class _AnyChat(BaseModel):

@@ -39,11 +39,22 @@ class Quote(BaseModel):
 
 
 class TaskUsage(BaseModel):
-    """Tokens as the provider counted them; reasoning is part of output."""
+    """Tokens as the provider counted them: reasoning is part of output, and cached is part of input."""
 
     input_tokens: int
     output_tokens: int
-    reasoning_tokens: int
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    searches: int = 0
+
+
+class Source(BaseModel):
+    """A web page that the provider's search found for an answer."""
+
+    index: int
+    title: str
+    url: str
+    site_name: str
 
 
 class TaskError(BaseModel):

@@ -1,0 +1,432 @@
+"""Who pays for an answer, however it ends: the user for what the user caused, and the operator, within a bound, for the rest."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pytest
+
+from aideer import asking, clock, counters, credits, engine, leases, pricing, settings, sweeping, tasks, uncovered
+from aideer.connections import Call
+from aideer.contract.tasks import NewTask
+from aideer.credits import Closer, Text
+from aideer.dashscope import Chunk, UpstreamError
+from aideer.errors import TooManyRequests
+from aideer.idempotency import Once
+from aideer.models import Chat, CreditEntry, Message, Record, Task
+from aideer.usage import Usage
+from tests.support import Person, accepted, caller, check_rules, in_loop, make_chat
+
+MakePerson = Callable[..., Person]
+Step = Chunk | UpstreamError | Literal["after the stop", "silence"]
+
+
+class Provider:
+    """A provider that plays steps: chunks, errors and silences. It notes how often it was called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[Step] = []
+        self.accepts = True
+        self.calls = 0
+        self.closed = 0
+        self.sent = self.stopped = asyncio.Event()
+        learn = engine.Run._learn_usage
+
+        async def learning(run: engine.Run, *tasks: Any) -> None:
+            self.stopped.set()
+            await learn(run, *tasks)
+
+        monkeypatch.setattr(engine.Run, "_learn_usage", learning)
+        monkeypatch.setattr(engine.dashscope, "stream", self._stream)
+        monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
+
+    def says(self, *steps: Step) -> None:
+        self.steps = list(steps)
+
+    async def _stream(self, *_: Any, call: Call, **__: Any) -> AsyncGenerator[Chunk, None]:
+        self.calls += 1
+        call.sent = True
+        self.sent.set()
+        try:
+            call.accepted = self.accepts
+            for step in self.steps:
+                await asyncio.sleep(0)
+                if isinstance(step, Chunk):
+                    yield step
+                elif isinstance(step, UpstreamError):
+                    raise step
+                else:
+                    await (self.stopped if step == "after the stop" else asyncio.Event()).wait()
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Provider:
+    return Provider(monkeypatch)
+
+
+def stored(task_id: str) -> Task:
+    return Task.get(task_id, consistent_read=True)
+
+
+def message_of(task: Task) -> Message | None:
+    try:
+        return Message.get(task.thread, task.answer_n, consistent_read=True)
+    except Message.DoesNotExist:
+        return None
+
+
+def run(task_id: str, seconds: float = 60) -> Task:
+    in_loop(engine.execute(task_id, clock.now() + seconds))
+    return stored(task_id)
+
+
+def run_and_stop(task_id: str, provider: Provider) -> Task:
+    """Execute a task, and stop it once the provider has been called."""
+
+    async def both() -> None:
+        provider.sent, provider.stopped = asyncio.Event(), asyncio.Event()
+        working = asyncio.create_task(engine.execute(task_id, clock.now() + 60))
+        await provider.sent.wait()
+        await asyncio.to_thread(tasks.request_stop, task_id)
+        await working
+
+    in_loop(both())
+    return stored(task_id)
+
+
+def uncovered_of(person: Person) -> int:
+    return sum(record.uncovered or 0 for record in Record.query(f"uncovered#{person.id}", consistent_read=True))
+
+
+def uncovered_by_code(code: str) -> int:
+    shards = Record.query(counters.day(clock.timestamp()[:10]), consistent_read=True)
+    return sum(shard.uncovered or 0 for shard in shards if counters.uncovered_code(shard.sk) == code)
+
+
+def cost(task: Task, usage: Usage) -> int:
+    return pricing.cost(task.tariff, usage)
+
+
+@contextmanager
+def unchanged_balance(person: Person) -> Iterator[None]:
+    """Whatever was held comes back whole."""
+    user = person.user
+    before = user.credits + credits.credits_held(user)
+    yield
+    assert person.user.credits == before
+    check_rules(person)
+
+
+def test_a_stop_before_the_first_usage_waits_for_it_and_bills_it(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.says("after the stop", Chunk("", "Hi", None, Usage(9000, 1)), "silence")
+    task = run_and_stop(task_id, provider)
+    assert (task.status, task.usage) == ("stopped", Usage(9000, 1)._asdict())
+    assert task.credits == min(cost(task, Usage(9000, 1)), task.hold) > 0
+    assert tasks.text(task).content == ""
+    assert (provider.calls, provider.closed) == (1, 1)
+    check_rules(me)
+
+
+def test_a_stop_of_an_accepted_call_without_usage_bills_the_input(
+    person: MakePerson, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "FIRST_SECONDS", 0.2)
+    me = person()
+    task_id, _ = accepted(me, "hello " * 2000)
+    provider.says("silence")
+    task = run_and_stop(task_id, provider)
+    assert task.status == "stopped"
+    assert task.usage["output_tokens"] == 0 < task.usage["input_tokens"]
+    assert 0 < task.credits <= task.hold
+    check_rules(me)
+
+
+def test_a_stop_of_an_accepted_call_that_breaks_bills_the_input(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.says("after the stop", UpstreamError("upstream_error", accepted=True))
+    task = run_and_stop(task_id, provider)
+    assert (task.status, task.error_code) == ("stopped", None)
+    assert task.credits > 0
+    check_rules(me)
+
+
+def test_a_stop_of_a_call_that_is_refused_is_free_and_repeats_nothing(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.accepts = False
+    provider.says("after the stop", UpstreamError("throttled", retryable=True))
+    with unchanged_balance(me):
+        task = run_and_stop(task_id, provider)
+    assert (task.status, task.credits, provider.calls) == ("stopped", 0, 1)
+
+
+def test_a_stop_between_two_tries_is_free_at_once(
+    person: MakePerson, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.random, "uniform", lambda *_: 60.0)
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.accepts = False
+    provider.says(UpstreamError("throttled", retryable=True))
+    with unchanged_balance(me):
+        task = run_and_stop(task_id, provider)
+    assert (task.status, task.credits, provider.calls) == ("stopped", 0, 1)
+
+
+def test_a_stop_after_the_first_usage_bills_the_usage_so_far(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.says(Chunk("", "Hi", None, Usage(100, 10)), "silence")
+    task = run_and_stop(task_id, provider)
+    message = message_of(task)
+    assert (task.status, task.credits) == ("stopped", min(cost(task, Usage(100, 10)), task.hold))
+    assert message
+    assert (message.content, message.finish_reason) == ("Hi", "stopped")
+
+
+def test_an_accepted_call_is_never_repeated(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.says(UpstreamError("throttled", retryable=True, accepted=True))
+    task = run(task_id)
+    assert (task.status, task.error_code, provider.calls) == ("failed", "throttled", 1)
+
+
+def test_an_answer_without_text_is_billed_and_stores_no_message(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, chat = accepted(me, "hello")
+    provider.says(Chunk("", "", "stop", Usage(30, 0)))
+    task = run(task_id)
+    assert (task.status, task.finish_reason, task.error_code) == ("finished", "stop", None)
+    assert task.credits == cost(task, Usage(30, 0)) > 0
+    assert message_of(task) is None
+    after = Chat.get(chat.id, consistent_read=True)
+    assert (after.message_count, after.active_task) == (1, None)
+    check_rules(me)
+
+
+def test_a_filtered_answer_is_billed_kept_and_left_out_of_the_next_prompt(
+    person: MakePerson, provider: Provider
+) -> None:
+    me = person()
+    task_id, chat = accepted(me, "hello")
+    provider.says(Chunk("", "Once upon", None, Usage(30, 5)), Chunk("", "", "content_filter", Usage(30, 9)))
+    task = run(task_id)
+    message = message_of(task)
+    assert (task.status, task.finish_reason, task.error_code) == ("finished", "content_filter", None)
+    assert task.credits == cost(task, Usage(30, 9)) > 0
+    assert message
+    assert (message.content, message.finish_reason) == ("Once upon", "content_filter")
+    from aideer import prompts
+
+    preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
+    again = prompts.build(preset, chat.thread, 10, 10**6)
+    assert "Once upon" not in again.contents
+    assert again.asks
+    check_rules(me)
+
+
+def test_a_refused_question_is_free(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.accepts = False
+    provider.says(UpstreamError("content_filtered"))
+    with unchanged_balance(me):
+        task = run(task_id)
+    assert (task.status, task.error_code, uncovered_of(me)) == ("failed", "content_filtered", 0)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "stop"),
+    [
+        ([Chunk("", "", "stop", Usage(30, 1))], False),
+        ([Chunk("I wonder", "", "stop", Usage(30, 5))], False),
+        ([Chunk("I wonder", "", "length", Usage(30, 5))], False),
+        ([Chunk("", "Bad", "content_filter", Usage(30, 5))], False),
+        ([Chunk("I wonder", "", None, Usage(30, 5)), "silence"], True),
+    ],
+)
+def test_only_an_answer_with_content_replaces_another(
+    person: MakePerson, provider: Provider, chunks: list[Step], stop: bool
+) -> None:
+    me = person()
+    task_id, chat = accepted(me, "hello")
+    provider.says(Chunk("", "Good", "stop", Usage(30, 5)))
+    first = run(task_id)
+    again = asking.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
+    provider.says(*chunks)
+    task = run_and_stop(again, provider) if stop else run(again)
+    assert task.credits > 0
+    assert message_of(task) is None
+    kept = message_of(first)
+    assert kept
+    assert kept.content == "Good"
+    after = Chat.get(chat.id, consistent_read=True)
+    assert (after.message_count, after.preview, after.active_task) == (2, "Good", None)
+    check_rules(me)
+
+
+def test_a_hidden_answer_stays_hidden_when_it_is_made_again(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, chat = accepted(me, "hello")
+    provider.says(Chunk("", "Secret", "stop", Usage(30, 5)))
+    first = run(task_id)
+    hidden = message_of(first)
+    assert hidden
+    hidden.update(actions=[Message.visibility.set(False)])
+    Chat(chat.id).update(actions=[Chat.preview.set("hello"), Chat.preview_n.set(1)])
+    again = asking.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
+    provider.says(Chunk("", "Another secret", "stop", Usage(30, 5)))
+    message = message_of(run(again))
+    assert message
+    assert (message.content, message.visibility) == ("Another secret", False)
+    assert Chat.get(chat.id, consistent_read=True).preview == "hello"
+
+
+def test_a_usage_that_shrinks_is_billed_at_its_largest(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello " * 1000)
+    provider.says(
+        Chunk("", "a", None, Usage(1000, 400)),
+        Chunk("", "b", None, Usage(900, 420)),
+        Chunk("", "c", "stop", Usage(0, 0)),
+    )
+    task = run(task_id)
+    assert task.usage == Usage(1000, 420)._asdict()
+    assert task.credits == cost(task, Usage(1000, 420))
+
+
+def test_the_sources_of_an_answer_are_stored_with_it(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    source = {"index": 1, "title": "Deer", "url": "https://deer.example/", "site_name": "Deer"}
+    provider.says(Chunk("", "", None, None, (source,)), Chunk("", "Hi", "stop", Usage(30, 5, searches=1)))
+    message = message_of(run(task_id))
+    assert message
+    assert message.sources == [source]
+
+
+def test_an_end_without_usage_is_free_and_told_to_the_operator(
+    person: MakePerson, provider: Provider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.says(Chunk("", "Hi", "stop", None))
+    with unchanged_balance(me):
+        run(task_id)
+    assert '"AnswersUncounted": 1' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", ["upstream_error", "upstream_timeout"])
+def test_what_a_failure_cost_is_counted_by_day_by_code_and_by_user(
+    person: MakePerson, provider: Provider, code: str
+) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    before = uncovered_by_code(code)
+    provider.says(Chunk("", "Hi", None, Usage(5000, 1000)), UpstreamError(code, accepted=True))
+    with unchanged_balance(me):
+        task = run(task_id)
+    lost = cost(task, Usage(5000, 1000))
+    assert (task.status, task.error_code, task.credits) == ("failed", code, 0)
+    assert uncovered_of(me) == uncovered_by_code(code) - before == lost > 0
+
+
+def test_a_failure_that_the_provider_refused_costs_nobody(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.accepts = False
+    provider.says(UpstreamError("upstream_error"))
+    run(task_id)
+    assert uncovered_of(me) == 0
+
+
+def test_a_cost_above_the_hold_is_uncovered_and_marks_its_user(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    provider.says(Chunk("", "Hi", "stop", Usage(10**6, 10)))
+    task = run(task_id)
+    assert task.credits == task.hold
+    assert uncovered_of(me) == cost(task, Usage(10**6, 10)) - task.hold
+    assert uncovered.had_shortfall(me.id)
+    check_rules(me)
+
+
+def test_nobody_is_marked_without_a_shortfall(person: MakePerson) -> None:
+    assert not uncovered.had_shortfall(person().id)
+
+
+def test_a_user_whose_failures_reached_the_bound_waits_for_the_next_day(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me, other = person(), person()
+    monkeypatch.setattr(settings, "UNCOVERED_CREDITS", 100)
+    record = Record(f"uncovered#{me.id}", clock.timestamp()[:10], uncovered=99)
+    record.save()
+    accepted(me, "still below")
+    record.update(actions=[Record.uncovered.add(1)])
+    chat, before = make_chat(me, "hello"), me.user.credits
+    wanted = NewTask(chat_id=chat.id)
+    with pytest.raises(TooManyRequests) as refused:
+        asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+    assert refused.value.code == "too_many_failed_answers"
+    assert 0 < int(refused.value.headers["Retry-After"]) <= 86401
+    assert me.user.credits == before
+    accepted(other, "another user is not refused")
+    tomorrow = clock.now() + 86400
+    monkeypatch.setattr(clock, "now", lambda: tomorrow)
+    assert asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    check_rules(me)
+
+
+def claimed(person: Person) -> Task:
+    task_id, _ = accepted(person, "hello " * 1000, max_tokens=500)
+    task = leases.claim(task_id)
+    assert task
+    return task
+
+
+def expire(task: Task) -> None:
+    Task(task.id).update(actions=[Task.lease_until.set(clock.now() - 1)])
+
+
+def test_a_lost_executor_is_counted_for_the_most_that_it_can_have_cost(person: MakePerson) -> None:
+    me = person()
+    task = claimed(me)
+    expire(task)
+    before = me.user.credits
+    sweeping.attend(task.id)
+    assert (me.user.credits, uncovered_of(me)) == (before + task.hold, task.hold)
+    check_rules(me)
+
+
+def test_a_renewal_stores_the_usage_so_that_the_sweep_knows_the_cost(person: MakePerson) -> None:
+    me = person()
+    task = claimed(me)
+    renewed = leases.renew(task, Usage(100, 20))
+    assert renewed
+    assert renewed.usage_so_far == Usage(100, 20)._asdict()
+    expire(task)
+    sweeping.attend(task.id)
+    closed = stored(task.id)
+    assert (closed.status, closed.error_code, closed.usage_so_far) == ("failed", "interrupted", None)
+    assert cost(task, Usage(100, 500)) <= uncovered_of(me) <= cost(task, Usage(100, 510)) < task.hold
+    check_rules(me)
+
+
+def test_a_late_close_counts_nothing_twice(person: MakePerson) -> None:
+    me = person()
+    task = claimed(me)
+    expire(task)
+    sweeping.attend(task.id)
+    before = uncovered_of(me)
+    sweeping.attend(task.id)
+    credits.release(task, Closer.executor(task.executor), "upstream_error", Text(), uncovered_credits=7)
+    assert uncovered_of(me) == before
+    assert [entry for entry in CreditEntry.query(me.id, consistent_read=True) if entry.task_id == task.id] == []
