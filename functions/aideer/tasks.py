@@ -25,11 +25,13 @@ ERRORS = {
     "model_unavailable": "The provider refuses this model, or a setting of the preset. The operator has to change the preset.",
     "context_too_long": "This conversation is longer than the model can read.",
     "image_unavailable": "The provider could not load an image of this conversation, or cannot read its format.",
-    "empty_answer": "The model gave no answer.",
     "queue_timeout": "Nobody got to this in time.",
     "interrupted": "The answer was interrupted.",
     "internal_error": "Something broke on our side.",
 }
+
+_FORMER_ERRORS = {"empty_answer": "The model gave no answer."}
+"""Codes that only tasks of release 0.1.0 have."""
 
 
 def of(user: User | Bearer, task_id: str) -> Task:
@@ -60,7 +62,7 @@ def ending(task: Task, shown: Text) -> dict[str, Any]:
         "finish_reason": task.finish_reason,
         "usage": TaskUsage(**task.usage).model_dump() if task.usage else None,
         "credits": None if task.credits is None else int(task.credits),
-        "error": TaskError(code=task.error_code, message=ERRORS[task.error_code]).model_dump()
+        "error": TaskError(code=task.error_code, message=(ERRORS | _FORMER_ERRORS)[task.error_code]).model_dump()
         if task.error_code
         else None,
     }
