@@ -200,6 +200,7 @@ class Run:
                         api_key=api_key,
                         base_url=settings.DASHSCOPE_HTTP_BASE_URL,
                         idle_seconds=IDLE_SECONDS,
+                        first_seconds=self._first_seconds,
                         call=self._call,
                     )
                 ) as answer:
