@@ -339,7 +339,8 @@ def _pinned(chat: Chat) -> Preset:
 
 
 def _last_visible(thread: list[Message]) -> Message | None:
-    return next((message for message in reversed(thread) if message.visibility), None)
+    # An answer without content, which was stopped while it thought, says nothing that could be quoted.
+    return next((message for message in reversed(thread) if message.visibility and message.content), None)
 
 
 def _previewed(message: Message) -> list[Action]:

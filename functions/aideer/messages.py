@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from aideer import bulk, images
-from aideer.contract.chats import CONTENT_BYTES, NewMessage, PlacedMessage
+from aideer.contract.chats import CONTENT_BYTES, READERS_FIELDS, NewMessage, PlacedMessage
 from aideer.errors import TooLarge, Unprocessable
 from aideer.models import Message
 
@@ -25,6 +25,8 @@ REPLACED_HIDDEN = 2000
 COPIED = 2000
 COPIED_READS = 16
 """Queries (1 MB each) that a copy makes at most: one partition takes about 1 MB of writes a second, and a request 30."""
+_LEFT_OUT = ("interrupted", "content_filter")
+"""Finish reasons by which a prompt leaves an answer out: in a copy, too."""
 _FILTERED_READS = 16
 _FILTERED_PAGE = 200
 
@@ -119,7 +121,7 @@ def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], c
 def copied(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
     """The thread `new`: a copy of `old`, whole or up to and including the message `upto`; of another's, what is visible.
 
-    An answer does not keep its task, which is the old chat's, and in a copy of another's chat not what it cost them.
+    An answer does not keep its task, which is the old chat's. A copy of another's chat has what a reader sees of it alone.
     Raises Unprocessable where there is no message `upto`, and TooLarge where it is more than COPIED messages or COPIED_READS.
     """
     reads = Message.query(
@@ -128,10 +130,9 @@ def copied(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
         filter_condition=None if own else Message.visibility == True,  # noqa: E712 - an expression
         consistent_read=True,
     ).page_iter
-    forgotten = {"task_id": None} if own else {"task_id": None, "credits": None}
     copies: list[Message] = []
     for raw in islice(reads, COPIED_READS):
-        copies += [_moved(new, Message.from_raw_data(item), **forgotten) for item in raw["Items"]]
+        copies += [_copy(new, Message.from_raw_data(item), own=own) for item in raw["Items"]]
         if len(copies) > COPIED:
             break
     if len(copies) > COPIED or reads.last_evaluated_key:
@@ -186,6 +187,15 @@ def _placed(thread: str, message: Message, wanted: PlacedMessage, now: str) -> M
 
 def _moved(thread: str, message: Message, **changes: Any) -> Message:
     return Message(**{**message.attribute_values, "thread": thread, **changes})
+
+
+def _copy(thread: str, message: Message, *, own: bool) -> Message:
+    if own:
+        return _moved(thread, message, task_id=None)
+    copy = Message(thread, **{name: getattr(message, name) for name in READERS_FIELDS})
+    if message.finish_reason in _LEFT_OUT:
+        copy.finish_reason = message.finish_reason
+    return copy
 
 
 def _new(

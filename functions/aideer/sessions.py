@@ -29,9 +29,13 @@ def sign_in(username: str, password: str, address: str) -> Tokens:
     the name nearer to being locked for everybody. The latter two are not for a name that has signed in from this address before.
     """
     name = password_key(username)
-    counted = [throttling.count("sign_in", name, address)]
+    own, *wider = throttling.networks(address)
+    counted = [throttling.count("sign_in", name, own.text)]
     try:
-        counted.append(throttling.count("sign_in_address", address))
+        for network in wider:
+            counted.append(throttling.count("sign_in", name, network.text, share=network.share))
+        for one in throttling.count_networks("sign_in_address", address):
+            counted.append(one)
         counted.append(throttling.count("sign_in_name", name))
     except TooManyRequests:
         if not throttling.remembered(name, address):  # nobody else locks them out of where they always are

@@ -18,7 +18,11 @@ And where a name or an address is locked for all, it is not for a name and an ad
 KNOWN_DAYS: such a pair has its own limit alone.
 
 Keys are HMACs: a table and its backups should hold nobody's address or what was typed as a name, and a plain hash of an IPv4
-address is undone by trying all of them. An IPv6 address counts as its /64, of which every caller has a whole one.
+address is undone by trying all of them.
+
+An IPv6 address counts as its /64, the least that a caller has (RFC 6177), and also as its /56 and its /48, which one customer can
+have too. Their limits are 2 and 4 times the one of a /64, because neighbours may share them. An attempt that the /64 refuses does
+not count for the wider networks, so that one caller alone cannot exhaust them.
 
 Where DynamoDB does not answer, nothing is let through (the caller is told 503): what is guarded could not be read either. Streams
 alone are let through (tasks/stream.py): they are counted to spare the service, and guard no secret.
@@ -71,6 +75,18 @@ KNOWN_DAYS = 30
 logger = Logger(service="aideer")
 
 
+class Network(NamedTuple):
+    """A network that an address is in, and how many times a limit it may use."""
+
+    text: str
+    share: int
+
+
+_WIDER = ((56, 2), (48, 4))
+UNKNOWN = "unknown"
+"""What an address counts as that cannot be parsed: all of them together."""
+
+
 class Counted(NamedTuple):
     """An attempt that was counted, to give back."""
 
@@ -78,8 +94,11 @@ class Counted(NamedTuple):
     sk: str
 
 
-def count(kind: Kind, *who: str) -> Counted:
-    """Count an attempt of whom it is about (user id, address, name …), all parts together. Raises TooManyRequests."""
+def count(kind: Kind, *who: str, share: int = 1) -> Counted:
+    """Count an attempt of whom it is about (user id, network, name …), all parts together. Raises TooManyRequests.
+
+    `share` is how many times the limit they may use.
+    """
     limit, now = LIMITS[kind], int(clock.now())
     window = now - now % limit.seconds
     counted = Counted(f"throttle#{kind}#{_hidden(*who)}", str(window))
@@ -88,7 +107,7 @@ def count(kind: Kind, *who: str) -> Counted:
         Record(*counted).update(
             # The TTL is later than the end: what was counted a moment before it can be given back after it.
             [Record.uses.add(1), Record.ttl.set(ends + limit.seconds)],
-            Record.uses.does_not_exist() | (Record.uses < limit.times),
+            Record.uses.does_not_exist() | (Record.uses < limit.times * share),
         )
     except UpdateError as error:
         if not dynamodb.refused(error):
@@ -98,6 +117,12 @@ def count(kind: Kind, *who: str) -> Counted:
             "too_many_attempts", "That was too often. Try again later.", retry_after=ends - now
         ) from None
     return counted
+
+
+def count_networks(kind: Kind, address: str) -> Iterator[Counted]:
+    """Count an attempt for each network that an address is in, as it is iterated over. Raises TooManyRequests."""
+    for network in networks(address):
+        yield count(kind, network.text, share=network.share)
 
 
 def give_back(*counted: Counted) -> None:
@@ -115,14 +140,26 @@ def attempt(kind: Kind, *who: str) -> Iterator[None]:
 
     A fault is no refusal, whosever it is: else WeChat's bad quarter of an hour would lock an address out for the next.
     """
-    counted = count(kind, *who)
+    with _given_back([count(kind, *who)]):
+        yield
+
+
+@contextlib.contextmanager
+def attempt_from(kind: Kind, address: str) -> Iterator[None]:
+    """Count what is done within for each network that an address is in, as `attempt` does."""
+    with _given_back(list(count_networks(kind, address))):
+        yield
+
+
+@contextlib.contextmanager
+def _given_back(counted: list[Counted]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if not _is_refusal(error):
-            give_back(counted)
+            give_back(*counted)
         raise
-    give_back(counted)
+    give_back(*counted)
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -147,16 +184,26 @@ def remembered(*who: str) -> bool:
 
 
 def source(address: str) -> str:
-    """What an address counts as: itself, or an IPv6 address's /64."""
+    """Return what an address counts as: itself, or an IPv6 address's /64. All that cannot be parsed count as one."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address
+        return UNKNOWN
     if parsed.version == 4:
         return str(parsed)
     if parsed.ipv4_mapped:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+
+
+def networks(address: str) -> list[Network]:
+    """Return the networks that an address counts for, as `source` returned it, the narrowest first."""
+    own = [Network(address, 1)]
+    try:
+        parsed = ipaddress.IPv6Network(address)
+    except ValueError:
+        return own
+    return own + [Network(str(parsed.supernet(new_prefix=length)), share) for length, share in _WIDER]
 
 
 def _address(request: Request) -> str:

@@ -41,7 +41,8 @@ def sign_up(new: contract.NewUser, address: str) -> contract.User:
     """
     if new.permission >= auth.ADMIN:
         raise Forbidden("not_admin", "Nobody signs up as an administrator.")
-    throttling.count("sign_up", address)
+    for _ in throttling.count_networks("sign_up", address):
+        pass
     try:
         return view(_create(new.username, new.nickname or new.username, new.password, new.permission))
     except Refused:

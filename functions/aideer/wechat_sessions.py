@@ -18,7 +18,7 @@ def sign_in(code: str, address: str) -> Tokens:
 
     Raises what wechat.mini_program does, and TooManyRequests after too many bad codes from this address.
     """
-    with throttling.attempt("wechat", address):
+    with throttling.attempt_from("wechat", address):
         person = wechat.mini_program(code)
     return Tokens(**auth.token_pair(wechat_users.user_of(person), "wechat", person.openid))
 

@@ -83,7 +83,7 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
     _check(state, browser.secret)
     if not code:
         raise Unauthorized("wechat_declined", "WeChat says that the sign-in was declined.")
-    with throttling.attempt("wechat", address):
+    with throttling.attempt_from("wechat", address):
         person = wechat.website(code)
     user = wechat_users.user_of(person)
     if settings.WECHAT_LOGIN_PAGE:

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from aideer import asking, auth, chats, clock, credits, messages
-from aideer.contract.chats import NewMessage, NewMessages
+from aideer.contract.chats import READERS_FIELDS, NewMessage, NewMessages
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Preset, Task, User, new_id
@@ -146,6 +146,41 @@ def test_a_shared_chat_can_be_read_by_all_and_changed_by_none(api: Api, person: 
     for endpoint in SINGLE[1:]:
         assert call(api, endpoint, chat.id, user=reader).status == 403
     assert api("chats.list", "GET", "/chats", user=reader).json == []
+
+
+def test_readers_of_a_shared_chat_see_what_was_said_and_nothing_else(api: Api, person: MakePerson) -> None:
+    """Every field of the item that is no READERS_FIELDS has a value here by which it would be found."""
+    owner, reader = person(), person()
+    chat = make_chat(owner, "Hi", "hidden")
+    chat.update([Chat.preset_id.set(make_preset(owner, "public")), Chat.visibility.set("shared")])
+    Message(chat.thread, 2).update([Message.visibility.set(False)])
+    secret = "s3cret"
+    names = set(Message.get_attributes()) - {"thread", *READERS_FIELDS}
+    answer = Message(chat.thread, 3, role="assistant", content="Hello", create_time=clock.timestamp())
+    usage = Usage(424242, 434343, 444444)._asdict()
+    for name in names:
+        setattr(answer, name, {"usage": usage, "credits": 454545}.get(name, secret))
+    answer.save()
+    Chat(chat.id).update([Chat.message_count.add(1), Chat.next_n.add(1), Chat.version.add(1)])
+    api("users.like_chat", "POST", f"/users/me/likes/chat/{chat.id}", user=reader)
+    whole = api("chats.get", "GET", f"/chats/{chat.id}", user=owner)
+    shown = api("chats.get", "GET", f"/chats/{chat.id}", user=reader)
+    copied = api("chats.copy", "POST", f"/chats/{chat.id}/copy", user=reader)
+    own = api("chats.get", "GET", f"/chats/{copied.json['id']}", user=reader)
+    files = [
+        api("chats.export", "GET", f"/chats/{id}/export?format={format}", user=reader)
+        for id in (chat.id, copied.json["id"])
+        for format in ("json", "markdown")
+    ]
+    lists = [api("chats.list", "GET", "/chats", user=reader), api("users.likes", "GET", "/users/me/likes", user=reader)]
+    assert secret in whole.body
+    assert whole.json["message_count"] == 3
+    assert [answer.status for answer in files] == [403, 403, 200, 200]
+    assert set(shown.json) == {*whole.json} - {"message_count", "active_task"}
+    for message in (*shown.json["messages"], *copied.json["messages"], *own.json["messages"]):
+        assert set(message) == set(READERS_FIELDS)
+    for answer in (shown, copied, own, *files, *lists):
+        assert not re.search(f"{secret}|4[2-5]4[2-5]4[2-5]|hidden", answer.body), answer.body
 
 
 # --- opening

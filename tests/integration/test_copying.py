@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aideer import asking, chats, clock, copying, credits, jobs, messages
-from aideer.contract.chats import ChatChange, NewMessage, NewMessages, PlacedMessage
+from aideer.contract.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
 from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.errors import AideerError, PreconditionFailed
@@ -137,16 +137,26 @@ def test_of_a_shared_chat_others_copy_what_they_see(api: Api, person: MakePerson
     answered(owner, chat)
     seen = api("chats.get", "GET", f"/chats/{chat.id}", user=me).json["messages"]
     assert [m["n"] for m in seen] == [1, 3]
-    assert not {"task_id", "credits"} & seen[1].keys(), "whose task it was and what it cost is the owner's"
-    assert (seen[1]["finish_reason"], seen[1]["reasoning"]) == ("stop", "Thinking.")
     made = copy(api, chat.id, me).json
     assert made["messages"] == seen
     assert (made["owner_id"], made["message_count"]) == (me.id, 2)
     assert all("hidden" not in str(m) for m in thread_of(made["id"]))
-    assert not [m for m in thread_of(made["id"]) if m.get("task_id") or m.get("credits")]
+    for message in thread_of(made["id"]):
+        assert {name for name, value in message.items() if value is not None} == {"thread", *READERS_FIELDS}
     unseen = copy(api, chat.id, me, "upto=2")
     assert (unseen.status, unseen.json["code"]) == (422, "unknown_message"), "not even that it is there"
     assert [m["n"] for m in copy(api, chat.id, person(permission=2)).json["messages"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("finish_reason", ["interrupted", "content_filter"])
+def test_an_answer_that_no_prompt_shows_is_shown_by_no_copys_prompt(
+    api: Api, person: MakePerson, finish_reason: str
+) -> None:
+    owner, me = person(), person()
+    chat = shared_on(owner, make_preset(owner, "public"), "Hi")
+    answered(owner, chat)
+    Message(chat.thread, 2).update([Message.finish_reason.set(finish_reason)])
+    assert thread_of(copy(api, chat.id, me).json["id"])[1]["finish_reason"] == finish_reason
 
 
 @pytest.mark.parametrize("length", [1, 25, 26, 300, messages.COPIED])

@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from uuid import uuid4
 
 import pytest
@@ -203,11 +204,20 @@ def test_a_counter_goes_by_itself_after_its_window(limit):
         ("::ffff:203.0.113.9", "203.0.113.9"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("2001:0DB8:1:2:ffff::", "2001:db8:1:2::/64"),
-        ("no address", "no address"),
+        ("::ffff:cb00:7109", "203.0.113.9"),
+        ("no address", "unknown"),
+        ("", "unknown"),
     ],
 )
 def test_an_address_counts_as_what_one_caller_has(address, counts_as):
     assert throttling.source(address) == counts_as
+
+
+def test_an_ipv6_address_counts_for_each_network_that_one_customer_may_have():
+    networks = [tuple(network) for network in throttling.networks(throttling.source("2001:db8:1:ab02::1"))]
+    assert networks == [("2001:db8:1:ab02::/64", 1), ("2001:db8:1:ab00::/56", 2), ("2001:db8:1::/48", 4)]
+    assert throttling.networks(throttling.source("::ffff:203.0.113.9")) == [("203.0.113.9", 1)]
+    assert throttling.networks(throttling.source("nothing")) == [("unknown", 1)]
 
 
 def test_the_environment_changes_limits():
@@ -334,6 +344,47 @@ def test_that_it_cannot_be_remembered_keeps_nobody_out(api, person, limit):
         assert sign_in(api, me.username, me.password).status == 200
 
 
+def many(prefix, length, start=0):
+    """Addresses of different /64s of 2001:db8:<prefix>::/<length>."""
+    for n in range(start, 2 ** (64 - length)):
+        yield f"2001:db8:{prefix:x}:{n:x}::1"
+
+
+@pytest.mark.parametrize(("length", "wrong"), [(56, 6), (48, 12)])
+def test_no_customers_network_locks_a_name_for_all(api, person, limit, length, wrong):
+    limit("sign_in", 3)
+    limit("sign_in_name", 20)
+    me, prefix = person(), uuid4().int % 2**16
+    addresses = list(islice(many(prefix, length), 20)) if length == 56 else list(many(prefix, 48))[::256][:30]
+    statuses = [sign_in(api, me.username, "wrong", address).status for address in addresses for _ in range(2)]
+    assert statuses.count(401) == wrong
+    assert sign_in(api, me.username, me.password, "198.51.100.120").status == 200
+
+
+def test_who_has_signed_in_from_a_network_is_not_locked_out_by_its_neighbours(api, person, limit):
+    limit("sign_in", 1)
+    me, prefix = person(), uuid4().int % 2**16
+    home, *others = islice(many(prefix, 56), 6)
+    assert sign_in(api, me.username, me.password, home).status == 200
+    assert [sign_in(api, me.username, "wrong", other).status for other in others] == [401, 401, 429, 429, 429]
+    assert {sign_in(api, me.username, me.password, home).status for _ in range(3)} == {200}
+
+
+def test_who_is_right_uses_no_network_up(api, person, limit):
+    for kind in ("sign_in", "sign_in_address", "sign_in_name"):
+        limit(kind, 1)
+    me, prefix = person(), uuid4().int % 2**16
+    assert {sign_in(api, me.username, me.password, address).status for address in islice(many(prefix, 56), 5)} == {200}
+
+
+def test_one_caller_alone_does_not_use_its_wider_networks_up(api, limit):
+    limit("sign_in_address", 2)
+    prefix = uuid4().int % 2**16
+    first, second = islice(many(prefix, 56), 2)
+    assert [sign_in(api, someone(), "wrong", first).status for _ in range(9)] == [401] * 2 + [429] * 7
+    assert sign_in(api, someone(), "wrong", second).status == 401
+
+
 def test_a_name_that_nobody_has_is_stopped_alike(api, limit):
     limit("sign_in", 2)
     name = someone()
@@ -384,6 +435,18 @@ def test_an_address_signs_up_so_many_and_no_more(api, limit):
     with pytest.raises(Identity.DoesNotExist):
         Identity.get(f"password#{names[2]}")
     assert sign_up(names[3], "198.51.100.51").status == 200
+
+
+@pytest.mark.parametrize(("step", "users"), [(1, 4), (256, 8)])
+def test_a_customer_with_many_networks_signs_up_few_users(api, limit, step, users):
+    limit("sign_up", 2, 3600)
+    prefix = uuid4().int % 2**16
+    statuses = []
+    for address in list(many(prefix, 48))[::step][:10]:
+        body = {"username": f"u{someone()[:12]}", "password": "secret-123"}
+        statuses.append(api("users.create", "POST", "/users", json=body, address=address).status)
+    assert statuses.count(200) == users
+    assert set(statuses) == {200, 429}
 
 
 def test_what_was_no_request_does_not_count(api, limit):

@@ -12,6 +12,8 @@ from aideer.contract.strings import Body, Title
 from aideer.contract.tasks import Source, TaskUsage
 
 CONTENT_BYTES = 100 * 1024
+READERS_FIELDS = ("n", "role", "type", "content", "visibility", "create_time")
+"""Of a message of a shared chat: all that others than its owner are shown. A new field is the owner's until it is named here."""
 
 OrderBy = Literal["create_time", "update_time", "title"]
 Order = Literal["asc", "desc"]
@@ -128,32 +130,33 @@ class _AnyChat(BaseModel):
     title: str
     visibility: Visibility
     version: int
-    message_count: int
     active_task: Annotated[str | None, Field(description="The task that is answering.", exclude_if=_is_none)] = None
     create_time: str
     update_time: str
 
 
 class Chat(_AnyChat):
-    """A chat with messages of it, in the order of n."""
+    """A chat with messages of it, in the order of n. Readers of a shared chat see neither counts nor how answers were made."""
 
+    message_count: Annotated[int | None, Field(description="Of all, hidden ones too.", exclude_if=_is_none)] = None
     messages: list[Message]
 
     @classmethod
     def of(cls, chat: models.Chat, messages: Iterable[models.Message], *, shared: bool = False) -> "Chat":
-        """As its owner sees it, or, where it is shared with the reader, without what only concerns the owner."""
+        """Return the chat as its owner sees it or, if it is `shared` with the reader, with READERS_FIELDS of its messages alone."""
         whole = _AnyChat.model_validate(chat)
-        shown = [Message.model_validate(message) for message in messages]
-        if shared:
-            whole.active_task = None
-            for message in shown:
-                message.task_id = message.credits = None
-        return cls(**dict(whole), messages=shown)
+        if not shared:
+            shown = [Message.model_validate(message) for message in messages]
+            return cls(**dict(whole), message_count=chat.message_count, messages=shown)
+        whole.active_task = None
+        seen = [Message(**{name: getattr(message, name) for name in READERS_FIELDS}) for message in messages]
+        return cls(**dict(whole), messages=seen)
 
 
 class ListedChat(_AnyChat):
     """A chat without its messages."""
 
+    message_count: int
     last_message: str | None = Field(
         validation_alias="preview", description="The beginning (200 characters) of the last visible message."
     )
