@@ -18,6 +18,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvloop
 
@@ -118,10 +119,11 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
     """Serve until SIGTERM, then let ministack save what it has."""
     import uvicorn  # ministack's own hypercorn takes half as long again for a call
     from ministack import app
-    from ministack.services import dynamodb
+    from ministack.services import dynamodb, sqs
 
     # DynamoDB measures items in UTF-8; ministack, as escaped JSON, in which a character may be three times as long.
     dynamodb._DDB_TXN_MAX_BYTES *= 3
+    sqs._externalize_url = lambda url: _reached_by(url, sqs._request_host.get())
     app._state_map = {name: app._state_map[name] for name in services}  # what is loaded at the start and saved
     application = SavedApplication(app.app)
     saving = asyncio.create_task(application.save_when_quiet()) if persist else None
@@ -138,6 +140,11 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
     await uvicorn.Server(config).serve(sockets=[sock])
     if saving:
         saving.cancel()
+
+
+def _reached_by(url: str, host: str) -> str:
+    """Return a queue's URL under the caller's Host: the stored one has the port of the process that made the queue."""
+    return urlsplit(url)._replace(netloc=host).geturl() if host else url
 
 
 def end_with_parent() -> None:

@@ -21,6 +21,7 @@ import uvicorn
 from a2wsgi import WSGIMiddleware
 
 from local import welcome
+from local.edge import Edge
 from local.gateway import Gateway
 from local.invocation import Context, InvocationError, TimedOutError, run
 from local.middleware import Guard, loopback_hosts
@@ -164,7 +165,7 @@ def main() -> None:
         runner = door if function.module == STREAM_MODULE else pool
         return runner.invoke(function.context(), event)
 
-    gateway = WSGIMiddleware(Gateway(template, settings.port, invoke).wsgi, workers=THREADS)
+    gateway = Edge(WSGIMiddleware(Gateway(template, settings.port, invoke).wsgi, workers=THREADS))
     os.environ.update(Stack.wait(settings.state_dir).environment)
     sys.path.insert(0, str(ROOT / "functions"))
     app = guarded(dispatcher(stream_app(template), gateway), settings)

@@ -1,7 +1,8 @@
 """API Gateway's HTTP API: the SAM CLI's own, with a runner of ours in the place of its containers.
 
 It makes Lambda's events from requests and responses from Lambda's answers. Where it differs from the deployed service, it
-is repaired here: what is text and what is binary, request ids, 404 and 405, too large a body, and functions that fail.
+is repaired here: what is text and what is binary, request ids, slashes, preflight requests, 404 and 405, too large a body, and
+functions that fail. What happens before a route is looked for is in edge.py.
 """
 
 import base64
@@ -12,10 +13,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any, cast
 
-from flask import Response, abort, jsonify
+from flask import Response, abort, jsonify, request
 from samcli.lib.providers.api_provider import ApiProvider
+from samcli.lib.providers.provider import Cors
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 from samcli.local.apigw.local_apigw_service import LocalApigwService
+from samcli.local.apigw.route import Route
 
 from local.invocation import InvocationError, TimedOutError
 from local.template import Function, Template
@@ -57,16 +60,32 @@ class Gateway(LocalApigwService):  # type: ignore[misc] # the SAM CLI has no typ
         self.wsgi = cast("Any", self._app)
         """The WSGI application."""
         self.wsgi.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+        self.wsgi.url_map.merge_slashes = False  # a path is a route's as it is, or nothing's
+        for rule in self.wsgi.url_map.iter_rules():
+            rule.strict_slashes = True
+        self.wsgi.before_request(_refuse_leading_slashes)
+        if self.api.cors:
+            self.wsgi.before_request(self._preflight)
         for status, answer in ANSWERS.items():
             self.wsgi.register_error_handler(status, _answer(*answer))
         exposed = ", ".join(_cors(template).get("ExposeHeaders", ()))
         self.wsgi.after_request(lambda answer: _exposing(answer, exposed))
 
+    def _preflight(self) -> Response | None:
+        """Return the answer of an OPTIONS request: with CORS, API Gateway gives it itself, whatever the path."""
+        if request.method != "OPTIONS":
+            return None
+        answer = Response(
+            status=204, headers=Cors.cors_to_headers(self.api.cors, request.headers.get("Origin"), Route.HTTP)
+        )
+        del answer.headers["Content-Type"]
+        return answer
+
     def _get_current_route(self, flask_request: Any) -> Any:
         try:
             return super()._get_current_route(flask_request)
         except KeyError:
-            abort(404)  # HEAD, which Flask adds to every GET
+            abort(404)  # HEAD, which Flask adds to every GET, where the template has no route for it
 
     def _generate_lambda_event(self, flask_request: Any, route: Any, method: str, endpoint: str) -> dict[str, Any]:
         event: dict[str, Any] = super()._generate_lambda_event(flask_request, route, method, endpoint)
@@ -120,6 +139,11 @@ class Runner:
             )
             answer = _failure(503, "Service Unavailable")
         stdout.write_str(answer)
+
+
+def _refuse_leading_slashes() -> None:
+    if request.environ["PATH_INFO"].startswith("//"):  # which werkzeug would take for one
+        abort(404)
 
 
 def _is_too_large(event: str) -> bool:

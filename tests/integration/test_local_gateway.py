@@ -28,7 +28,10 @@ Resources:
     Type: AWS::Serverless::Function
     Properties:
       Handler: things.get.handler
-      Events: {Http: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: "/things/{id}"}}}
+      Events:
+        Http: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: "/things/{id}"}}
+        All: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: /things}}
+        Head: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: HEAD, Path: /things}}
   ThingsCreate:
     Type: AWS::Serverless::Function
     Properties:
@@ -89,7 +92,11 @@ def test_requests_have_ids_of_their_own(client: Client, invoked: Recorder) -> No
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/nothing"), ("DELETE", "/things"), ("HEAD", "/things/7"), ("PATCH", "/things/7")],
+    [
+        *[("GET", "/nothing"), ("DELETE", "/things"), ("HEAD", "/things/7"), ("PATCH", "/things/7")],
+        *[("GET", "/things/"), ("GET", "//things"), ("GET", "/things//7"), ("GET", "/things/7/"), ("POST", "/things/")],
+        *[("HEAD", "/things/"), ("GET", "/things/7//")],
+    ],
 )
 def test_what_has_no_route_is_not_found(client: Client, invoked: Recorder, method: str, path: str) -> None:
     answer = client.open(path, method=method)
@@ -161,6 +168,25 @@ def test_a_function_that_fails(client: Client, invoked: Recorder, error: Excepti
     answer = client.get("/things/7")
 
     assert (answer.status_code, answer.json) == (status, {"message": message})
+
+
+def test_head_reaches_the_function_where_the_template_routes_it(client: Client, invoked: Recorder) -> None:
+    answer = client.head("/things")
+
+    assert (answer.status_code, answer.data) == (201, b"")
+    assert invoked.event["requestContext"]["http"]["method"] == "HEAD"
+
+
+@pytest.mark.parametrize("path", ["/things", "/things/7", "/nothing"])
+def test_a_preflight_is_answered_by_the_gateway_itself(client: Client, invoked: Recorder, path: str) -> None:
+    headers = {"Origin": "https://app.test", "Access-Control-Request-Method": "POST"}
+    answer = client.options(path, headers=headers)
+
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert "Content-Type" not in answer.headers
+    assert {"GET", "POST"} <= set(answer.headers["Access-Control-Allow-Methods"].split(","))
+    assert "Access-Control-Allow-Origin" not in client.options(path, headers={"Origin": "https://evil.test"}).headers
+    assert not invoked.calls
 
 
 def test_cors_is_the_templates(client: Client) -> None:

@@ -14,10 +14,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 import pytest
 
+from local import aws
+from local import stack as local_stack
 from local.processes import ROOT, Process, Processes, listener
 from local.run import open_state_dir
 from local.settings import SettingsError
@@ -87,6 +91,18 @@ class Run:
         until(lambda: process.pid not in (None, before), SECONDS, f"another {process.name}")
 
 
+def endpoint(run: Run) -> str:
+    """Where the embedded AWS of a stack is now."""
+    found: str = local_stack.Stack.wait(run.state_dir).environment["AWS_ENDPOINT_URL"]
+    return found
+
+
+def queue_urls(run: Run) -> list[str]:
+    """What ListQueues says."""
+    found: list[str] = aws.client("sqs", endpoint(run)).list_queues()["QueueUrls"]
+    return found
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     run = Run(tmp_path_factory.mktemp("stack") / "state")
@@ -109,7 +125,7 @@ def test_no_answer_notices_the_death_of_who_watches(run: Run) -> None:
 
     with me.http.stream("GET", accepted["stream_url"]) as answer:
         lines = answer.iter_lines()
-        assert "open" in next(lines)
+        assert "start" in next(lines)
         run.kill(run.processes.supervisor)
         run.kill(run.processes.launcher)
         assert any('"finished"' in line for line in list(lines))
@@ -156,6 +172,45 @@ def test_the_printed_address_leads_somewhere(run: Run) -> None:
         assert httpx.get(f"{run.url}{address}").status_code == 200, address
 
 
+def test_a_body_in_chunks_arrives(run: Run) -> None:
+    name = uuid4().hex
+    pieces = [b'{"username":"', name.encode(), b'","password":"secret-123"}']
+    answer = httpx.post(
+        f"{run.url}/api/v1/users", content=iter(pieces), headers={"Content-Type": "Application/JSON"}, timeout=SECONDS
+    )
+
+    assert (answer.status_code, answer.json()["username"]) == (200, name)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/health", "/api/v1/prices", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+def test_head_is_get_without_its_body(run: Run, path: str, encoding: str) -> None:
+    head, get = (
+        httpx.request(method, f"{run.url}{path}", headers={"Accept-Encoding": encoding}, timeout=SECONDS)
+        for method in ("HEAD", "GET")
+    )
+
+    assert (head.status_code, head.content) == (200, b"")
+    assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
+
+
+@pytest.mark.parametrize("path", ["//api/v1/health", "/api/v1/health/", "/api//v1/health", "//users"])
+def test_a_path_is_a_routes_as_it_is_or_nothings(run: Run, path: str) -> None:
+    answer = httpx.get(f"{run.url}{path}", timeout=SECONDS)
+
+    assert (answer.status_code, answer.json()) == (404, {"message": "Not Found"})
+
+
+def test_an_address_above_ten_kilobytes_is_refused(run: Run) -> None:
+    assert httpx.get(f"{run.url}/api/v1/health?{'a' * 20_000}", timeout=SECONDS).status_code == 431
+
+
+def test_a_queues_address_names_a_port_that_lives(run: Run) -> None:
+    assert len(queue_urls(run)) > 2
+    for url in queue_urls(run):
+        assert urlsplit(url).netloc == urlsplit(endpoint(run)).netloc
+
+
 def test_a_second_launcher_says_that_there_is_one(run: Run) -> None:
     second = Run(run.state_dir)
 
@@ -174,6 +229,7 @@ def test_a_stack_without_a_console_can_be_stopped_and_its_data_are_there_again(r
 
     run.start_stack()
     assert me.get("/users/me") == user  # the token, too, is as good as it was
+    assert {urlsplit(url).netloc for url in queue_urls(run)} == {urlsplit(endpoint(run)).netloc}
 
 
 def test_control_c_stops_everything_quietly_once_the_answer_is_told(tmp_path: Path) -> None:
@@ -184,7 +240,7 @@ def test_control_c_stops_everything_quietly_once_the_answer_is_told(tmp_path: Pa
 
     with me.http.stream("GET", accepted["stream_url"]) as answer:
         lines = answer.iter_lines()
-        assert "open" in next(lines)
+        assert "start" in next(lines)
         launcher.send_signal(signal.SIGINT)
         assert any('"finished"' in line for line in list(lines))
 
