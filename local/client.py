@@ -158,8 +158,8 @@ class Client:
         headers = {"Idempotency-Key": key} if key else {}
         attempts = ATTEMPTS if key or method == "GET" else 1
         response = self._sent(method, path, attempts, json=body, headers=headers)
-        if response.status_code == 401 and self._credentials[0]:
-            self.sign_in(*self._credentials)  # a token lives for a day
+        if self._credentials[0] and _needs_sign_in(response):
+            self.sign_in(*self._credentials)
             response = self._sent(method, path, attempts, json=body, headers=headers)
         return self._read(response)
 
@@ -271,6 +271,13 @@ def _read_stream(source: EventSource) -> Iterator[Piece | End]:
         for kind in ("reasoning", "content"):
             if kind in body:
                 yield Piece(kind, body[kind], event.id)
+
+
+def _needs_sign_in(response: httpx.Response) -> bool:
+    """Whether the token has ended, or is too old for this call."""
+    if response.status_code == 403:
+        return RefusedError.of(response).code == "fresh_sign_in_required"
+    return response.status_code == 401
 
 
 def _is_loopback(url: str) -> bool:

@@ -26,6 +26,18 @@ _DESCRIPTION = """The backend of an AI chat product: sign in, pick a preset, cha
 Errors are `{"detail": …, "code": "stable_snake_case"}`. Times are ISO 8601 in UTC. Lists take `limit`, `cursor` or `offset`, and
 say how to go on in `Link` and `X-Next-Cursor`. `Idempotency-Key` makes the repetition of a POST harmless for 24 hours."""
 
+_DETAILS: dict[str, Any] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["loc", "msg", "type"],
+        "properties": {
+            "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+            "msg": {"type": "string"},
+            "type": {"type": "string"},
+        },
+    },
+}
 _SCHEMAS: dict[str, Any] = {
     "Error": {
         "title": "Error",
@@ -36,24 +48,36 @@ _SCHEMAS: dict[str, Any] = {
             "code": {"type": "string", "description": "For programs: stable, in snake_case."},
         },
     },
+    "OAuthError": {
+        "title": "OAuthError",
+        "type": "object",
+        "required": ["error", "error_description", "detail", "code"],
+        "properties": {
+            "error": {
+                "enum": [
+                    "invalid_grant",
+                    "invalid_request",
+                    "server_error",
+                    "temporarily_unavailable",
+                    "unsupported_grant_type",
+                ],
+                "description": "For OAuth2 clients (RFC 6749, section 5.2).",
+            },
+            "error_description": {"type": "string", "description": "For the developers of such clients, in ASCII."},
+            "detail": {
+                "anyOf": [{"type": "string"}, _DETAILS],
+                "description": "For people; a list where the form is not as described.",
+            },
+            "code": {"type": "string", "description": "For programs: stable, in snake_case."},
+        },
+    },
     "InvalidRequest": {
         "title": "InvalidRequest",
         "type": "object",
         "required": ["detail", "code"],
         "properties": {
             "code": {"type": "string", "const": "validation_error"},
-            "detail": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["loc", "msg", "type"],
-                    "properties": {
-                        "loc": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
-                        "msg": {"type": "string"},
-                        "type": {"type": "string"},
-                    },
-                },
-            },
+            "detail": _DETAILS,
         },
     },
 }
@@ -68,7 +92,13 @@ _SECURITY_SCHEMES = {
     "password": {
         "type": "oauth2",
         "description": "The same access token, for clients that sign in by themselves.",
-        "flows": {"password": {"tokenUrl": "/api/v1/session/oauth2/token", "scopes": {}}},
+        "flows": {
+            "password": {
+                "tokenUrl": "/api/v1/session/oauth2/token",
+                "refreshUrl": "/api/v1/session/oauth2/token",
+                "scopes": {},
+            }
+        },
     },
     "refreshToken": {
         "type": "http",
@@ -90,6 +120,9 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "tasks_stream": [*_SIGNED_IN, {"ticket": []}],
 }
 """Of operations that take something else than an access token."""
+
+_OAUTH = {"session_create"}
+"""Operations that refuse as RFC 6749, section 5.2, wants it: a bad form is 400 there."""
 
 _TAGS = {
     "session": "Signing in, going on, and signing out.",
@@ -116,8 +149,9 @@ _IDS = {
     "codes": "DEER7-WXYZ2-MNPQ3-HJKT4",
 }
 """Examples of a path's parameter, by what it follows in the path."""
+_CHALLENGE = '`Bearer`; with `error="invalid_token"` where a token was sent (RFC 6750).'
 _HEADERS = {
-    "401": {"WWW-Authenticate": {"description": "`Bearer` (RFC 6750).", "schema": {"type": "string"}}},
+    "401": {"WWW-Authenticate": {"description": _CHALLENGE, "schema": {"type": "string"}}},
     "429": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
     "503": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
 }
@@ -126,11 +160,11 @@ _EMPTY = ("204", "302", "303", "304")
 """Answers that have no body."""
 
 
-def _error(status: int, description: str) -> dict[int, Any]:
+def _error(status: int, description: str, schema: str = "Error") -> dict[int, Any]:
     return {
         status: {
             "description": description,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
         }
     }
 
@@ -226,8 +260,7 @@ _STREAM: dict[str, Any] = {
                     "description": "The stream. As a whole it is text; each of its events is an object.",
                     "content": {"text/event-stream": {"schema": {"anyOf": [_TEXT, _EVENT]}}},
                 },
-                **_error(400, "Another kind of token."),
-                **_error(401, "No or a bad token."),
+                **_error(401, "No token, a bad one, or another kind."),
                 **_error(404, "No such task of this user."),
                 **_error(410, "All of it was received before: the position is `end`."),
                 **_error(422, "No position of this stream, or a second stream from the start."),
@@ -350,7 +383,10 @@ def _mend(path: str, operation: dict[str, Any]) -> None:
     answers = operation["responses"]
     answers.pop("500", None)  # a bug is no promise
     if "requestBody" in operation:
-        answers["415"] = _error(415, HTTPStatus(415).phrase)[415]
+        schema = "OAuthError" if name in _OAUTH else "Error"
+        answers["415"] = _error(415, HTTPStatus(415).phrase, schema)[415]
+    if name in _OAUTH:
+        answers.pop("422", None)
     for status, answer in answers.items():
         if status in _EMPTY:
             answer.pop("content", None)  # Powertools gives every answer the type of the handler's

@@ -51,6 +51,7 @@ THROTTLES = (
     "sign_in_name",
     "sign_up",
     "wechat",
+    "wechat_refresh",
     "password",
     "link",
     "redeem",

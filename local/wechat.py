@@ -24,6 +24,7 @@ import hashlib
 import hmac
 import html
 import json
+import re
 import secrets
 import threading
 import time
@@ -286,6 +287,8 @@ class Server(Simulation):
             or query.get("scope") != "snsapi_login"
         ):
             return web.Response(status=400, text="appid, redirect_uri or scope is wrong")
+        if not re.fullmatch(r"[A-Za-z0-9]{0,128}", query.get("state", "")):
+            return web.Response(status=400, text="state is more than 128 letters and digits")
         if "as" in query:
             back = {"state": query.get("state", "")}
             if query["as"]:  # else they declined

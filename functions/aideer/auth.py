@@ -3,9 +3,13 @@
 Claims: sub (user id), typ (access, refresh or stream), amr (password or wechat), ver (the user's token_version when it was
 made), iat, exp, jti; a stream ticket also names its task, and a WeChat session's refresh token the openid that signed in. Raising
 token_version ends every token at once: the user is read, consistently, on every call.
+
+auth_time is when the user signed in (OpenID Connect Core 1.0, section 2), in seconds since the epoch. A refresh keeps it. Tokens of
+release 0.1.0 have none, and count as old wherever a fresh sign-in is needed.
 """
 
-from typing import Annotated, Any, Literal, TypedDict
+import hashlib
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from uuid import uuid4
 
 import jwt
@@ -13,7 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 
 from aideer import aws, clock
-from aideer.errors import AideerError, BadRequest, Busy, Forbidden, Unauthorized
+from aideer.errors import AideerError, Busy, Forbidden, InvalidToken, Unauthorized
 from aideer.models import User
 
 ACCESS_SECONDS = 24 * 3600
@@ -34,20 +38,43 @@ class Claims(TypedDict):
     iat: int
     exp: int
     jti: str
+    auth_time: NotRequired[int]
 
 
-def token_pair(user: User, method: Method, openid: str | None = None) -> dict[str, Any]:
-    """A new access and refresh token: the answer of every sign-in and refresh.
+def token_pair(user: User, method: Method, openid: str | None = None, auth_time: int | None = None) -> dict[str, Any]:
+    """Return the access and refresh token of a new sign-in.
 
-    `openid` is whom WeChat said that it was: refreshing asks whether it still says so.
+    `openid` is whom WeChat said that it was: refreshing asks whether it still says so. `auth_time` is when the user signed in, if
+    that was not now.
     """
+    signed_in = {"auth_time": int(clock.now()) if auth_time is None else auth_time}
     more = {"openid": openid} if openid else {}
+    return _pair(user, method, signed_in, {**more, "jti": uuid4().hex})
+
+
+def next_pair(user: User, claims: dict[str, Any]) -> dict[str, Any]:
+    """Return the pair that follows the refresh token with these claims.
+
+    The new refresh token's jti follows from the old one's. Two who use one token at once get the same successor, so the second use
+    of that one, by whoever is slower, is noticed as any other second use is.
+    """
+    signed_in = {"auth_time": claims["auth_time"]} if "auth_time" in claims else {}
+    more = {"openid": claims["openid"]} if claims.get("openid") else {}
+    return _pair(user, claims["amr"], signed_in, {**more, "jti": _successor(claims["jti"])})
+
+
+def _pair(user: User, method: Method, signed_in: dict[str, int], refresh: dict[str, str]) -> dict[str, Any]:
     return {
-        "access_token": _issue(user, "access", method, ACCESS_SECONDS),
-        "refresh_token": _issue(user, "refresh", method, REFRESH_SECONDS, more),
+        "access_token": _issue(user, "access", method, ACCESS_SECONDS, {**signed_in, "jti": uuid4().hex}),
+        "refresh_token": _issue(user, "refresh", method, REFRESH_SECONDS, {**signed_in, **refresh}),
         "token_type": "bearer",
         "expires_in": ACCESS_SECONDS,
     }
+
+
+def _successor(jti: str) -> str:
+    # Without a key: a jti is no secret, and a rotation of the signing keys must not part a chain.
+    return hashlib.sha256(f"successor of {jti}".encode()).hexdigest()[:32]
 
 
 def sign(claims: dict[str, Any]) -> str:
@@ -56,7 +83,7 @@ def sign(claims: dict[str, Any]) -> str:
 
 
 def verify(token: str) -> dict[str, Any]:
-    """Return a token's claims. Raises Unauthorized where it is not ours, is no token, or has expired."""
+    """Return a token's claims. Raises InvalidToken where it is not ours, is no token, or has expired."""
     for key in aws.signing_keys():
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -69,11 +96,11 @@ def verify(token: str) -> dict[str, Any]:
         except jwt.InvalidSignatureError:
             continue
         except jwt.ExpiredSignatureError:
-            raise Unauthorized("token_expired", "This token has expired.") from None
+            raise InvalidToken("token_expired", "This token has expired.") from None
         except (jwt.InvalidTokenError, ValueError):
             break
         return claims
-    raise Unauthorized("invalid_token", "This is no valid token.")
+    raise InvalidToken("invalid_token", "This is no valid token.")
 
 
 def bearer(authorization: str | None) -> str:
@@ -89,19 +116,25 @@ def holder(claims: dict[str, Any]) -> User:
     try:
         user = User.get(claims["sub"], consistent_read=True)
     except User.DoesNotExist:
-        raise Unauthorized("token_revoked", "This token is no longer good.") from None
+        raise InvalidToken from None
     if user.deleted or user.token_version != claims["ver"]:
-        raise Unauthorized("token_revoked", "This token is no longer good.")
+        raise InvalidToken
     return user
 
 
 def access_claims(authorization: str | None) -> dict[str, Any]:
-    """What the access token of an Authorization header says. Raises Unauthorized or, for another kind of token, BadRequest."""
+    """What the access token of an Authorization header says. Raises Unauthorized, and InvalidToken for another kind."""
     claims = verify(bearer(authorization))
     if claims["typ"] != "access":
-        raise BadRequest("wrong_token_type", "This takes an access token.")
+        raise InvalidToken("wrong_token_type", "This takes an access token.")
     logger.thread_safe_append_keys(user_id=claims["sub"])
     return claims
+
+
+def auth_time(request: Request) -> int | None:
+    """Dependency: when the caller signed in, in seconds since the epoch; None where the token does not say."""
+    said: int | None = access_claims(request.resolved_event.headers.get("authorization")).get("auth_time")
+    return said
 
 
 def signed_in(request: Request) -> User:
@@ -149,6 +182,7 @@ Visitor = Annotated[User, Depends(signed_in)]
 Member = Annotated[User, Depends(member)]
 Admin = Annotated[User, Depends(admin)]
 Unread = Annotated[Bearer, Depends(bearer_only)]
+AuthTime = Annotated[int | None, Depends(auth_time)]
 
 
 def is_admin(user: User) -> bool:
@@ -163,7 +197,7 @@ def no_admin_now(actor: User) -> AideerError:
     except User.DoesNotExist:
         user = None
     if user is None or user.deleted:
-        return Unauthorized("token_revoked", "This token is no longer good.")
+        return InvalidToken()
     return _not_admin() if not is_admin(user) else Busy()
 
 
@@ -176,7 +210,7 @@ def _not_admin() -> Forbidden:
     return Forbidden("not_admin", "Only administrators may do this.")
 
 
-def _issue(user: User, typ: str, method: Method, seconds: int, more: dict[str, str] | None = None) -> str:
+def _issue(user: User, typ: str, method: Method, seconds: int, more: dict[str, Any]) -> str:
     now = int(clock.now())
     return sign(
         {
@@ -186,7 +220,6 @@ def _issue(user: User, typ: str, method: Method, seconds: int, more: dict[str, s
             "ver": user.token_version,
             "iat": now,
             "exp": now + seconds,
-            "jti": uuid4().hex,
-            **(more or {}),
+            **more,
         }
     )

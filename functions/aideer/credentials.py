@@ -8,21 +8,21 @@ from functools import partial
 
 from pynamodb.expressions.update import Action
 
-from aideer import admins, auth, clock, passwords, throttling, users
+from aideer import admins, auth, clock, freshness, passwords, throttling, users
 from aideer.contract.users import NewPassword, PasswordChange
-from aideer.errors import BadRequest, Busy, Unauthorized
+from aideer.errors import BadRequest, Busy, InvalidToken
 from aideer.models import Identity, User
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 
-def change_own(user: User, wanted: PasswordChange) -> None:
-    """Give oneself another password, or a first one, for which there is no old one to know.
+def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None) -> None:
+    """Give oneself another password, or a first one, for which there is no old one to know, but a fresh sign-in is needed.
 
-    Raises BadRequest where the old one is wrong, or where there is no name to sign in with; TooManyRequests after too many wrong
-    ones; and Unauthorized where the session has ended meanwhile.
+    Raises Forbidden where that is missing, BadRequest where the old one is wrong, or where there is no name to sign in with;
+    TooManyRequests after too many wrong ones; and InvalidToken where the session has ended meanwhile.
     """
     counted = throttling.count("password", user.id)
-    _replace(user.id, wanted, old=wanted, session=user.token_version)
+    _replace(user.id, wanted, old=wanted, session=user.token_version, auth_time=auth_time)
     throttling.give_back(counted)
 
 
@@ -37,6 +37,7 @@ def _replace(
     *,
     old: PasswordChange | None = None,
     session: int | None = None,
+    auth_time: int | None = None,
     admin: User | None = None,
 ) -> None:
     give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -49,6 +50,8 @@ def _replace(
             identity = Identity.get(users.password_key(user.username), consistent_read=True)
         except Identity.DoesNotExist:  # it has just got another name
             continue
+        if old and identity.password_hash is None:
+            freshness.require(user, auth_time)
         if old and not _is_old(identity, old.old_password):
             raise BadRequest("wrong_password", "The old password is wrong.")
         password_hash = password_hash or passwords.hashed(wanted.new_password)
@@ -61,7 +64,7 @@ def _replace(
             if admin and "admin" in refused.steps:
                 raise auth.no_admin_now(admin) from None
             if session is not None and "user" in refused.steps:
-                raise Unauthorized("token_revoked", "This token is no longer good.") from None
+                raise InvalidToken from None
             continue  # another name or password since: look again
         return
     raise Busy

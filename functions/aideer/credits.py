@@ -24,7 +24,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from aideer import admins, clock, counters, metrics, pricing, titles, uncovered
-from aideer.errors import Unauthorized
+from aideer.errors import InvalidToken
 from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Identity, Message, Record, Task, User, new_id
 from aideer.transactions import Refused, Transaction
@@ -168,13 +168,13 @@ def release(
 
 
 def reread(user: User) -> User:
-    """The user as stored now, after a refusal. Raises Unauthorized where they are gone."""
+    """The user as stored now, after a refusal. Raises InvalidToken where they are gone."""
     try:
         user = User.get(user.id, consistent_read=True)
     except User.DoesNotExist:
-        raise Unauthorized from None
+        raise InvalidToken from None
     if user.deleted:
-        raise Unauthorized
+        raise InvalidToken
     return user
 
 

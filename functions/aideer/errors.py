@@ -36,10 +36,23 @@ class BadRequest(AideerError):
 
 
 class Unauthorized(AideerError):
+    """No token was sent, or what signs in (a password, a code, a ticket) is wrong."""
+
     status = 401
+    challenge = "Bearer"  # without an error: no token was judged (RFC 6750, section 3.1)
 
     def __init__(self, code: str = "unauthorized", detail: str = "Sign in first.") -> None:
-        super().__init__(code, detail, headers={"WWW-Authenticate": "Bearer"})
+        super().__init__(code, detail, headers={"WWW-Authenticate": self.challenge})
+
+
+class InvalidToken(Unauthorized):
+    """A token was sent that is no good here: malformed, expired, revoked, or of another kind (RFC 6750, section 3.1)."""
+
+    status = 401
+    challenge = 'Bearer error="invalid_token"'
+
+    def __init__(self, code: str = "token_revoked", detail: str = "This token is no longer good.") -> None:
+        super().__init__(code, detail)
 
 
 class PaymentRequired(AideerError):

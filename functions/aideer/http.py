@@ -6,6 +6,7 @@ A handler file imports `app` to declare its route and `handler` to be Lambda's e
 import base64
 import functools
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -46,9 +47,19 @@ app = APIGatewayHttpResolver(
 app._request_validation_middleware = RequestValidation()  # type: ignore[no-untyped-call]
 
 
+refusals: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By path: what gives a refusal, as Lambda answers it, the form that a standard wants of this endpoint."""
+
+
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Lambda's entry for every HTTP endpoint. HEAD, where the template routes it, is GET without the body."""
+    answer = _resolve(event, context)
+    shape = refusals.get(event["rawPath"]) if answer["statusCode"] >= HTTPStatus.BAD_REQUEST else None
+    return shape(answer) if shape else answer
+
+
+def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = event["requestContext"]["http"]
     if request["method"] == "HEAD":
         whole = handler(

@@ -17,7 +17,7 @@ from pynamodb.expressions.condition import Condition
 
 from aideer import auth, clock, counters, jobs, passwords, throttling, users, wechat, wechat_users
 from aideer.contract import users as contract
-from aideer.errors import BadRequest, Conflict, Unauthorized
+from aideer.errors import BadRequest, Conflict, InvalidToken
 from aideer.models import Chat, Identity, User
 from aideer.transactions import Transaction
 from aideer.wechat import Person
@@ -170,7 +170,7 @@ def _still(caller: User) -> User:
     except User.DoesNotExist:
         user = None
     if user is None or user.deleted or user.token_version != caller.token_version:
-        raise Unauthorized("token_revoked", "This token is no longer good.")
+        raise InvalidToken
     return user
 
 

@@ -130,6 +130,9 @@ class Identity(Table):
     user_id = UnicodeAttribute()
     password_hash = UnicodeAttribute(null=True)
     session_key = UnicodeAttribute(null=True)
+    checked_at = Whole(
+        null=True
+    )  # when WeChat last said that the session of this key goes on, in seconds since the epoch
     unionid = UnicodeAttribute(null=True)
 
 

@@ -6,7 +6,6 @@ The schemas named here are added to the document where it is made (local/openapi
 from http import HTTPStatus
 from typing import Any
 
-_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 _INVALID = {
     "application/json": {
         "schema": {
@@ -28,13 +27,14 @@ def documented(
     headers: dict[str, Any] | None = None,
     also: dict[int, str] | None = None,
     done: bool = True,
+    error: str = "Error",
 ) -> dict[str, Any]:
     """The keyword arguments of `@app.get(path, **documented("Get a chat", errors=(403, 404)))`.
 
     Parameters
     ----------
     errors
-        The statuses with which it refuses; 400 and 401 (of the token), 422 and 503 are added where they belong.
+        The statuses with which it refuses; 401 (of the token), 422 and 503 are added where they belong.
     public
         Whether it takes no access token.
     content
@@ -45,7 +45,10 @@ def documented(
         Answers besides 200 that are no refusals, with what they mean.
     done
         Whether it answers 200 at all: a redirection does not.
+    error
+        The schema of its refusals.
     """
+    refusal = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     answer: dict[str, Any] = {"description": "Done."}
     if content:
         answer["content"] = content
@@ -54,8 +57,8 @@ def documented(
     responses: dict[int, Any] = {200: answer} if done else {}
     for status, meaning in (also or {}).items():
         responses[status] = {"description": meaning}
-    for status in sorted({*errors, *(() if public else (400, 401, 503))}):
-        responses[status] = {"description": HTTPStatus(status).phrase, "content": _ERROR}
+    for status in sorted({*errors, *(() if public else (401, 503))}):
+        responses[status] = {"description": HTTPStatus(status).phrase, "content": refusal}
     # Named here in any case: Powertools would put its own schema in its place, which lacks `code`.
     responses[422] = {"description": "The request is not valid.", "content": _INVALID}
     return {"summary": summary, "responses": responses, "security": None if public else [{"bearerAuth": []}]}

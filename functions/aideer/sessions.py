@@ -1,7 +1,9 @@
 """Sessions: signing in by password, going on, and signing out.
 
 A refresh token is good for one use, and for the minute after it, because an answer can be lost and a phone can ask twice. A use
-later than that means that two people hold it, and ends all of the user's sessions (RFC 9700, section 4.14.2: rotation).
+later than that means that two people hold it, and ends all of the user's sessions (RFC 9700, section 4.14.2: rotation). All uses
+within the minute give one successor (auth.next_pair): a thief who is in time shares a chain with its owner, and is noticed when
+both go on.
 """
 
 import contextlib
@@ -12,7 +14,7 @@ from pynamodb.exceptions import PutError
 
 from aideer import auth, clock, dynamodb, passwords, throttling
 from aideer.contract.sessions import Tokens
-from aideer.errors import BadRequest, TooManyRequests, Unauthorized
+from aideer.errors import InvalidToken, TooManyRequests, Unauthorized
 from aideer.models import Identity, Record, User
 from aideer.transactions import Refused, Transaction
 from aideer.users import password_key
@@ -71,10 +73,10 @@ Authorization = Annotated[str | None, Depends(_authorization)]
 
 
 def refresh_claims(authorization: str | None) -> dict[str, Any]:
-    """What a password session's refresh token says. Raises Unauthorized, and BadRequest for another kind of token."""
+    """What a password session's refresh token says. Raises Unauthorized, and InvalidToken for another kind."""
     claims = auth.verify(auth.bearer(authorization))
     if claims["typ"] != "refresh" or claims["amr"] != "password":
-        raise BadRequest("wrong_token_type", "This takes the refresh token of a password session.")
+        raise InvalidToken("wrong_token_type", "This takes the refresh token of a password session.")
     return claims
 
 
@@ -95,10 +97,10 @@ def renewed(user: User, claims: dict[str, Any]) -> Tokens:
         use.refresh(consistent_read=True)
         if use.at is not None and now > use.at + GRACE_SECONDS:
             sign_out(user)
-            raise Unauthorized(
+            raise InvalidToken(
                 "token_reused", "This refresh token was used before. All sessions have been ended."
             ) from None
-    return Tokens(**auth.token_pair(user, claims["amr"], claims.get("openid")))
+    return Tokens(**auth.next_pair(user, claims))
 
 
 def sign_out(user: User) -> None:

@@ -46,7 +46,16 @@ from aideer.errors import AideerError, TooManyRequests
 from aideer.models import Record
 
 Kind = Literal[
-    "sign_in", "sign_in_address", "sign_in_name", "sign_up", "wechat", "password", "link", "redeem", "stream"
+    "sign_in",
+    "sign_in_address",
+    "sign_in_name",
+    "sign_up",
+    "wechat",
+    "wechat_refresh",
+    "password",
+    "link",
+    "redeem",
+    "stream",
 ]
 
 
@@ -63,7 +72,8 @@ DEFAULTS: dict[Kind, Limit] = {
     "sign_in_name": Limit(100, 900),  # wrong passwords, of one name from anywhere
     "sign_up": Limit(100, 3600),  # new users, from one address
     "wechat": Limit(300, 900),  # refused codes, from one address
-    "password": Limit(10, 900),  # wrong old passwords, of one user
+    "wechat_refresh": Limit(30, 900),  # refreshes of WeChat sessions, of one user, whatever they came to
+    "password": Limit(10, 900),  # wrong passwords that confirm something, of one user
     "link": Limit(10, 900),  # identities that could not be linked, of one user
     "redeem": Limit(20, 3600),  # codes that brought nothing, of one user
     "stream": Limit(120, 60),  # streams from their beginning, of one user

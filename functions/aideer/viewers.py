@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger
 from pynamodb.exceptions import PynamoDBException
 
 from aideer import auth, dynamodb, leases, streamlog, tasks, throttling, titles
-from aideer.errors import BadRequest, TooManyRequests, Unauthorized, Unprocessable
+from aideer.errors import InvalidToken, TooManyRequests, Unprocessable
 from aideer.models import Task, User, new_id
 
 CHECK_SECONDS = 5.0
@@ -62,14 +62,14 @@ class Viewer:
 
 
 def claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[str, Any]:
-    """What the access token says, or the ticket. Raises Unauthorized, and BadRequest for another kind of token."""
+    """What the access token says, or the ticket. Raises Unauthorized, and InvalidToken for another kind."""
     if ticket is None:
         return auth.access_claims(authorization)
     said = auth.verify(ticket)
     if said["typ"] != "stream":
-        raise BadRequest("wrong_token_type", "This takes a stream's ticket.")
+        raise InvalidToken("wrong_token_type", "This takes a stream's ticket.")
     if said["task"] != task_id:
-        raise Unauthorized("invalid_token", "This ticket is for another stream.")
+        raise InvalidToken("invalid_token", "This ticket is for another stream.")
     return said
 
 

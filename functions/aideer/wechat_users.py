@@ -160,7 +160,7 @@ def _union(user: User, unionid: str) -> Identity:
 def _news(person: Person, identity: Identity) -> list[Action]:
     news: list[Action] = []
     if person.session_key and person.session_key != identity.session_key:
-        news.append(Identity.session_key.set(person.session_key))
+        news += [Identity.session_key.set(person.session_key), Identity.checked_at.remove()]
     if person.unionid and person.unionid != identity.unionid:
         news.append(Identity.unionid.set(person.unionid))
     return news

@@ -4,8 +4,13 @@ What goes with a person is a state: when it ends, and a MAC over that and over a
 that only our own host can set and read. So a state that we did not make, that is too old, or that was given to another browser is
 refused: nobody can be signed in to an attacker's account by a link with the attacker's code (RFC 6749, section 10.12). Where people
 go and where they come back to is the operator's to say, and no part of a request; so nobody is redirected anywhere else.
+
+Where a page takes over with a ticket (WECHAT_LOGIN_PAGE), the cookie is not enough: an attacker can finish a sign-in of their own
+and send somebody to the page with its ticket. So the page gives a challenge (PKCE, RFC 7636), which travels within the state and
+binds the ticket to the page's verifier.
 """
 
+import base64
 import hashlib
 import hmac
 import re
@@ -18,13 +23,15 @@ from aws_lambda_powertools.shared.cookies import Cookie, SameSite
 
 from aideer import auth, aws, clock, settings, throttling, tickets, wechat, wechat_users
 from aideer.contract.sessions import Tokens
-from aideer.errors import Unauthorized
+from aideer.errors import BadRequest, Unauthorized
 from aideer.http import app
 from aideer.responses import NO_STORE
 
 STATE_SECONDS = 600
 _PATH = "/api/v1/session/wechat/callback"
-_STATE = re.compile(r"([0-9a-f]{8})([0-9a-f]{64})")  # WeChat takes letters and digits, 128 at most
+# WeChat takes letters and digits, 128 at most: so a challenge is in hexadecimal, and the MAC is shorter beside it.
+_STATE = re.compile(r"([0-9a-f]{8})(?:([0-9a-f]{64})|([0-9a-f]{64})([0-9a-f]{48}))")
+_SHORT_MAC = 48  # hexadecimal digits: 192 bits
 _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
@@ -58,11 +65,17 @@ FromBrowser = Annotated[Browser, Depends(_browser)]
 """Dependency: the browser that asks."""
 
 
-def begin(browser: Browser) -> tuple[str, Cookie]:
-    """Where to send this browser, and the cookie that it must bring back. Raises Unavailable (not set up)."""
+def begin(browser: Browser, challenge: str | None = None, method: str | None = None) -> tuple[str, Cookie]:
+    """Where to send this browser, and the cookie that it must bring back.
+
+    Raises BadRequest where the challenge that a page needs is missing, or its method, and Unavailable (not set up).
+    """
+    if bool(challenge) != bool(method) or (settings.WECHAT_LOGIN_PAGE and not challenge):
+        raise BadRequest("code_challenge_required", "This needs code_challenge, and code_challenge_method=S256.")
     secret = browser.secret or secrets.token_hex(16)  # kept, where there is one: another tab may be on its way
     ends = f"{int(clock.now()) + STATE_SECONDS:08x}"
-    location = wechat.website_login_url(browser.callback, ends + _mac(aws.signing_keys()[0], ends, secret))
+    state = _state(aws.signing_keys()[0], ends, _in_hex(challenge) if challenge else "", secret)
+    location = wechat.website_login_url(browser.callback, state)
     cookie = Cookie(
         name=_cookie_name(browser.callback),
         value=secret,
@@ -80,31 +93,49 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
 
     Raises Unauthorized (the state is not this browser's, or the code is bad), and what wechat.website does.
     """
-    _check(state, browser.secret)
+    challenge = _checked(state, browser.secret)
+    if settings.WECHAT_LOGIN_PAGE and not challenge:  # begun before there was a page, or under release 0.1.0
+        raise _too_long()
     if not code:
         raise Unauthorized("wechat_declined", "WeChat says that the sign-in was declined.")
     with throttling.attempt_from("wechat", address):
         person = wechat.website(code)
     user = wechat_users.user_of(person)
     if settings.WECHAT_LOGIN_PAGE:
-        raise SeeOther(_with_ticket(settings.WECHAT_LOGIN_PAGE, tickets.issue(user, person.openid)))
+        raise SeeOther(_with_ticket(settings.WECHAT_LOGIN_PAGE, tickets.issue(user, person.openid, challenge)))
     return Tokens(**auth.token_pair(user, "wechat", person.openid))
 
 
-def _check(state: str, secret: str | None) -> None:
+def _checked(state: str, secret: str | None) -> str | None:
+    """The challenge of a state that was given to the browser with this secret, if the sign-in began with one."""
     match = _STATE.fullmatch(state)
     if not (match and secret):
         raise _wrong_state()
-    ends, mac = match.groups()
-    if not any(hmac.compare_digest(_mac(key, ends, secret), mac) for key in aws.signing_keys()):
+    ends, challenge = match[1], match[3] or ""
+    if not any(hmac.compare_digest(_state(key, ends, challenge, secret), state) for key in aws.signing_keys()):
         raise _wrong_state()
     if int(ends, 16) < clock.now():
-        raise Unauthorized("state_expired", "This sign-in has taken too long. Begin again.")
+        raise _too_long()
+    return _in_base64(challenge) if challenge else None
 
 
-def _mac(key: str, ends: str, secret: str) -> str:
+def _state(key: str, ends: str, challenge: str, secret: str) -> str:
     # No token's signed text begins so: one key for both is no danger.
-    return hmac.new(key.encode(), f"wechat-state {ends} {secret}".encode(), hashlib.sha256).hexdigest()
+    signed = " ".join(filter(None, ["wechat-state", ends, challenge, secret]))
+    mac = hmac.new(key.encode(), signed.encode(), hashlib.sha256).hexdigest()
+    return ends + challenge + mac[: _SHORT_MAC if challenge else None]
+
+
+def _in_hex(challenge: str) -> str:
+    return base64.urlsafe_b64decode(challenge + "=").hex()
+
+
+def _in_base64(challenge: str) -> str:
+    return base64.urlsafe_b64encode(bytes.fromhex(challenge)).decode().rstrip("=")
+
+
+def _too_long() -> Unauthorized:
+    return Unauthorized("state_expired", "This sign-in has taken too long. Begin again.")
 
 
 def _wrong_state() -> Unauthorized:

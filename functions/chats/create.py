@@ -12,7 +12,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/chats", **documented("Open a chat", errors=(403, 413), headers=ETAG_HEADER))
+@app.post("/api/v1/chats", **documented("Open a chat", errors=(400, 403, 413), headers=ETAG_HEADER))
 def create(user: Member, new: NewChat) -> Response[Chat]:
     """Open a chat. It keeps the preset's version of this moment, whatever becomes of the preset."""
     chat, messages = chats.create(user, new)

@@ -14,7 +14,7 @@ __all__ = ["handler"]
 
 @app.put(
     "/api/v1/chats/<id>",
-    **documented("Change a chat", errors=(403, 404, 409, 412, 413, 428), headers=ETAG_HEADER),
+    **documented("Change a chat", errors=(400, 403, 404, 409, 412, 413, 428), headers=ETAG_HEADER),
 )
 def update(user: Visitor, id: ChatId, change: ChatChange, if_match: IfMatch = None) -> Response[Chat]:
     """Change what is given; `messages` needs If-Match. The answer is the chat with its last messages."""

@@ -1,23 +1,30 @@
-"""POST /api/v1/session/oauth2/token: sign in by name and password (RFC 6749, section 4.3)."""
+"""POST /api/v1/session/oauth2/token: tokens for a name and a password, or for a refresh token (RFC 6749, sections 4.3 and 6)."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Form
 
-from aideer import sessions
+from aideer import oauth2
 from aideer.contract.sessions import Tokens
 from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.responses import NO_STORE, documented
 from aideer.throttling import Address
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/session/oauth2/token", **documented("Sign in", errors=(401, 429, 503), public=True))
+@app.post(
+    "/api/v1/session/oauth2/token",
+    **documented("Sign in", errors=(400, 429, 502, 503), public=True, error="OAuthError"),
+)
 def create(
-    grant_type: Annotated[Literal["password"], Form()],  # noqa: ARG001 - to be named is all it is for
-    username: Annotated[str, Form(max_length=255)],
-    password: Annotated[str, Form(max_length=255)],
+    grant_type: Annotated[oauth2.GrantType, Form()],
     address: Address,
-) -> Tokens:
-    return sessions.sign_in(username, password, address)
+    username: Annotated[str | None, Form(max_length=255, description="Of grant_type=password.")] = None,
+    password: Annotated[str | None, Form(max_length=255, description="Of grant_type=password.")] = None,
+    refresh_token: Annotated[str | None, Form(max_length=4096, description="Of grant_type=refresh_token.")] = None,
+) -> Response[Tokens]:
+    """The token endpoint of OAuth2: each refusal has `error` and `error_description` too (RFC 6749, section 5.2)."""
+    tokens = oauth2.tokens(grant_type, username, password, refresh_token, address)
+    return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

@@ -3,6 +3,7 @@
 from aws_lambda_powertools.event_handler import Response
 
 from aideer import wechat_website
+from aideer.contract.sessions import Challenge, ChallengeMethod
 from aideer.http import app, handler
 from aideer.responses import NO_STORE, documented
 from aideer.wechat_website import FromBrowser
@@ -14,13 +15,18 @@ __all__ = ["handler"]
     "/api/v1/session/wechat/authorize",
     **documented(
         "Go to WeChat's page to sign in",
-        errors=(503,),
+        errors=(400, 503),
         public=True,
         also={302: "To WeChat's page, with a cookie that must come back to the callback with the state."},
         done=False,
     ),
 )
-def authorize(browser: FromBrowser) -> Response[None]:
-    """For browsers: the sign-in must end, within ten minutes, in the one in which it began."""
-    location, cookie = wechat_website.begin(browser)
+def authorize(
+    browser: FromBrowser, code_challenge: Challenge = None, code_challenge_method: ChallengeMethod = None
+) -> Response[None]:
+    """For browsers: the sign-in must end, within ten minutes, in the one in which it began.
+
+    Where tickets are handed to a page, it gives the challenge of a random verifier, which it keeps for the exchange (PKCE).
+    """
+    location, cookie = wechat_website.begin(browser, code_challenge, code_challenge_method)
     return Response(status_code=302, headers={"Location": location, **NO_STORE}, cookies=[cookie])

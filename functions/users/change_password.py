@@ -1,7 +1,7 @@
 """PUT /api/v1/users/me/password: another password of one's own."""
 
 from aideer import credentials
-from aideer.auth import Visitor
+from aideer.auth import AuthTime, Visitor
 from aideer.contract.users import Done, PasswordChange
 from aideer.http import app, handler
 from aideer.responses import documented
@@ -9,8 +9,11 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.put("/api/v1/users/me/password", **documented("Change one's password", errors=(429,)))
-def change_password(user: Visitor, body: PasswordChange) -> Done:
-    """Change one's password. It ends all sessions, this one too: sign in with the new one."""
-    credentials.change_own(user, body)
+@app.put("/api/v1/users/me/password", **documented("Change one's password", errors=(400, 403, 429)))
+def change_password(user: Visitor, auth_time: AuthTime, body: PasswordChange) -> Done:
+    """Change one's password. It ends all sessions, this one too: sign in with the new one.
+
+    A first password needs a sign-in within ten minutes: 403 `fresh_sign_in_required`.
+    """
+    credentials.change_own(user, body, auth_time)
     return Done(message="Changed. Sign in with the new password.")

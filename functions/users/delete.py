@@ -1,16 +1,20 @@
 """DELETE /api/v1/users/{id}: remove a user and everything that is theirs."""
 
-from aideer import deletion, users
-from aideer.auth import Visitor
-from aideer.contract.users import Done, NamedUser
+from aideer import deletion, freshness, users
+from aideer.auth import AuthTime, Visitor
+from aideer.contract.users import Confirmation, Done, NamedUser
 from aideer.http import app, handler
 from aideer.responses import documented
 
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/users/<id>", **documented("Delete a user", errors=(403, 404, 409)))
-def delete(user: Visitor, id: NamedUser) -> Done:
-    """Delete oneself, or, as an administrator, anybody. Nobody can sign in as them any more; what is theirs goes within minutes."""
+@app.delete("/api/v1/users/<id>", **documented("Delete a user", errors=(403, 404, 409, 429)))
+def delete(user: Visitor, auth_time: AuthTime, id: NamedUser, body: Confirmation | None = None) -> Done:
+    """Delete oneself, or, as an administrator, anybody. Nobody can sign in as them any more; what is theirs goes within minutes.
+
+    It needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
+    """
+    freshness.require(user, auth_time, body.current_password if body else None)
     deletion.delete(user, users.target_id(user, id))
     return Done(message="Deleted.")

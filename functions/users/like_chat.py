@@ -10,7 +10,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/likes/chat/<id>", **documented("Like a chat", errors=(403, 404, 409)))
+@app.post("/api/v1/users/me/likes/chat/<id>", **documented("Like a chat", errors=(400, 403, 404, 409)))
 def like(user: Visitor, id: ChatId) -> Done:
     """Like a chat that one may read."""
     likes.like(user, "chat", id)

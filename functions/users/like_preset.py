@@ -10,7 +10,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/likes/preset/<id>", **documented("Like a preset", errors=(403, 404, 409)))
+@app.post("/api/v1/users/me/likes/preset/<id>", **documented("Like a preset", errors=(400, 403, 404, 409)))
 def like(user: Visitor, id: PresetId) -> Done:
     """Like a preset that one may read; its like_count says how many do."""
     likes.like(user, "preset", id)

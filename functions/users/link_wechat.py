@@ -1,7 +1,7 @@
 """POST /api/v1/users/me/identities/wechat: sign in by WeChat too, from now on."""
 
-from aideer import linking
-from aideer.auth import Visitor
+from aideer import freshness, linking
+from aideer.auth import AuthTime, Visitor
 from aideer.contract.users import User, WechatCode
 from aideer.http import app, handler
 from aideer.responses import documented
@@ -10,6 +10,10 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/users/me/identities/wechat", **documented("Link one's WeChat account", errors=(403, 409, 429, 502)))
-def link_wechat(user: Visitor, body: WechatCode) -> User:
-    """A user whom WeChat's sign-in has made and nobody has used is absorbed."""
+def link_wechat(user: Visitor, auth_time: AuthTime, body: WechatCode) -> User:
+    """A user whom WeChat's sign-in has made and nobody has used is absorbed.
+
+    It needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
+    """
+    freshness.require(user, auth_time, body.current_password)
     return linking.wechat_account(user, body.code)

@@ -1,7 +1,7 @@
 """PUT /api/v1/users/{id}/password: give a user a password."""
 
-from aideer import credentials
-from aideer.auth import Admin
+from aideer import credentials, freshness
+from aideer.auth import Admin, AuthTime
 from aideer.contract.users import Done, NewPassword, UserId
 from aideer.http import app, handler
 from aideer.responses import documented
@@ -9,8 +9,12 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.put("/api/v1/users/<id>/password", **documented("Give a user a password", errors=(403, 404)))
-def set_password(admin: Admin, id: UserId, body: NewPassword) -> Done:
-    """Give a user a password, as an administrator. It ends all of their sessions."""
+@app.put("/api/v1/users/<id>/password", **documented("Give a user a password", errors=(400, 403, 404, 429)))
+def set_password(admin: Admin, auth_time: AuthTime, id: UserId, body: NewPassword) -> Done:
+    """Give a user a password, as an administrator. It ends all of their sessions.
+
+    It needs a sign-in within ten minutes, or the administrator's own password: 403 `fresh_sign_in_required`.
+    """
+    freshness.require(admin, auth_time, body.current_password)
     credentials.give(admin, id, body)
     return Done(message="Changed.")

@@ -10,7 +10,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/users/me/likes/chat/<id>", **documented("Take back the like of a chat", errors=(403, 404)))
+@app.delete("/api/v1/users/me/likes/chat/<id>", **documented("Take back the like of a chat", errors=(400, 403, 404)))
 def unlike(user: Visitor, id: ChatId) -> Done:
     """Take a like back, of a deleted or private chat too."""
     likes.unlike(user, "chat", id)

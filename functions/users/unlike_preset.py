@@ -10,7 +10,9 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/users/me/likes/preset/<id>", **documented("Take back the like of a preset", errors=(403, 404)))
+@app.delete(
+    "/api/v1/users/me/likes/preset/<id>", **documented("Take back the like of a preset", errors=(400, 403, 404))
+)
 def unlike(user: Visitor, id: PresetId) -> Done:
     """Take a like back, of a deleted or private preset too."""
     likes.unlike(user, "preset", id)

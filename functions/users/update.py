@@ -1,7 +1,7 @@
 """PUT /api/v1/users/{id}: change a user."""
 
-from aideer import users
-from aideer.auth import Visitor
+from aideer import freshness, users
+from aideer.auth import AuthTime, Visitor
 from aideer.contract.users import NamedUser, User, UserChange
 from aideer.http import app, handler
 from aideer.responses import documented
@@ -9,7 +9,12 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.put("/api/v1/users/<id>", **documented("Change a user", errors=(403, 404)))
-def update(user: Visitor, id: NamedUser, body: UserChange) -> User:
-    """Change oneself, or, as an administrator, anybody. A new username is the one to sign in with from then on."""
-    return users.change(user, users.target_id(user, id), body)
+@app.put("/api/v1/users/<id>", **documented("Change a user", errors=(400, 403, 404, 429)))
+def update(user: Visitor, auth_time: AuthTime, id: NamedUser, body: UserChange) -> User:
+    """Change oneself, or, as an administrator, anybody. A new username is the one to sign in with from then on.
+
+    A new username or permission needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
+    """
+    target_id = users.target_id(user, id)
+    freshness.require_for_change(user, auth_time, target_id, body)
+    return users.change(user, target_id, body)

@@ -41,7 +41,8 @@ def call(operation: ModuleType, kind: type[T], client: Any, *path: Any, status: 
 
 def signed_in(url: str, name: str, password: str) -> tuple[AuthenticatedClient, models.Tokens]:
     """A client with somebody's access token."""
-    form = models.SessionCreateForm(grant_type="password", username=name, password=password)
+    grant = models.SessionCreateFormGrantType.PASSWORD
+    form = models.SessionCreateForm(grant_type=grant, username=name, password=password)
     tokens = call(session_create, models.Tokens, Client(url), body=form)
     return AuthenticatedClient(url, tokens.access_token), tokens
 

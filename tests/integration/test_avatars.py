@@ -161,7 +161,7 @@ def test_nobody_has_no_picture(api: Api, person: Callable[..., Person]) -> None:
 
 @pytest.mark.parametrize(
     ("token", "status", "code"),
-    [(None, 401, "unauthorized"), ("garbage", 401, "invalid_token"), ("refresh", 400, "wrong_token_type")],
+    [(None, 401, "unauthorized"), ("garbage", 401, "invalid_token"), ("refresh", 401, "wrong_token_type")],
 )
 def test_strangers_see_and_send_nothing(
     api: Api, person: Callable[..., Person], token: str | None, status: int, code: str

@@ -84,7 +84,7 @@ def test_nobody_gets_in_without_a_good_access_token(api: Api, person: MakePerson
     assert call(api, endpoint, token="garbage").json["code"] == "invalid_token"
     assert call(api, endpoint, token=jwt.encode({"sub": me.id}, "k" * 32)).status == 401
     refresh = call(api, endpoint, token=me.refresh_token)
-    assert (refresh.status, refresh.json["code"]) == (400, "wrong_token_type")
+    assert (refresh.status, refresh.json["code"]) == (401, "wrong_token_type")
     module, method, path, _ = endpoint
     assert api(module, method, path, json={"nonsense": True}).status == 401, "a stranger learns nothing of the body"
     claims = jwt.decode(me.token, options={"verify_signature": False})

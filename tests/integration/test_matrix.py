@@ -53,7 +53,9 @@ def test_each_caller_is_answered_as_the_contract_says(
     check_answer(method, path, answer.status, answer.headers, answer.body)
     check_headers(answer.headers, answer.body)
     if answer.status == 401:
-        assert answer.headers["www-authenticate"] == "Bearer"
+        assert answer.headers["www-authenticate"] == (
+            "Bearer" if caller == "nothing" else 'Bearer error="invalid_token"'
+        )
     if caller in NEVER_READ and expected in (400, 401):
         assert not {call.split()[0] for call in calls} & WRITES, calls
 

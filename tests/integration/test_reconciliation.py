@@ -779,7 +779,7 @@ def test_only_administrators_see_it(api: Api, person: MakePerson) -> None:
     assert refusal() == (401, "unauthorized")
     assert refusal(token="garbage") == (401, "invalid_token")
     assert refusal(token=expired) == (401, "token_expired")
-    assert refusal(token=admin.refresh_token) == (400, "wrong_token_type")
+    assert refusal(token=admin.refresh_token) == (401, "wrong_token_type")
     assert refusal(user=person(permission=1)) == (403, "not_admin")
     assert refusal(user=person(permission=0)) == (403, "not_admin")
     assert api("admin.reconciliation", "GET", URL, user=admin).status == 200

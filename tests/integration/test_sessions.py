@@ -68,10 +68,9 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same_and_cost_the_same(ap
     wrong = sign_in(api, me.username, "wrong")
     unknown = sign_in(api, "nobody of this name", me.password)
     endless = sign_in(api, "n" * 200, me.password)
-    assert wrong.status == unknown.status == endless.status == 401
+    assert wrong.status == unknown.status == endless.status == 400
     assert wrong.body == unknown.body == endless.body
     assert wrong.json["code"] == "invalid_credentials"
-    assert wrong.headers["www-authenticate"] == "Bearer"
     assert [password_hash is None for password_hash, _ in checked] == [False, True, True]
 
 
@@ -94,13 +93,13 @@ def test_the_hash_that_stands_in_for_nobodys_is_as_slow_as_a_real_one():
 )
 def test_an_incomplete_form_is_refused(api, form):
     answer = api("session.create", "POST", "/session/oauth2/token", form=form)
-    assert (answer.status, answer.json["code"]) == (422, "validation_error")
+    assert (answer.status, answer.json["code"]) == (400, "validation_error")
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"grant_type=password&username=%ff%fe&password=%00", b"&&&=", b"a" * 100_000])
 def test_what_is_no_form_is_refused(api, raw):
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert api("session.create", "POST", "/session/oauth2/token", raw=raw, headers=kind).status in (401, 422)
+    assert api("session.create", "POST", "/session/oauth2/token", raw=raw, headers=kind).status == 400
 
 
 def test_a_deleted_user_cannot_sign_in(api, person):
@@ -108,9 +107,9 @@ def test_a_deleted_user_cannot_sign_in(api, person):
     user = me.user
     user.deleted = True
     user.save()
-    assert sign_in(api, me.username, me.password).status == 401
+    assert sign_in(api, me.username, me.password).status == 400
     user.delete()
-    assert sign_in(api, me.username, me.password).status == 401
+    assert sign_in(api, me.username, me.password).status == 400
 
 
 def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(api, person, monkeypatch):
@@ -123,7 +122,7 @@ def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(api, pers
         return matches(password_hash, password)
 
     monkeypatch.setattr(passwords, "matches", changed_meanwhile)
-    assert sign_in(api, me.username, me.password).status == 401
+    assert sign_in(api, me.username, me.password).status == 400
 
 
 def test_a_refresh_gives_a_new_pair_that_works(api, person):
@@ -173,7 +172,7 @@ def test_two_refreshes_at_once_both_succeed(person):
     claims = auth.verify(person().refresh_token)
     with ThreadPoolExecutor(8) as pool:
         pairs = list(pool.map(lambda _: sessions.refresh(claims), range(8)))
-    assert len({pair.refresh_token for pair in pairs}) == 8
+    assert len({auth.verify(pair.access_token)["jti"] for pair in pairs}) == 8
 
 
 def test_two_late_uses_at_once_end_the_sessions_once(person, move_time):
@@ -205,7 +204,7 @@ def test_only_a_password_sessions_refresh_token_is_taken(api, person):
     wechat = auth.token_pair(me.user, "wechat")
     for wrong in (me.token, wechat["refresh_token"], wechat["access_token"]):
         answer = refresh(api, wrong)
-        assert (answer.status, answer.json["code"]) == (400, "wrong_token_type")
+        assert (answer.status, answer.json["code"]) == (401, "wrong_token_type")
     assert refresh(api, None).status == 401
     assert refresh(api, "no token").status == 401
 
@@ -310,3 +309,56 @@ def test_where_dynamodb_does_not_answer_it_is_said_to_be_busy(api, person):
         with faults.answer_lost("GetItem"):
             answer = call()
         assert (answer.status, answer.json["code"]) == (503, "busy")
+
+
+# A chain of refresh tokens (RFC 9700, section 4.14.2)
+
+
+def test_all_uses_within_the_minute_give_one_successor(person, move_time):
+    claims = auth.verify(person().refresh_token)
+    with ThreadPoolExecutor(8) as pool:
+        pairs = list(pool.map(lambda _: sessions.refresh(claims), range(8)))
+    move_time(sessions.GRACE_SECONDS)
+    pairs.append(sessions.refresh(claims))
+    successors = {auth.verify(pair.refresh_token)["jti"] for pair in pairs}
+    assert len(successors) == 1
+    assert successors != {claims["jti"]}
+
+
+def test_a_thief_within_the_minute_is_noticed_when_both_go_on(api, person, move_time):
+    me = person()
+    mine, theirs = (refresh(api, me.refresh_token).json["refresh_token"] for _ in range(2))
+    move_time(3600)
+    mine = refresh(api, mine).json
+    move_time(3600)
+    answer = refresh(api, theirs)
+    assert (answer.status, answer.json["code"]) == (401, "token_reused")
+    assert not is_signed_in(api, mine["access_token"])
+
+
+def test_a_fork_collides_at_whatever_step_it_goes_on(api, person, move_time):
+    me = person()
+    mine, theirs = (refresh(api, me.refresh_token).json["refresh_token"] for _ in range(2))
+    for _ in range(3):
+        move_time(3600)
+        mine = refresh(api, mine).json["refresh_token"]
+    assert refresh(api, theirs).json["code"] == "token_reused"
+    assert refresh(api, mine).json["code"] == "token_revoked"
+
+
+def test_two_sessions_of_one_user_are_two_chains(api, person, move_time):
+    me = person()
+    one, other = (sign_in(api, me.username, me.password).json["refresh_token"] for _ in range(2))
+    for _ in range(3):
+        move_time(3600)
+        one, other = (refresh(api, token).json["refresh_token"] for token in (one, other))
+    assert auth.verify(one)["jti"] != auth.verify(other)["jti"]
+
+
+def test_a_chain_outlives_a_rotation_of_the_signing_keys(person, monkeypatch):
+    claims = auth.verify(person().refresh_token)
+    before = auth.aws.signing_keys()
+    first = sessions.refresh(claims)
+    monkeypatch.setattr(auth.aws, "signing_keys", lambda: ["a new key of thirty-two bytes and more", *before])
+    second = sessions.refresh(claims)
+    assert auth.verify(first.refresh_token)["jti"] == auth.verify(second.refresh_token)["jti"]

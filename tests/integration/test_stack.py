@@ -212,7 +212,11 @@ def test_another_wechat_is_asked_where_one_is_named_and_its_website_ends_on_a_pa
         phone = browser.get("/session/wechat/token", params={"code": weixin.code("ada")}).json()
         [request] = weixin.requests("/sns/jscode2session")
         assert request["query"]["appid"] == appid
-        way = browser.get("/session/wechat/authorize")
+        verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # of RFC 7636, appendix B
+        challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        way = browser.get(
+            "/session/wechat/authorize", params={"code_challenge": challenge, "code_challenge_method": "S256"}
+        )
         back = httpx.get(way.headers["location"].replace("#", "&as=ada#"))
         end = browser.get(back.headers["location"])
         assert (end.status_code, end.headers["location"].partition("#")[0]) == (303, "https://app.test/login")
@@ -220,8 +224,10 @@ def test_another_wechat_is_asked_where_one_is_named_and_its_website_ends_on_a_pa
         with httpx.Client(base_url=f"{stack.url}/api/v1") as another:
             stolen = another.get(back.headers["location"])
             assert (stolen.status_code, stolen.json()["code"]) == (401, "state_invalid")
-        page = browser.post("/session/refresh", json={"ticket": ticket}).json()
-        assert browser.post("/session/refresh", json={"ticket": ticket}).status_code == 401
+        assert browser.post("/session/refresh", json={"ticket": ticket}).status_code == 401, "of another page"
+        held = {"ticket": ticket, "code_verifier": verifier}
+        page = browser.post("/session/refresh", json=held).json()
+        assert browser.post("/session/refresh", json=held).status_code == 401
         signed_in = [
             browser.get("/users/me", headers={"Authorization": f"Bearer {tokens['access_token']}"}).json()["id"]
             for tokens in (phone, page)

@@ -250,19 +250,19 @@ def test_a_right_one_is_not_kept_waiting_by_what_cannot_be_given_back(limit):
 def test_wrong_passwords_for_a_name_from_one_address_end_there(api, person, limit):
     limit("sign_in", 3)
     me = person()
-    assert [sign_in(api, me.username, "wrong").status for _ in range(4)] == [401, 401, 401, 429]
+    assert [sign_in(api, me.username, "wrong").status for _ in range(4)] == [400, 400, 400, 429]
     answer = sign_in(api, me.username, me.password)
     assert (answer.status, answer.json["code"]) == (429, "too_many_attempts")
     assert 0 < int(answer.headers["retry-after"]) <= 60
     assert sign_in(api, f" {me.username.upper()} ", me.password).status == 429
     assert sign_in(api, me.username, me.password, address="198.51.100.7").status == 200, "they are elsewhere"
-    assert sign_in(api, person().username, "wrong").status == 401, "somebody else here"
+    assert sign_in(api, person().username, "wrong").status == 400, "somebody else here"
 
 
 def test_a_wrong_password_more_after_the_window(api, person, limit, monkeypatch):
     limit("sign_in", 1)
     me = person()
-    assert [sign_in(api, me.username, "wrong").status for _ in range(2)] == [401, 429]
+    assert [sign_in(api, me.username, "wrong").status for _ in range(2)] == [400, 429]
     at(monkeypatch, 60)
     assert sign_in(api, me.username, me.password).status == 200
 
@@ -273,7 +273,7 @@ def test_who_knows_the_password_is_never_locked_out_by_signing_in(api, person, l
     me, address = person(), "198.51.100.8"
     sign_in(api, me.username, "wrong", address)
     assert {sign_in(api, me.username, me.password, address).status for _ in range(6)} == {200}
-    assert [sign_in(api, me.username, "wrong", address).status for _ in range(2)] == [401, 429], "failures stay counted"
+    assert [sign_in(api, me.username, "wrong", address).status for _ in range(2)] == [400, 429], "failures stay counted"
 
 
 def test_one_s_own_account_buys_no_guesses_at_others(api, person, limit):
@@ -282,13 +282,13 @@ def test_one_s_own_account_buys_no_guesses_at_others(api, person, limit):
     for _ in range(5):
         sign_in(api, me.username, me.password, address)
         statuses.append(sign_in(api, person().username, "wrong", address).status)
-    assert statuses == [401, 401, 401, 429, 429]
+    assert statuses == [400, 400, 400, 429, 429]
 
 
 def test_an_address_that_tries_many_names_is_stopped(api, limit):
     limit("sign_in_address", 5)
     statuses = [sign_in(api, someone(), "wrong", "198.51.100.10").status for _ in range(6)]
-    assert statuses == [401] * 5 + [429]
+    assert statuses == [400] * 5 + [429]
 
 
 def test_a_name_is_locked_for_all_only_by_many_addresses(api, person, limit):
@@ -318,8 +318,8 @@ def test_who_is_where_they_have_signed_in_before_is_not_locked_out_by_many_addre
     attack()
     assert sign_in(api, me.username, me.password, "198.51.100.99").status == 429
     assert {sign_in(api, me.username, me.password, home).status for _ in range(3)} == {200}
-    assert [sign_in(api, me.username, "wrong", home).status for _ in range(4)] == [401, 401, 401, 429]
-    assert sign_in(api, person().username, "wrong", home).status == 401
+    assert [sign_in(api, me.username, "wrong", home).status for _ in range(4)] == [400, 400, 400, 429]
+    assert sign_in(api, person().username, "wrong", home).status == 400
     at(monkeypatch, throttling.KNOWN_DAYS * 86400)
     attack()
     assert sign_in(api, me.username, me.password, home).status == 429, "that was long ago"
@@ -334,7 +334,7 @@ def test_who_is_where_they_have_signed_in_before_is_not_locked_out_by_others_the
         sign_in(api, someone(), "wrong", school)
     assert sign_in(api, new.username, new.password, school).status == 429, "who was never there waits"
     assert {sign_in(api, me.username, me.password, school).status for _ in range(3)} == {200}
-    assert [sign_in(api, me.username, "wrong", school).status for _ in range(4)] == [401, 401, 401, 429]
+    assert [sign_in(api, me.username, "wrong", school).status for _ in range(4)] == [400, 400, 400, 429]
     assert sign_in(api, me.username, me.password, school).status == 429, "what is counted for both together holds"
 
 
@@ -388,7 +388,7 @@ def test_one_caller_alone_does_not_use_its_wider_networks_up(api, limit):
 def test_a_name_that_nobody_has_is_stopped_alike(api, limit):
     limit("sign_in", 2)
     name = someone()
-    assert [sign_in(api, name, "wrong").status for _ in range(3)] == [401, 401, 429]
+    assert [sign_in(api, name, "wrong").status for _ in range(3)] == [400, 400, 429]
 
 
 def test_an_address_that_the_caller_invents_is_not_believed(api, limit):
@@ -396,7 +396,7 @@ def test_an_address_that_the_caller_invents_is_not_believed(api, limit):
     tries = [
         sign_in(api, someone(), "wrong", "198.51.100.30", **{"X-Forwarded-For": f"10.0.0.{n}"}).status for n in range(3)
     ]
-    assert tries == [401, 401, 429]
+    assert tries == [400, 400, 429]
 
 
 def test_two_hundred_wrong_passwords_at_once_are_no_more_than_the_limit(person, limit, monkeypatch):

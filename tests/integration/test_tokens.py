@@ -4,6 +4,8 @@ import pytest
 
 from aideer import auth, clock, sessions
 
+INVALID_TOKEN = 'Bearer error="invalid_token"'
+"""What clients are told where a token was sent (RFC 6750, section 3)."""
 NOTHING = "01900000-0000-7000-8000-000000000000"
 PRESET = {"title": "T", "parameters": {"model": "qwen-plus"}}
 SIGNED_IN = [
@@ -36,13 +38,14 @@ def test_without_a_token_nobody_is_let_in(api, module, method, path, body):
 def test_what_is_no_token_is_refused(api, module, method, path, body, token):
     answer = api(module, method, path, json=body, token=token)
     assert (answer.status, answer.json["code"]) == (401, "invalid_token")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["www-authenticate"] == INVALID_TOKEN
 
 
 @each
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dTpw", "Token x"])
 def test_only_the_bearer_scheme_is_understood(api, module, method, path, body, header):
-    assert api(module, method, path, json=body, headers={"Authorization": header}).status == 401
+    answer = api(module, method, path, json=body, headers={"Authorization": header})
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
 @each
@@ -54,12 +57,14 @@ def test_an_expired_token_is_refused(api, person, monkeypatch, module, method, p
     monkeypatch.undo()
     answer = api(module, method, path, json=body, token=expired)
     assert (answer.status, answer.json["code"]) == (401, "token_expired")
+    assert answer.headers["www-authenticate"] == INVALID_TOKEN
 
 
 @each
 def test_a_refresh_token_opens_no_endpoint(api, person, module, method, path, body):
     answer = api(module, method, path, json=body, token=person(permission=2).refresh_token)
-    assert (answer.status, answer.json["code"]) == (400, "wrong_token_type")
+    assert (answer.status, answer.json["code"]) == (401, "wrong_token_type")
+    assert answer.headers["www-authenticate"] == INVALID_TOKEN
 
 
 @each
@@ -68,6 +73,7 @@ def test_a_token_of_before_the_sign_out_is_refused(api, person, module, method, 
     sessions.sign_out(me.user)
     answer = api(module, method, path, json=body, token=me.token)
     assert (answer.status, answer.json["code"]) == (401, "token_revoked")
+    assert answer.headers["www-authenticate"] == INVALID_TOKEN
 
 
 @each

@@ -65,7 +65,7 @@ def test_nobody_signs_up_as_an_administrator(api):
     name = fresh_name()
     answer = sign_up(api, username=name, permission=2)
     assert (answer.status, answer.json["code"]) == (403, "not_admin")
-    assert sign_in(api, name, "secret-123").status == 401
+    assert sign_in(api, name, "secret-123").status == 400
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_nor_is_one_whom_wechat_signs_in_and_who_has_no_password(api, weixin):
     with pytest.raises(Conflict):
         make_admin(name, "operators-secret")
     assert me.user.permission == 1
-    assert sign_in(api, name, "operators-secret").status == 401
+    assert sign_in(api, name, "operators-secret").status == 400
 
 
 def test_who_is_no_administrator_any_more_at_that_moment_is_given_no_password(api, person, monkeypatch):
@@ -256,7 +256,7 @@ def test_another_password_ends_the_sessions_that_the_old_one_began(api, person):
     me = person(permission=2)
     make_admin(me.username, "another-secret")
     assert api("users.me", "GET", "/users/me", user=me).status == 401
-    assert sign_in(api, me.username, me.password).status == 401
+    assert sign_in(api, me.username, me.password).status == 400
     assert sign_in(api, me.username, "another-secret").status == 200
 
 

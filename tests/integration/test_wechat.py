@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import jwt
 import pytest
+from botocore.exceptions import ReadTimeoutError
+from pynamodb.exceptions import UpdateError
 
 from aideer import auth, aws, clock, sessions, settings, throttling, wechat, wechat_sessions, wechat_users
 from aideer.models import CreditEntry, Identity, Record, User
@@ -387,7 +389,7 @@ def test_a_refresh_gives_a_new_pair_while_the_session_is_valid(api, weixin):
     assert claims(first.json["access_token"])["amr"] == "wechat"
     assert refresh(api, first.json["refresh_token"]).status == 200
     assert api("users.me", "GET", "/users/me", token=first.json["access_token"]).status == 200
-    [asked, _] = weixin.requests("/wxa/checksession")
+    [asked] = weixin.requests("/wxa/checksession")  # and what it said is remembered
     assert asked["query"]["sig_method"] == "hmac_sha256"
 
 
@@ -396,7 +398,7 @@ def test_a_session_that_wechat_has_ended_is_not_refreshed(api, weixin):
     weixin.invalidate(me.username)
     answer = refresh(api, me.refresh_token)
     assert (answer.status, answer.json["code"]) == (401, "wechat_session_over")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
     signed_in(api, weixin, me.username)
     assert refresh(api, me.refresh_token).status == 200  # it was not used up, and there is a session again
 
@@ -424,9 +426,9 @@ def test_a_refresh_token_is_good_once_and_for_a_minute(api, weixin, move_time):
 def test_only_a_wechat_session_s_refresh_token_is_taken(api, weixin, person):
     me, other = signed_in(api, weixin, somebody()), person()
     for wrong in (me.token, other.token, other.refresh_token):
-        assert (refresh(api, wrong).status, refresh(api, wrong).json["code"]) == (400, "wrong_token_type")
+        assert (refresh(api, wrong).status, refresh(api, wrong).json["code"]) == (401, "wrong_token_type")
     answer = api("session.refresh", "POST", "/session/refresh", token=me.refresh_token)
-    assert (answer.status, answer.json["code"]) == (400, "wrong_token_type")
+    assert (answer.status, answer.json["code"]) == (401, "wrong_token_type")
     assert refresh(api, None).status == refresh(api, "none").status == 401
 
 
@@ -460,10 +462,13 @@ def test_the_access_token_is_renewed_before_its_end(api, weixin, move_time):
     assert len(weixin.requests("/cgi-bin/stable_token")) == 1
 
 
-def test_an_access_token_that_wechat_refuses_is_fetched_anew_once(api, weixin):
+def test_an_access_token_that_wechat_refuses_is_fetched_anew_once(api, weixin, move_time):
     me = signed_in(api, weixin, somebody())
     refresh(api, me.refresh_token)
     weixin.expire()
+    weixin.reset()
+    move_time(wechat_sessions.VALID_SECONDS)
+    me = signed_in(api, weixin, me.username)
     weixin.reset()
     assert refresh(api, me.refresh_token).status == 200
     assert [request["path"] for request in weixin.requests()] == [
@@ -471,6 +476,8 @@ def test_an_access_token_that_wechat_refuses_is_fetched_anew_once(api, weixin):
         "/cgi-bin/stable_token",
         "/wxa/checksession",
     ]
+    move_time(2 * wechat_sessions.VALID_SECONDS)
+    me = signed_in(api, weixin, me.username)
     weixin.fail("/wxa/checksession", 40001, times=2)
     assert refresh(api, me.refresh_token).status == 502
 
@@ -512,9 +519,96 @@ def test_what_signing_in_costs(api, weixin, counted):
     signed_in(api, weixin, name)
     assert counted == [*throttled, *[f"GetItem {identities}"] * 2, "TransactWriteItems"]
     counted.clear()
-    me = signed_in(api, weixin, name)
+    signed_in(api, weixin, name)
     assert counted == [*throttled, *[f"GetItem {identities}"] * 2, f"GetItem {users}"]
-    refresh(api, me.refresh_token)
+    Record("wechat", f"access_token#{APPID}").delete()
+    refresh(api, signed_in(api, weixin, somebody()).refresh_token)  # fetches WeChat's access token
+    first = signed_in(api, weixin, name).refresh_token
     counted.clear()
-    refresh(api, signed_in(api, weixin, name).refresh_token)
-    assert counted[5:] == [f"GetItem {users}", f"GetItem {identities}", f"GetItem {records}", f"PutItem {records}"]
+    then = refresh(api, first).json["refresh_token"]
+    begun = [f"GetItem {users}", f"UpdateItem {records}", f"GetItem {identities}"]
+    assert counted == [*begun, f"GetItem {records}", f"UpdateItem {identities}", f"PutItem {records}"]
+    counted.clear()
+    refresh(api, then)
+    assert counted == [*begun, f"PutItem {records}"], "what WeChat said is remembered"
+
+
+# How often WeChat is asked
+
+
+def test_what_wechat_said_is_remembered_for_five_minutes(api, weixin, move_time):
+    me = signed_in(api, weixin, somebody())
+    token = refresh(api, me.refresh_token).json["refresh_token"]
+    move_time(wechat_sessions.VALID_SECONDS - 1)
+    token = refresh(api, token).json["refresh_token"]
+    assert len(weixin.requests("/wxa/checksession")) == 1
+    move_time(1)
+    assert refresh(api, token).status == 200
+    assert len(weixin.requests("/wxa/checksession")) == 2
+
+
+def test_a_session_that_wechat_ends_is_over_within_five_minutes(api, weixin, move_time):
+    me = signed_in(api, weixin, somebody())
+    token = refresh(api, me.refresh_token).json["refresh_token"]
+    weixin.invalidate(me.username)
+    move_time(wechat_sessions.VALID_SECONDS)
+    answer = refresh(api, token)
+    assert (answer.status, answer.json["code"]) == (401, "wechat_session_over")
+
+
+def test_a_new_session_is_asked_for_itself(api, weixin):
+    """What was said of the one before says nothing of it."""
+    me = signed_in(api, weixin, somebody())
+    refresh(api, me.refresh_token)
+    weixin.invalidate(me.username)
+    again = signed_in(api, weixin, me.username)
+    weixin.invalidate(me.username)
+    assert refresh(api, again.refresh_token).json["code"] == "wechat_session_over"
+
+
+def test_a_session_that_changes_while_wechat_is_asked_is_not_taken_for_valid(api, weixin, monkeypatch):
+    me = signed_in(api, weixin, somebody())
+    asked = wechat.session_is_valid
+
+    def meanwhile(openid, session_key):
+        Identity(f"wechat#{openid}").update([Identity.session_key.set("another")])
+        return asked(openid, session_key)
+
+    monkeypatch.setattr(wechat, "session_is_valid", meanwhile)
+    assert refresh(api, me.refresh_token).status == 200
+    assert Identity.get(f"wechat#{openid(me.username)}").checked_at is None
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_two_hundred_refreshes_are_no_two_hundred_calls_of_wechat(api, weixin, monkeypatch, ended):
+    monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
+    monkeypatch.setitem(throttling.LIMITS, "wechat_refresh", throttling.DEFAULTS["wechat_refresh"])
+    me = signed_in(api, weixin, somebody())
+    if ended:
+        weixin.invalidate(me.username)
+    statuses = [refresh(api, me.refresh_token).status for _ in range(40)]
+    most = throttling.DEFAULTS["wechat_refresh"].times
+    assert statuses == [401 if ended else 200] * most + [429] * (40 - most)
+    assert len(weixin.requests("/wxa/checksession")) == (most if ended else 1)
+    other = signed_in(api, weixin, somebody())
+    assert refresh(api, other.refresh_token).status == 200, "of one user"
+
+
+def test_faults_of_wechat_are_counted_too(api, weixin, monkeypatch, impatient):
+    """Each try is a call of WeChat's, which limits an application's calls."""
+    monkeypatch.setitem(throttling.LIMITS, "wechat_refresh", throttling.Limit(1, 3600))
+    me = signed_in(api, weixin, somebody())
+    weixin.fail("/wxa/checksession", how="http503")
+    assert refresh(api, me.refresh_token).status == 502
+    answer = refresh(api, me.refresh_token)
+    assert (answer.status, answer.json["code"]) == (429, "too_many_attempts")
+    assert len(weixin.requests("/wxa/checksession")) == 1
+
+
+def test_a_refresh_goes_on_where_its_answer_cannot_be_remembered(api, weixin, monkeypatch):
+    def lost(*_, **__):
+        raise UpdateError(cause=ReadTimeoutError(endpoint_url="embedded"))
+
+    me = signed_in(api, weixin, somebody())
+    monkeypatch.setattr(Identity, "update", lost)
+    assert refresh(api, me.refresh_token).status == 200

@@ -14,16 +14,24 @@ from tests.integration.test_wechat import claims, move_time, refresh, signed_in,
 from tests.support import make_person
 
 PAGE = "https://app.test/login"
+VERIFIER = "v" * 43
+"""What the page keeps, and whose hash it begins the sign-in with."""
 
 
-def authorize(api, cookie=None):
+def authorize(api, cookie=None, query=None):
     headers = {"cookie": cookie} if cookie else None
-    return api("session.wechat_authorize", "GET", "/session/wechat/authorize", headers=headers)
+    if query is None:
+        query = pkce() if settings.WECHAT_LOGIN_PAGE else ""
+    return api("session.wechat_authorize", "GET", f"/session/wechat/authorize{query}", headers=headers)
 
 
-def begun(api):
+def pkce(verifier=VERIFIER):
+    return f"?code_challenge={tickets.challenge_of(verifier)}&code_challenge_method=S256"
+
+
+def begun(api, query=None):
     """The state that WeChat is handed, and the cookie that the browser is."""
-    answer = authorize(api)
+    answer = authorize(api, query=query)
     return parse_qs(urlsplit(answer.headers["location"]).query)["state"][0], answer.cookies[0].partition(";")[0]
 
 
@@ -37,8 +45,9 @@ def come_back(api, weixin, name):
     return callback(api, weixin.code(name, "web"), *begun(api))
 
 
-def exchange(api, ticket, **kwargs):
-    return api("session.refresh", "POST", "/session/refresh", json={"ticket": ticket}, **kwargs)
+def exchange(api, ticket, verifier=None, **kwargs):
+    body = {"ticket": ticket, **({"code_verifier": verifier} if verifier else {})}
+    return api("session.refresh", "POST", "/session/refresh", json=body, **kwargs)
 
 
 @pytest.fixture
@@ -84,10 +93,9 @@ def test_no_header_says_where_people_come_back_to(api):
         "origin": "https://evil.test",
         "referer": "https://evil.test",
     }
-    answer = api(
-        "session.wechat_authorize", "GET", "/session/wechat/authorize?redirect_uri=https://evil.test", headers=headers
-    )
+    answer = api("session.wechat_authorize", "GET", "/session/wechat/authorize", headers=headers)
     assert "evil" not in answer.headers["location"]
+    assert authorize(api, query="?redirect_uri=https://evil.test").status == 422
 
 
 def test_an_operator_may_say_where_they_come_back_to(api, monkeypatch):
@@ -245,8 +253,9 @@ def test_the_page_is_handed_a_ticket_for_tokens(api, weixin, page):
     ticket = ticket_of(answer)
     assert answer.body == ""
     assert answer.headers["cache-control"] == "no-store"
-    tokens = exchange(api, ticket)
+    tokens = exchange(api, ticket, VERIFIER)
     assert tokens.status == 200
+    assert (tokens.headers["cache-control"], tokens.headers["pragma"]) == ("no-store", "no-cache")
     assert claims(tokens.json["access_token"])["sub"] == signed_in(api, weixin, name).id
     assert refresh(api, tokens.json["refresh_token"]).status == 200
 
@@ -266,8 +275,8 @@ def test_a_ticket_travels_in_the_fragment_which_reaches_no_server(page, address)
 
 def test_a_ticket_is_good_once(api, weixin, page):
     ticket = ticket_of(come_back(api, weixin, somebody()))
-    assert exchange(api, ticket).status == 200
-    answer = exchange(api, ticket)
+    assert exchange(api, ticket, VERIFIER).status == 200
+    answer = exchange(api, ticket, VERIFIER)
     assert (answer.status, answer.json["code"]) == (401, "ticket_invalid")
 
 
@@ -351,3 +360,100 @@ def test_bad_codes_count_against_an_address_and_faults_do_not(api, weixin, monke
     assert come_back(api, weixin, somebody()).status == 200
     assert callback(api, "bad", *begun(api)).json["code"] == "wechat_code_invalid"
     assert come_back(api, weixin, somebody()).json["code"] == "too_many_attempts"
+
+
+# PKCE (RFC 7636): a ticket is for the page that began the sign-in
+
+
+def test_a_challenge_is_rfc_7636_s():
+    """The vector of its appendix B."""
+    assert tickets.challenge_of("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == (
+        "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    )
+
+
+@pytest.mark.parametrize("verifier", [None, "w" * 43, "v" * 44, "V" * 43])
+def test_a_page_that_did_not_begin_the_sign_in_exchanges_no_ticket(api, weixin, page, verifier):
+    """An attacker ends a sign-in of their own, and sends somebody to the page with its ticket."""
+    ticket = ticket_of(come_back(api, weixin, somebody()))
+    answer = exchange(api, ticket, verifier)
+    assert (answer.status, answer.json["code"]) == (401, "ticket_invalid")
+    assert exchange(api, ticket, VERIFIER).status == 200, "and it is not used up"
+
+
+def test_any_verifier_opens_its_own_ticket_alone(api, weixin, page):
+    for verifier in ("a" * 43, "-._~" * 32, "aZ09" * 11):
+        ticket = ticket_of(callback(api, weixin.code(somebody(), "web"), *begun(api, pkce(verifier))))
+        assert exchange(api, ticket, VERIFIER).status == 401
+        assert exchange(api, ticket, verifier).status == 200
+
+
+def test_a_verifier_is_refused_where_there_was_no_challenge(api, person):
+    """Else a sign-in could be led around PKCE (RFC 9700, section 2.1.1)."""
+    ticket = tickets.issue(person().user, "openid")
+    assert exchange(api, ticket, VERIFIER).status == 401
+    assert exchange(api, ticket).status == 200
+
+
+def test_where_a_page_takes_over_a_sign_in_begins_with_a_challenge(api, page):
+    answer = authorize(api, query="")
+    assert (answer.status, answer.json["code"]) == (400, "code_challenge_required")
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"?code_challenge={'c' * 43}",
+        "?code_challenge_method=S256",
+        f"?code_challenge={'c' * 43}&code_challenge_method=plain",
+        f"?code_challenge={'c' * 42}&code_challenge_method=S256",
+        f"?code_challenge={'c' * 44}&code_challenge_method=S256",
+        f"?code_challenge={'c' * 42}=&code_challenge_method=S256",
+        "?code_challenge=&code_challenge_method=",
+    ],
+)
+def test_only_s256_is_a_challenge(api, query):
+    assert authorize(api, query=query).status in (400, 422)
+
+
+@pytest.mark.parametrize("verifier", ["v" * 42, "v" * 129, "v" * 42 + "+", 5])
+def test_what_is_no_verifier_is_no_body(api, verifier):
+    body = {"ticket": "t", "code_verifier": verifier}
+    assert api("session.refresh", "POST", "/session/refresh", json=body).status == 422
+
+
+def test_a_state_holds_a_challenge_within_what_wechat_carries(api, page):
+    state, _ = begun(api)
+    assert state.isalnum()
+    assert len(state) <= 128
+
+
+def test_no_other_challenge_is_put_into_a_state(api, weixin, page):
+    state, cookie = begun(api)
+    another, _ = begun(api, pkce("w" * 43))
+    mixed = state[:8] + another[8:72] + state[72:]
+    assert callback(api, "code", mixed, cookie).json["code"] == "state_invalid"
+    assert callback(api, "code", state[:8] + state[72:] + "0" * 16, cookie).json["code"] == "state_invalid"
+    assert weixin.requests() == []
+
+
+def test_a_sign_in_that_began_without_a_challenge_ends_in_no_ticket(api, weixin, monkeypatch):
+    """It began under release 0.1.0, or before there was a page."""
+    state, cookie = begun(api)
+    monkeypatch.setattr(settings, "WECHAT_LOGIN_PAGE", PAGE)
+    answer = callback(api, weixin.code(somebody(), "web"), state, cookie)
+    assert (answer.status, answer.json["code"]) == (401, "state_expired")
+
+
+def test_without_a_page_the_browser_is_answered_tokens_with_a_challenge_too(api, weixin):
+    assert callback(api, weixin.code(somebody(), "web"), *begun(api, pkce())).status == 200
+    state, _ = begun(api, pkce())
+    assert callback(api, "code", state, begun(api)[1]).json["code"] == "state_invalid", "and the cookie binds it"
+
+
+def test_a_ticket_tells_when_its_holder_signed_in(api, weixin, page, move_time):  # noqa: F811
+    ticket = ticket_of(come_back(api, weixin, somebody()))
+    began = int(clock.now())
+    move_time(50)
+    assert claims(exchange(api, ticket, VERIFIER).json["access_token"])["auth_time"] <= began

@@ -152,7 +152,12 @@ def test_only_what_no_request_waits_for_reads_whole_tables() -> None:
         (
             "WECHAT_SECRET_ARN",
             "WechatSecret",
-            {"UsersLinkWechatFunction", "SessionWechatTokenFunction", "SessionWechatRefreshFunction"},
+            {
+                "UsersLinkWechatFunction",
+                "SessionCreateFunction",
+                "SessionWechatTokenFunction",
+                "SessionWechatRefreshFunction",
+            },
         ),
         (
             "WECHAT_WEBSITE_SECRET_ARN",

@@ -3,12 +3,20 @@
 from typing import Annotated, Literal
 
 from aws_lambda_powertools.event_handler.openapi.params import Query
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from aideer.contract.strings import Body
 
 Code = Annotated[str, Query(min_length=1, max_length=256, description="What WeChat gave: good once, for some minutes.")]
 ReturnedCode = Annotated[str | None, Query(max_length=256, description="What WeChat gave; none where it was declined.")]
+Challenge = Annotated[
+    str | None,
+    Query(
+        pattern="^[A-Za-z0-9_-]{43}$",
+        description="The verifier's SHA-256 in base64url (RFC 7636). Needed where tickets are handed to a page.",
+    ),
+]
+ChallengeMethod = Annotated[Literal["S256"] | None, Query(description="Needed with `code_challenge`.")]
 State = Annotated[str, Query(max_length=256, description="What `authorize` sent along.")]
 
 
@@ -25,3 +33,7 @@ class Ticket(Body):
     """What a website login hands over in place of a refresh token."""
 
     ticket: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    code_verifier: Annotated[
+        Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._~-]{43,128}$")] | None,
+        Field(description="Whose hash `authorize` was given as `code_challenge` (RFC 7636)."),
+    ] = None

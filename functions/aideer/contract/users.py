@@ -12,6 +12,10 @@ NamedUser = Annotated[str, Path(min_length=1, max_length=64, description="A user
 AvatarVersion = Annotated[
     str | None, Query(max_length=64, description="As in the path of `avatar`: the answer may be kept then.")
 ]
+CurrentPassword = Annotated[
+    Annotated[str, StringConstraints(max_length=255)] | None,
+    Field(description="The caller's own: needed where they have not signed in within ten minutes."),
+]
 Password = Annotated[str, StringConstraints(min_length=6, max_length=255)]
 
 
@@ -66,10 +70,17 @@ class UserChange(Body):
     permission: Annotated[int | None, Field(ge=0, le=2, description="By administrators only, and not their own.")] = (
         None
     )
+    current_password: CurrentPassword = None
+
+
+class Confirmation(Body):
+    """What confirms a deletion."""
+
+    current_password: CurrentPassword = None
 
 
 class PasswordChange(Body):
-    """A new password of one's own. Who has none yet leaves out the old one."""
+    """A new password of one's own. A user without one leaves out the old one, and must have signed in within ten minutes."""
 
     old_password: Annotated[str | None, StringConstraints(max_length=255)] = None
     new_password: Password
@@ -79,12 +90,14 @@ class NewPassword(Body):
     """A password that an administrator gives a user."""
 
     new_password: Password
+    current_password: CurrentPassword = None
 
 
 class WechatCode(Body):
     """What a mini program's `wx.login` gave its user."""
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    current_password: CurrentPassword = None
 
 
 class NamedPassword(Body):
