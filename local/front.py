@@ -24,8 +24,9 @@ from local import welcome
 from local.edge import Edge
 from local.gateway import Gateway
 from local.invocation import Context, InvocationError, TimedOutError, run
-from local.middleware import Guard, loopback_hosts
+from local.middleware import Guard, RequestLog, loopback_hosts
 from local.processes import ROOT, Processes, announce_ready
+from local.reload import Reloader
 from local.settings import Settings, hide_secrets
 from local.stack import Stack
 from local.template import Function, Template
@@ -128,7 +129,12 @@ def guarded(app: App, settings: Settings) -> App:
     app = welcome.at_root(app, welcome.page(settings, os.environ.get("WECHAT_OPEN_URL", "")))
     own = loopback_hosts(settings.port)
     origins = {*(f"http://{host}" for host in own), *settings.allowed_origins}
-    return Guard(app, own | set(settings.allowed_hosts), origins)
+    return RequestLog(Guard(app, own | set(settings.allowed_hosts), origins), say)
+
+
+def say(line: str) -> None:
+    """Write a line that the console shows."""
+    print(line, flush=True)
 
 
 async def serve(app: App, sock: socket.socket) -> None:
@@ -157,7 +163,8 @@ def main() -> None:
     settings, template = Settings.read(), Template()
     hide_secrets()
     sock = socket.socket(fileno=int(sys.argv[1]))
-    pool = Pool(settings.workers, worker_modules(template), lambda: Stack.wait(settings.state_dir).environment)
+    modules = worker_modules(template)
+    pool = Pool(settings.workers, modules, lambda: Stack.wait(settings.state_dir).environment)
     pool.start()
     door = Door()
 
@@ -179,6 +186,7 @@ def main() -> None:
     for process in [processes.background, *(process for process, runs in simulated.items() if runs)]:
         if not process.wait_until_ready(READY_SECONDS):
             sys.exit(f"ERROR {process.name} did not become ready")
+    Reloader(pool.reload, modules, say).start()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what is loaded stays: a collection that walks through all of it is a pause in every stream

@@ -20,6 +20,8 @@ from local.stack import Stack
 from local.supervisor import FAILED
 
 ERROR = re.compile(r'^(ERROR|CRITICAL)\b|"level":\s*"(ERROR|CRITICAL)"')
+NEWS = re.compile(r"[A-Z]{3,10} \S+ (\d{3}|left) \d+ ms|RELOAD .*")
+"""What the front says on purpose: a request that was answered, and code that was edited."""
 TAIL_SECONDS = 0.5
 PROBE_BYTES = 64 * 1024
 KEPT = ("run", "logs", "aws", "chat.json")
@@ -30,7 +32,7 @@ ANOTHER_FOLDER = "Choose another folder: STATE_DIR=folder make run"
 
 
 class Console:
-    """Shows the errors that processes log."""
+    """Shows the errors that processes log, and the requests that were answered."""
 
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
@@ -48,7 +50,9 @@ class Console:
         """Show the errors that are new."""
         for process in self._processes:
             for line in self._new_lines(process.log):
-                if self._is_error(process.log, line):
+                if NEWS.fullmatch(line):
+                    say(line)
+                elif self._is_error(process.log, line):
                     say(f"[{process.name}] {line}")
 
     def _new_lines(self, log: Path) -> list[str]:

@@ -112,6 +112,8 @@ class Pool:
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._generation = 0
         self._settled = threading.Event()
+        self._changed = threading.Event()
+        """Whether the handlers' code may be another than the latest nursery has found."""
         self._nursery: socket.socket | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._keep, name="workers", daemon=True)
@@ -125,15 +127,27 @@ class Pool:
         self._settled.wait(seconds)
         return self._generation > 0
 
+    def reload(self) -> None:
+        """Have workers with the handlers' present code.
+
+        Those of before finish what they are at, and go on until there are new ones: also while the code cannot be imported.
+        """
+        self._changed.set()
+        self._let_nursery_go()
+
     def close(self) -> None:
         """End the workers that have nothing to do, and the others when they are done."""
         self._closed = True
-        if self._nursery:
-            with contextlib.suppress(OSError):
-                self._nursery.shutdown(socket.SHUT_RDWR)
+        self._changed.set()
+        self._let_nursery_go()
         self._thread.join()
         while not self._idle.empty():
             self._idle.get().close()
+
+    def _let_nursery_go(self) -> None:
+        if self._nursery:
+            with contextlib.suppress(OSError):
+                self._nursery.shutdown(socket.SHUT_RDWR)
 
     def invoke(self, context: Context, event: str) -> str:
         """Run a handler in a worker, when one is free, and return its answer as JSON.
@@ -170,6 +184,7 @@ class Pool:
         """Keep a nursery, and the number of workers what it should be, until this is closed."""
         environment = {**os.environ, **self._environment()}
         while not self._closed:
+            self._changed.clear()
             self._nursery, its = socket.socketpair()
             nursery = subprocess.Popen(
                 [sys.executable, "-m", "local.workers", str(its.fileno()), *self._modules],
@@ -181,9 +196,16 @@ class Pool:
             its.close()
             with self._nursery, contextlib.suppress(EOFError, OSError):
                 self._tend(self._nursery)
-            nursery.wait()
+            if nursery.wait() <= 0:  # it was let go, or killed
+                continue
             if self._generation == 0:
                 break
+            print(
+                "ERROR the handlers cannot be imported: the workers keep the code of before",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._changed.wait()
         self._settled.set()
 
     def _tend(self, nursery: socket.socket) -> None:
@@ -191,6 +213,9 @@ class Pool:
         generation = self._generation + 1
         alive = {worker.pid: worker for worker in [self._fork(nursery, generation) for _ in range(self._size)]}
         self._generation = generation
+        with contextlib.suppress(queue.Empty):
+            while True:  # of those who are at work, invoke() sees afterwards that they are of before
+                self._idle.get_nowait().close()
         for worker in alive.values():
             self._idle.put(worker)
         self._settled.set()

@@ -152,6 +152,21 @@ def test_a_page_that_is_listed_may_read_answers_and_another_may_not(run: Run, pa
     assert let_in("https://evil.test") == [None, None]
 
 
+def test_each_request_is_a_line_on_the_console_without_its_query(run: Run) -> None:
+    httpx.get(f"{run.url}/api/v1/nothing-of-that-name?ticket=geheim", headers={"Authorization": "Bearer geheim"})
+    line = r"^GET /api/v1/nothing-of-that-name 404 \d+ ms$"
+    until(lambda: re.search(line, run.console, re.MULTILINE), SECONDS, "the line")
+    me = Client(run.stack)
+    me.watch(me.ask("/sim tokens=3")["stream_url"])
+    until(
+        lambda: re.search(r"^GET /api/v1/tasks/\S+/stream 200 \d+ ms$", run.console, re.MULTILINE),
+        SECONDS,
+        "the stream",
+    )
+    for secret in ("geheim", "ticket", "secret-123", "Bearer"):
+        assert secret not in run.console
+
+
 def test_no_page_reads_the_embedded_aws_where_the_keys_are(run: Run) -> None:
     endpoint = RunningStack.wait(run.state_dir).endpoint
     call = {"X-Amz-Target": "secretsmanager.ListSecrets", "Content-Type": "application/x-amz-json-1.1"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import signal
 import tempfile
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from local.invocation import Context, InvocationError, TimedOutError
+from local.reload import FUNCTIONS, Reloader, changes
 from local.workers import Pool, WorkerDiedError
 
 HANDLER = """
@@ -156,6 +158,139 @@ def test_a_module_that_cannot_be_imported_is_told_at_once(capfd: pytest.CaptureF
     assert "no_such_module" in capfd.readouterr().err
 
 
+VERSION = """
+import os, time
+
+def handler(event, context):
+    if event.get("open"):
+        open(event["open"], "w").close()
+    while event.get("until") and not os.path.exists(event["until"]):
+        time.sleep(0.01)
+    return VERSION
+"""
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pool, Callable[[str], None], Invoke]]:
+    """A pool with one worker, what writes the version of its handler, and what asks for it."""
+    (tmp_path / "code").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # two edits within a second, of one length
+
+    def write(version: str) -> None:
+        (tmp_path / "code" / "edited.py").write_text(f"{VERSION}VERSION = {version}\n")
+
+    def call(**event: str) -> Any:
+        return json.loads(pool.invoke(Context("Edited", "edited.handler", 30.0, 512), json.dumps(event)))
+
+    write("1")
+    pool = Pool(1, ["edited"])
+    pool.start()
+    assert pool.wait_until_ready(60)
+    yield pool, write, call
+    pool.close()
+
+
+def test_an_edited_handler_is_there_without_a_new_start(edited: tuple[Pool, Callable[[str], None], Invoke]) -> None:
+    pool, write, call = edited
+    assert call() == 1
+    write("2")
+    assert call() == 1
+    pool.reload()
+    _wait_until(lambda: call() == 2)
+
+
+def test_an_edit_ends_no_request(edited: tuple[Pool, Callable[[str], None], Invoke], tmp_path: Path) -> None:
+    pool, write, call = edited
+    with ThreadPoolExecutor(1) as threads:
+        held = threads.submit(call, open=str(tmp_path / "begun"), until=str(tmp_path / "gate"))
+        _wait_until((tmp_path / "begun").exists)
+        write("2")
+        pool.reload()
+        _wait_until(lambda: call() == 2)
+        assert not held.done()
+        (tmp_path / "gate").touch()
+        assert held.result() == 1
+    assert [call() for _ in range(5)] == [2] * 5
+
+
+def test_while_the_code_is_broken_the_code_of_before_answers(
+    edited: tuple[Pool, Callable[[str], None], Invoke], capfd: pytest.CaptureFixture[str]
+) -> None:
+    pool, write, call = edited
+    write("1 +")
+    pool.reload()
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return "keep the code of before" in said
+
+    _wait_until(told)
+    assert "SyntaxError" in said
+    assert call() == 1
+    write("3")
+    pool.reload()
+    _wait_until(lambda: call() == 3)
+
+
+def test_many_edits_at_once_end_with_the_last(edited: tuple[Pool, Callable[[str], None], Invoke]) -> None:
+    pool, write, call = edited
+    for version in range(2, 7):
+        write(str(version))
+        pool.reload()
+    _wait_until(lambda: call() == 6)
+
+
+def test_files_that_are_edited_are_noticed_and_others_are_not(tmp_path: Path) -> None:
+    found: queue.Queue[set[Path]] = queue.Queue()
+    begun = threading.Event()
+
+    def noticed() -> Iterator[set[Path]]:
+        begun.set()
+        yield from changes(tmp_path)
+
+    reloads: list[int] = []
+    reloader = Reloader(lambda: reloads.append(1), [], print)
+    reloader.changed = found.put  # type: ignore[method-assign]
+    reloader.start(noticed)
+    begun.wait()
+
+    def edited() -> set[Path]:
+        (tmp_path / "a.pyc").write_text("x")
+        (tmp_path / "a.py").write_text(str(time.monotonic()))  # again, for a watcher that has only begun
+        try:
+            return found.get(timeout=0.2)
+        except queue.Empty:
+            return set()
+
+    files: set[Path] = set()
+
+    def seen() -> bool:
+        files.update(edited())
+        return bool(files)
+
+    _wait_until(seen)
+    assert {file.name for file in files} == {"a.py"}
+
+
+def test_the_console_is_told_what_was_edited_and_what_keeps_its_code() -> None:
+    lines: list[str] = []
+    reloads: list[int] = []
+    reloader = Reloader(lambda: reloads.append(1), ["chats.get", "chats.create"], lines.append)
+    reloader.changed({FUNCTIONS / "chats" / "get.py"})
+    reloader.changed({FUNCTIONS / "chats" / "get.py", FUNCTIONS / "aideer" / "engine.py"})
+    reloader.changed({FUNCTIONS / "x" / f"{n}.py" for n in range(5)})
+    after = ". Streams, queues and schedules use it after a new start"
+    assert lines == [
+        "RELOAD functions/chats/get.py",
+        f"RELOAD functions/aideer/engine.py, functions/chats/get.py{after}",
+        f"RELOAD functions/x/0.py, functions/x/1.py, functions/x/2.py and 2 more{after}",
+    ]
+    assert len(reloads) == 3
+
+
 def _at_work(invoke: Invoke) -> set[int]:
     """All workers: each is kept busy until every other one is."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(SIZE) as threads:
@@ -167,7 +302,7 @@ def _at_work(invoke: Invoke) -> set[int]:
         return {answer.result()["pid"] for answer in asked}
 
 
-def _wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def _wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
