@@ -79,7 +79,8 @@ docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
 	@$(BIN)/python -m local.openapi
 	@$(BIN)/python -m local.apidoc
 
-validate: $(INSTALLED) ## template.yaml
+validate: $(INSTALLED) ## template.yaml and the price tables
+	@$(BIN)/python -m local.prices
 	@$(BIN)/sam validate --lint --region us-east-1
 
 secure: $(CHECKOV)/.installed ## template.yaml's security, by checkov (.checkov.yaml has the exceptions, each with its reason)
@@ -110,8 +111,8 @@ requirements: $(INSTALLED) ## pins what the .in files ask for (UPGRADE=--upgrade
 	@$(COMPILE) --universal --python-version 3.11 --override requirements-overrides.in requirements-dev.in -o requirements-dev.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-tools.in -o requirements-tools.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
-	@for layer in core web dashscope imaging; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
-		-c requirements-dev.txt layers/$$layer/requirements.in -o layers/$$layer/requirements.txt || exit; done
+	@for layer in core web dashscope tokenizer imaging; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
+		$$(test $$layer = tokenizer && echo --no-deps) -c requirements-dev.txt layers/$$layer/requirements.in -o layers/$$layer/requirements.txt || exit; done
 
 # Without dependencies: requirements-dev.txt holds them all, and overrides a pin (requirements-overrides.in).
 $(INSTALLED): requirements-dev.txt

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local import docker
+from local import docker, prices
 from local.template import ROOT, Template
 
 BUILD = ROOT / ".aws-sam" / "build"
@@ -241,6 +241,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if not (arguments.sizes or arguments.imports):
+            prices.check()
             architecture = os.environ.get("ARCHITECTURE") or deployed_architecture() or "x86_64"
             command = ["sam", "build", "--parameter-overrides", f"Architecture={architecture}"]
             environment = {**os.environ, "ARCHITECTURE": architecture}  # for layers/Makefile
@@ -255,7 +256,7 @@ def main() -> int:
         check_sizes(functions)
         if arguments.imports:
             write(report(functions))
-    except BuildError as error:
+    except (BuildError, prices.PriceTableError) as error:
         print(f"ERROR {error}", file=sys.stderr)
         return 1
     return 0

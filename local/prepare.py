@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from local import prices
 from local.processes import ROOT, Processes, Sockets
 from local.settings import DEFAULT_ADMIN, SIMULATED_WECHAT, Settings
 from local.stack import Stack
@@ -73,11 +74,14 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
         "LEASE_SECONDS": f"{settings.lease_seconds:g}",
         "STREAM_BASE_URL": settings.url,
         "METRICS_NAMESPACE": "",
+        "PROVIDER_REGION": settings.provider_region,
     }
     if settings.simulates_dashscope:
         overrides["DASHSCOPE_HTTP_BASE_URL"] = f"http://127.0.0.1:{sockets.dashscope_port}/api/v1"
     elif settings.dashscope_base_url:
         overrides["DASHSCOPE_HTTP_BASE_URL"] = settings.dashscope_base_url
+    else:
+        overrides["DASHSCOPE_HTTP_BASE_URL"] = prices.base_url(settings.provider_region)
     overrides["WECHAT_CALLBACK_URL"] = f"{settings.url}/api/v1/session/wechat/callback"
     overrides["WECHAT_LOGIN_PAGE"] = settings.wechat_login_page
     wechat = {

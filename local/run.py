@@ -13,7 +13,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from local import welcome
+from local import prices, welcome
 from local.processes import Process, Processes, Sockets, listener
 from local.settings import DEFAULT_PORT, Settings, SettingsError, command
 from local.stack import Stack
@@ -221,8 +221,9 @@ def main() -> int:
         settings = Settings.read()
         if len(sys.argv) > 1:
             return Launcher(settings, Sockets.parse(sys.argv[1:])).run()
+        prices.check_table(prices.TABLES / f"{settings.provider_region}.json")
         sockets = take_place(settings)
-    except SettingsError as error:
+    except (SettingsError, prices.PriceTableError) as error:
         print(error, file=sys.stderr)
         return 1
     os.environ["STATE_DIR"] = str(settings.state_dir)  # the children's working directory may be another

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from local import prices
+
 T = TypeVar("T")
 NAMES = (
     "PORT",
@@ -16,6 +18,7 @@ NAMES = (
     "WORKERS",
     "ALLOWED_ORIGINS",
     "ALLOWED_HOSTS",
+    "PROVIDER_REGION",
     "DASHSCOPE_API_KEY",
     "DASHSCOPE_HTTP_BASE_URL",
     "WECHAT_APPID",
@@ -56,6 +59,7 @@ THROTTLES = (
     "link",
     "redeem",
     "stream",
+    "estimate",
 )
 """What aideer/throttling.py limits."""
 UNTHROTTLED = "all=1000000/60"
@@ -85,6 +89,7 @@ class Settings:
     """Web origins that may read answers, besides the stack's own; ("*",) is all."""
     allowed_hosts: tuple[str, ...]
     """Names that a request's Host may have, besides the loopback's; one without a port has any."""
+    provider_region: str
     dashscope_api_key: str
     dashscope_base_url: str
     wechat_appid: str
@@ -135,6 +140,7 @@ class Settings:
             workers=integer("WORKERS", 4, 1, 64),
             allowed_origins=_list(environ, "ALLOWED_ORIGINS", ORIGIN, "origins like https://app.example"),
             allowed_hosts=_list(environ, "ALLOWED_HOSTS", HOST, "hosts like app.example or app.example:8000"),
+            provider_region=_region(environ),
             dashscope_api_key=_secret(environ, "DASHSCOPE_API_KEY"),
             dashscope_base_url=_address(environ, "DASHSCOPE_HTTP_BASE_URL").rstrip("/"),
             wechat_appid=_secret(environ, "WECHAT_APPID"),
@@ -179,6 +185,13 @@ def hide_secrets() -> None:
     """Remove them from this process's environment, before it runs functions."""
     for name in SECRETS:
         os.environ.pop(name, None)
+
+
+def _region(environ: Mapping[str, str]) -> str:
+    name = environ.get("PROVIDER_REGION") or "beijing"
+    if name not in prices.regions():
+        raise SettingsError(f"PROVIDER_REGION={name} is none of {', '.join(prices.regions())}")
+    return name
 
 
 def _throttles(environ: Mapping[str, str]) -> str:

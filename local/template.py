@@ -170,11 +170,16 @@ class Template:
                 return self._sub(argument, resources)
             if name == "Fn::If":
                 return self.resolve(argument[1] if self._condition(argument[0], resources) else argument[2], resources)
+            if name == "Fn::FindInMap":
+                return self._find(*self.resolve(argument, resources))
             if name == "Fn::Join":
                 return argument[0].join(_text(part) for part in self.resolve(argument[1], resources))
             if name.startswith("Fn::"):
                 raise UnresolvedError(name)
         return {key: self.resolve(item, resources) for key, item in value.items()}
+
+    def _find(self, mapping: str, first: str, second: str) -> Any:
+        return self.document["Mappings"][mapping][first][second]
 
     def _ref(self, name: str, resources: Resources) -> Any:
         if name in PSEUDO_PARAMETERS:

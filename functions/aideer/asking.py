@@ -9,17 +9,44 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, credits, images, leases, pricing, prompts, settings, tasks, titles, uncovered
+from aideer import (
+    aws,
+    clock,
+    credits,
+    estimates,
+    images,
+    leases,
+    limits,
+    pricing,
+    prompts,
+    settings,
+    tasks,
+    throttling,
+    titles,
+    uncovered,
+)
 from aideer.auth import Bearer
 from aideer.contract.tasks import AcceptedTask, NewTask, Quote
-from aideer.errors import AideerError, Busy, Conflict, Forbidden, NotFound, PaymentRequired, Unprocessable
+from aideer.errors import (
+    AideerError,
+    Busy,
+    Conflict,
+    Forbidden,
+    NotFound,
+    PaymentRequired,
+    TooLarge,
+    TooManyRequests,
+    Unprocessable,
+)
 from aideer.idempotency import Once
 from aideer.models import Chat, Task, User, new_id
 from aideer.offers import Offer, offer
 from aideer.pricing import Tariff
+from aideer.prompts import Prompt
 from aideer.transactions import PATIENCE_SECONDS, Refused
 
 VIEWER_SECONDS = 5
@@ -61,13 +88,13 @@ def regenerate(caller: Bearer, task_id: str, once: Once) -> AcceptedTask:
 def quote(user: User, wanted: NewTask) -> Quote:
     """What `create` would hold now, and whether the user has it. Raises as `create` does, but for another task's sake."""
     chat = _chat(user, wanted.chat_id)
-    question = _Question(chat, wanted.type, int(chat.next_n))
+    call = _call(_Question(chat, wanted.type, int(chat.next_n)))
     affordable = True
     try:
-        _, accepted = _priced(question, int(user.credits))
+        accepted = _priced(user.id, call, int(user.credits))
     except PaymentRequired:
         affordable = False
-        _, accepted = _priced(question, _UNLIMITED)
+        accepted = _priced(user.id, call, _UNLIMITED)
     return Quote(
         input_tokens=accepted.input_tokens,
         max_tokens=accepted.max_tokens,
@@ -87,7 +114,7 @@ def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, strea
             if answer := _before(caller, once):
                 return answer
             question = asked()
-            task = _task(caller, question, *_priced(question, credits_left))
+            task = _task(caller, question, _priced(caller.id, _call(question), credits_left))
         except AideerError:
             caller.read()
             if answer := _before(caller, once):  # the refusal was the echo of this very request's first attempt
@@ -161,26 +188,67 @@ def _must_be_free(chat: Chat, user: Bearer) -> None:
         )
 
 
-def _priced(question: _Question, credits_left: int) -> tuple[Tariff, Offer]:
+class _Call:
+    """What the model would be asked, and how many input tokens that can be at most."""
+
+    def __init__(self, tariff: Tariff, parameters: dict[str, Any], prompt: Prompt) -> None:
+        self.tariff, self.parameters, self.prompt = tariff, parameters, prompt
+
+    @functools.cached_property
+    def by_bytes(self) -> int:
+        return estimates.bound(self.tariff, self.prompt)
+
+    @functools.cached_property
+    def counted(self) -> int:
+        return min(self.by_bytes, estimates.counted_bound(self.tariff, self.prompt))
+
+
+def _call(question: _Question) -> _Call:
     chat = question.chat
     preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
-    tariff = pricing.tariff(preset.parameters["model"])
-    if tariff is None:
-        raise Unprocessable("model_not_priced", "The preset's model is no longer offered.")
+    tariff = limits.offered(preset.parameters["model"])
     if question.type == titles.TYPE:
         prompt = titles.prompt(chat.thread, question.end)
         if not prompt.messages:
             raise Unprocessable("empty_chat", "There is nothing yet to find a title for.")
-        return tariff, offer(tariff, titles.PARAMETERS, prompt.contents, credits_left)
-    prompt = prompts.build(preset, chat.thread, question.end, tariff["context"])
+        return _Call(tariff, titles.PARAMETERS, prompt)
+    limits.require_abilities(tariff, preset.parameters)
+    prompt = prompts.build(preset, chat.thread, question.end, tariff)
     if not prompt.asks:
         raise Unprocessable("last_message_not_user", "The last message must be the user's.")
     if prompt.images:  # the chat may have been moved to another preset since
         images.require_vision(preset.parameters)
-    return tariff, offer(tariff, preset.parameters, prompt.contents, credits_left, images=prompt.images)
+    return _Call(tariff, preset.parameters, prompt)
 
 
-def _task(user: Bearer, question: _Question, tariff: Tariff, accepted: Offer) -> Task:
+def _priced(user_id: str, call: _Call, credits_left: int) -> Offer:
+    """Price a call by its bytes, which costs nothing, and by its tokens only where that changes the answer.
+
+    That is where the bytes would refuse it, or put it into a dearer tier. Counting costs time: it is limited for each user.
+    """
+    try:
+        accepted = offer(call.tariff, call.parameters, call.by_bytes, credits_left)
+        if pricing.tier_index(accepted.tariff, accepted.input_tokens) == 0 or not _may_count(user_id, call):
+            return accepted
+    except (PaymentRequired, TooLarge):
+        if not _may_count(user_id, call):
+            raise
+    return offer(call.tariff, call.parameters, call.counted, credits_left)
+
+
+def _may_count(user_id: str, call: _Call) -> bool:
+    if "counted" in vars(call):
+        return True
+    if not estimates.is_countable(call.tariff) or estimates.is_forbidden(user_id):
+        return False
+    try:
+        throttling.count("estimate", user_id)
+    except TooManyRequests:
+        return False
+    return True
+
+
+def _task(user: Bearer, question: _Question, accepted: Offer) -> Task:
     chat, task_id, now = question.chat, new_id(), clock.now()
     is_title = question.type == titles.TYPE
     return Task(
@@ -190,8 +258,8 @@ def _task(user: Bearer, question: _Question, tariff: Tariff, accepted: Offer) ->
         type=question.type,
         status="pending",
         hold=accepted.hold,
-        model=tariff["model"],
-        tariff=tariff,
+        model=accepted.tariff["model"],
+        tariff=accepted.tariff,
         preset_id=chat.preset_id,
         preset_version=chat.preset_version,
         parameters=accepted.parameters,

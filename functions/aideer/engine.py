@@ -333,7 +333,7 @@ def _prompt(task: Task) -> Prompt:
     if task.type == titles.TYPE:
         return titles.prompt(task.thread, int(task.prompt_end))
     preset = prompts.pinned(task.preset_id, int(task.preset_version))
-    return prompts.build(preset, task.thread, int(task.prompt_end), task.tariff["context"])
+    return prompts.build(preset, task.thread, int(task.prompt_end), task.tariff)
 
 
 def _stored(task: Task) -> Task:

@@ -17,7 +17,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex
 
-from aideer import auth, clock, credits, images, pages, pricing
+from aideer import auth, clock, credits, images, limits, pages
 from aideer.contract import presets as contract
 from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Preset, User, new_id
@@ -299,15 +299,9 @@ def _check(parameters: contract.Parameters | None, messages: list[contract.Prese
             images.check(message.role, message.content)
     if parameters is None:
         return
-    tariff = pricing.tariff(parameters.model)
-    if tariff is None:
-        raise Unprocessable("model_not_priced", "This model has no price, so it cannot be used.")
-    if (parameters.enable_thinking or parameters.thinking_budget) and not pricing.can_think(tariff):
-        raise Unprocessable("thinking_not_supported", "This model does not think.")
-    if parameters.enable_search and "search_tokens" not in tariff:
-        raise Unprocessable("search_not_supported", "This model does not search.")
-    if parameters.max_tokens and parameters.max_tokens > tariff["max_output"]:
-        raise Unprocessable("max_tokens_too_large", f"This model answers in at most {tariff['max_output']} tokens.")
+    tariff, given = limits.offered(parameters.model), parameters.model_dump()
+    limits.require_abilities(tariff, given)
+    limits.require_ranges(tariff, given)
 
 
 def _see(head: Preset) -> None:

@@ -1,26 +1,49 @@
-"""What an answer costs. 1 credit = 0.0001 CNY; amounts are whole credits; prices are credits per 1,000 tokens.
+"""What an answer costs. 1 credit = 0.0001 CNY; amounts are whole credits; prices are integer credits per `per` tokens.
 
-Prices are data (prices.json) that an operator edits; each edit raises its version, and every task freezes the tariff that
-it was accepted under, so an edit never changes what a running answer costs.
+Prices are data that an operator edits: one table for each region of the provider, prices/REGION.json, which
+prices/schema.json describes and `python -m local.prices` checks. Each edit raises the table's version. Every task freezes the
+tariff under which it was accepted, so an edit never changes what an open task costs.
 
-Where a model has a `thinking` price, an answer that thought pays it for all of its output, and one that did not pays
-`output` (Alibaba Model Studio, "Billing for text generation models": thinking mode prices chain of thought and answer alike).
-Whether it thought is told by what it showed: the provider's own samples report no reasoning tokens where there was reasoning.
+A tariff without `per` is of the first release: its prices are per 1,000 tokens, and it knows no cached price and no search
+fee. It is settled at exactly the cost that it had then.
+
+If a model has a `thinking` price, an answer that thought pays it for all of its output, and any other answer pays `output`
+(Alibaba Model Studio, "Billing for text generation models": thinking mode prices chain of thought and answer alike).
+The text that the answer showed tells whether it thought: the provider's own samples report no reasoning tokens where there
+was reasoning.
 """
 
 import functools
 import json
-from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
+from aideer import clock, settings
 from aideer.usage import Usage
 
+TABLES = Path(__file__).with_name("prices")
 SMALLEST_ANSWER = 16
 """Tokens. A hold that pays for less than this is refused."""
 DEFAULT_MAX_TOKENS = 2048
 DEFAULT_THINKING_BUDGET = 4096
-_MESSAGE_OVERHEAD = 16
+SEARCHES_PER_FEE = 1000
+"""Search fees are credits per so many searches, as the provider's price page has them."""
+_FIRST_RELEASE = 1000
+"""Tokens that a price of the first release is for."""
+_PROVIDERS_ZONE = timezone(timedelta(hours=8))
+_NOT_FROZEN = (
+    "confirm",
+    "retires_on",
+    "search",
+    "structured_output",
+    "tools",
+    "reasoning_effort",
+    "effort_with_budget",
+)
+
+Strategy = Literal["turbo", "max"]
+Thinking = Literal["never", "optional", "always"]
 
 
 class Tier(TypedDict):
@@ -29,71 +52,145 @@ class Tier(TypedDict):
     up_to: int
     input: int
     output: int
-    thinking: NotRequired[int]
+    cached: NotRequired[int]  # in place of `input`, for the input that the provider had in its cache
+    thinking: NotRequired[int]  # in place of `output`, where the answer thought
+
+
+class Search(TypedDict):
+    """What a search costs: tokens that it adds to a prompt at most, and credits per 1,000 searches by strategy."""
+
+    tokens: int
+    fees: dict[Strategy, int]
 
 
 class Tariff(TypedDict):
-    """One model's prices and limits, with the version of the table that they are from."""
+    """One model's prices and limits, with the version of the table that they are from.
+
+    The table's own entries have every field that is not marked; `search_fee` is in frozen ones only. Tariffs of the first
+    release have `model`, `endpoint`, `context`, `max_output`, `vision`, `tiers` and `version`, and may have `image_tokens`,
+    `search_tokens` and `always_thinks`.
+    """
 
     model: str
     endpoint: Literal["text", "multimodal"]
     context: int
     max_output: int
     vision: bool
-    image_tokens: NotRequired[int]  # the most that one image can be
-    search_tokens: NotRequired[int]  # the most that enable_search adds to a prompt; a model without it does not search
-    always_thinks: bool
     tiers: list[Tier]
     version: str
+    per: NotRequired[int]  # tokens that a price is for
+    max_input: NotRequired[int]
+    thinking: NotRequired[Thinking]
+    max_thinking: NotRequired[int]  # of a model that may think
+    thinking_budget: NotRequired[bool]  # whether a model that may think keeps within a thinking_budget
+    reasoning_effort: NotRequired[list[str]]  # the values that the model takes; without it, none
+    effort_with_budget: NotRequired[bool]  # whether the model takes both at once
+    max_tokens_parameter: NotRequired[Literal["max_tokens", "max_completion_tokens"]]
+    image_tokens: NotRequired[int]  # the most that one image can be
+    structured_output: NotRequired[list[Literal["json_object", "json_schema"]]]
+    tools: NotRequired[bool]
+    search: NotRequired[Search]  # a model without it does not search
+    tokenizer: NotRequired[Literal["qwen", "unverified"]]
+    retires_on: NotRequired[str]  # the first day without it, in the provider's time zone
+    confirm: NotRequired[list[str]]  # the fields that an operator must compare with the provider's pages
+    search_fee: NotRequired[int]  # frozen: credits per 1,000 searches of the task's strategy
+    search_tokens: NotRequired[int]  # frozen: what a search adds to the prompt at most
+    always_thinks: NotRequired[bool]  # of the first release
 
 
 @functools.cache
 def table() -> dict[str, Any]:
-    """prices.json: {version, models: [...]}."""
-    loaded: dict[str, Any] = json.loads(Path(__file__).with_name("prices.json").read_text(encoding="utf-8"))
+    """Return the price table of the provider's region: {version, region, base_url, per, models: [...]}."""
+    path = TABLES / f"{settings.PROVIDER_REGION}.json"
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
 
 
 def tariff(model: str) -> Tariff | None:
-    """The current tariff of a model, or None where it has no price and so cannot be used."""
+    """Return the current tariff of a model, retired or not, or None for a model that the table does not have."""
     for entry in table()["models"]:
         if entry["model"] == model:
-            return cast(Tariff, {"always_thinks": False, **entry, "version": table()["version"]})
+            return cast(Tariff, {**entry, "version": table()["version"], "per": table()["per"]})
     return None
 
 
+def published() -> dict[str, Any]:
+    """Return the table as GET /prices shows it: each model with its `status` of today."""
+    models = [
+        {**entry, "status": "retired" if is_retired(cast(Tariff, entry)) else "available"}
+        for entry in table()["models"]
+    ]
+    return {**table(), "models": models}
+
+
+def frozen(tariff: Tariff, strategy: Strategy | None) -> Tariff:
+    """Return what a task keeps of a tariff: all that its execution and its bill need.
+
+    `strategy` is that of the task's searches; None if it does not search. The fee of another strategy is not kept.
+    """
+    kept = {name: value for name, value in tariff.items() if name not in _NOT_FROZEN}
+    if strategy and "search" in tariff:
+        kept |= {"search_fee": tariff["search"]["fees"][strategy], "search_tokens": tariff["search"]["tokens"]}
+    return cast(Tariff, kept)
+
+
+def is_retired(tariff: Tariff) -> bool:
+    """Tell whether the provider has taken the model out of service: from 00:00 of `retires_on` on, in UTC+8."""
+    today = datetime.fromtimestamp(clock.now(), _PROVIDERS_ZONE).date().isoformat()
+    return "retires_on" in tariff and tariff["retires_on"] <= today
+
+
+def thinking(tariff: Tariff) -> Thinking:
+    """Tell whether the model thinks. In the first release a model with a thinking price could."""
+    if "thinking" in tariff:
+        return tariff["thinking"]
+    if tariff.get("always_thinks"):
+        return "always"
+    return "optional" if any("thinking" in tier for tier in tariff["tiers"]) else "never"
+
+
 def can_think(tariff: Tariff) -> bool:
-    """Whether the model has a thinking price, and so takes enable_thinking and thinking_budget."""
-    return any("thinking" in tier for tier in tariff["tiers"])
-
-
-def estimate_input(contents: Iterable[str]) -> int:
-    """The most tokens that these messages can be: a token is at least one byte, plus what wraps each message."""
-    return sum(len(content.encode()) + _MESSAGE_OVERHEAD for content in contents)
-
-
-def estimate_images(tariff: Tariff, images: int) -> int:
-    """The most tokens that so many images can be."""
-    return images * (tariff.get("image_tokens", 0) + _MESSAGE_OVERHEAD)
+    """Tell whether the model takes enable_thinking and thinking_budget."""
+    return thinking(tariff) != "never"
 
 
 def cost(tariff: Tariff, usage: Usage, *, thought: bool = False) -> int:
-    """Whole credits for this usage, rounded up once. `thought`: the answer showed reasoning, whatever the usage says of it."""
+    """Return the whole credits for this usage, rounded up once.
+
+    `thought`: the answer showed reasoning, whatever the usage says of it. Cached input is billed at the tier's cached price,
+    and never as more than the input that was reported. Each search is billed at the fee that the tariff froze.
+    """
     tier = _tier(tariff, usage.input_tokens)
-    output_price = tier.get("thinking", tier["output"]) if thought or usage.reasoning_tokens else tier["output"]
-    return -(-(usage.input_tokens * tier["input"] + usage.output_tokens * output_price) // 1000)
+    cached = min(usage.cached_tokens, usage.input_tokens) if "cached" in tier else 0
+    tokens = (usage.input_tokens - cached) * tier["input"] + cached * tier.get("cached", 0)
+    tokens += usage.output_tokens * _output_price(tier, thinking=thought or usage.reasoning_tokens > 0)
+    per = tariff.get("per", _FIRST_RELEASE)
+    fees = usage.searches * tariff.get("search_fee", 0)
+    return -(-(tokens * SEARCHES_PER_FEE + fees * per) // (per * SEARCHES_PER_FEE))
 
 
-def worst_cost(tariff: Tariff, input_tokens: int, output_tokens: int, *, thinking: bool) -> int:
-    """The most that a call can cost: its hold. Tiers only rise, so fewer input tokens never cost more."""
-    return cost(tariff, Usage(input_tokens, output_tokens), thought=thinking)
+def worst_cost(tariff: Tariff, input_tokens: int, output_tokens: int, *, thinking: bool, searches: int = 0) -> int:
+    """Return the most that a call can cost: its hold. Tiers only rise, so fewer input tokens never cost more."""
+    return cost(tariff, Usage(input_tokens, output_tokens, searches=searches), thought=thinking)
 
 
-def affordable_output(tariff: Tariff, credits: int, input_tokens: int, *, thinking: bool) -> int:
-    """The most output tokens (thinking included) that `credits` pay for after the input; negative where none."""
+def affordable_output(tariff: Tariff, credits: int, input_tokens: int, *, thinking: bool, searches: int = 0) -> int:
+    """Return the most output tokens (thinking included) that `credits` pay for after the input; negative where none."""
     tier = _tier(tariff, input_tokens)
-    price = tier.get("thinking", tier["output"]) if thinking else tier["output"]
-    return (credits * 1000 - input_tokens * tier["input"]) // price
+    per = tariff.get("per", _FIRST_RELEASE)
+    left = (credits * per - input_tokens * tier["input"]) * SEARCHES_PER_FEE - searches * tariff.get(
+        "search_fee", 0
+    ) * per
+    return left // (SEARCHES_PER_FEE * _output_price(tier, thinking=thinking))
+
+
+def tier_index(tariff: Tariff, input_tokens: int) -> int:
+    """Return which tier a prompt of so many tokens is in: 0 for the cheapest."""
+    return tariff["tiers"].index(_tier(tariff, input_tokens))
+
+
+def _output_price(tier: Tier, *, thinking: bool) -> int:
+    return tier.get("thinking", tier["output"]) if thinking else tier["output"]
 
 
 def _tier(tariff: Tariff, input_tokens: int) -> Tier:

@@ -5,15 +5,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aideer import images, pricing
+from aideer import images
 from aideer.errors import TooLarge
 from aideer.models import Message, Preset
+from aideer.pricing import Tariff
 
 CUT_OFF = ("interrupted", "content_filter")
 """Answers with these finish reasons are kept for their reader, and left out of later prompts."""
 READS = 16
 """Queries for one prompt at most: what fills the largest context in the shortest messages is less."""
 _PAGE = 100
+MESSAGE_TOKENS = 5
+"""What wraps a message, measured."""
+_BYTES_A_TOKEN = 8
+_BYTES_A_BYTE_OF_NFC = 3
+_FIRST_RELEASE_MESSAGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,11 @@ class Prompt:
         """Their texts."""
         whole = [message["content"] for message in self.messages]
         return [text for content in whole for text in _texts(content)]
+
+    @property
+    def has_system(self) -> bool:
+        """Whether a system message is among them. Without one, the provider adds one of its own."""
+        return any(message["role"] == "system" for message in self.messages)
 
     @property
     def images(self) -> int:
@@ -71,20 +82,32 @@ def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
     raise TooLarge("context_too_long", f"The conversation is longer than the {reads} MB that are read for an answer.")
 
 
-def build(preset: Preset, thread: str, end: int, enough: int) -> Prompt:
+def reach(tariff: Tariff) -> tuple[int, int]:
+    """Return (how many bytes a prompt may be at most, how many of them each message is beside its text).
+
+    A text of ordinary language has 4 bytes a token, Japanese 6: what has more than 8 is too long. If the model's vocabulary is
+    not known, a text is priced by its bytes in NFC, which may be a third of its own.
+    """
+    if "max_input" not in tariff:  # of the first release, which priced each byte as a token
+        return tariff["context"], _FIRST_RELEASE_MESSAGE
+    bytes_a_token = _BYTES_A_TOKEN if tariff.get("tokenizer") == "qwen" else _BYTES_A_BYTE_OF_NFC
+    return tariff["max_input"] * bytes_a_token, MESSAGE_TOKENS * bytes_a_token
+
+
+def build(preset: Preset, thread: str, end: int, tariff: Tariff) -> Prompt:
     """The prompt of a thread up to `end` (exclusive).
 
-    Reading stops once the texts are estimated (pricing.py) at more than `enough` tokens: what is too long for the model needs
-    no more of it. Raises TooLarge where READS do not reach the thread's beginning before that.
+    Raises TooLarge where the texts are longer than `reach`, or where READS do not reach the thread's beginning before that.
     """
+    enough, each = reach(tariff)
     head = [(message["role"], message["type"], message["content"]) for message in preset.messages]
-    size = pricing.estimate_input(content for _, _, content in head)
+    size = sum(len(content.encode()) + each for _, _, content in head)
     tail: list[tuple[str, str, str]] = []
     for message in newest_first(thread, end, READS):
         tail.append((message.role, message.type, message.content))
-        size += pricing.estimate_input([message.content])
+        size += len(message.content.encode()) + each
         if size > enough:
-            break
+            raise TooLarge("context_too_long", "The conversation is longer than what the model takes.")
     return Prompt(images.parts(head + tail[::-1]), asks=bool(tail) and tail[0][0] == "user")
 
 

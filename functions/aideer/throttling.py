@@ -56,6 +56,7 @@ Kind = Literal[
     "link",
     "redeem",
     "stream",
+    "estimate",
 ]
 
 
@@ -77,6 +78,7 @@ DEFAULTS: dict[Kind, Limit] = {
     "link": Limit(10, 900),  # identities that could not be linked, of one user
     "redeem": Limit(20, 3600),  # codes that brought nothing, of one user
     "stream": Limit(120, 60),  # streams from their beginning, of one user
+    "estimate": Limit(30, 60),  # prompts whose tokens are counted, of one user; beyond it their bytes count
 }
 """What the environment's THROTTLES does not say otherwise: `redeem=20/3600 stream=300/60`."""
 

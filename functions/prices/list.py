@@ -10,4 +10,5 @@ __all__ = ["handler"]
 
 @app.get("/api/v1/prices", **documented("List the prices", public=True))
 def list_prices() -> Prices:
-    return Prices.model_validate(pricing.table())
+    """List all models with their prices, limits and abilities. Retired models are still listed, as such."""
+    return Prices.model_validate(pricing.published())

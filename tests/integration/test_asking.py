@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from aideer import clock, engine, prompts, settings, streamlog, tasks, titles
+from aideer import clock, engine, pricing, prompts, settings, streamlog, tasks, titles
 from aideer.contract.chats import CONTENT_BYTES
+from aideer.errors import TooLarge
 from aideer.models import Chat, CreditEntry, Message, Task
 from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 
@@ -92,7 +93,7 @@ def test_a_quote_is_refused_as_the_task_would_be(api: Api, person: MakePerson) -
     assert quoted(chat.id, person()) == 403
     assert quoted(chat.id, person(permission=0)) == 403
     assert quoted(make_chat(me).id, me) == 422
-    assert quoted(make_chat(me, "x" * 40_000, parameters={"model": "qwen-max"}).id, me) == 413
+    assert quoted(make_chat(me, "7" * 40_000, parameters={"model": "qwen-max"}).id, me) == 413
     for token, status in ((None, 401), ("x.y.z", 401), (me.refresh_token, 400)):
         answer = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, token=token)
         assert answer.status == status
@@ -127,7 +128,9 @@ def test_short_messages_are_read_no_further_than_they_can_be_sent(person: MakePe
     grow(chat, 150, "h")
     preset = prompts.pinned(chat.preset_id, 1)
     counted.clear()
-    assert len(prompts.build(preset, chat.thread, 151, 50 * 17).messages) < 60, "a message is more than its text"
+    tariff = {**pricing.tariff("qwen-plus"), "max_input": 300}
+    with pytest.raises(TooLarge):  # a message is more than its text
+        prompts.build(preset, chat.thread, 151, tariff)
     assert counted == [f"Query {settings.MESSAGES_TABLE}"]
 
 

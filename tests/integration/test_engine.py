@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aideer import clock, credits, engine, leases, prompts, streamlog, sweeping, tasks, watching
+from aideer import clock, credits, engine, leases, pricing, prompts, streamlog, sweeping, tasks, watching
 from aideer.dashscope import Chunk
 from aideer.models import Chat, CreditEntry, Message, Task
 from aideer.usage import Usage
@@ -295,7 +295,7 @@ def test_an_interrupted_answer_is_no_part_of_the_next_prompt(person: MakePerson)
     task_id, chat = accepted(me, "/sim fail=drop_mid at=4 delay=1")
     alone(task_id)
     chat = Chat.get(chat.id, consistent_read=True)
-    prompt = prompts.build(prompts.pinned(chat.preset_id, 1), chat.thread, chat.next_n, 10**6)
+    prompt = prompts.build(prompts.pinned(chat.preset_id, 1), chat.thread, chat.next_n, pricing.tariff("qwen-plus"))
     assert [message["role"] for message in prompt.messages] == ["system", "user"]
     assert prompt.asks
 

@@ -207,16 +207,20 @@ def test_a_hold_counts_each_image_at_the_models_figure(api: Api, person: MakePer
     append(api, me, chat, IMAGE, IMAGE, IMAGE)
     with_three = quoted()
     more = with_three["input_tokens"] - without["input_tokens"]
-    assert more == 3 * (tariff["image_tokens"] + 16)
-    assert with_three["credits_at_most"] >= without["credits_at_most"] + more * tariff["tiers"][0]["input"] // 1000
+    assert more == 3 * (tariff["image_tokens"] + 5)
+    assert with_three["credits_at_most"] >= without["credits_at_most"] + more * tariff["tiers"][0]["input"] // 1_000_000
     task = answered(api, me, chat)
     assert task.hold == with_three["credits_at_most"]
     assert 0 < task.credits <= task.hold
     check_rules(me)
 
 
-def test_more_images_than_the_model_has_room_for_are_too_long(api: Api, person: MakePerson) -> None:
+def test_more_images_than_the_model_has_room_for_are_too_long(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
     me = person()
+    small = {**(pricing.tariff(SEEING) or {}), "max_input": 128_000}
+    monkeypatch.setattr(pricing, "tariff", lambda _: small)
     chat = make_chat(me, parameters={"model": SEEING})
     append(api, me, chat, *[IMAGE] * 50)
     answer = ask(api, me, chat)
@@ -272,7 +276,7 @@ def test_the_prompt_has_images_of_what_was_stored_before_addresses_were_checked(
     me = person()
     chat = make_chat(me, "hi", parameters={"model": SEEING})
     Message(chat.thread, 2, role="user", type="image", content="/etc/hostname", create_time=clock.timestamp()).save()
-    prompt = prompts.build(prompts.pinned(chat.preset_id, 1), chat.thread, 3, 10**6)
+    prompt = prompts.build(prompts.pinned(chat.preset_id, 1), chat.thread, 3, pricing.tariff(SEEING))
     assert prompt.images == 1
 
     async def call() -> None:

@@ -386,7 +386,7 @@ def test_null_stays_as_it_is_and_takes_the_description_away(api, person):
 
 
 def test_a_model_without_a_figure_for_searching_does_not_search(api, person, monkeypatch):
-    tariff = {name: value for name, value in pricing.tariff("qwen-plus").items() if name != "search_tokens"}
+    tariff = {name: value for name, value in pricing.tariff("qwen-plus").items() if name != "search"}
     monkeypatch.setattr(pricing, "tariff", lambda _: tariff)
     answer = create(api, person(), parameters={"model": "qwen-plus", "enable_search": True})
     assert (answer.status, answer.json["code"]) == (422, "search_not_supported")

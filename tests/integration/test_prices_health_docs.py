@@ -26,10 +26,24 @@ def test_the_prices_are_the_table_that_answers_are_billed_by(api):
     answer = api("prices.list", "GET", "/prices")
     assert answer.status == 200
     assert answer.json["version"] == pricing.table()["version"]
+    assert (answer.json["per"], answer.json["region"]) == (1_000_000, "beijing")
     assert [model["model"] for model in answer.json["models"]] == [m["model"] for m in pricing.table()["models"]]
     for shown in answer.json["models"]:
-        assert set(shown) == {"model", "tiers", "context", "vision"}
-        assert shown["tiers"] == pricing.tariff(shown["model"])["tiers"]
+        tariff = pricing.tariff(shown["model"])
+        assert shown == {name: value for name, value in tariff.items() if name not in ("version", "per")} | {
+            "status": "retired" if pricing.is_retired(tariff) else "available"
+        }
+
+
+def test_a_retired_model_is_listed_as_retired(api):
+    models = {model["model"]: model for model in api("prices.list", "GET", "/prices").json["models"]}
+    assert (models["qwen-turbo"]["status"], models["qwen-turbo"]["retires_on"]) == ("retired", "2026-10-10")
+    assert models["qwen-plus"]["status"] == "available"
+
+
+def test_what_an_operator_must_confirm_is_named_by_field(api):
+    for model in api("prices.list", "GET", "/prices").json["models"]:
+        assert set(model["confirm"]) <= set(model) | {"retires_on", "search", "reasoning_effort"}
 
 
 def test_a_model_that_cannot_think_has_no_thinking_price(api):

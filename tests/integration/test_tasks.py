@@ -179,7 +179,7 @@ def test_the_last_message_must_be_the_users(api: Api, person: MakePerson) -> Non
 
 def test_what_is_longer_than_the_model_reads_is_refused(api: Api, person: MakePerson) -> None:
     me = person()
-    chat = make_chat(me, *["x" * 20_000] * 2, parameters={"model": "qwen-max"})
+    chat = make_chat(me, *["7" * 20_000] * 2, parameters={"model": "qwen-max"})
     answer = create(api, me, chat.id)
     assert (answer.status, answer.json["code"]) == (413, "context_too_long")
 

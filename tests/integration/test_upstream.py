@@ -121,7 +121,9 @@ def test_what_was_thought_is_billed_at_the_price_of_thinking_whether_or_not_the_
     assert usage["output_tokens"] == 1200
     [tier, *_] = task.tariff["tiers"]
     assert tier["thinking"] > tier["output"]
-    assert task.credits == math.ceil((usage["input_tokens"] * tier["input"] + 1200 * tier["thinking"]) / 1000)
+    assert task.credits == math.ceil(
+        (usage["input_tokens"] * tier["input"] + 1200 * tier["thinking"]) / task.tariff["per"]
+    )
     check_rules(me)
 
 

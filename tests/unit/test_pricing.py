@@ -1,17 +1,39 @@
 """What answers cost: whole credits, rounded up once, by the tier of the prompt."""
 
+import itertools
+import json
+from fractions import Fraction
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aideer import pricing
-from aideer.offers import offer
+from aideer.errors import PaymentRequired, TooLarge
+from aideer.offers import OVERRUN, offer
 from aideer.usage import Usage
 
 MODELS = [entry["model"] for entry in pricing.table()["models"]]
-TARIFFS = st.sampled_from(MODELS).map(pricing.tariff)
+FIRST_RELEASE = json.loads((Path(__file__).parents[1] / "stored" / "prices_first_release.json").read_text())
+"""The table of the first release: tasks that were accepted then carry its tariffs."""
+STORED = [{"always_thinks": False, **entry, "version": FIRST_RELEASE["version"]} for entry in FIRST_RELEASE["models"]]
+CURRENT = [pricing.frozen(pricing.tariff(model), strategy) for model in MODELS for strategy in (None, "turbo", "max")]
+TARIFFS = st.sampled_from(CURRENT + STORED)
 TOKENS = st.integers(0, 2_000_000)
+USAGES = st.builds(Usage, TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 5))
 PLUS = pricing.tariff("qwen-plus")
+
+
+def exact(tariff, usage, *, thought=False):
+    """The cost before it is rounded, worked out anew from the table's definitions."""
+    tier = next((t for t in tariff["tiers"] if usage.input_tokens <= t["up_to"]), tariff["tiers"][-1])
+    cached = min(usage.cached_tokens, usage.input_tokens) if "cached" in tier else 0
+    output = tier.get("thinking", tier["output"]) if thought or usage.reasoning_tokens else tier["output"]
+    tokens = (
+        (usage.input_tokens - cached) * tier["input"] + cached * tier.get("cached", 0) + usage.output_tokens * output
+    )
+    return Fraction(tokens, tariff.get("per", 1000)) + Fraction(usage.searches * tariff.get("search_fee", 0), 1000)
 
 
 @pytest.mark.parametrize(
@@ -29,10 +51,51 @@ PLUS = pricing.tariff("qwen-plus")
         (Usage(128_001, 1000), 3273),  # the next tier, for all of it: 3072.024 + 200
         (Usage(256_001, 0), 12289),
         (Usage(2_000_000, 0), 96000),  # beyond the last tier: the last tier
+        (Usage(20_000, 0, 0, 19_456), 36),  # 4.352 of it anew and 31.1296 from the cache
+        (Usage(20_000, 0, 0, 20_000), 32),
+        (Usage(128_001, 0, 0, 128_001), 615),  # what is cached still decides the tier
     ],
 )
 def test_what_qwen_plus_costs(usage, credits):
     assert pricing.cost(PLUS, usage) == credits
+
+
+def test_a_price_can_be_less_than_a_credit_for_a_thousand_tokens():
+    flash = pricing.tariff("qwen-flash")
+    assert pricing.cost(flash, Usage(1_000_000, 0)) == 12_000  # of the last tier
+    assert pricing.cost(flash, Usage(100_000, 0)) == 150  # CNY 0.15 a million, and neither 0.10 nor 0.20
+
+
+@pytest.mark.parametrize(("strategy", "credits"), [("turbo", 30), ("max", 40)])
+def test_a_search_costs_the_fee_of_the_strategy_that_the_task_froze(strategy, credits):
+    tariff = pricing.frozen(PLUS, strategy)
+    assert pricing.cost(tariff, Usage(searches=1)) == credits
+    assert pricing.cost(tariff, Usage(1000, 1000, searches=2)) == 28 + 2 * credits
+    assert pricing.cost(tariff, Usage(1000, 1000)) == 28
+
+
+def test_a_task_that_did_not_ask_for_a_search_pays_for_none():
+    assert pricing.cost(pricing.frozen(PLUS, None), Usage(1000, 0, searches=3)) == 8
+
+
+@given(st.sampled_from(STORED), USAGES, st.booleans())
+def test_a_task_of_the_first_release_costs_what_it_cost_then(tariff, usage, thought):
+    tier = next((t for t in tariff["tiers"] if usage.input_tokens <= t["up_to"]), tariff["tiers"][-1])
+    output = tier.get("thinking", tier["output"]) if thought or usage.reasoning_tokens else tier["output"]
+    then = -(-(usage.input_tokens * tier["input"] + usage.output_tokens * output) // 1000)
+    assert pricing.cost(tariff, usage, thought=thought) == then
+
+
+@pytest.mark.parametrize("tariff", STORED, ids=lambda tariff: tariff["model"])
+def test_a_tariff_of_the_first_release_says_as_then_whether_its_model_thinks(tariff):
+    assert pricing.can_think(tariff) == any("thinking" in tier for tier in tariff["tiers"])
+    assert (pricing.thinking(tariff) == "always") == tariff["always_thinks"]
+
+
+@given(TARIFFS, TOKENS, TOKENS, st.integers(0, 10**9))
+def test_more_cached_than_sent_never_costs_less_than_all_of_it_cached(tariff, input_tokens, output_tokens, cached):
+    most = pricing.cost(tariff, Usage(input_tokens, output_tokens, cached_tokens=input_tokens))
+    assert pricing.cost(tariff, Usage(input_tokens, output_tokens, cached_tokens=input_tokens + cached)) == most >= 0
 
 
 def test_a_model_without_a_thinking_price_bills_thinking_as_output():
@@ -49,56 +112,48 @@ def test_a_tariff_names_the_table_it_is_from():
     assert PLUS["version"] == pricing.table()["version"]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_table_holds_what_the_rest_relies_on(model):
-    tariff = pricing.tariff(model)
-    assert MODELS.count(model) == 1
-    assert tariff["endpoint"] in ("text", "multimodal")
-    assert 0 < tariff["max_output"] <= tariff["context"]
-    limits = [tier["up_to"] for tier in tariff["tiers"]]
-    assert limits == sorted(set(limits))
-    assert limits[-1] >= tariff["context"]
-    for tier in tariff["tiers"]:
-        assert all(type(price) is int and price > 0 for price in tier.values())
-        assert tier.get("thinking", tier["output"]) >= tier["output"]
-    for lower, higher in zip(tariff["tiers"], tariff["tiers"][1:], strict=False):
-        assert set(lower) == set(higher)
-        assert all(lower[name] <= higher[name] for name in lower)
-    assert pricing.can_think(tariff) == all("thinking" in tier for tier in tariff["tiers"])
+@pytest.mark.parametrize("tariff", CURRENT, ids=lambda tariff: tariff["model"])
+def test_a_frozen_tariff_is_all_that_a_task_needs_and_small(tariff):
+    assert {"model", "endpoint", "context", "tiers", "version", "per"} <= set(tariff)
+    assert not {"confirm", "search", "retires_on"} & set(tariff)
+    assert len(json.dumps(tariff)) < 1024
 
 
-@given(TARIFFS, TOKENS, TOKENS, st.integers(0, 2_000_000))
-def test_a_cost_is_the_exact_price_rounded_up_by_less_than_one(tariff, input_tokens, output_tokens, reasoning):
-    usage = Usage(input_tokens, output_tokens, min(reasoning, output_tokens))
-    tier = next((t for t in tariff["tiers"] if input_tokens <= t["up_to"]), tariff["tiers"][-1])
-    price = tier.get("thinking", tier["output"]) if usage.reasoning_tokens else tier["output"]
-    thousandths = input_tokens * tier["input"] + output_tokens * price
-    assert 0 <= pricing.cost(tariff, usage) * 1000 - thousandths < 1000
+@given(TARIFFS, USAGES, st.booleans())
+def test_a_cost_is_the_exact_price_rounded_up_by_less_than_one(tariff, usage, thought):
+    assert 0 <= pricing.cost(tariff, usage, thought=thought) - exact(tariff, usage, thought=thought) < 1
 
 
-@given(TARIFFS, TOKENS, TOKENS, TOKENS, TOKENS)
-def test_fewer_tokens_never_cost_more(tariff, a, b, c, d):
-    less, more = Usage(min(a, b), min(c, d)), Usage(max(a, b), max(c, d))
+@given(TARIFFS, TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 5), st.integers(0, 5))
+def test_fewer_tokens_never_cost_more(tariff, a, b, c, d, e, f):
+    less = Usage(min(a, b), min(c, d), searches=min(e, f))
+    more = Usage(max(a, b), max(c, d), searches=max(e, f))
     assert pricing.cost(tariff, less) <= pricing.cost(tariff, more)
 
 
-@given(TARIFFS, TOKENS, TOKENS, st.floats(0, 1), st.floats(0, 1), st.booleans())
+@given(TARIFFS, TOKENS, TOKENS, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_a_hold_covers_whatever_the_answer_turns_out_to_be(
-    tariff, input_tokens, output_tokens, part, thought, thinking
+    tariff, input_tokens, output_tokens, part, thought, cached, thinking
 ):
     reasoning = int(output_tokens * part * thought) if thinking and pricing.can_think(tariff) else 0
-    usage = Usage(int(input_tokens * part), int(output_tokens * part), reasoning)
-    assert pricing.cost(tariff, usage) <= pricing.worst_cost(tariff, input_tokens, output_tokens, thinking=thinking)
+    read = int(input_tokens * part)
+    usage = Usage(read, int(output_tokens * part), reasoning, int(read * cached), searches=round(part))
+    worst = pricing.worst_cost(tariff, input_tokens, output_tokens, thinking=thinking, searches=1)
+    assert pricing.cost(tariff, usage) <= worst
 
 
-@given(TARIFFS, st.integers(0, 10**9), TOKENS, st.booleans())
-def test_what_is_affordable_is_affordable_and_one_more_is_not(tariff, credits, input_tokens, thinking):
-    most = pricing.affordable_output(tariff, credits, input_tokens, thinking=thinking)
+@given(TARIFFS, st.integers(0, 10**9), TOKENS, st.booleans(), st.integers(0, 2))
+def test_what_is_affordable_is_affordable_and_one_more_is_not(tariff, credits, input_tokens, thinking, searches):
+    def worst(output_tokens):
+        return pricing.worst_cost(
+            tariff, input_tokens, output_tokens, thinking=thinking and output_tokens > 0, searches=searches
+        )
+
+    most = pricing.affordable_output(tariff, credits, input_tokens, thinking=thinking, searches=searches)
     if most >= 0:
-        assert pricing.worst_cost(tariff, input_tokens, most, thinking=thinking and most > 0) <= credits
-        assert pricing.worst_cost(tariff, input_tokens, most + 1, thinking=thinking) > credits
+        assert worst(most) <= credits < worst(most + 1)
     else:
-        assert pricing.worst_cost(tariff, input_tokens, 0, thinking=thinking) > credits
+        assert worst(0) > credits
 
 
 @given(TARIFFS, TOKENS, TOKENS)
@@ -107,17 +162,89 @@ def test_whoever_showed_reasoning_has_thought(tariff, input_tokens, output_token
     assert pricing.cost(tariff, shown, thought=True) == pricing.cost(tariff, told)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_what_a_search_puts_into_the_prompt_is_within_the_hold(model):
+AVAILABLE = [model for model in MODELS if not pricing.is_retired(pricing.tariff(model))]
+PARAMETERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_tokens": st.integers(1, 10**6),
+        "enable_search": st.booleans(),
+        "search_options": st.sampled_from([{}, {"search_strategy": "max"}, {"search_strategy": "turbo"}]),
+        "enable_thinking": st.booleans(),
+        "thinking_budget": st.integers(1, 10**6),
+        "reasoning_effort": st.sampled_from(["low", "high", "max"]),
+    },
+)
+
+
+@given(st.sampled_from(MODELS), PARAMETERS, st.integers(0, 900_000), st.integers(0, 10**7), st.data())
+def test_a_hold_covers_all_that_the_call_lets_the_provider_do(model, parameters, input_tokens, credits, data):
     tariff = pricing.tariff(model)
-    plain = offer(tariff, {"max_tokens": 64}, ["What is new?"], 10**9)
-    searching = offer(tariff, {"max_tokens": 64, "enable_search": True}, ["What is new?"], 10**9)
-    assert searching.input_tokens == plain.input_tokens + tariff["search_tokens"]
-    thinking = tariff["always_thinks"]
-    budget = searching.parameters.get("thinking_budget", 0)
-    assert searching.hold == pricing.worst_cost(tariff, searching.input_tokens, 64 + budget, thinking=thinking)
+    if parameters.get("enable_search") and "search" not in tariff:
+        del parameters["enable_search"]
+    try:
+        accepted = offer(tariff, parameters, input_tokens, credits)
+    except (PaymentRequired, TooLarge):
+        return
+    call = accepted.parameters
+    assert accepted.hold <= credits
+    thinking = call.get("enable_thinking", False)
+    budget = call.get("thinking_budget", tariff.get("max_thinking", 0)) if thinking else 0
+    output = call.get("max_tokens", 0) + OVERRUN + budget
+    used = Usage(
+        data.draw(st.integers(0, accepted.input_tokens)),
+        data.draw(st.integers(0, output)),
+        searches=int(call.get("enable_search", False)),
+    )
+    assert pricing.cost(accepted.tariff, used, thought=thinking) <= accepted.hold
 
 
-@given(st.lists(st.text()))
-def test_an_estimate_is_at_least_a_token_a_byte(contents):
-    assert pricing.estimate_input(contents) == sum(len(text.encode("utf-8")) + 16 for text in contents)
+def test_a_budget_is_relied_on_only_where_the_model_keeps_it():
+    kept = offer(PLUS, {"enable_thinking": True, "thinking_budget": 100}, 10, 10**9)
+    assert kept.parameters["thinking_budget"] == 100
+    ignoring = {**PLUS, "thinking_budget": False}
+    ignored = offer(ignoring, {"enable_thinking": True, "thinking_budget": 100}, 10, 10**9)
+    assert "thinking_budget" not in ignored.parameters
+    worst = Usage(10, ignored.max_tokens + OVERRUN + PLUS["max_thinking"])
+    assert ignored.hold == pricing.cost(ignored.tariff, worst, thought=True)
+
+
+def test_a_stored_budget_above_the_models_own_is_cut_to_it():
+    accepted = offer(
+        pricing.tariff("deepseek-v4-flash"), {"enable_thinking": True, "thinking_budget": 81_920}, 10, 10**9
+    )
+    assert accepted.parameters["thinking_budget"] == 32_768
+
+
+def test_the_name_of_max_tokens_is_the_tables():
+    renamed = {**PLUS, "max_tokens_parameter": "max_completion_tokens"}
+    plain = offer(renamed, {"max_tokens": 100}, 10, 10**9)
+    assert plain.parameters["max_completion_tokens"] == plain.max_tokens == 100
+    assert "max_tokens" not in plain.parameters
+    thinking = offer(renamed, {"max_tokens": 100, "enable_thinking": True, "thinking_budget": 50}, 10, 10**9)
+    assert thinking.parameters["max_completion_tokens"] == 150  # it counts reasoning too
+
+
+@pytest.mark.parametrize(("options", "strategy"), [({}, "turbo"), ({"search_strategy": "max"}, "max")])
+def test_what_a_search_puts_into_the_prompt_and_its_fee_are_within_the_hold(options, strategy):
+    plain = offer(PLUS, {"max_tokens": 64}, 100, 10**9)
+    searching = offer(PLUS, {"max_tokens": 64, "enable_search": True, "search_options": options}, 100, 10**9)
+    assert searching.input_tokens == plain.input_tokens + PLUS["search"]["tokens"]
+    assert searching.hold == pricing.cost(searching.tariff, Usage(searching.input_tokens, 64 + OVERRUN, searches=1))
+    assert searching.tariff["search_fee"] == PLUS["search"]["fees"][strategy]
+    sent = searching.parameters["search_options"]
+    assert sent == {**options, "search_strategy": strategy, "enable_source": True}
+
+
+def test_the_tiers_of_the_table_only_rise():
+    for tariff in CURRENT:
+        for lower, higher in itertools.pairwise(tariff["tiers"]):
+            assert all(lower[name] <= higher[name] for name in lower)
+
+
+def test_a_model_retires_with_the_day_of_its_provider(monkeypatch):
+    tariff = {**PLUS, "retires_on": "2026-10-10"}
+    monkeypatch.setattr(pricing.clock, "now", lambda: 1791561599.0)  # 2026-10-09 23:59:59 in UTC+8
+    assert not pricing.is_retired(tariff)
+    monkeypatch.setattr(pricing.clock, "now", lambda: 1791561600.0)
+    assert pricing.is_retired(tariff)
+    assert not pricing.is_retired(PLUS)

@@ -441,6 +441,14 @@ def test_only_what_takes_in_pictures_has_pillow() -> None:
     }
 
 
+def test_only_what_prices_a_prompt_has_the_vocabulary() -> None:
+    assert {name for name, f in FUNCTIONS.items() if {"Ref": "TokenizerLayer"} in f.get("Layers", [])} == {
+        "TasksCreateFunction",
+        "TasksQuoteFunction",
+        "TasksRegenerateFunction",
+    }
+
+
 def test_every_table_has_a_model() -> None:
     assert TABLES.keys() == MODELS.keys()
 

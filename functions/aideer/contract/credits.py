@@ -140,28 +140,92 @@ class CodeBatch(BaseModel):
     codes: list[RedeemCode]
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class PriceTier(BaseModel):
-    """Credits per 1,000 tokens, for prompts of up to `up_to` tokens."""
+    """Credits per `per` tokens, for prompts of up to `up_to` tokens."""
 
     up_to: int
     input: int
-    output: int
-    thinking: Annotated[
-        int | None, Field(exclude_if=lambda value: value is None, description="In place of output, where it thought.")
+    cached: Annotated[
+        int | None, Field(exclude_if=_is_none, description="In place of input, for what the provider had in its cache.")
     ] = None
+    output: int
+    thinking: Annotated[int | None, Field(exclude_if=_is_none, description="In place of output, where it thought.")] = (
+        None
+    )
+
+
+class SearchFees(BaseModel):
+    """Credits per 1,000 searches, by `search_strategy`."""
+
+    turbo: int
+    max: int
+
+
+class SearchPrice(BaseModel):
+    """What a search costs, and how many tokens it adds to a prompt at most."""
+
+    tokens: int
+    fees: SearchFees
 
 
 class ModelPrice(BaseModel):
-    """One model's prices."""
+    """One model's prices, limits (tokens) and abilities."""
 
     model: str
+    status: Annotated[Literal["available", "retired"], Field(description="A retired model answers nothing any more.")]
+    retires_on: Annotated[
+        str | None,
+        Field(exclude_if=_is_none, description="The first day without the model, in the provider's time zone (UTC+8)."),
+    ] = None
     tiers: list[PriceTier]
     context: int
-    vision: bool
+    max_input: int
+    max_output: int
+    thinking: Annotated[
+        Literal["never", "optional", "always"], Field(description="Whether the model can think, and must.")
+    ]
+    max_thinking: Annotated[int | None, Field(exclude_if=_is_none, description="The largest thinking_budget.")] = None
+    thinking_budget: Annotated[
+        bool | None, Field(exclude_if=_is_none, description="Whether the model keeps within a thinking_budget.")
+    ] = None
+    reasoning_effort: Annotated[
+        list[str] | None, Field(exclude_if=_is_none, description="The values that the model takes; none without it.")
+    ] = None
+    effort_with_budget: Annotated[
+        bool | None, Field(exclude_if=_is_none, description="Whether it takes thinking_budget beside reasoning_effort.")
+    ] = None
+    vision: Annotated[bool, Field(description="Whether messages can be images.")]
+    image_tokens: Annotated[int | None, Field(exclude_if=_is_none, description="The most that one image can be.")] = (
+        None
+    )
+    search: Annotated[
+        SearchPrice | None, Field(exclude_if=_is_none, description="A model without it does not search.")
+    ] = None
+    structured_output: Annotated[
+        list[Literal["json_object", "json_schema"]], Field(description="The types of response_format that it takes.")
+    ]
+    tools: Annotated[bool, Field(description="Whether the model can call tools.")]
+    tokenizer: Annotated[
+        Literal["qwen", "unverified"],
+        Field(description="qwen: long prompts can be counted. unverified: a prompt counts as its bytes."),
+    ]
+    endpoint: Annotated[Literal["text", "multimodal"], Field(description="The provider's interface.")]
+    max_tokens_parameter: Annotated[
+        Literal["max_tokens", "max_completion_tokens"], Field(description="What the provider calls max_tokens.")
+    ]
+    confirm: Annotated[
+        list[str], Field(description="Fields that the operator has not yet compared with the provider's own pages.")
+    ]
 
 
 class Prices(BaseModel):
-    """The price list in force."""
+    """The price list in force, and with it the list of models."""
 
     version: str
+    region: Annotated[str, Field(description="The provider's region that the prices are of.")]
+    per: Annotated[int, Field(description="Tokens that a price is for.")]
     models: list[ModelPrice]

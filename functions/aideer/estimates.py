@@ -1,0 +1,81 @@
+"""How many tokens a prompt is: at most, before it is sent, and most likely, where the provider never told.
+
+A prompt is its texts, what wraps each message (measured: 5 tokens each, and 3), a default system prompt of about 30 tokens
+if it has none of its own, its images, and what a search adds.
+"""
+
+from typing import Any
+
+from aideer import clock, tokens
+from aideer.models import Record
+from aideer.pricing import Tariff
+from aideer.prompts import MESSAGE_TOKENS, Prompt
+from aideer.transactions import Transaction
+from aideer.usage import Usage
+
+_START = 3
+_DEFAULT_SYSTEM = 30
+_SPARE = 3
+"""Tokens a message that the bound adds to what was measured."""
+_FORBIDDEN_SECONDS = 86400
+
+
+def bound(tariff: Tariff, prompt: Prompt) -> int:
+    """Return the most input tokens that a prompt can be, by its bytes, without a search."""
+    texts = sum(tokens.bound(text) for text in prompt.contents)
+    return texts + _wrapping(prompt, MESSAGE_TOKENS + _SPARE) + _images(tariff, prompt)
+
+
+def counted_bound(tariff: Tariff, prompt: Prompt) -> int:
+    """Return the most input tokens that a prompt can be, by the model's own vocabulary, without a search.
+
+    A twentieth more than the count, for what the provider may do otherwise. Only for a model whose vocabulary is known.
+    """
+    counted = -(-tokens.count(prompt.contents) * 21 // 20)
+    return counted + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt)
+
+
+def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
+    """Return the most likely usage of a call that was accepted and never told what it used: its input, and one search.
+
+    `tariff` and `parameters` are the task's own. Nothing counts as cached. If the model's vocabulary is not known, or not
+    here, a text counts as its bytes. It may take tokens.COUNT_SECONDS: an event loop calls it in a thread.
+    """
+    searches = bool(parameters.get("enable_search"))
+    texts = tokens.count(prompt.contents) if is_countable(tariff) else sum(map(tokens.bound, prompt.contents))
+    found = tariff.get("search_tokens", 0) if searches else 0
+    return Usage(texts + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt) + found, 0, searches=int(searches))
+
+
+def is_countable(tariff: Tariff) -> bool:
+    """Tell whether the table says that the model's vocabulary is Qwen's."""
+    return tariff.get("tokenizer") == "qwen"
+
+
+def forbid(transaction: Transaction, user_id: str, now: float) -> None:
+    """Have a user's prompts priced by their bytes for a day, from the commit of this transaction on.
+
+    For a user whose answer cost more than its hold: the count was too low for what this user writes.
+    """
+    record = Record(*_forbidden(user_id), at=int(now) + _FORBIDDEN_SECONDS, ttl=int(now) + _FORBIDDEN_SECONDS)
+    transaction.put("estimates", record)
+
+
+def is_forbidden(user_id: str) -> bool:
+    """Tell whether `forbid` was called for this user within a day."""
+    try:
+        return bool(Record.get(*_forbidden(user_id), consistent_read=True).at > clock.now())
+    except Record.DoesNotExist:
+        return False
+
+
+def _forbidden(user_id: str) -> tuple[str, str]:
+    return f"estimates#{user_id}", "forbidden"
+
+
+def _wrapping(prompt: Prompt, each: int) -> int:
+    return each * len(prompt.messages) + _START + (0 if prompt.has_system else _DEFAULT_SYSTEM)
+
+
+def _images(tariff: Tariff, prompt: Prompt) -> int:
+    return prompt.images * (tariff.get("image_tokens", 0) + MESSAGE_TOKENS)

@@ -1,0 +1,128 @@
+"""A price table that cannot be used is one clear sentence at the build: the file, the model, the field."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aideer import pricing
+from local import prices
+from local.settings import Settings, SettingsError
+from local.template import Template
+
+GOOD = json.loads((prices.TABLES / "beijing.json").read_text())
+
+
+def write(folder: Path, table: object) -> Path:
+    path = folder / "beijing.json"
+    path.write_text(table if isinstance(table, str) else json.dumps(table))
+    return path
+
+
+def changed(**fields):
+    """The table with these fields of qwen-plus; None takes one away."""
+    table = json.loads(json.dumps(GOOD))
+    entry = table["models"][0]
+    assert entry["model"] == "qwen-plus"
+    for name, value in fields.items():
+        if value is None:
+            del entry[name]
+        else:
+            entry[name] = value
+    return table
+
+
+def tiers(**fields):
+    return [{**GOOD["models"][0]["tiers"][0], **fields}, *GOOD["models"][0]["tiers"][1:]]
+
+
+def test_every_table_of_the_project_is_sound():
+    prices.check()
+    assert set(prices.regions()) >= {"beijing", "singapore"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"tiers": None}, "tiers"),
+        ({"tiers": []}, "tiers"),
+        ({"tiers": tiers(input=0)}, "tiers[0].input"),
+        ({"tiers": tiers(input=8000.5)}, "tiers[0].input"),
+        ({"tiers": tiers(input="8000")}, "tiers[0].input"),
+        ({"tiers": tiers(input=True)}, "tiers[0].input"),
+        ({"tiers": tiers(input=-1)}, "tiers[0].input"),
+        ({"tiers": tiers(inptu=1)}, "inptu"),
+        ({"tiers": tiers(cached=8001)}, "tiers have a cached price above input"),
+        ({"tiers": tiers(thinking=19_999)}, "tiers have a thinking price below output"),
+        ({"tiers": tiers(input=24_001)}, "tiers fall in input"),
+        ({"tiers": tiers(up_to=256_000)}, "tiers do not rise in up_to"),
+        ({"tiers": tiers()[:1]}, "tiers end at up_to 128000"),
+        ({"context": 0}, "context"),
+        ({"max_output": 1_000_001}, "max_output is 1000001"),
+        ({"thinking": "sometimes"}, "thinking"),
+        ({"max_thinking": None}, "max_thinking"),
+        ({"vision": True}, "image_tokens"),
+        ({"vision": True, "image_tokens": 10}, "vision needs the multimodal endpoint"),
+        ({"retires_on": "soon"}, "retires_on"),
+        ({"endpoint": "chat"}, "endpoint"),
+        ({"tokenizer": "gpt"}, "tokenizer"),
+        ({"search": {"tokens": 1, "fees": {"turbo": 1}}}, "search.fees"),
+        ({"confirm": ["prices"]}, "confirm names prices"),
+        ({"prize": 1}, "prize"),
+    ],
+)
+def test_a_fault_names_the_file_the_model_and_the_field(tmp_path, fields, named):
+    path = write(tmp_path, changed(**fields))
+    with pytest.raises(prices.PriceTableError) as fault:
+        prices.check_table(path)
+    said = str(fault.value)
+    assert said.startswith("beijing.json: model qwen-plus: ")
+    assert named in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("{", "cannot be read as JSON"),
+        ('{"version": "1", "version": "2"}', "version is there twice"),
+        ([], "is not of type 'object'"),
+        ({**GOOD, "per": 1000}, "per: 1000000 was expected"),
+        ({**GOOD, "region": "singapore"}, "region is singapore"),
+        ({**GOOD, "models": GOOD["models"] * 2}, "model qwen-plus is there twice"),
+        ({**GOOD, "models": [5]}, "model number 0"),
+        ({name: value for name, value in GOOD.items() if name != "base_url"}, "'base_url' is a required property"),
+    ],
+)
+def test_a_table_that_is_none_is_one_sentence(tmp_path, table, said):
+    with pytest.raises(prices.PriceTableError) as fault:
+        prices.check_table(write(tmp_path, table))
+    assert str(fault.value).startswith("beijing.json: ")
+    assert said in str(fault.value)
+    assert "\n" not in str(fault.value)
+
+
+def test_the_template_knows_every_region_and_its_address():
+    document = Template().document
+    assert sorted(document["Parameters"]["ProviderRegion"]["AllowedValues"]) == prices.regions()
+    assert document["Parameters"]["ProviderRegion"]["Default"] == "beijing"
+    addresses = {region: found["DashscopeBaseUrl"] for region, found in document["Mappings"]["Regions"].items()}
+    assert addresses == {region: prices.base_url(region) for region in prices.regions()}
+
+
+def test_a_region_without_a_table_is_one_clear_sentence():
+    assert Settings.read({"PROVIDER_REGION": "singapore"}).provider_region == "singapore"
+    assert Settings.read({}).provider_region == "beijing"
+    with pytest.raises(SettingsError, match=r"PROVIDER_REGION=mars is none of beijing, .*singapore"):
+        Settings.read({"PROVIDER_REGION": "mars"})
+
+
+@pytest.mark.parametrize("region", prices.regions())
+def test_each_regions_table_is_the_one_that_answers_are_billed_by(region, monkeypatch):
+    monkeypatch.setattr(pricing.settings, "PROVIDER_REGION", region)
+    pricing.table.cache_clear()
+    try:
+        assert pricing.table()["region"] == region
+    finally:
+        monkeypatch.undo()
+        pricing.table.cache_clear()
