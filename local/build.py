@@ -225,10 +225,10 @@ def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def write(section: str) -> None:
+def write(section: str, title: str = TITLE) -> None:
     """Put the section in the place of the one that is there."""
     page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(f"\n{TITLE}\n")
+    before, _, rest = page.partition(f"\n{title}\n")
     _, another, after = rest.partition("\n## ")
     PAGE.write_text(f"{before.rstrip()}\n\n{section}{another}{after}", encoding="utf-8")
 

@@ -239,7 +239,7 @@ def _priced(user_id: str, call: _Call, credits_left: int) -> Offer:
 def _may_count(user_id: str, call: _Call) -> bool:
     if "counted" in vars(call):
         return True
-    if not estimates.is_countable(call.tariff) or estimates.is_forbidden(user_id):
+    if not estimates.is_countable(call.tariff) or uncovered.had_shortfall(user_id):
         return False
     try:
         throttling.count("estimate", user_id)

@@ -23,9 +23,9 @@ from aideer import (
     connections,
     credits,
     dashscope,
+    estimates,
     leases,
     metrics,
-    pricing,
     prompts,
     settings,
     titles,
@@ -170,12 +170,11 @@ class Run:
         """Return what the provider bills, as far as it can be known: an accepted call whose usage never came costs its input."""
         if self._usage or not (self._call.accepted and self._prompt):
             return self._usage
-        prompt = self._prompt
-        return Usage(pricing.estimate_input(prompt.contents) + pricing.estimate_images(self.task.tariff, prompt.images))
+        return estimates.count(self.task.tariff, self._prompt, self.task.parameters)
 
     @property
     def _first_seconds(self) -> float:
-        tokens = pricing.estimate_input(self._prompt.contents) if self._prompt else 0
+        tokens = sum(len(text.encode()) for text in self._prompt.contents) if self._prompt else 0  # at most
         return FIRST_SECONDS + tokens / TOKENS_A_SECOND
 
     async def _pump(self) -> str:

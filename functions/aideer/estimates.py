@@ -6,18 +6,15 @@ if it has none of its own, its images, and what a search adds.
 
 from typing import Any
 
-from aideer import clock, tokens
-from aideer.models import Record
+from aideer import tokens
 from aideer.pricing import Tariff
 from aideer.prompts import MESSAGE_TOKENS, Prompt
-from aideer.transactions import Transaction
 from aideer.usage import Usage
 
 _START = 3
 _DEFAULT_SYSTEM = 30
 _SPARE = 3
 """Tokens a message that the bound adds to what was measured."""
-_FORBIDDEN_SECONDS = 86400
 
 
 def bound(tariff: Tariff, prompt: Prompt) -> int:
@@ -50,27 +47,6 @@ def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
 def is_countable(tariff: Tariff) -> bool:
     """Tell whether the table says that the model's vocabulary is Qwen's."""
     return tariff.get("tokenizer") == "qwen"
-
-
-def forbid(transaction: Transaction, user_id: str, now: float) -> None:
-    """Have a user's prompts priced by their bytes for a day, from the commit of this transaction on.
-
-    For a user whose answer cost more than its hold: the count was too low for what this user writes.
-    """
-    record = Record(*_forbidden(user_id), at=int(now) + _FORBIDDEN_SECONDS, ttl=int(now) + _FORBIDDEN_SECONDS)
-    transaction.put("estimates", record)
-
-
-def is_forbidden(user_id: str) -> bool:
-    """Tell whether `forbid` was called for this user within a day."""
-    try:
-        return bool(Record.get(*_forbidden(user_id), consistent_read=True).at > clock.now())
-    except Record.DoesNotExist:
-        return False
-
-
-def _forbidden(user_id: str) -> tuple[str, str]:
-    return f"estimates#{user_id}", "forbidden"
 
 
 def _wrapping(prompt: Prompt, each: int) -> int:

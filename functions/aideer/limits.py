@@ -4,7 +4,7 @@ A new preset must be within all limits. A stored one may have been accepted unde
 model's own (offers.py), and an ability that the model has not is refused before the provider would refuse it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aideer import pricing
@@ -61,6 +61,17 @@ def require_ranges(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
         )
     if parameters.get("search_options") is not None and not parameters.get("enable_search"):
         raise Unprocessable("search_not_enabled", "search_options need enable_search.")
+
+
+def require_word(parameters: Mapping[str, Any], messages: Iterable[Mapping[str, Any]]) -> None:
+    """Raise Unprocessable where a preset asks for a JSON object, and none of its messages says JSON.
+
+    The provider refuses such a prompt. Every prompt has the preset's own messages, so it is enough to look at these, once.
+    """
+    if (parameters.get("response_format") or {}).get("type") != "json_object":
+        return
+    if not any(message["type"] == "text" and "json" in message["content"].lower() for message in messages):
+        raise Unprocessable("json_not_mentioned", "One of the preset's messages must have the word JSON.")
 
 
 def _require_effort(tariff: Tariff, effort: str, parameters: Mapping[str, Any]) -> None:

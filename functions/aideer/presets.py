@@ -49,6 +49,7 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
     }
     head = Preset(new_id(), Preset.HEAD, owner_id=user.id, visibility=new.visibility, **content)
     _see(head)
+    limits.require_word(head.parameters, head.messages)
     transaction = Transaction()
     transaction.update(
         "user",
@@ -166,7 +167,7 @@ def _summary(head: Preset) -> contract.PresetSummary:
         description=head.description,
         type=head.type,
         visibility=head.visibility,
-        parameters=contract.Parameters.model_construct(**head.parameters),
+        parameters=contract.Parameters.stored(head.parameters),
         like_count=head.like_count,
         create_time=head.create_time,
         update_time=head.update_time,
@@ -245,6 +246,8 @@ def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
         head.messages = [message.model_dump() for message in change.messages]
     if change.parameters or change.messages:
         _see(head)
+    if change.parameters or change.messages is not None:
+        limits.require_word(head.parameters, head.messages)
     if "description" in given:
         head.description = change.description
     head.title = change.title or head.title

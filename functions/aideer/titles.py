@@ -6,7 +6,7 @@ title says, everybody may see to whom the chat is shown.
 
 import contextlib
 
-from aideer import prompts
+from aideer import characters, prompts
 from aideer.errors import TooLarge
 from aideer.prompts import Prompt
 
@@ -44,8 +44,12 @@ def prompt(thread: str, end: int) -> Prompt:
 
 
 def clean(answer: str) -> str:
-    """The title in a model's answer: its first line with text, without marks around it; "" where there is none."""
-    for line in answer.splitlines():
-        if title := line.strip(_MARKS)[:CHARACTERS].strip(_MARKS):
+    """Return the title in a model's answer: its first line with text, without marks around it; "" where there is none.
+
+    The result is a title that a user could have given, or "".
+    """
+    for line in characters.without_thought(answer).splitlines():
+        whole = characters.one_line(line, len(line)).strip(_MARKS)
+        if title := characters.one_line(whole[:CHARACTERS].strip(_MARKS), CHARACTERS):
             return title
     return ""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import tiktoken
 
 COUNT_SECONDS = 2.0
-"""The longest time for one count. What it leaves over counts as its bytes."""
+"""The longest time of the processor for one count, without loading. What it leaves over counts as its bytes."""
 _PIECE = 100_000
 """Characters that tiktoken is given at once: a longer run of spaces overflows its stack, one of letters takes seconds."""
 _SPLIT = (
@@ -47,12 +47,12 @@ def count(texts: Iterable[str], seconds: float = COUNT_SECONDS) -> int:
 
     Text for which `seconds` did not suffice, or which tiktoken cannot take, counts as its bytes.
     """
-    give_up_at = time.monotonic() + seconds
     encoding = _encoding()
+    give_up_at = time.thread_time() + seconds
     total = 0
     for text in texts:
         for piece in _pieces(text):
-            total += _count(encoding, piece) if time.monotonic() < give_up_at else len(piece.encode())
+            total += _count(encoding, piece) if time.thread_time() < give_up_at else len(piece.encode())
     return total
 
 

@@ -306,7 +306,7 @@ def test_a_preset_that_is_not_there_is_not_found(api, person, preset_id):
         {"presence_penalty": -2},
         {"presence_penalty": 2},
         {"seed": 0},
-        {"seed": 2**31 - 1},
+        {"seed": 2**63 - 1},
         {"top_k": 100},
         {"repetition_penalty": 0.01},
         {"max_tokens": 1},
@@ -335,7 +335,7 @@ def test_parameters_within_their_ranges_are_kept_as_they_came(api, person, param
         {"top_p": 0},
         {"top_p": 1.01},
         {"presence_penalty": 2.01},
-        {"seed": 2**31},
+        {"seed": 2**63},
         {"seed": -1},
         {"seed": 1.5},
         {"top_k": 101},
@@ -397,11 +397,110 @@ def test_refusals_say_why(api, person):
     me = person()
     reasons = {
         "model_not_priced": {"model": "no-such-model"},
+        "model_retired": {"model": "qwen-turbo"},
         "thinking_not_supported": {"model": "qwen-max", "enable_thinking": True},
         "max_tokens_too_large": {"model": "qwen-max", "max_tokens": 8193},
+        "thinking_budget_too_large": {"model": "qwen-plus", "enable_thinking": True, "thinking_budget": 81_921},
+        "thinking_budget_not_supported": {"model": "glm-5.2", "enable_thinking": True, "thinking_budget": 10},
+        "search_not_supported": {"model": "glm-5.2", "enable_search": True},
+        "search_not_enabled": {"model": "qwen-plus", "search_options": {"forced_search": True}},
+        "reasoning_effort_not_supported": {"model": "qwen-plus", "enable_thinking": True, "reasoning_effort": "low"},
+        "reasoning_effort_without_thinking": {"model": "qwen3.8-max", "reasoning_effort": "low"},
+        "reasoning_effort_with_budget": {
+            **{"model": "qwen3.8-max", "enable_thinking": True},
+            **{"reasoning_effort": "low", "thinking_budget": 10},
+        },
+        "response_format_not_supported": {"model": "glm-5.2", "response_format": {"type": "json_object"}},
+        "response_format_with_thinking": {
+            **{"model": "qwen-plus", "enable_thinking": True},
+            **{"response_format": {"type": "json_object"}},
+        },
+        "json_not_mentioned": {"model": "qwen-plus", "response_format": {"type": "json_object"}},
     }
+    mine = create(api, me, messages=[]).json
     for code, parameters in reasons.items():
-        assert create(api, me, parameters=parameters).json["code"] == code
+        made = create(api, me, parameters=parameters, messages=[])
+        assert (made.status, made.json["code"]) == (422, code)
+        changed = update(api, me, mine["id"], parameters=parameters)
+        assert (changed.status, changed.json["code"]) == (422, code)
+
+
+def test_a_model_that_always_thinks_cannot_be_told_not_to(api, person, monkeypatch):
+    always = {**pricing.tariff("qwen-plus"), "thinking": "always"}
+    monkeypatch.setattr(pricing, "tariff", lambda _: always)
+    answer = create(api, person(), parameters={"model": "qwen-plus", "enable_thinking": False})
+    assert (answer.status, answer.json["code"]) == (422, "thinking_always")
+    form = create(api, person(), parameters={"model": "qwen-plus", "response_format": {"type": "json_object"}})
+    assert (form.status, form.json["code"]) == (422, "response_format_with_thinking")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"enable_search": True, "search_options": {"forced_search": True, "search_strategy": "max"}},
+        {"enable_search": True, "search_options": {"enable_citation": True, "citation_format": "[ref_<number>]"}},
+        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "deer", "schema": {"type": "object"}}}},
+        {"model": "qwen3.8-max", "enable_thinking": True, "reasoning_effort": "xhigh"},
+        {"seed": 2**63 - 1, "top_k": 100, "temperature": 1.99, "top_p": 1.0, "presence_penalty": -2.0},
+        {"thinking_budget": 262_144, "enable_thinking": True, "model": "qwen3.7-plus"},
+    ],
+)
+def test_parameters_come_back_as_they_were_given(api, person, parameters):
+    me = person()
+    given = {"model": "qwen-plus", **parameters}
+    made = create(api, me, parameters=given, messages=[{"role": "system", "content": "Answer as json."}])
+    assert made.status == 200, made.json
+    assert made.json["parameters"] == given
+    assert api("presets.get", "GET", f"/presets/{made.json['id']}", user=me).json["parameters"] == given
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"seed": 2**63},
+        {"seed": True},
+        {"seed": 1.5},
+        {"top_k": "5"},
+        {"enable_thinking": "off"},
+        {"enable_search": 0},
+        {"temperature": 2},
+        {"temperature": True},
+        {"search_options": {"search_strategy": "agent"}},
+        {"search_options": {"forced_search": "yes"}},
+        {"search_options": {"enable_source": False}},  # sources are always asked for
+        {"reasoning_effort": "a lot"},
+        {"response_format": {"type": "xml"}},
+        {"response_format": {"type": "json_schema"}},
+        {"response_format": {"type": "json_object", "json_schema": {"name": "a", "schema": {}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"x": "half \ud800"}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"x": "x" * 17_000}}}},
+    ],
+)
+def test_parameters_of_another_kind_are_no_parameters(api, person, parameters):
+    answer = create(api, person(), parameters={"model": "qwen-plus", **parameters})
+    assert (answer.status, answer.json["code"]) == (422, "validation_error")
+
+
+def test_a_preset_that_asks_for_json_cannot_lose_the_word(api, person):
+    me = person()
+    asks = [{"role": "system", "content": "Answer in JSON."}]
+    made = create(api, me, parameters={"model": "qwen-plus", "response_format": {"type": "json_object"}}, messages=asks)
+    for messages in ([], [{"role": "system", "content": "Answer."}]):
+        answer = update(api, me, made.json["id"], messages=messages)
+        assert (answer.status, answer.json["code"]) == (422, "json_not_mentioned")
+    assert update(api, me, made.json["id"], messages=asks * 2).status == 200
+
+
+def test_a_preset_on_a_retired_model_still_has_a_title_to_change(api, person, monkeypatch):
+    me = person()
+    made = create(api, me).json
+    retired = {**pricing.tariff("qwen-plus"), "retires_on": "2026-01-01"}
+    monkeypatch.setattr(pricing, "tariff", lambda _: retired)
+    assert update(api, me, made["id"], title="Old").status == 200
+    answer = update(api, me, made["id"], parameters={"model": "qwen-plus"})
+    assert (answer.status, answer.json["code"]) == (422, "model_retired")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])

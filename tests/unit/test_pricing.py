@@ -15,9 +15,9 @@ from aideer.offers import OVERRUN, offer
 from aideer.usage import Usage
 
 MODELS = [entry["model"] for entry in pricing.table()["models"]]
-FIRST_RELEASE = json.loads((Path(__file__).parents[1] / "stored" / "prices_first_release.json").read_text())
-"""The table of the first release: tasks that were accepted then carry its tariffs."""
-STORED = [{"always_thinks": False, **entry, "version": FIRST_RELEASE["version"]} for entry in FIRST_RELEASE["models"]]
+COSTS = json.loads((Path(__file__).parents[1] / "fixtures" / "release-0.1.0" / "costs.json").read_text())
+STORED = list(COSTS["tariffs"].values())
+"""The tariffs that tasks of the first release carry."""
 CURRENT = [pricing.frozen(pricing.tariff(model), strategy) for model in MODELS for strategy in (None, "turbo", "max")]
 TARIFFS = st.sampled_from(CURRENT + STORED)
 TOKENS = st.integers(0, 2_000_000)
