@@ -65,7 +65,9 @@ def most(task: Task) -> int:
     thought = bool(parameters.get("enable_thinking"))
     unbounded = task.tariff.get("max_thinking", 0) if thought else 0  # where the call could not say a budget
     limit = int(task.max_tokens) + int(parameters.get("thinking_budget") or unbounded) + _EXCESS_TOKENS
-    return cost(task, usage._replace(output_tokens=max(usage.output_tokens, limit)), thought=thought)
+    bound = cost(task, usage._replace(output_tokens=max(usage.output_tokens, limit)), thought=thought)
+    # A search may have added to the input, and its fee, after the usage was stored.
+    return max(bound, int(task.hold)) if parameters.get("enable_search") else bound
 
 
 def had_shortfall(user_id: str) -> bool:
