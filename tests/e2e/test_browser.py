@@ -64,7 +64,8 @@ class Page:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://localhost:{self._server.server_address[1]}/page"
+        self.origin = f"http://localhost:{self._server.server_address[1]}"
+        self.url = f"{self.origin}/page"
 
     def __enter__(self) -> "Page":
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -76,8 +77,16 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("browser"), WORKERS="2") as started:
+def page() -> Iterator[Page]:
+    with Page() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, page: Page) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("browser")
+    # A line that breaks has a port of its own.
+    with running(folder, WORKERS="2", ALLOWED_ORIGINS=page.origin, ALLOWED_HOSTS="127.0.0.1") as started:
         yield started
 
 
@@ -87,33 +96,34 @@ def browser() -> str:
     return found
 
 
-def seen_in_browser(stream_url: str, profile: Path) -> dict[str, Any]:
-    with Page() as page:
-        process = subprocess.Popen(
-            [
-                browser(),
-                *QUIET.split(),
-                f"--user-data-dir={profile}",
-                f"{page.url}?{urlencode({'stream': stream_url})}",
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            return page.reports.get(timeout=90)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+def seen_in_browser(page: Page, stream_url: str, profile: Path) -> dict[str, Any]:
+    process = subprocess.Popen(
+        [
+            browser(),
+            *QUIET.split(),
+            f"--user-data-dir={profile}",
+            f"{page.url}?{urlencode({'stream': stream_url})}",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return page.reports.get(timeout=90)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
 
 
 @pytest.mark.parametrize("door", ["", "/gateway"], ids=["streaming", "waiting"])
-def test_a_page_sees_the_whole_answer_once_over_a_line_that_breaks(stack: Stack, tmp_path: Path, door: str) -> None:
+def test_a_page_sees_the_whole_answer_once_over_a_line_that_breaks(
+    stack: Stack, page: Page, tmp_path: Path, door: str
+) -> None:
     me = Client(stack)
     task = me.ask("/sim tokens=800 delay=10 你好 🙂", stream=not door)
     with BreakingLine(stack.url, after=900, breaks=2) as line:
-        seen = seen_in_browser(through(task["resume_url"], line.url, door), tmp_path)
+        seen = seen_in_browser(page, through(task["resume_url"], line.url, door), tmp_path)
         assert line.broken == 2
     whole = me.ended(task["task_id"])
     positions = [start["position"] for start in seen["starts"]]
