@@ -193,7 +193,7 @@ _END: dict[str, Any] = {
         "message": {"anyOf": [{"$ref": "#/components/schemas/Message"}, {"type": "null"}]},
         "chat_version": {"type": ["integer", "null"]},
         "credits_left": {"type": "integer"},
-        "sources": {"type": "array", "items": {"type": "object"}},
+        "sources": {"type": "array", "items": {"$ref": "#/components/schemas/Source"}},
     },
     "additionalProperties": False,
 }

@@ -32,12 +32,12 @@ class Result:
     def fields(self) -> dict[str, Any]:
         """Return what the last event of a stream says besides the task itself."""
         message = contract.Message.model_validate(self.message).model_dump(mode="json") if self.message else None
-        sources = getattr(self.task, "sources", None) or getattr(self.answer, "sources", None)
+        stored = self.answer or self.message
         return {
             "message": message,
             "chat_version": int(self.chat.version) if self.chat else None,
             "credits_left": int(self.user.credits) if self.user else None,
-            "sources": sources or [],
+            "sources": (stored.sources if stored else None) or [],
         }
 
     def text(self) -> Text:

@@ -26,7 +26,7 @@ from aideer.credits import Closer, Text
 from aideer.dashscope import Chunk
 from aideer.errors import Busy
 from aideer.models import Chat, Message, Task, User
-from aideer.usage import Usage
+from aideer.usage import Source, Usage
 from aideer.viewers import Viewer
 from tasks import stream as stream_function
 from tests import faults
@@ -143,12 +143,17 @@ def test_of_a_chat_that_is_gone_the_end_says_nothing(api: Api, person: MakePerso
     assert final["credits_left"] == me.user.credits
 
 
-def test_the_sources_of_a_search_are_part_of_the_end() -> None:
-    class Searched:
-        sources = [{"title": "A page", "url": "https://example.com"}]  # noqa: RUF012 - a stand-in
-
-    result = results.Result(Searched(), None, None, None, None)  # type: ignore[arg-type] # as a task has them
-    assert result.fields()["sources"] == Searched.sources
+@pytest.mark.parametrize("door", DOORS)
+def test_the_pages_that_a_search_found_are_part_of_the_end(person: MakePerson, door: str) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    claimed = leases.claim(task_id)
+    assert claimed
+    found = Source(index=1, title="A page", url="https://example.com", site_name="Example")
+    text = Text("", "as [1] says")
+    credits.settle(claimed, Closer.executor(claimed.executor), "finished", text, "stop", Usage(10, 5), [found])
+    final = parse(opened(door, me, task_id, 0)[1]).final
+    assert final["sources"] == final["message"]["sources"] == [found]
 
 
 def test_the_end_costs_one_reading_after_the_close(api: Api, person: MakePerson, counted: list[str]) -> None:
@@ -576,11 +581,11 @@ def test_a_follower_that_cannot_end_it_leaves_it_to_the_sweep(
     task_id = dead(me)
     release, tries = credits.release, []
 
-    def fails_once(*given: Any) -> Task:
+    def fails_once(*given: Any, **named: Any) -> Task:
         tries.append(given)
         if len(tries) == 1:
             raise Busy
-        return release(*given)
+        return release(*given, **named)
 
     monkeypatch.setattr(sweeping.credits, "release", fails_once)
     monkeypatch.setattr(watching, "INTERRUPT_SECONDS", 0.0)
