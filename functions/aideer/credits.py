@@ -141,13 +141,17 @@ def settle(
     finish_reason: str,
     usage: Usage,
     sources: Sequence[Source] = (),
+    *,
+    thought: bool = False,
 ) -> Task:
     """Close a task for its cost: the hold comes back less the cost, with one ledger entry, and the text becomes a message.
 
     An answer without content becomes no message. Neither does one that would replace another, if it has no content or was
-    filtered. Returns the task as it is stored then: this end, or the one that another closer had reached before.
+    filtered. `thought` says that the model reasoned, although `text` may not show it.
+
+    Returns the task as it is stored then: this end, or the one that another closer had reached before.
     """
-    cost = pricing.cost(task.tariff, usage, thought=bool(text.reasoning))
+    cost = pricing.cost(task.tariff, usage, thought=thought or bool(text.reasoning))
     credits = min(cost, task.hold)
     line = entry(task.user_id, -credits, task.type, task.model)
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]

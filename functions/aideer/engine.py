@@ -13,7 +13,7 @@ import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from aws_lambda_powertools import Logger
 
@@ -85,6 +85,8 @@ class Run:
         """The largest count of each field that the provider has reported."""
         self._usage_known = asyncio.Event()
         self._sources: tuple[Source, ...] = ()
+        self._thought = False
+        """Set by the first reasoning of the model, shown or not: it decides the price of the output."""
         self._muted = False
         """Set by a stop that waits for the usage: nothing more is shown."""
         self._called_at = self._first_text_at = 0.0
@@ -154,17 +156,22 @@ class Run:
 
     def _closing(self, outcome: object) -> Callable[[Task], Task]:
         """Tell how to close the task after this outcome of the pump: a finish_reason, or an exception."""
-        closer, text, usage, sources = self._closer, self.text, self._usage, self._sources
+        closer, text, usage = self._closer, self.text, self._usage
         if isinstance(outcome, str) and not self._muted:
-            return lambda task: credits.settle(task, closer, "finished", text, outcome, usage or Usage(), sources)
+            return self._settling("finished", outcome, usage)
         if self._stop.is_set():
-            paid = self._billed()
-            return lambda task: credits.settle(task, closer, "stopped", text, "stopped", paid or Usage(), sources)
+            return self._settling("stopped", "stopped", self._billed())
         if isinstance(outcome, OutOfTime) and (usage or len(text)):
-            return lambda task: credits.settle(task, closer, "finished", text, "length", usage or Usage(), sources)
+            return self._settling("finished", "length", usage)
         code = self._failure(outcome)
-        lost = uncovered.cost(self.task, self._billed(), thought=bool(text.reasoning))
+        lost = uncovered.cost(self.task, self._billed(), thought=self._thought)
         return lambda task: credits.release(task, closer, code, text, usage, uncovered_credits=lost)
+
+    def _settling(
+        self, status: Literal["finished", "stopped"], finish_reason: str, usage: Usage | None
+    ) -> Callable[[Task], Task]:
+        closer, text, sources, thought, paid = self._closer, self.text, self._sources, self._thought, usage or Usage()
+        return lambda task: credits.settle(task, closer, status, text, finish_reason, paid, sources, thought=thought)
 
     def _billed(self) -> Usage | None:
         """Return what the provider bills, as far as it can be known: an accepted call whose usage never came costs its input."""
@@ -221,6 +228,7 @@ class Run:
                 self._usage = chunk.usage.maximum(self._usage)
                 if self._usage.input_tokens:
                     self._usage_known.set()
+            self._thought = self._thought or bool(chunk.reasoning)
             self._sources = chunk.sources or self._sources
             finish_reason = chunk.finish_reason or finish_reason
             if not (self._show("reasoning", chunk.reasoning) and self._show("content", chunk.content)):

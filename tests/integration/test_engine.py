@@ -167,7 +167,6 @@ def test_a_stop_before_anybody_began_costs_nothing_and_leaves_no_message(person:
 FAILURES = {
     "throttle_mid": "throttled",
     "inspect_in": "content_filtered",
-    "inspect_mid": "content_filtered",
     "badkey": "upstream_auth",
     "http503_html": "upstream_error",
     "drop_before": "upstream_error",
