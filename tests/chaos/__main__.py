@@ -40,6 +40,8 @@ def main() -> None:
             if not options.only:
                 _kills(lab, counted)
                 _model(lab, counted)
+        if not options.only:
+            _hostile(counted)
         _reconcile(counted)
         if not options.only:
             from tests.chaos import load
@@ -146,6 +148,27 @@ def _model(lab: Any, counted: Any) -> None:
         ),
     )
     counted.steps, counted.examples = Rules.steps, EXAMPLES
+
+
+def _hostile(counted: Any) -> None:
+    from hypothesis import HealthCheck, settings
+    from hypothesis.stateful import run_state_machine_as_test
+
+    from tests.chaos.hostile import playground
+
+    say("hostile user")
+    with playground() as machine:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=EXAMPLES,
+                stateful_step_count=STEPS,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        counted.hostile_steps = machine.steps
 
 
 def _reconcile(counted: Any) -> None:

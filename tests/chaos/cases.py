@@ -10,7 +10,7 @@ from local.dashscope import Server
 from tests.chaos.breaking import FAULTS, STALE, Abandoned, Call, Fault, Wire
 from tests.chaos.haste import Clock, hurried
 from tests.chaos.scenarios import Scenario
-from tests.chaos.world import BROKEN, Violation, World
+from tests.chaos.world import BROKEN, Violation, World, noted_bills
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ def laboratory() -> Iterator[Lab]:
     """A lab in this process, whose environment names an embedded AWS, with a provider of its own."""
     with (
         Server(tokens=4, delay_ms=1) as provider,
+        noted_bills(),
         mock.patch.object(settings, "DASHSCOPE_HTTP_BASE_URL", provider.base_url),
         hurried() as moved,
         Wire().in_place() as wire,

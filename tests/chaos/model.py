@@ -7,7 +7,7 @@ after it has lost its task, a sweep and a stop act on a task as it was when they
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -28,6 +28,7 @@ from aideer import (
     tasks,
     titles,
     topups,
+    uncovered,
 )
 from aideer.auth import Bearer
 from aideer.contract.chats import ChatChange, NewMessages, PlacedMessage
@@ -36,13 +37,15 @@ from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.errors import AideerError
 from aideer.idempotency import Once
-from aideer.models import Chat, Code, CreditEntry, Message, Task, User
+from aideer.models import Chat, Code, CreditEntry, Message, Record, Task, User
 from aideer.usage import Usage
 from tests.chaos.world import World
 from tests.support import Person
 
 OPEN = ("pending", "running")
 TITLE = "title_generation"
+LEFT_OUT = ("interrupted", "content_filter")
+"""How answers end that later prompts leave out."""
 
 
 class Shown:
@@ -63,6 +66,8 @@ class Someone(Shown):
     granted: dict[int, int] = field(default_factory=dict)
     """Amounts that were granted under a key, with what was left then."""
     deleted_at: float | None = None
+    uncovered: int = 0
+    """What the provider bills for their tasks and nobody pays."""
 
     @property
     def caller(self) -> Bearer:
@@ -415,7 +420,7 @@ class Rules(RuleBasedStateMachine):
         self.begin(talk, text)
         if len(self.executors) > before:
             executor = self.executors[-1]
-            self.settle(executor, stopped=False, output=9)
+            self.settle(executor, "stop", output=9)
             if again:
                 self.ask_again(executor.work)
 
@@ -426,31 +431,39 @@ class Rules(RuleBasedStateMachine):
         executor.said += text
 
     @precondition(some("executors"))
-    @rule(executor=EXECUTORS)
-    def renew(self, executor: Executor) -> None:
-        stored = leases.renew(executor.task)
+    @rule(executor=EXECUTORS, output=st.sampled_from([None, 0, 3, 900]))
+    def renew(self, executor: Executor, output: int | None) -> None:
+        usage = None if output is None else Usage(20, output)
+        stored = leases.renew(executor.task, usage)
         assert (stored is not None) == self.owns(executor)
         assert (leases.mine(executor.task) is not None) == self.owns(executor)
         if stored:
             executor.work.lease = float(stored.lease_until)
 
     @precondition(some("executors"))
-    @rule(executor=EXECUTORS, stopped=st.booleans(), output=st.integers(0, 5_000))
-    def settle(self, executor: Executor, stopped: bool, output: int) -> None:
+    @rule(
+        executor=EXECUTORS,
+        reason=st.sampled_from(["stop", "stop", "length", "content_filter", "stopped"]),
+        output=st.integers(0, 5_000),
+    )
+    def settle(self, executor: Executor, reason: str, output: int) -> None:
         work, task, usage = executor.work, executor.task, Usage(20, output)
-        status, finish_reason = ("stopped", "stopped") if stopped else ("finished", "stop")
+        status: Literal["finished", "stopped"] = "stopped" if reason == "stopped" else "finished"
         text = Text(content=executor.said)
-        end = credits.settle(task, Closer.executor(task.executor), status, text, finish_reason, usage)
+        end = credits.settle(task, Closer.executor(task.executor), status, text, reason, usage)
         if self.owns(executor):
-            self.ended(work, status, min(pricing.cost(task.tariff, usage), work.hold), executor.said)
+            cost = pricing.cost(task.tariff, usage)
+            work.talk.owner.uncovered += max(cost - work.hold, 0)
+            self.ended(work, status, min(cost, work.hold), executor.said, reason)
         assert (end.status, int(end.credits or 0)) == (work.status, work.credits)
 
     @precondition(some("executors"))
-    @rule(executor=EXECUTORS)
-    def fail(self, executor: Executor) -> None:
-        text = Text(content=executor.said)
-        end = credits.release(executor.task, Closer.executor(executor.task.executor), "upstream_error", text)
+    @rule(executor=EXECUTORS, lost=st.sampled_from([0, 7]))
+    def fail(self, executor: Executor, lost: int) -> None:
+        text, closer = Text(content=executor.said), Closer.executor(executor.task.executor)
+        end = credits.release(executor.task, closer, "upstream_error", text, uncovered_credits=lost)
         if self.owns(executor):
+            executor.work.talk.owner.uncovered += lost
             self.ended(executor.work, "failed", 0, executor.said)
         assert end.status == executor.work.status
 
@@ -467,10 +480,13 @@ class Rules(RuleBasedStateMachine):
     def sweep(self, seconds: int) -> None:
         self.wait(seconds)
         now = clock.now()
-        said = {work.id: streamlog.text(work.id).content for work in self.works if work.status == "running"}
+        running = [work for work in self.works if work.status == "running"]
+        said = {work.id: streamlog.text(work.id).content for work in running}
+        lost = {work.id: uncovered.most(Task.get(work.id, consistent_read=True)) for work in running}
         sweeping.sweep()
         for work in self.works:
             if work.status == "running" and work.lease < now:
+                work.talk.owner.uncovered += lost[work.id]
                 self.ended(work, "failed", 0, said[work.id])
             elif work.status == "pending" and work.lease < now:
                 stored = Task.get(work.id, consistent_read=True)
@@ -487,9 +503,10 @@ class Rules(RuleBasedStateMachine):
         work, task = reading
         if task.status not in OPEN or float(task.lease_until) >= clock.now():
             return
-        text = streamlog.text(task.id)
-        end = credits.release(task, Closer.sweep(task), "interrupted", text)
+        text, lost = streamlog.text(task.id), uncovered.most(task)
+        end = credits.release(task, Closer.sweep(task), "interrupted", text, uncovered_credits=lost)
         if work.status == task.status and work.lease == float(task.lease_until):
+            work.talk.owner.uncovered += lost
             self.ended(work, "failed", 0, text.content)
         assert end.status == work.status
 
@@ -514,22 +531,23 @@ class Rules(RuleBasedStateMachine):
     def open_of(self, someone: Someone) -> list[Work]:
         return [work for work in self.works if work.status in OPEN and work.talk.owner is someone]
 
-    def ended(self, work: Work, status: str, cost: int, text: str) -> None:
+    def ended(self, work: Work, status: str, cost: int, text: str, reason: str = "") -> None:
         """Close a task in the model."""
         assert work.status in OPEN
         talk = work.talk
         work.status, work.credits = status, cost
         talk.owner.ledger -= cost
         if work.type == TITLE:
-            if status == "finished" and not talk.deleted and talk.title == work.title_before:
+            if reason in ("stop", "length") and not talk.deleted and talk.title == work.title_before:
                 talk.title = titles.clean(text) or talk.title
             return
         if not talk.deleted:
             talk.active = None
-        if not text or talk.deleted or (status == "failed" and work.replaces):
+        is_whole = status != "failed" and reason != "content_filter"
+        if not text or talk.deleted or (work.replaces and not is_whole):
             return
         assert work.answer_n
-        talk.messages[work.answer_n] = ("assistant", status != "failed", work.id)
+        talk.messages[work.answer_n] = ("assistant", is_whole, work.id)
         if work.replaces:
             del talk.messages[work.replaces]
 
@@ -557,6 +575,8 @@ class Rules(RuleBasedStateMachine):
             assert billed == sorted(work.id for work in mine if work.status in ("finished", "stopped")), "I4"
             redeemed = [entry.code for entry in entries if entry.kind == "redeem"]
             assert sorted(redeemed) == sorted(someone.redeemed), "I5"
+            counted = Record.query(f"uncovered#{user.id}", consistent_read=True)
+            assert sum(record.uncovered or 0 for record in counted) == someone.uncovered, "I6"
         for code in Code.batch_get(list(self.codes), consistent_read=True):
             assert code.used == self.uses[code.code] <= code.max_uses, "I5"
         for work in self.works:
@@ -582,7 +602,7 @@ class Rules(RuleBasedStateMachine):
             if not talk.deleted:
                 chat = Chat.get(talk.chat.id, consistent_read=True)
                 messages = {
-                    message.n: (message.role, message.finish_reason != "interrupted", message.task_id)
+                    message.n: (message.role, message.finish_reason not in LEFT_OUT, message.task_id)
                     for message in Message.query(chat.thread, consistent_read=True)
                 }
                 assert messages == talk.messages

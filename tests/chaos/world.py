@@ -8,19 +8,22 @@ import itertools
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import jobs.run
 import tasks.on_queued
-from aideer import auth, aws, clock, credits, engine, prompts, settings
+from aideer import auth, aws, clock, credits, dashscope, engine, pricing, prompts, settings
 from aideer import jobs as jobs_of_system
 from aideer import tasks as tasks_of_users
+from aideer.dashscope import Chunk
 from aideer.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, new_id
+from aideer.usage import Usage
 from local.dashscope import Server
 from tasks import stream as stream_function
 from tests.chaos.breaking import Abandoned, Attempt, Wire, actor
@@ -30,8 +33,9 @@ from tests.support import Answer, Api, Context, Person, http_event, make_chat, s
 
 CREDITS_LOST, CREDITS_CREATED = "credits lost", "credits created"
 ANSWERS_LOST, BILLED_TWICE, CALLED_TWICE = "answers lost", "answers billed twice", "model called twice for a task"
+UNPAID = "bills neither paid nor counted"
 STUCK, BROKEN = "chats blocked or holds left", "promises broken"
-OUTCOMES = (CREDITS_LOST, CREDITS_CREATED, ANSWERS_LOST, BILLED_TWICE, CALLED_TWICE, STUCK, BROKEN)
+OUTCOMES = (CREDITS_LOST, CREDITS_CREATED, ANSWERS_LOST, BILLED_TWICE, CALLED_TWICE, UNPAID, STUCK, BROKEN)
 REPLACED_SECONDS = 21 * 60
 SWEEP_SECONDS = 65
 
@@ -45,6 +49,36 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.what}"
+
+
+@dataclass
+class Bill:
+    """What the provider told of one call, as far as an executor has read it."""
+
+    prompt: str
+    usage: Usage = field(default_factory=Usage)
+    thought: bool = False
+
+
+_bills: list[Bill] = []
+
+
+@contextmanager
+def noted_bills() -> Iterator[None]:
+    """Note what the provider bills for the answers that are made in this process."""
+    real = dashscope.stream
+
+    async def noting(model: str, messages: Any, *arguments: Any, **more: Any) -> AsyncGenerator[Chunk, None]:
+        bill = Bill(json.dumps(messages, ensure_ascii=False))
+        _bills.append(bill)
+        async with aclosing(real(model, messages, *arguments, **more)) as answer:
+            async for chunk in answer:
+                bill.usage = bill.usage.maximum(chunk.usage)
+                bill.thought = bill.thought or bool(chunk.reasoning)
+                yield chunk
+
+    with mock.patch.object(dashscope, "stream", noting):
+        yield
 
 
 @dataclass
@@ -72,6 +106,7 @@ class World:
         self._wire = wire
         self._provider = provider
         self._provider.reset()
+        _bills.clear()
         self.people: list[Person] = []
         self.granted: dict[str, int] = {}
         self.chats: dict[str, Chat] = {}
@@ -293,12 +328,25 @@ class World:
         still_open = {task.id: task.hold for task in stored if task.status in ("pending", "running")}
         if dict(user.holds.attribute_values) != still_open:
             yield Violation(STUCK, f"I3: holds {user.holds.attribute_values}, open {still_open}")
+        counted = Record.query(f"uncovered#{someone.id}", consistent_read=True)
+        paid = spent + sum(record.uncovered or 0 for record in counted)
+        if (bill := sum(self._bill(task) for task in self._by_chat(stored))) > paid:
+            yield Violation(UNPAID, f"I6: {paid} of {bill}")
         for task in stored:
             billed = sum(entry.task_id == task.id for entry in entries)
             if billed != (1 if task.status in ("finished", "stopped") else 0):
                 yield Violation(BILLED_TWICE, f"I4: a {task.status} task with {billed} entries")
             if task.status in ("pending", "running"):
                 yield Violation(STUCK, f"a task that stays {task.status}")
+
+    def _by_chat(self, stored: list[Task]) -> list[Task]:
+        return list({task.chat_id: task for task in stored}.values())
+
+    def _bill(self, task: Task) -> int:
+        """What the provider bills for all tasks of this task's chat."""
+        marker = self.acknowledged[task.chat_id][0].split()[-1]
+        bills = [bill for bill in _bills if marker in bill.prompt]
+        return sum(pricing.cost(task.tariff, bill.usage, thought=bill.thought) for bill in bills)
 
     def _end(self, someone: Person, stored: list[Task]) -> Iterator[Violation]:
         if list(User.query(someone.id, consistent_read=True)):

@@ -1,0 +1,525 @@
+"""A hostile user against a provider that keeps its own bill, as a state machine.
+
+The user asks, stops at any point, signs out, has answers filtered, empty, interrupted, made again and deleted; executors die; the
+provider falls silent. After every step the rules of aideer/credits.py hold. I6 is checked by the provider's bill: for whatever has
+ended in a step, what was charged and what was counted as uncovered are at least what the provider can claim.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+from uuid import uuid4
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from aideer import (
+    asking,
+    chats,
+    clock,
+    deletion,
+    engine,
+    jobs,
+    leases,
+    pricing,
+    prompts,
+    sessions,
+    settings,
+    sweeping,
+    tasks,
+)
+from aideer.auth import Bearer
+from aideer.contract.chats import NewMessages
+from aideer.contract.tasks import NewTask
+from aideer.errors import AideerError
+from aideer.idempotency import Once
+from aideer.models import Chat, Message, Record, Task
+from aideer.usage import Usage
+from tests.chaos.haste import Clock, hurried
+from tests.chaos.model import Shown
+from tests.executors import Executor, Run
+from tests.metered import PATIENCE_SECONDS, Call, Metered
+from tests.support import Person, check_rules, make_chat, make_person
+
+BOUND = 120
+"""Credits that a user may leave uncovered in a day, here."""
+OPEN = ("pending", "running")
+FREE = {"upstream_error", "upstream_timeout", "interrupted", "internal_error", "throttled", "upstream_auth"}
+"""Ends that nobody pays for, though the provider may bill them."""
+FAR = 10.0**7
+
+
+@dataclass(eq=False)
+class Talk(Shown):
+    """A chat of the user's."""
+
+    owner: Person
+    chat: Chat
+    marker: str
+    deleted: bool = False
+
+    def __repr__(self) -> str:
+        return f"<chat {self.marker[:4]}{' deleted' if self.deleted else ''}>"
+
+
+@dataclass(eq=False)
+class Work(Shown):
+    """A task of the user's, and the provider's calls for it."""
+
+    id: str
+    talk: Talk
+    tariff: Any
+    hold: int
+    good: int | None
+    """The answer that it is to replace."""
+    calls_before: int
+    executor: Executor | None = None
+    call: Call | None = None
+    input_tokens: int = 20
+    output_tokens: int = 0
+    closed: Task | None = None
+
+    def __repr__(self) -> str:
+        return f"<task of {self.talk.marker[:4]}>"
+
+
+@dataclass
+class Account:
+    """What the model knows of a user's money."""
+
+    person: Person
+    uncovered: int = 0
+    works: list[Work] = field(default_factory=list)
+
+
+def of(name: str) -> st.SearchStrategy[Any]:
+    """One of these, of which there are some."""
+    return st.runner().flatmap(lambda machine: st.sampled_from(getattr(machine, name)))
+
+
+def some(name: str) -> Callable[[Any], bool]:
+    """Whether there are any."""
+    return lambda machine: bool(getattr(machine, name))
+
+
+TOKENS = st.integers(0, 300)
+USAGES = st.sampled_from(["grows", "grows", "none", "shrinks", "zero"])
+
+
+class Hostile(RuleBasedStateMachine):
+    """What may happen."""
+
+    provider: Metered
+    moved: Clock
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved.ahead = 0.0
+        self.account = Account(make_person(balance=20_000))
+        self.talks: list[Talk] = []
+        self.gone: list[Account] = []
+
+    @property
+    def works(self) -> list[Work]:
+        return self.account.works
+
+    @property
+    def talking(self) -> list[Work]:
+        """Those whose call the provider can go on with."""
+        return [work for work in self.works if work.call and not work.call.over and not work.closed]
+
+    @property
+    def pending(self) -> list[Work]:
+        return [work for work in self.works if work.executor is None and not work.closed]
+
+    @property
+    def open(self) -> list[Work]:
+        return [work for work in self.works if not work.closed]
+
+    @property
+    def ended(self) -> list[Work]:
+        return [work for work in self.works if work.closed][-4:]
+
+    @property
+    def alive(self) -> list[Work]:
+        return [work for work in self.works if work.executor and not work.executor.over]
+
+    @property
+    def standing(self) -> list[Talk]:
+        return [talk for talk in self.talks if not talk.deleted]
+
+    # --- the user
+
+    @rule(thinks=st.booleans(), at_once=st.sampled_from([True, True, True, False]))
+    def ask(self, thinks: bool, at_once: bool) -> None:
+        if (work := self._asked(thinks)) and at_once:
+            self._deliver(work)
+
+    @precondition(some("standing"))
+    @rule(talk=of("standing"))
+    def ask_more(self, talk: Talk) -> None:
+        new = NewMessages.model_validate({"messages": [{"role": "user", "content": f"more of {talk.marker}"}]})
+        chats.append(talk.owner.user, talk.chat.id, new)
+        if work := self._accepted(
+            talk, None, lambda: asking.create(self._caller, NewTask(chat_id=talk.chat.id), self._once)
+        ):
+            self._deliver(work)
+
+    @precondition(some("ended"))
+    @rule(work=of("ended"))
+    def ask_again(self, work: Work) -> None:
+        assert work.closed
+        last = prompts.last(work.talk.chat.thread)
+        good = int(last.n) if last is not None and last.role == "assistant" else None
+        if again := self._accepted(work.talk, good, lambda: asking.regenerate(self._caller, work.id, self._once)):
+            self._deliver(again)
+
+    def _asked(self, thinks: bool) -> Work | None:
+        marker = uuid4().hex
+        parameters: dict[str, Any] = {"max_tokens": 400}
+        if thinks:
+            parameters |= {"enable_thinking": True, "thinking_budget": 100}
+        person = self.account.person
+        talk = Talk(person, make_chat(person, f"Tell me about {marker}", parameters=parameters), marker)
+        self.talks.append(talk)
+        return self._accepted(
+            talk, None, lambda: asking.create(self._caller, NewTask(chat_id=talk.chat.id), self._once)
+        )
+
+    @property
+    def _caller(self) -> Bearer:
+        user = self.account.person.user
+        return Bearer({"sub": user.id, "ver": user.token_version})
+
+    @property
+    def _once(self) -> Once:
+        return Once(self.account.person.id, "POST /tasks", None, "")
+
+    def _accepted(self, talk: Talk, good: int | None, call: Callable[[], Any]) -> Work | None:
+        before = self._uncovered()
+        calls_before = len(self.provider.asked(talk.marker))
+        try:
+            answer = call()
+        except AideerError as refusal:
+            refused = refusal
+        else:
+            refused = None
+        if refused:
+            assert refused.status < 500
+            assert refused.code != "too_many_failed_answers" or before >= BOUND
+            return None
+        assert before < BOUND, "a user who has reached the bound is not answered"
+        task = Task.get(answer.task_id, consistent_read=True)
+        work = Work(task.id, talk, task.tariff, int(task.hold), good, calls_before)
+        self.works.append(work)
+        return work
+
+    @precondition(some("open"))
+    @rule(work=of("open"))
+    def stop(self, work: Work) -> None:
+        tasks.request_stop(work.id)
+        known = work.call and work.call.reported and work.call.reported.input_tokens
+        if work.executor and known:
+            self._wait_over(work)
+
+    @rule()
+    def sign_out(self) -> None:
+        sessions.sign_out(self.account.person.user)
+
+    @precondition(some("standing"))
+    @rule(talk=of("standing"))
+    def delete_chat(self, talk: Talk) -> None:
+        chats.delete(talk.owner.user, talk.chat.id)
+        talk.deleted = True
+        self._work_jobs(talk)
+
+    def _work_jobs(self, talk: Talk) -> None:
+        for job in list(jobs.due(clock.now() + 1)):
+            if job.data.get("chat_id") == talk.chat.id:
+                jobs.run(job.pk, job.sk, time.monotonic() + 60)
+
+    @precondition(lambda machine: len(machine.works) > 4)
+    @rule(really=st.integers(0, 5))
+    def delete_user(self, really: int) -> None:
+        """Their open answers go on, and are billed to what is left of them."""
+        if really:
+            return
+        person = self.account.person
+        deletion.delete(person.user, person.id)
+        for work in self.open:
+            tasks.request_stop(work.id)
+        for work in self.alive:
+            if work.call and not work.call.over:
+                work.call.say(usage=Usage(20, 5), finish_reason="null")
+        for work in self.alive:
+            self._end_by_provider(work)
+        self._look()
+        self.gone.append(self.account)
+        self.account = Account(make_person(balance=20_000))
+        self.talks = []
+
+    # --- executors
+
+    @precondition(some("pending"))
+    @rule(work=of("pending"))
+    def deliver(self, work: Work) -> None:
+        self._deliver(work)
+
+    def _deliver(self, work: Work, seconds: float = FAR) -> None:
+        """Start an executor, and wait until the provider is asked."""
+        work.executor = Executor(work.id, clock.now() + seconds)
+        work.executor.start()
+        calls = lambda: self.provider.asked(work.talk.marker)[work.calls_before :]  # noqa: E731
+        assert self.provider.wait(lambda: bool(calls()) or bool(work.executor and work.executor.over))
+        if calls():
+            work.call = calls()[0]
+
+    @precondition(some("alive"))
+    @rule(work=of("alive"))
+    def kill(self, work: Work) -> None:
+        assert work.executor
+        work.executor.kill()
+        call = work.call
+        assert call is None or self.provider.wait(lambda: call.over)
+
+    @rule(seconds=st.sampled_from([0, 61, 400, 1000]))
+    def sweep(self, seconds: int) -> None:
+        """The schedule's. A living executor whose lease runs out unseen has lost its task."""
+        self.moved.ahead += seconds
+        sweeping.sweep()
+        for work in self.alive:
+            if Task.get(work.id, consistent_read=True).closed_by:
+                self._wait_over(work)
+
+    # --- the provider
+
+    @precondition(some("talking"))
+    @rule(work=of("talking"), tokens=TOKENS, how=USAGES, kind=st.sampled_from(["content", "reasoning", "neither"]))
+    def say(self, work: Work, tokens: int, how: str, kind: str) -> None:
+        assert work.call
+        usage = self._usage(work, tokens, how)
+        if kind == "reasoning" and not work.call.parameters.get("enable_thinking"):
+            kind = "content"
+        text = {kind: "text "} if kind != "neither" else {}
+        work.call.say(text.get("content", ""), reasoning=text.get("reasoning", ""), usage=usage)
+        self._noted(work, usage)
+
+    @precondition(some("talking"))
+    @rule(
+        work=of("talking"),
+        tokens=TOKENS,
+        reason=st.sampled_from(["stop", "stop", "length", "content_filter"]),
+        how=st.sampled_from(["grows", "none", "shrinks", "zero", "late"]),
+    )
+    def finish(self, work: Work, tokens: int, reason: str, how: str) -> None:
+        assert work.call
+        if how == "late":
+            work.call.finish(reason, late_usage=self._usage(work, tokens, "grows"))
+        else:
+            work.call.finish(reason, usage=self._usage(work, tokens, how))
+        self._wait_over(work)
+
+    @precondition(some("talking"))
+    @rule(
+        work=of("talking"),
+        how=st.sampled_from(
+            ["DataInspectionFailed", "InternalError", "Throttling.AllocationQuota", "RequestTimeOut", "reset", "end"]
+        ),
+    )
+    def break_off(self, work: Work, how: str) -> None:
+        call = work.call
+        assert call
+        steps = {"reset": call.reset, "end": call.end}
+        self._ending(work, steps.get(how, lambda: call.error(how, 500)))
+
+    @precondition(some("talking"))
+    @rule(
+        work=of("talking"),
+        how=st.sampled_from(
+            [(429, "Throttling"), (429, "Throttling.RateQuota"), (400, "DataInspectionFailed"), (500, "InternalError")]
+        ),
+    )
+    def refuse(self, work: Work, how: tuple[int, str]) -> None:
+        call = work.call
+        assert call
+        if not call.accepted:
+            self._ending(work, lambda: call.refuse(*how))
+
+    @precondition(some("talking"))
+    @rule(work=of("talking"))
+    def accept(self, work: Work) -> None:
+        assert work.call
+        work.call.accept()
+
+    @rule(spoke=st.sampled_from(["no", "accepted", "usage", "text"]), stops=st.booleans(), thinks=st.booleans())
+    def fall_silent(self, spoke: str, stops: bool, thinks: bool) -> None:
+        """Nothing comes any more, and everybody's patience ends."""
+        with mock.patch.object(engine, "IDLE_SECONDS", 0.5), mock.patch.object(engine, "FIRST_SECONDS", 0.5):
+            work = self._asked(thinks)
+            if work is None:
+                return
+            self._deliver(work)
+            self._speak(work, spoke)
+            if stops:
+                tasks.request_stop(work.id)
+            self._wait_over(work)
+
+    @rule(spoke=st.sampled_from(["no", "accepted", "usage", "text"]))
+    def run_out_of_time(self, spoke: str) -> None:
+        work = self._asked(thinks=False)
+        if work is None:
+            return
+        with mock.patch.object(engine, "SETTLE_SECONDS", FAR):
+            self._deliver(work, FAR + 1.0)
+            self._speak(work, spoke)
+            self._wait_over(work)
+
+    def _speak(self, work: Work, how: str) -> None:
+        if work.call is None or how == "no":
+            return
+        if how == "accepted":
+            work.call.accept()
+            return
+        usage = self._usage(work, 7, "grows")
+        work.call.say("text" if how == "text" else "", usage=usage)
+        self._noted(work, usage)
+        if not self._knows(work, usage):  # the patience had ended a moment before it was said
+            work.call.reported = None
+
+    # --- waiting
+
+    def _usage(self, work: Work, tokens: int, how: str) -> Usage | None:
+        work.output_tokens = min(work.output_tokens + tokens, 400)
+        return {
+            "grows": Usage(work.input_tokens, work.output_tokens),
+            "none": None,
+            "shrinks": Usage(work.input_tokens // 2, work.output_tokens // 2),
+            "zero": Usage(0, 0),
+        }[how]
+
+    def _noted(self, work: Work, usage: Usage | None) -> None:
+        """Wait until the executor has read this, so that what is said and what the user does next are in this order."""
+        executor = work.executor
+        assert executor
+        assert self.provider.wait(lambda: executor.over or self._knows(work, usage)), "a usage that was not read"
+
+    def _knows(self, work: Work, usage: Usage | None) -> bool:
+        run = work.executor.run_of_it if work.executor else None
+        return usage is None or bool(run and run.knows(usage))
+
+    def _wait_over(self, work: Work) -> None:
+        assert work.executor
+        work.executor.join(PATIENCE_SECONDS)
+        assert work.executor.over, "an executor that does not end"
+
+    def _ending(self, work: Work, step: Callable[[], None]) -> None:
+        """End a call, and wait until the executor has ended, or has asked again after it was refused for lack of room."""
+        executor, number = work.executor, len(self._calls(work))
+        assert executor
+        step()
+        assert self.provider.wait(lambda: executor.over or len(self._calls(work)) > number)
+        work.call = self._calls(work)[-1]
+
+    def _calls(self, work: Work) -> list[Call]:
+        later = [w.calls_before for w in self.works[self.works.index(work) + 1 :] if w.talk is work.talk]
+        return self.provider.asked(work.talk.marker)[work.calls_before : min(later, default=None)]
+
+    def _end_by_provider(self, work: Work) -> None:
+        assert work.executor
+        if work.call and not work.call.over:
+            work.call.finish(usage=Usage(20, 6))
+        self._wait_over(work)
+
+    # --- the rules
+
+    def _uncovered(self) -> int:
+        day = clock.timestamp()[:10]
+        records = Record.query(f"uncovered#{self.account.person.id}", consistent_read=True)
+        return sum(record.uncovered or 0 for record in records if record.sk == day)
+
+    def _all_uncovered(self) -> int:
+        records = Record.query(f"uncovered#{self.account.person.id}", consistent_read=True)
+        return sum(record.uncovered or 0 for record in records)
+
+    def bill(self, work: Work) -> int:
+        """What the provider can claim for a task: the cost of what it reported."""
+        reported = [call for call in self._calls(work) if call.accepted and call.reported]
+        return sum(pricing.cost(work.tariff, call.reported, thought=call.thought) for call in reported if call.reported)
+
+    @invariant()
+    def the_rules_hold(self) -> None:
+        type(self).steps += 1
+        self._look()
+
+    def _look(self) -> None:
+        closed = []
+        for work in self.open:
+            task = Task.get(work.id, consistent_read=True)
+            if task.status not in OPEN:
+                work.closed = task
+                closed.append(work)
+        for work in self.works:
+            assert sum(call.accepted for call in self._calls(work)) <= 1, "a call that was accepted is not repeated"
+        uncovered = self._all_uncovered()
+        added, self.account.uncovered = uncovered - self.account.uncovered, uncovered
+        assert added >= 0
+        charged = sum(int(work.closed.credits or 0) for work in closed if work.closed)
+        billed = sum(map(self.bill, closed))
+        assert charged + added >= billed, f"I6: {charged} charged and {added} counted of {billed}"
+        for work in closed:
+            self._look_at(work)
+        assert added <= sum(self._most(work) for work in closed if self._may_be_uncovered(work))
+        check_rules(self.account.person)
+
+    def _may_be_uncovered(self, work: Work) -> bool:
+        assert work.closed
+        return work.closed.error_code in FREE or self.bill(work) > work.hold
+
+    def _most(self, work: Work) -> int:
+        """The most that one task may leave uncovered: its hold or its bill, and the tokens by which a provider exceeds a limit."""
+        return max(work.hold, self.bill(work)) + int(pricing.cost(work.tariff, Usage(0, 10), thought=True))
+
+    def _look_at(self, work: Work) -> None:
+        task, bill = work.closed, self.bill(work)
+        assert task
+        assert 0 <= int(task.credits) <= work.hold
+        if task.status == "failed":
+            assert task.credits == 0
+        else:
+            assert int(task.credits) >= min(bill, work.hold), "who caused an end pays for it"
+        if work.good is not None and not work.talk.deleted:
+            self._look_at_replacement(work, task)
+
+    def _look_at_replacement(self, work: Work, task: Task) -> None:
+        """An answer goes only where another one with content takes its place."""
+        thread = work.talk.chat.thread
+        messages = {int(message.n): message for message in Message.query(thread, consistent_read=True)}
+        replaced = work.good not in messages
+        if replaced:
+            assert messages[int(task.answer_n)].content, "a good answer is replaced by one with content"
+            assert task.finish_reason != "content_filter"
+
+    def teardown(self) -> None:
+        for work in self.alive:
+            assert work.executor
+            work.executor.kill()
+
+
+@contextlib.contextmanager
+def playground() -> Iterator[type[Hostile]]:
+    """The state machine, with a provider, and time that does not last."""
+    with (
+        Metered() as provider,
+        hurried() as moved,
+        mock.patch.object(settings, "DASHSCOPE_HTTP_BASE_URL", provider.base_url),
+        mock.patch.object(settings, "UNCOVERED_CREDITS", BOUND),
+        mock.patch.object(engine, "Run", Run),
+        mock.patch.object(engine, "STOP_SECONDS", 0.05),
+        mock.patch.object(leases, "RENEW_SECONDS", 0.4),
+    ):
+        Hostile.provider, Hostile.moved = provider, moved
+        yield Hostile
