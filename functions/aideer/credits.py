@@ -176,9 +176,9 @@ def reread(user: User) -> User:
     try:
         user = User.get(user.id, consistent_read=True)
     except User.DoesNotExist:
-        raise InvalidToken from None
+        raise InvalidToken("unauthorized", "Sign in first.") from None
     if user.deleted:
-        raise InvalidToken
+        raise InvalidToken("unauthorized", "Sign in first.")
     return user
 
 

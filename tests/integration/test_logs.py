@@ -91,7 +91,10 @@ def test_no_call_logs_a_secret(
     text = logged.getvalue() + "".join(capfd.readouterr())
     assert secret_in(text, world) == []
     if answer.status == 500:
-        assert answer.json == {"detail": "Something broke on our side.", "code": "internal"}
+        assert answer.json["code"] == "internal"
+        assert {answer.json.get("error_description", "Something broke on our side."), answer.json["detail"]} == {
+            "Something broke on our side."
+        }
         assert "unhandled" in text
 
 

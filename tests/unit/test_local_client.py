@@ -162,10 +162,11 @@ def test_a_call_without_a_key_is_not_repeated(connected: Callable[[Server], Clie
     assert len(server.requests) == 1
 
 
-def test_an_expired_token_is_replaced(connected: Callable[[Server], Client]) -> None:
+@pytest.mark.parametrize(("status", "code"), [(401, "token_expired"), (403, "fresh_sign_in_required")])
+def test_a_token_that_is_too_old_is_replaced(connected: Callable[[Server], Client], status: int, code: str) -> None:
     tokens = [httpx.Response(200, json={"access_token": name}) for name in ("first", "second")]
-    expired = httpx.Response(401, json={"detail": "This token has expired.", "code": "token_expired"})
-    server = Server(tokens[0], expired, tokens[1], httpx.Response(200, json={"id": "u"}))
+    old = httpx.Response(status, json={"detail": "Sign in again.", "code": code})
+    server = Server(tokens[0], old, tokens[1], httpx.Response(200, json={"id": "u"}))
     found = connected(server)
     found.sign_in("alice", "secret")
     assert found.call("GET", "/users/me") == {"id": "u"}

@@ -142,3 +142,9 @@ def test_it_is_ruled_by_hand_too(server):
 def test_the_page_wants_what_wechat_wants(server):
     wrong = httpx.get(f"{server.base_url}/connect/qrconnect?appid=x&redirect_uri=http://a.test&scope=snsapi_login")
     assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize(("state", "status"), [("a1" * 64, 200), ("a1" * 64 + "b", 400), ("a-b", 400), ("a_b", 400)])
+def test_the_page_carries_a_state_of_128_letters_and_digits(server, state, status):
+    query = {"appid": APPS["web"][0], "redirect_uri": "http://a.test", "scope": "snsapi_login", "state": state}
+    assert httpx.get(f"{server.base_url}/connect/qrconnect", params=query).status_code == status
