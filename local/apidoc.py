@@ -33,8 +33,6 @@ WHO = {
     "Authorization": "who has a refresh token or a ticket",
 }
 """By the type of a handler's argument."""
-EVERYWHERE = ("400", "401", "422")
-"""What the head says of every call."""
 HIDDEN = ("Error", "InvalidRequest")
 STREAM = ("get", "/api/v1/tasks/{id}/stream")
 """The one call that is no handler with a resolver."""
@@ -213,7 +211,8 @@ class Page:
         refusals = []
         for status, answer in operation["responses"].items():
             if status >= "400":
-                refusals += [status] if status not in EVERYWHERE else []
+                codes = re.findall(r"`\w+`", answer["description"])
+                refusals += [" ".join([status, *codes])] if status != "default" else []
                 continue
             headers = f" (headers {', '.join(answer['headers'])})" if answer.get("headers") else ""
             if not answer.get("content"):
@@ -224,7 +223,7 @@ class Page:
                 else:
                     yield f"- {status}{headers}: {media_type}"
         if refusals:
-            yield f"- refused with {', '.join(refusals)}"
+            yield f"- refused with {'; '.join(refusals)}"
 
     def _shape(self, name: str, schema: dict[str, Any]) -> str:
         about = " ".join(schema.get("description", "").split())

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from local import openapi_details
 from local.template import ROOT, Template
 
 DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
@@ -309,6 +310,7 @@ def document() -> str:
             _mend(path, operation)
             _exemplify(path, operation, examples)
             _name_form(operation, merged["components"]["schemas"])
+    openapi_details.add(merged, _OAUTH)
     merged["tags"] = [{"name": name, "description": description} for name, description in _TAGS.items()]
     for unused in ("HTTPValidationError", "ResponseValidationError", "ValidationError"):
         del merged["components"]["schemas"][unused]

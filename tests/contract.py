@@ -93,13 +93,13 @@ POST   /chats/{id}/messages             | access  | 200 403 404 413 422         
 POST   /chats/{id}/copy                 | access  | 200 400 403 404 413 422         | 403 403 200 200
 GET    /chats/{id}/export               | access  | 200 403 404 422                 | 403 403 200 200
 
-POST   /tasks                           | access  | 200 402 403 404 409 413 422     | 403 403 200 403
+POST   /tasks                           | access  | 200 402 403 404 409 413 422 429     | 403 403 200 403
 POST   /tasks/quote                     | access  | 200 403 404 413 422             | 403 403 200 403
 GET    /tasks/{id}                      | access  | 200 404 422                     | 404 404 200 404
 DELETE /tasks/{id}                      | access  | 200 404 422                     | 404 404 200 404
 GET    /tasks/{id}/stream               | access  | 200 404 410 422 429             | 404 404 200 404
 POST   /tasks/{id}/stop                 | access  | 200 202 404 422                 | 404 404 200 404
-POST   /tasks/{id}/regenerate           | access  | 200 402 403 404 409 413 422     | 404 403 200 404
+POST   /tasks/{id}/regenerate           | access  | 200 402 403 404 409 413 422 429     | 404 403 200 404
 
 GET    /admin/stats                     | access  | 200 403 422                     | 403 403 403 200
 GET    /admin/reconciliation            | access  | 200 403 404                     | 403 403 403 200

@@ -11,7 +11,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/tasks", **documented("Ask for an answer", errors=(402, 403, 404, 409, 413)))
+@app.post("/api/v1/tasks", **documented("Ask for an answer", errors=(402, 403, 404, 409, 413, 429)))
 def create(caller: Unread, task: NewTask, key: IdempotencyKey = None) -> AcceptedTask:
     """Accept a task. Open stream_url right away to have the answer as it is made, or come back for it."""
     return asking.create(caller, task, Once(caller.id, "POST /tasks", key, task))

@@ -11,7 +11,7 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/tasks/<id>/regenerate", **documented("Answer again", errors=(402, 403, 404, 409, 413)))
+@app.post("/api/v1/tasks/<id>/regenerate", **documented("Answer again", errors=(402, 403, 404, 409, 413, 429)))
 def regenerate(caller: Unread, id: str, key: IdempotencyKey = None) -> AcceptedTask:
     """Ask again for the chat's last answer. The old one goes when the new one has finished, or was stopped, with text, not before.
 

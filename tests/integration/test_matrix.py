@@ -9,7 +9,7 @@ import pytest
 
 from aideer import passwords
 from local import wechat
-from tests.conformance import check_answer
+from tests.conformance import check_answer, operation
 from tests.contract import FOREIGN, PEOPLE, row
 from tests.doors import streamed
 from tests.support import Api, recorded_calls
@@ -38,6 +38,12 @@ def check_headers(headers: dict[str, str], body: str) -> None:
     assert "no-store" in kept or not body.startswith('{"access_token"')
 
 
+def check_code(method: str, path: str, status: int, code: str | None) -> None:
+    """Whether the document names the code of a refusal, at its status."""
+    if code is not None:
+        assert f"`{code}`" in operation(method, path)["responses"][str(status)]["description"]
+
+
 @pytest.mark.parametrize(("method", "path", "caller"), CELLS, ids=lambda part: part)
 def test_each_caller_is_answered_as_the_contract_says(
     api: Api, weixin: wechat.Server, method: str, path: str, caller: str
@@ -52,6 +58,7 @@ def test_each_caller_is_answered_as_the_contract_says(
     assert answer.status == expected, answer.body
     check_answer(method, path, answer.status, answer.headers, answer.body)
     check_headers(answer.headers, answer.body)
+    check_code(method, path, answer.status, answer.json.get("code") if answer.status >= 400 else None)
     if answer.status == 401:
         assert answer.headers["www-authenticate"] == (
             "Bearer" if caller == "nothing" else 'Bearer error="invalid_token"'
