@@ -22,7 +22,7 @@ LATE_SECONDS = 0.1
 # tests/integration/test_costs.py has these calls counted.
 WRITES = {
     "append: message and chat, and the chat in an index": 2 * 2 + 2,
-    "ask: task (2 KB, and in an index), user, chat, idempotency": 2 * 2 + 1 + 3 * 2,
+    "ask: task (2 KB, and in an index), user, chat, idempotency, the check of failed answers": 2 * 2 + 1 + 4 * 2,
     "claim the task, count the stream": 4 + 1,
     "renew the lease, twice": 2 * 4,
     "log, once a second": SECONDS,
@@ -51,7 +51,7 @@ SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda's five pollers of each queue, 20 s each time."""
 SECRETS = 4
-METRICS, ALARM_METRICS = 40, 42
+METRICS, ALARM_METRICS = 41, 42
 SECRET_READS = 2 * 12 * 720
 """Of one environment that is always there, each five minutes."""
 
