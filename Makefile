@@ -1,12 +1,15 @@
 PYTHON ?= python3
 ARCHITECTURE ?=# of the deployed functions: x86_64 or arm64; if nothing is said, samconfig.toml's
 BIN := .venv/bin
+RUNS := .venv/.runs
 INSTALLED := .venv/.installed
 TOOLS := .venv/tools
 CHECKOV := .venv/checkov
 NODE := .venv/node
 
-COMPILE = $(BIN)/uv pip compile --quiet $(UPGRADE) --no-header --no-annotate --no-emit-index-url
+# With pip's index, certificates and proxy, which uv does not read by itself.
+PACKAGES = $(PYTHON) -m local.packages
+COMPILE = $(BIN)/python -m local.packages uv pip compile --quiet $(UPGRADE) --no-header --no-annotate --no-emit-index-url
 
 export ARCHITECTURE
 export SAM_CLI_TELEMETRY := 0
@@ -15,31 +18,31 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## /make \1\t/' | expand -t 20
 
-run: $(INSTALLED) ## everything on http://127.0.0.1:8000, until Ctrl-C
+run: $(RUNS) ## everything on http://127.0.0.1:8000, until Ctrl-C
 	@$(RUN) local.run
 
-chat: $(INSTALLED) ## talk to a running stack in the terminal
+chat: $(RUNS) ## talk to a running stack in the terminal
 	@$(RUN) local.chat $(ARGS)
 
-demo: $(INSTALLED) ## the main journey against a running stack, step by step
+demo: $(RUNS) ## the main journey against a running stack, step by step
 	@$(RUN) local.demo
 
-bench: $(INSTALLED) ## what AIDeer adds to the provider's time
+bench: $(RUNS) ## what AIDeer adds to the provider's time
 	@$(RUN) local.bench
 
-dlq: $(INSTALLED) ## dead letters: lists them (ARGS=--redrive, --purge; --stack NAME: of a deployed stack)
+dlq: $(RUNS) ## dead letters: lists them (ARGS=--redrive, --purge; --stack NAME: of a deployed stack)
 	@$(RUN) local.dlq $(ARGS)
 
 sam: $(INSTALLED) ## an embedded AWS for `sam local`, which runs in Lambda's image what `make build` has built (needs Docker)
 	@$(BIN)/python -m local.sam
 
-stop: $(INSTALLED) ## end a stack that was left running
+stop: $(RUNS) ## end a stack that was left running
 	@$(RUN) local.stop
 
 test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
@@ -114,31 +117,30 @@ sizes: $(INSTALLED) ## what was built weighs, and how long it takes to import (w
 
 requirements: $(INSTALLED) ## pins what the .in files ask for (UPGRADE=--upgrade: the newest)
 	@$(COMPILE) --universal --python-version 3.11 --override requirements-overrides.in requirements-dev.in -o requirements-dev.txt
+	@$(COMPILE) --universal --python-version 3.11 --override requirements-overrides.in --excludes requirements-excludes.in \
+		-c requirements-dev.txt requirements-run.in -o requirements-run.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-tools.in -o requirements-tools.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-node.in -o requirements-node.txt
 	@for layer in core web dashscope tokenizer imaging; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 		$$(test $$layer = tokenizer && echo --no-deps) -c requirements-dev.txt layers/$$layer/requirements.in -o layers/$$layer/requirements.txt || exit; done
 
-# Without dependencies: requirements-dev.txt holds them all, and overrides a pin (requirements-overrides.in).
-$(INSTALLED): requirements-dev.txt
+# What running needs comes first, into the same environment: it is half of the whole.
+$(RUNS): requirements-run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "AIDeer needs Python 3.11 or later")'
-	@echo "Setting up .venv"
-	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check $$(grep '^uv==' requirements-dev.txt)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r requirements-dev.txt
+	@$(PACKAGES) install .venv $<
+	@touch $@
+
+$(INSTALLED): requirements-dev.txt $(RUNS)
+	@$(PACKAGES) install .venv $<
 	@touch $@
 
 $(TOOLS)/.installed: requirements-tools.txt | $(INSTALLED)
-	@echo "Setting up $(TOOLS)"
-	@$(PYTHON) -m venv $(TOOLS)
-	@$(BIN)/uv pip install --quiet --python $(TOOLS)/bin/python --no-deps -r requirements-tools.txt
+	@$(PACKAGES) install $(TOOLS) $<
 	@touch $@
 
 $(CHECKOV)/.installed: requirements-checkov.txt $(INSTALLED)
-	@echo "Setting up $(CHECKOV)"
-	@$(PYTHON) -m venv $(CHECKOV)
-	@$(BIN)/uv pip install --quiet --python $(CHECKOV)/bin/python --no-deps -r requirements-checkov.txt
+	@$(PACKAGES) install $(CHECKOV) $<
 	@touch $@
 
 # Node.js from PyPI, and its packages by the lock: it names no registry, so npm's own configuration decides.

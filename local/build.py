@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local import docker, prices
+from local import docker, packages, prices
 from local.template import ROOT, Template
 
 BUILD = ROOT / ".aws-sam" / "build"
@@ -244,7 +244,7 @@ def main() -> int:
             prices.check()
             architecture = os.environ.get("ARCHITECTURE") or deployed_architecture() or "x86_64"
             command = ["sam", "build", "--parameter-overrides", f"Architecture={architecture}"]
-            environment = {**os.environ, "ARCHITECTURE": architecture}  # for layers/Makefile
+            environment = {**packages.environment(), "ARCHITECTURE": architecture}  # for layers/Makefile
             if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
                 return 1
             if not compile_all(built()):

@@ -11,6 +11,7 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from local import prices, welcome
@@ -24,6 +25,7 @@ NEWS = re.compile(r"[A-Z]{3,10} \S+ (\d{3}|left) \d+ ms|RELOAD .*")
 """What the front says on purpose: a request that was answered, and code that was edited."""
 TAIL_SECONDS = 0.5
 PROBE_BYTES = 64 * 1024
+PROGRESS_SECONDS = 0.2
 KEPT = ("run", "logs", "aws", "chat.json")
 """What the stack and its clients keep in STATE_DIR."""
 LEAST_FREE = 64 * 2**20
@@ -125,8 +127,12 @@ class Launcher:
             supervisor.start(lock)
 
     def _welcome(self) -> None:
-        while not self._processes.front.wait_until_ready(1):
-            pass
+        began, waited_for = time.monotonic(), list(self._processes.logged)
+        while not self._processes.front.is_ready:
+            for process in [process for process in waited_for if process.is_ready]:
+                waited_for.remove(process)
+                say(f"  {process.name} is ready after {time.monotonic() - began:.0f} s")
+            time.sleep(PROGRESS_SECONDS)
         say(welcome.text(self._settings, f"http://127.0.0.1:{self._sockets.wechat_port}"))
 
 
@@ -227,7 +233,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     os.environ["STATE_DIR"] = str(settings.state_dir)  # the children's working directory may be another
-    say("AIDeer is starting; the first time takes a little longer.")
+    say("AIDeer is starting; the first time it makes its tables, which takes a little longer.")
     return Launcher(settings, sockets).run()
 
 

@@ -1,11 +1,17 @@
 """`make run` as a child process, and its clients, for tests that look at the whole product from outside."""
 
+import atexit
 import contextlib
+import functools
+import importlib.metadata
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -56,6 +62,41 @@ class Stack:
         return int(pid)
 
 
+REFUSE = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Refusing(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in ABSENT:
+            raise ModuleNotFoundError(f"{name} is not in requirements-run.txt", name=name)
+
+sys.meta_path.insert(0, Refusing())
+ABSENT = """
+
+
+@functools.cache
+def only_running() -> str:
+    """A folder for PYTHONPATH that leaves a Python with the packages of requirements-run.txt, as `make run` has it."""
+    pins = (ROOT / "requirements-run.txt").read_text(encoding="utf-8").splitlines()
+    there = {canonical(line.partition("==")[0]) for line in pins} | {"pip"}
+    absent = {
+        module
+        for module, packages in importlib.metadata.packages_distributions().items()
+        if not any(canonical(package) in there for package in packages)
+    }
+    assert {"pytest", "mypy", "cfnlint"} <= absent
+    folder = Path(tempfile.mkdtemp(prefix="aideer-tests-"))
+    atexit.register(shutil.rmtree, folder)
+    (folder / "sitecustomize.py").write_text(REFUSE + repr(absent))
+    return str(folder)
+
+
+def canonical(package: str) -> str:
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
 @contextlib.contextmanager
 def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     """A stack on a free port, ready."""
@@ -74,7 +115,7 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     process = subprocess.Popen(
         [sys.executable, "-m", "local.run"],
         cwd=ROOT,
-        env={**clean, "PORT": str(port), "STATE_DIR": str(state_dir), **environment},
+        env={**clean, "PORT": str(port), "STATE_DIR": str(state_dir), "PYTHONPATH": only_running(), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from rich.console import Console
 from local import bench
 from local.trial import Trial
 from tests.events import parse
-from tests.integration.stacks import ROOT, Stack, running
+from tests.integration.stacks import ROOT, Stack, only_running, running
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 JOURNEY = README.partition("## The journey in six calls")[2].partition("\n## ")[0]
@@ -36,6 +36,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def ran(command: list[str], stack: Stack, said: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PORT": stack.url.rpartition(":")[2], "STATE_DIR": str(stack.state_dir)}
+    environment["PYTHONPATH"] = only_running()
     return subprocess.run(command, cwd=ROOT, env=environment, input=said, capture_output=True, text=True, timeout=60)
 
 

@@ -26,7 +26,7 @@ from local.processes import ROOT, Process, Processes, listener
 from local.run import open_state_dir
 from local.settings import SettingsError
 from local.stack import Stack as RunningStack
-from tests.integration.stacks import ADMIN, Client, Stack, until
+from tests.integration.stacks import ADMIN, Client, Stack, only_running, until
 
 APP = "https://app.test"
 SECONDS = 150.0
@@ -50,6 +50,7 @@ class Run:
         """Start a command, without what the tests have in their own environment."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "NO_PROXY") if name in os.environ}
         own = {"PORT": str(self.port), "STATE_DIR": str(self.state_dir), "WORKERS": "1", "ALLOWED_ORIGINS": APP}
+        own["PYTHONPATH"] = only_running()
         with self._console.open("wb") as console:
             process = subprocess.Popen(
                 [sys.executable, "-m", module], cwd=ROOT, env=kept | own | environment, stdout=console, stderr=console
@@ -119,6 +120,21 @@ def test_the_console_says_what_there_is(run: Run) -> None:
     assert " / ".join(ADMIN) in run.console
 
 
+def test_each_request_is_a_line_on_the_console_without_its_query(run: Run) -> None:
+    httpx.get(f"{run.url}/api/v1/nothing-of-that-name?ticket=geheim", headers={"Authorization": "Bearer geheim"})
+    line = r"^GET /api/v1/nothing-of-that-name 404 \d+ ms$"
+    until(lambda: re.search(line, run.console, re.MULTILINE), SECONDS, "the line")
+    me = Client(run.stack)
+    me.watch(me.ask("/sim tokens=3")["stream_url"])
+    until(
+        lambda: re.search(r"^GET /api/v1/tasks/\S+/stream 200 \d+ ms$", run.console, re.MULTILINE),
+        SECONDS,
+        "the stream",
+    )
+    for secret in ("geheim", "ticket", "secret-123", "Bearer"):
+        assert secret not in run.console
+
+
 def test_no_answer_notices_the_death_of_who_watches(run: Run) -> None:
     me = Client(run.stack)
     accepted = me.ask("/sim tokens=50 delay=20")
@@ -150,21 +166,6 @@ def test_a_page_that_is_listed_may_read_answers_and_another_may_not(run: Run, pa
 
     assert let_in(APP) == [APP, APP]
     assert let_in("https://evil.test") == [None, None]
-
-
-def test_each_request_is_a_line_on_the_console_without_its_query(run: Run) -> None:
-    httpx.get(f"{run.url}/api/v1/nothing-of-that-name?ticket=geheim", headers={"Authorization": "Bearer geheim"})
-    line = r"^GET /api/v1/nothing-of-that-name 404 \d+ ms$"
-    until(lambda: re.search(line, run.console, re.MULTILINE), SECONDS, "the line")
-    me = Client(run.stack)
-    me.watch(me.ask("/sim tokens=3")["stream_url"])
-    until(
-        lambda: re.search(r"^GET /api/v1/tasks/\S+/stream 200 \d+ ms$", run.console, re.MULTILINE),
-        SECONDS,
-        "the stream",
-    )
-    for secret in ("geheim", "ticket", "secret-123", "Bearer"):
-        assert secret not in run.console
 
 
 def test_no_page_reads_the_embedded_aws_where_the_keys_are(run: Run) -> None:
