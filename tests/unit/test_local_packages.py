@@ -1,7 +1,9 @@
 """Third-party packages: what running needs is part of what developing needs, and uv gets them where pip would."""
 
+import ast
 import functools
 import http.server
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -28,6 +30,30 @@ def test_running_needs_no_tool_of_development() -> None:
     names = {line.partition("==")[0] for line in RUN}
     assert {"ministack", "aws-sam-cli", "uvicorn", "pynamodb", "uv"} <= names
     assert not names & {"pytest", "mypy", "ruff", "hypothesis", "cfn-lint", "sympy", "boto3-stubs"}
+
+
+OF_DEVELOPMENT = ("apidoc", "openapi", "build", "sam", "docker", "restore")
+"""Modules of local/ that a command of development runs, or an operator who has built."""
+
+
+def test_all_that_handlers_and_the_local_stack_import_is_installed_for_running() -> None:
+    """Also what is imported at its first use, which a start does not show."""
+    names = {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in RUN}
+    holders = importlib.metadata.packages_distributions()
+    files = [*(ROOT / "functions").rglob("*.py"), *(ROOT / "local").glob("*.py")]
+    missing = {}
+    for path in files:
+        if path.parent.name == "local" and path.stem in OF_DEVELOPMENT:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                modules = [node.module or ""]
+            for module in modules:
+                held = holders.get(module.partition(".")[0], [])
+                if held and not {re.sub(r"[-_.]+", "-", package).lower() for package in held} & names:
+                    missing[f"{path.relative_to(ROOT)}: {module}"] = held
+    assert missing == {}
 
 
 def test_the_first_command_installs_what_running_needs_and_tests_add_the_rest() -> None:
