@@ -22,7 +22,8 @@ hypothesis.settings.register_profile("aideer", deadline=None)
 hypothesis.settings.load_profile("aideer")
 
 _running = contextlib.ExitStack()
-_provider = dashscope.Server(tokens=12, delay_ms=2)
+# Open tasks of the previous release ask models that have been retired since.
+_provider = dashscope.Server(tokens=12, delay_ms=2, retired=frozenset())
 _wechat = wechat.Server()
 _calls: set[tuple[str, str, str]] = set()
 """Which function used what, over the whole run: tests/recorder.py."""

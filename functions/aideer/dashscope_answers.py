@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aideer.characters import breaks_a_line, one_line
 from aideer.dashscope_errors import Refusal, UpstreamError
 from aideer.dashscope_events import Event
 from aideer.usage import Source, Usage
@@ -14,10 +15,6 @@ _MOST_TOKENS = 1_000_000_000
 _MOST_SOURCES = 50
 _TITLE_CHARACTERS, _NAME_CHARACTERS, _ADDRESS_CHARACTERS = 300, 100, 2_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# Control and formatting characters, and halves of surrogate pairs. Some of them turn the direction of the text around.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]+"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +142,20 @@ def _source(result: Any, position: int) -> Source | None:
     """Read one search result. Clients make a link of it: only web addresses are taken, and titles are one line."""
     if not isinstance(result, dict):
         return None
-    url = _line(result.get("url"), _ADDRESS_CHARACTERS)
-    if not re.fullmatch(r"https?://[^\s/]\S*", url):
+    url = result.get("url")
+    if (
+        not isinstance(url, str)
+        or not re.fullmatch(rf"https?://[^\s/]\S{{0,{_ADDRESS_CHARACTERS}}}", url)
+        or breaks_a_line(url)
+    ):
         return None
     index = result.get("index")
     return Source(
         index=index if type(index) is int and 0 <= index < 1_000_000 else position,
-        title=_line(result.get("title"), _TITLE_CHARACTERS),
+        title=one_line(str(result.get("title") or ""), _TITLE_CHARACTERS),
         url=url,
-        site_name=_line(result.get("site_name"), _NAME_CHARACTERS),
+        site_name=one_line(str(result.get("site_name") or ""), _NAME_CHARACTERS),
     )
-
-
-def _line(value: Any, characters: int) -> str:
-    return _UNPRINTABLE.sub(" ", value).strip()[:characters] if isinstance(value, str) else ""
 
 
 class _Text:

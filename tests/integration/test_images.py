@@ -79,7 +79,7 @@ def test_a_picture_is_asked_about_and_answered(api: Api, person: MakePerson, pro
     ]
     answer = thread(chat)[-1]
     assert (answer.role, answer.type) == ("assistant", "text")
-    assert answer.content.startswith("我看到 1 张图片。")
+    assert answer.content.startswith("I can see 1 image.")
     assert answer.usage == task.usage
     check_rules(me)
 

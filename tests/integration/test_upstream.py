@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import clock, engine, leases, streamlog, tasks, watching
+from aideer import clock, engine, leases, pricing, streamlog, tasks, watching
 from aideer.dashscope import Chunk
 from aideer.models import CreditEntry, Message, Task
 from aideer.usage import Usage
@@ -199,4 +199,53 @@ def test_a_stop_while_the_provider_is_silent_costs_the_input_and_leaves_no_messa
     assert task.usage["input_tokens"] > 0 == task.usage["output_tokens"]
     with pytest.raises(Message.DoesNotExist):
         message_of(task)
+    check_rules(me)
+
+
+CHARGED = {
+    "": "stop",
+    "cached=9": "stop",
+    "filter at=4": "content_filter",
+    "fail=inspect_mid_plain at=4": "content_filter",
+    "fail=empty": "stop",
+    "usage=shrinking": "stop",
+    "usage=partial": "stop",
+    "form=split": "stop",
+    "tail=done": "stop",
+    "tail=error": "stop",
+    "tail=filter": "stop",
+    "tail=reset": "stop",
+    "tail=more_usage": "stop",
+    "tail=late_usage": "stop",
+}
+
+
+@pytest.mark.parametrize("directive", CHARGED)
+def test_a_user_pays_what_the_provider_charges(person: MakePerson, provider: Server, directive: str) -> None:
+    me, marker = person(), uuid4().hex
+    task_id, _ = accepted(me, f"/sim tokens=20 delay=1 {directive} {marker}")
+    watched(me, task_id)
+    task = stored(task_id)
+    assert (task.status, task.finish_reason) == ("finished", CHARGED[directive])
+    [bill] = provider.bills(marker)
+    assert bill.pop("accepted")
+    usage = Usage(**{name: count for name, count in bill.items() if name in Usage._fields})
+    assert task.credits == pricing.cost(task.tariff, usage, thought=False) > 0
+    check_rules(me)
+
+
+@pytest.mark.parametrize(
+    "name", ["badkey", "busy", "overdue", "context", "image", "url", "retired", "budget", "timeout"]
+)
+def test_a_user_pays_nothing_for_a_refusal(
+    person: MakePerson, provider: Server, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0)
+    me, marker = person(), uuid4().hex
+    task_id, _ = accepted(me, f"/sim fail={name} {marker}")
+    watched(me, task_id)
+    task = stored(task_id)
+    assert (task.status, task.credits) == ("failed", 0)
+    assert task.error_code in tasks.ERRORS
+    assert [bill["accepted"] for bill in provider.bills(marker)] == [False]
     check_rules(me)

@@ -47,17 +47,19 @@ def call(
     *,
     endpoint: Endpoint = "text",
     idle_seconds: float = 5,
+    first_seconds: float | None = None,
     parameters: dict[str, Any] | None = None,
     progress: Call | None = None,
 ) -> AsyncGenerator[Chunk, None]:
     return dashscope.stream(
-        "qwen-plus",
+        "qwen-plus" if endpoint == "text" else "qwen3.5-plus",
         [{"role": "user", "content": content}],
         parameters or {},
         endpoint=endpoint,
         api_key="sk-test",
         base_url=base_url,
         idle_seconds=idle_seconds,
+        first_seconds=first_seconds,
         call=progress,
     )
 
@@ -226,7 +228,7 @@ async def test_thinking_comes_first_and_usage_counts_up(server: Server, endpoint
         parameters={"enable_thinking": True, "max_tokens": 20, "thinking_budget": 5},
     )
     assert [bool(chunk.reasoning) for chunk in chunks] == [True] * 5 + [False] * 21
-    assert text(chunks).startswith("你说：「你好」。")
+    assert text(chunks).startswith("你好！")
     assert [chunk.usage.output_tokens for chunk in chunks if chunk.usage] == [*range(1, 26), 25]
     assert chunks[-1].finish_reason == "length"
     assert chunks[-1].usage is not None
@@ -306,7 +308,7 @@ async def test_an_empty_answer_is_an_answer(server: Server) -> None:
 
 
 async def test_heartbeats_are_ignored(server: Server) -> None:
-    assert text(await talk(server.base_url, "/sim tokens=7 fail=heartbeat hi")) == "你说：「hi」。好的"
+    assert text(await talk(server.base_url, "/sim tokens=3 fail=heartbeat hi")) == "Yes, of course."
 
 
 # What can go wrong
@@ -360,7 +362,7 @@ async def test_faults_have_stable_codes(
     assert raised.value.accepted == (tokens > 0)
     output = capfd.readouterr()
     told = f"{raised.value!s} {raised.value.detail} {caplog.text} {output.out} {output.err}"
-    assert not any(quoted in told for quoted in ("secret", "sk-test", "你说", "oops", "<html>", "inappropriate"))
+    assert not any(quoted in told for quoted in ("secret", "sk-test", "You ", "oops", "<html>", "inappropriate"))
     assert not [record for record in caplog.records if record.name.startswith("dashscope")]
 
 
@@ -452,6 +454,50 @@ async def test_a_complete_answer_stands_though_its_body_never_ends(monkeypatch: 
     async with asyncio.timeout(2):
         assert text(await play(body, hang_up=False, end=b"")) == "ab"
         assert text(await play(body, hang_up=True, end=b"")) == "ab"
+
+
+async def test_silence_is_measured_from_the_last_progress(server: Server) -> None:
+    for fail in ("stall", "stall_keepalive", "stall_empty"):
+        with pytest.raises(UpstreamError, match=r"no progress for 0\.5 s") as raised:
+            await talk(server.base_url, f"/sim fail={fail} at=3", idle_seconds=0.5)
+        assert (raised.value.code, raised.value.accepted) == ("upstream_timeout", True)
+
+
+async def test_the_first_text_has_a_patience_of_its_own(server: Server) -> None:
+    chunks = [
+        chunk async for chunk in call(server.base_url, "/sim tokens=2 delay=600", idle_seconds=5, first_seconds=5)
+    ]
+    assert text(chunks)
+    with pytest.raises(UpstreamError, match=r"no progress for 0\.2 s"):
+        async for _ in call(server.base_url, "/sim tokens=2 delay=2000", idle_seconds=5, first_seconds=0.2):
+            pass
+    # Whoever reads slowly waits for nobody.
+    heard = 0
+    async for _ in call(server.base_url, "/sim tokens=3 delay=1", idle_seconds=0.3):
+        heard += 1
+        await asyncio.sleep(0.4)
+    assert heard == 4
+
+
+async def test_sources_arrive_once_and_hold_no_traps(server: Server) -> None:
+    chunks = await talk(server.base_url, "/sim tokens=4 search=5")
+    assert [len(chunk.sources) for chunk in chunks] == [5, 0, 0, 0, 0]
+    assert [source["index"] for source in chunks[0].sources] == [1, 2, 3, 4, 5]
+    assert (chunks[-1].usage or Usage()).searches == 1
+    traps: list[Any] = [
+        {"index": 1, "url": "javascript:alert(1)"},
+        {"index": 2, "url": "https://a.example/\u202egpj"},
+        {"index": 3, "url": "https://a.example/ b"},
+        {"index": 4, "url": 7},
+        "https://a.example/",
+        {"index": True, "url": "https://a.example/", "title": "a\x00\x1b[31m\u202eb\nc\ud800", "site_name": None},
+        *({"index": n, "url": f"https://b.example/{n}"} for n in range(100, 200)),
+    ]
+    event = said("a", finish_reason="stop")
+    event["output"]["search_info"] = {"search_results": traps}
+    [chunk] = await play(sse(event))
+    assert chunk.sources[0] == {"index": 1, "title": "ab c", "url": "https://a.example/", "site_name": ""}
+    assert len(chunk.sources) == 50
 
 
 async def test_throttling_passes(server: Server) -> None:
