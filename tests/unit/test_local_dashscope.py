@@ -271,6 +271,7 @@ def test_max_completion_tokens_counts_reasoning_too(server: Server) -> None:
 
 def test_the_bill_of_an_answer_is_its_last_usage(server: Server) -> None:
     *_, last = events(post(server, "/sim tokens=7 think=3 cached=5 the bill", {**STREAMED, "enable_thinking": True}))
+    assert server.wait_for(lambda _: not server.bills("the bill")[0]["open"])
     [bill] = server.bills("the bill")
     assert (bill["accepted"], bill["open"]) == (True, False)
     assert (bill["input_tokens"], bill["output_tokens"]) == (
