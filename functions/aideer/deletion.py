@@ -6,8 +6,11 @@ is still writing, and all others are refused. It ends the user's tasks and waits
 presets, likes and picture, looks for them once more a minute later, and then removes the ledger, and the user last. Each step looks
 for what is left, so it may be broken off anywhere and worked again, by two at once too.
 
-What stays: public presets, which are the product's whoever made them; versions of presets, which the chats of others may pin;
-redemptions, by which the uses of a code are counted; and, until their TTL, ended tasks, stream logs and used keys.
+What stays: public presets, which belong to the product; the versions of presets that others could open chats on, which
+those chats may pin; redemptions, by which the uses of a code are counted, but without the user's id; and, until their TTL, ended
+tasks, stream logs and used keys. A version that was written while its preset was private goes, also of a preset that is public now
+or was deleted before. Versions of release 0.1 do not say whether others could use them: they go with a private preset, and stay
+otherwise.
 """
 
 import time
@@ -16,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from aideer import admins, auth, avatars, bulk, counters, jobs, likes, messages, tasks, users
+from aideer import admins, auth, avatars, bulk, counters, credits, jobs, likes, messages, presets, tasks, users
 from aideer.errors import Busy, Conflict
-from aideer.models import Chat, CreditEntry, Identity, Preset, User
+from aideer.models import Chat, CreditEntry, Identity, Preset, Record, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 BEFORE_SECONDS = 60
@@ -151,14 +154,35 @@ def _remove_chat(deadline: float, chat: Chat) -> bool:
 
 def _remove_presets(user_id: str, deadline: float) -> bool:
     for head in Preset.by_owner.query(user_id):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or not _remove_versions(head.id, head.visibility, deadline):
             return False
         transaction = Transaction()  # of one step: a plain deletion would be turned away while it is liked
         own = (Preset.owner_id == user_id) & (Preset.visibility != "public")
         transaction.delete("head", Preset(head.id, Preset.HEAD), own)
         with suppress(Refused):  # a public one, or gone already
             transaction.commit()
+    for record in Record.query(presets.deleted_presets(user_id), consistent_read=True):
+        if time.monotonic() > deadline or not _remove_versions(record.sk, record.data["visibility"], deadline):
+            return False
+        record.delete()
     return True
+
+
+def _remove_versions(preset_id: str, visibility: str | None, deadline: float) -> bool:
+    """Remove the versions of a preset that nobody else could open a chat on. `visibility` is what the preset has, or had last."""
+    versions = Preset.query(
+        preset_id,
+        Preset.version > Preset.HEAD,
+        consistent_read=True,
+        attributes_to_get=["id", "version", "shared"],
+    )
+    unknown = visibility != "private"
+    private = [
+        {name: version.serialize()[name] for name in ("id", "version")}
+        for version in versions
+        if not (unknown if version.shared is None else version.shared)
+    ]
+    return bulk.delete(Preset, private, deadline)
 
 
 def _remove_avatar(user_id: str) -> bool:
@@ -167,8 +191,26 @@ def _remove_avatar(user_id: str) -> bool:
 
 
 def _remove_ledger(user_id: str, deadline: float) -> bool:
-    reads = CreditEntry.query(user_id, consistent_read=True, attributes_to_get=["user_id", "entry_id"]).page_iter
-    return all(bulk.delete(CreditEntry, raw["Items"], deadline) for raw in reads)
+    names = ["user_id", "entry_id", "code"]
+    for raw in CreditEntry.query(user_id, consistent_read=True, attributes_to_get=names).page_iter:
+        for item in raw["Items"]:
+            if "code" in item:
+                if time.monotonic() > deadline:
+                    return False
+                _forget_redeemer(item.pop("code")["S"], user_id)
+        if not bulk.delete(CreditEntry, raw["Items"], deadline):
+            return False
+    return True
+
+
+def _forget_redeemer(code: str, user_id: str) -> None:
+    """Put a redemption without a user in the place of this one: a code has as many redemptions as uses (I5)."""
+    key = credits.redemptions(code)
+    transaction = Transaction()
+    transaction.delete("theirs", Record(key, user_id), Record.pk.exists())
+    transaction.put("nobody's", Record(key, f"deleted#{new_id()}"))
+    with suppress(Refused):  # done already
+        transaction.commit()
 
 
 def _remove(user: User) -> bool:

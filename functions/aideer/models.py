@@ -197,6 +197,8 @@ class Preset(Table):
     parameters = Json()
     messages = Json()  # [{role, type, content, visibility}]
     like_count = Whole(default=0)
+    # Whether others than the owner could open chats on this version, and so may pin it. Release 0.1 did not write it.
+    shared = BooleanAttribute(null=True)
     create_time = UnicodeAttribute()
     update_time = UnicodeAttribute()
 

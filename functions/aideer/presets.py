@@ -20,7 +20,7 @@ from pynamodb.indexes import GlobalSecondaryIndex
 from aideer import auth, clock, credits, images, limits, pages
 from aideer.contract import presets as contract
 from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
-from aideer.models import Preset, User, new_id
+from aideer.models import Preset, Record, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 MOST = 200
@@ -44,6 +44,7 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
         "type": new.type,
         "parameters": new.parameters.model_dump(),
         "messages": [message.model_dump() for message in new.messages],
+        "shared": new.visibility != "private",
         "create_time": now,
         "update_time": now,
     }
@@ -87,9 +88,12 @@ def update(user: User, preset_id: str, change: contract.PresetChange) -> contrac
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         head = _manageable(user, preset_id)
-        number = head.number
-        _change(user, head, change)
+        number, visibility = head.number, head.visibility
         transaction = Transaction()
+        if head.shared is None:  # an earlier release wrote the version that this change replaces
+            told = [Preset.shared.set(visibility != "private")]
+            transaction.update("previous", Preset(head.id, number), told, Preset.id.exists())
+        _change(user, head, change)
         transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(number))
         transaction.put("version", _version(head), Preset.id.does_not_exist())
         try:
@@ -101,13 +105,18 @@ def update(user: User, preset_id: str, change: contract.PresetChange) -> contrac
 
 
 def delete(user: User, preset_id: str) -> None:
-    """Delete a preset. Its versions stay for the chats that pin them. Raises NotFound and Forbidden."""
+    """Delete a preset. Its versions stay for the chats that pin them. Raises NotFound and Forbidden.
+
+    A record names it among its owner's deleted presets, by which deletion.py finds what is left of it.
+    """
     counted = True
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         head = _manageable(user, preset_id)
         transaction = Transaction()
         transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head.number))
+        left = Record(deleted_presets(str(head.owner_id)), head.id, data={"visibility": head.visibility})
+        transaction.put("left", left)
         if counted:
             transaction.update(
                 "user", User(head.owner_id), [User.preset_count.add(-1)], User.id.exists() & (User.preset_count > 0)
@@ -119,6 +128,11 @@ def delete(user: User, preset_id: str) -> None:
             continue
         return
     raise Busy
+
+
+def deleted_presets(owner_id: str) -> str:
+    """The hash key of the records that name the presets that this owner has deleted."""
+    return f"deleted_presets#{owner_id}"
 
 
 def page(
@@ -252,6 +266,7 @@ def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
         head.description = change.description
     head.title = change.title or head.title
     head.visibility = change.visibility or head.visibility
+    head.shared = head.visibility != "private"
     head.number += 1
     head.update_time = clock.timestamp()
 
@@ -262,6 +277,7 @@ def _actions(head: Preset) -> list[Action]:
         Preset.title.set(head.title),
         Preset.description.remove() if head.description is None else Preset.description.set(head.description),
         Preset.visibility.set(head.visibility),
+        Preset.shared.set(head.shared),
         Preset.parameters.set(head.parameters),
         Preset.messages.set(head.messages),
         Preset.update_time.set(head.update_time),
@@ -283,6 +299,7 @@ def _version(head: Preset) -> Preset:
         type=head.type,
         parameters=head.parameters,
         messages=head.messages,
+        shared=head.shared,
         create_time=head.create_time,
         update_time=head.update_time,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aideer import images
-from aideer.errors import TooLarge
+from aideer.errors import TooLarge, Unprocessable
 from aideer.models import Message, Preset
 from aideer.pricing import Tariff
 
@@ -51,9 +51,13 @@ class Prompt:
 def pinned(preset_id: str, version: int) -> Preset:
     """The preset version that a chat pins, to be read only.
 
-    Versions never change and are never removed while a chat may pin them, so a process reads one once.
+    Versions never change, so a process reads one once. Raises Unprocessable where it went with its owner: the chat pins a version
+    that was never its user's to use.
     """
-    return Preset.get(preset_id, version, consistent_read=True)
+    try:
+        return Preset.get(preset_id, version, consistent_read=True)
+    except Preset.DoesNotExist:
+        raise Unprocessable("preset_gone", "The preset of this chat is gone. Choose another one for it.") from None
 
 
 def last(thread: str) -> Message | None:

@@ -26,6 +26,8 @@ from aideer import (
     jobs,
     likes,
     messages,
+    presets,
+    prompts,
     settings,
     topups,
     users,
@@ -636,3 +638,139 @@ def test_nobody_is_told_by_an_outage_that_the_user_is_deleted(api: Api, person: 
     assert (answer.status, answer.json["code"]) == (503, "busy")
     assert not me.user.deleted
     assert auth.holder({"sub": me.id, "ver": me.user.token_version}).id == me.id
+
+
+# --- what others may still use
+
+
+def preset_body(visibility: str, text: str) -> dict[str, Any]:
+    message = {"role": "system", "content": text, "visibility": False}
+    return {"title": "P", "visibility": visibility, "parameters": {"model": "qwen-plus"}, "messages": [message]}
+
+
+def prompts_of(preset_id: str) -> set[str]:
+    """Texts of the versions of a preset, without its head's."""
+    versions = Preset.query(preset_id, Preset.version > Preset.HEAD, consistent_read=True)
+    return {version.messages[0]["content"] for version in versions}
+
+
+@pytest.mark.parametrize("is_deleted_before", [False, True])
+@pytest.mark.parametrize(
+    ("visibilities", "stays"),
+    [
+        (["private"], set()),
+        (["private", "private"], set()),
+        (["unlisted"], {0}),
+        (["private", "unlisted"], {1}),
+        (["unlisted", "private"], {0}),
+        (["private", "unlisted", "unlisted", "private", "private"], {1, 2}),
+    ],
+)
+def test_no_private_prompt_stays_and_what_others_could_pin_does(
+    api: Api,
+    person: MakePerson,
+    pictures: list[str],
+    visibilities: list[str],
+    stays: set[int],
+    is_deleted_before: bool,
+) -> None:
+    me, other = person(), person()
+    first, *more = [preset_body(visibility, f"prompt {n}") for n, visibility in enumerate(visibilities)]
+    preset_id = api("presets.create", "POST", "/presets", json=first, user=me).json["id"]
+    pinning: list[str] = []
+
+    def use(body: dict[str, Any]) -> None:
+        new = {"preset_id": preset_id, "title": "T", "messages": [{"role": "user", "content": "Hi"}]}
+        opened = api("chats.create", "POST", "/chats", json=new, user=other)
+        assert opened.status == (403 if body["visibility"] == "private" else 200)
+        pinning.extend([opened.json["id"]] if opened.status == 200 else [])
+
+    use(first)
+    for body in more:
+        api("presets.update", "PUT", f"/presets/{preset_id}", json=body, user=me)
+        use(body)
+    if is_deleted_before:
+        assert api("presets.delete", "DELETE", f"/presets/{preset_id}", user=me).status == 200
+    delete(api, me.id, me)
+    assert work(me.id)
+    assert prompts_of(preset_id) == {f"prompt {n}" for n in stays}
+    assert list(Preset.query(preset_id, Preset.version == Preset.HEAD, consistent_read=True)) == []
+    assert list(Record.query(presets.deleted_presets(me.id), consistent_read=True)) == []
+    for chat_id in pinning:
+        prompts.pinned.cache_clear()
+        assert (
+            api("tasks.create", "POST", "/tasks", json={"chat_id": chat_id, "stream": False}, user=other).status == 200
+        )
+
+
+def test_the_drafts_of_a_public_preset_go_and_it_stays(api: Api, person: MakePerson, pictures: list[str]) -> None:
+    boss, admin = person(permission=2), person(permission=2)
+    draft, public = preset_body("private", "draft"), preset_body("public", "published")
+    preset_id = api("presets.create", "POST", "/presets", json=draft, user=boss).json["id"]
+    api("presets.update", "PUT", f"/presets/{preset_id}", json=public, user=boss)
+    delete(api, boss.id, admin)
+    assert work(boss.id)
+    assert prompts_of(preset_id) == {"published"}
+    assert api("presets.get", "GET", f"/presets/{preset_id}", user=person()).status == 200
+
+
+@pytest.mark.parametrize(("visibility", "stays"), [("private", set()), ("unlisted", {"old"})])
+def test_versions_of_the_previous_release_go_with_a_private_preset(
+    api: Api, person: MakePerson, pictures: list[str], visibility: str, stays: set[str]
+) -> None:
+    me = person()
+    preset_id = api("presets.create", "POST", "/presets", json=preset_body(visibility, "old"), user=me).json["id"]
+    for version in (0, 1):
+        Preset(preset_id, version).update([Preset.shared.remove()])
+    delete(api, me.id, me)
+    assert work(me.id)
+    assert prompts_of(preset_id) == stays
+
+
+def test_a_change_says_of_the_previous_releases_version_whether_others_could_use_it(
+    api: Api, person: MakePerson, pictures: list[str]
+) -> None:
+    me = person()
+    preset_id = api("presets.create", "POST", "/presets", json=preset_body("unlisted", "old"), user=me).json["id"]
+    for version in (0, 1):
+        Preset(preset_id, version).update([Preset.shared.remove()])
+    api("presets.update", "PUT", f"/presets/{preset_id}", json=preset_body("private", "new"), user=me)
+    delete(api, me.id, me)
+    assert work(me.id)
+    assert prompts_of(preset_id) == {"old"}
+
+
+def test_a_chat_whose_preset_went_with_its_owner_says_so_and_takes_another(
+    api: Api, person: MakePerson, pictures: list[str]
+) -> None:
+    me, admin = person(), person(permission=2)
+    preset_id = api("presets.create", "POST", "/presets", json=preset_body("private", "mine"), user=me).json["id"]
+    new = {"preset_id": preset_id, "title": "T", "messages": [{"role": "user", "content": "Hi"}]}
+    chat_id = api("chats.create", "POST", "/chats", json=new, user=admin).json["id"]
+    delete(api, me.id, me)
+    assert work(me.id)
+    prompts.pinned.cache_clear()
+    wanted = {"chat_id": chat_id, "stream": False}
+    answer = api("tasks.create", "POST", "/tasks", json=wanted, user=admin)
+    assert (answer.status, answer.json["code"]) == (422, "preset_gone")
+    another = api("presets.create", "POST", "/presets", json=preset_body("private", "other"), user=admin).json["id"]
+    assert api("chats.update", "PUT", f"/chats/{chat_id}", json={"preset_id": another}, user=admin).status == 200
+    assert api("tasks.create", "POST", "/tasks", json=wanted, user=admin).status == 200
+
+
+def test_no_redemption_names_who_was_deleted_and_the_code_is_as_used_as_before(
+    api: Api, person: MakePerson, pictures: list[str]
+) -> None:
+    users, voucher = [person() for _ in range(3)], code(max_uses=3)
+    body = {"redeem_code": voucher.code}
+    for user in users:
+        assert api("users.redeem", "POST", "/users/me/credits", json=body, user=user).status == 200
+    for user in users[:2]:
+        delete(api, user.id, user)
+        assert work(user.id)
+    uses = [record.sk for record in Record.query(credits.redemptions(voucher.code), consistent_read=True)]
+    assert len(uses) == Code.get(voucher.code, consistent_read=True).used == 3
+    assert {user.id for user in users} & set(uses) == {users[2].id}
+    assert not any(user.id in str(record.attribute_values) for user in users[:2] for record in Record.scan())
+    back = api("users.redeem", "POST", "/users/me/credits", json=body, user=person())
+    assert back.json["code"] == "code_used_up"
