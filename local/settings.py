@@ -57,6 +57,7 @@ THROTTLES = (
     "wechat",
     "wechat_refresh",
     "password",
+    "name",
     "link",
     "redeem",
     "stream",

@@ -40,6 +40,7 @@ def _replace(
     auth_time: int | None = None,
     admin: User | None = None,
 ) -> None:
+    passwords.require_good(wanted.new_password)
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     password_hash = None
     while time.monotonic() < give_up_at:

@@ -110,6 +110,7 @@ def _end(user: User, not_theirs: set[str]) -> Transaction:
         & User.deleted.does_not_exist()
         & (User.permission == user.permission)
         & users.unchanged(User.username, user.username)
+        & users.unchanged(User.name_keys, user.name_keys)
         & users.unchanged(User.wechat_keys, user.wechat_keys),
     )
     for key in sorted(_identities(user) - not_theirs):
@@ -123,7 +124,7 @@ def _end(user: User, not_theirs: set[str]) -> Transaction:
 
 
 def _identities(user: User) -> set[str]:
-    keys = set(user.wechat_keys or ())
+    keys = set(user.wechat_keys or ()) | set(user.name_keys or ())
     return keys if user.username is None else keys | {users.password_key(user.username)}
 
 

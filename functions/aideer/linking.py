@@ -19,7 +19,7 @@ from aideer import auth, clock, counters, jobs, passwords, throttling, users, we
 from aideer.contract import users as contract
 from aideer.errors import BadRequest, Conflict, InvalidToken
 from aideer.models import Chat, Identity, User
-from aideer.transactions import Transaction
+from aideer.transactions import Refused, Transaction
 from aideer.wechat import Person
 
 MOST_ABSORBED = 50
@@ -44,6 +44,7 @@ def password(user: User, username: str, password: str) -> contract.User:
 
     Raises Conflict where they have a password, or another name, and BadRequest where the name is somebody else's.
     """
+    passwords.require_good(password)
     with throttling.attempt("link", user.id):
         password_hash = passwords.hashed(password)  # slow on purpose, and so before anything is read
         linked = wechat_users.retried(lambda: _name(user, username, password_hash))
@@ -143,13 +144,21 @@ def _name(caller: User, username: str, password_hash: str) -> User | None:
     else:
         identity = Identity(key, user_id=user.id, password_hash=password_hash)
         transaction.put("identity", identity, Identity.key.does_not_exist())
+    reserved = users.reserve_in(transaction, user, username)
     transaction.update(
         "user",
         User(user.id),
-        [User.username.set(username), User.update_time.set(clock.timestamp())],
-        wechat_users.as_read(user) & users.unchanged(User.username, user.username),
+        [User.username.set(username), User.update_time.set(clock.timestamp()), *reserved],
+        wechat_users.as_read(user)
+        & users.unchanged(User.username, user.username)
+        & users.unchanged(User.name_keys, user.name_keys),
     )
-    transaction.commit()
+    try:
+        transaction.commit()
+    except Refused as refused:
+        if refused.steps == {"new name"}:
+            raise BadRequest("username_taken", "This name is taken.") from None
+        raise
     return _still(caller)
 
 

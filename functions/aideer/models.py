@@ -105,6 +105,7 @@ class User(Table):
     nickname = UnicodeAttribute()
     permission = Whole()  # 0 visitor, 1 user, 2 admin
     avatar = UnicodeAttribute(null=True)
+    name_keys = UnicodeSetAttribute(null=True)  # of the identities that reserve what the username looks like
     wechat_keys = UnicodeSetAttribute(null=True)  # of the identities by which they sign in with WeChat
     token_version = Whole(default=0)
     credits = Whole()
@@ -126,7 +127,7 @@ class Identity(Table):
 
     key = UnicodeAttribute(
         hash_key=True
-    )  # password#<casefolded name> or wechat#<openid>: uniqueness is this key's condition
+    )  # password#<casefolded name>, skeleton#<its looks> or wechat#<openid>: uniqueness is this key's condition
     user_id = UnicodeAttribute()
     password_hash = UnicodeAttribute(null=True)
     session_key = UnicodeAttribute(null=True)

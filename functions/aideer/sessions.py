@@ -10,7 +10,7 @@ import contextlib
 from typing import Annotated, Any
 
 from aws_lambda_powertools.event_handler import Depends, Request
-from pynamodb.exceptions import PutError
+from pynamodb.exceptions import PutError, PynamoDBException
 
 from aideer import auth, clock, dynamodb, passwords, throttling
 from aideer.contract.sessions import Tokens
@@ -23,13 +23,14 @@ GRACE_SECONDS = 60
 _LONGEST_NAME = 50
 
 
-def sign_in(username: str, password: str, address: str) -> Tokens:
+def sign_in(typed: str, password: str, address: str) -> Tokens:
     """Tokens for whoever has this name and password.
 
     Raises Unauthorized, at equal length for a name that nobody has, and TooManyRequests after too many wrong passwords: of this
     name from this address, from this address, or of this name. In this order, so that who is stopped by the first does not bring
     the name nearer to being locked for everybody. The latter two are not for a name that has signed in from this address before.
     """
+    username = " ".join(typed.split())  # as names are set; an earlier release left their spaces as they were
     name = password_key(username)
     own, *wider = throttling.networks(address)
     counted = [throttling.count("sign_in", name, own.text)]
@@ -42,15 +43,16 @@ def sign_in(username: str, password: str, address: str) -> Tokens:
     except TooManyRequests:
         if not throttling.remembered(name, address):  # nobody else locks them out of where they always are
             raise
-    tokens = _signed_in(username, password)
+    tokens = _signed_in(username, typed, password)
     throttling.remember(name, address)
     throttling.give_back(*counted)
     return tokens
 
 
-def _signed_in(username: str, password: str) -> Tokens:
-    identity = _identity(username)
-    if not passwords.matches(identity.password_hash if identity else None, password) or identity is None:
+def _signed_in(username: str, typed: str, password: str) -> Tokens:
+    identity = _identity(username) or (_identity(typed) if password_key(typed) != password_key(username) else None)
+    form = passwords.matching_form(identity.password_hash if identity else None, password)
+    if form is None or identity is None:
         raise _wrong()
     try:
         user = User.get(identity.user_id, consistent_read=True)
@@ -60,7 +62,17 @@ def _signed_in(username: str, password: str) -> Tokens:
         raise _wrong() from None
     if user.deleted or (current.user_id, current.password_hash) != (user.id, identity.password_hash):
         raise _wrong()
+    if form == "raw":
+        _hash_again(identity, password)
     return Tokens(**auth.token_pair(user, "password"))
+
+
+def _hash_again(identity: Identity, password: str) -> None:
+    """Replace the hash of a password that release 0.1 did not normalize. It can wait: whatever fails, the old one is good."""
+    with contextlib.suppress(PynamoDBException):
+        Identity(identity.key).update(
+            [Identity.password_hash.set(passwords.hashed(password))], Identity.password_hash == identity.password_hash
+        )
 
 
 def _authorization(request: Request) -> str | None:

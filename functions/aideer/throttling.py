@@ -53,6 +53,7 @@ Kind = Literal[
     "wechat",
     "wechat_refresh",
     "password",
+    "name",
     "link",
     "redeem",
     "stream",
@@ -75,6 +76,7 @@ DEFAULTS: dict[Kind, Limit] = {
     "wechat": Limit(300, 900),  # refused codes, from one address
     "wechat_refresh": Limit(30, 900),  # refreshes of WeChat sessions, of one user, whatever they came to
     "password": Limit(10, 900),  # wrong passwords that confirm something, of one user
+    "name": Limit(10, 900),  # names that were taken, of one user
     "link": Limit(10, 900),  # identities that could not be linked, of one user
     "redeem": Limit(20, 3600),  # codes that brought nothing, of one user
     "stream": Limit(120, 60),  # streams from their beginning, of one user

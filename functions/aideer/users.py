@@ -1,7 +1,8 @@
 """Users: how one comes to be, how they are shown, listed and changed. deletion.py ends them.
 
 A user and a first way to sign in are made in one transaction, so there is never one without the other. A name is taken in all its
-spellings: its identity's key is the name under NFKC and case folding (Unicode Standard, section 3.13, D146). The identity has the
+spellings: its identity's key is the name under NFKC and case folding (Unicode Standard, section 3.13, D146). What looks like it is
+taken too: identities without a password reserve its skeletons (names.py), which the user's name_keys name. The identity has the
 name's key and the user the name itself, and both change in one transaction. One without a password keeps the name for its user,
 who came by WeChat, and signs nobody in.
 """
@@ -37,10 +38,11 @@ def sign_up(new: contract.NewUser, address: str) -> contract.User:
     """Make a user who signs in with a password.
 
     Raises Forbidden where an administrator is asked for, BadRequest where the name is taken, and TooManyRequests where too many
-    names were asked for from this address.
+    names were asked for from this address, and Unprocessable where the password is a common one.
     """
     if new.permission >= auth.ADMIN:
         raise Forbidden("not_admin", "Nobody signs up as an administrator.")
+    passwords.require_good(new.password)
     for _ in throttling.count_networks("sign_up", address):
         pass
     try:
@@ -61,6 +63,8 @@ def make_admin(username: str, password: str) -> User:
             identity = Identity.get(password_key(username), consistent_read=True)
         except Identity.DoesNotExist:
             identity = None
+        if identity is None and any(_is_taken(key) for key in looks(username)):
+            raise Conflict("username_not_theirs", "Another user has a name that looks like this one.")
         try:
             if identity is None:
                 return _create(username, username, password, auth.ADMIN)
@@ -75,7 +79,7 @@ def shown(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
     user = viewer if viewer.id == user_id else stored(user_id)
     if auth.may_manage(viewer, user.id):
         return view(user)
-    return contract.PublicUser(id=user.id, username=user.username, nickname=user.nickname, avatar=avatars.path(user))
+    return contract.PublicUser(id=user.id, nickname=user.nickname, avatar=avatars.path(user))
 
 
 def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.User], str | None]:
@@ -120,8 +124,16 @@ def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.U
     """Change what is given of a user, all at once.
 
     Raises NotFound, Forbidden (another's, or a permission that is not the caller's to give), and BadRequest where the name is
-    taken. Nobody but another administrator takes an administrator's permission away, so one is always left.
+    taken. Nobody but another administrator takes an administrator's permission away, so one is always left. Names that are taken
+    count as guesses: raises TooManyRequests after too many.
     """
+    if wanted.username is None:
+        return _changed(actor, user_id, wanted)
+    with throttling.attempt("name", actor.id):
+        return _changed(actor, user_id, wanted)
+
+
+def _changed(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         user = managed(actor, user_id)
@@ -175,6 +187,23 @@ def password_key(username: str) -> str:
     return f"password#{unicodedata.normalize('NFKC', folded).strip()}"  # stripped last: NFKC makes spaces of its own
 
 
+def looks(username: str) -> set[str]:
+    """The keys of the identities that reserve what this name looks like."""
+    from aideer import names  # heavy, and only for what sets names
+
+    return {f"skeleton#{skeleton}" for skeleton in names.skeletons(username)}
+
+
+def reserve_in(transaction: Transaction, user: User, username: str) -> list[Action]:
+    """Reserve what a name looks like for its user, in the place of their old name's looks. Returns the actions on the user."""
+    old, new = set(user.name_keys or ()), looks(username)
+    for key in sorted(new - old):
+        transaction.put("new name", Identity(key, user_id=user.id), Identity.key.does_not_exist())
+    for key in sorted(old - new):
+        transaction.delete("old name", Identity(key), Identity.key.does_not_exist() | (Identity.user_id == user.id))
+    return [] if old == new else [User.name_keys.set(new)]
+
+
 def view(user: User) -> contract.User:
     """A user as shown to themselves."""
     return contract.User(
@@ -212,8 +241,9 @@ def _change(transaction: Transaction, user: User, wanted: contract.UserChange, n
         actions.append(User.nickname.set(wanted.nickname))
     if wanted.username not in (None, user.username):
         actions.append(User.username.set(wanted.username))
-        condition &= unchanged(User.username, user.username)
+        condition &= unchanged(User.username, user.username) & unchanged(User.name_keys, user.name_keys)
         _rename(transaction, user, str(wanted.username))
+        actions += reserve_in(transaction, user, str(wanted.username))
     if wanted.permission not in (None, user.permission):
         actions.append(User.permission.set(wanted.permission))
         condition &= User.permission == user.permission
@@ -253,8 +283,18 @@ def _create(username: str, nickname: str, password: str, permission: int) -> Use
     now = clock.timestamp()
     user = User(new_id(), username=username, nickname=nickname, permission=permission, create_time=now, update_time=now)
     identity = Identity(password_key(username), user_id=user.id, password_hash=password_hash)
-    credits.sign_up(user, identity, settings.SIGNUP_CREDITS)
+    user.name_keys = looks(username)
+    reserved = [Identity(key, user_id=user.id) for key in sorted(user.name_keys)]
+    credits.sign_up(user, identity, settings.SIGNUP_CREDITS, *reserved)
     return user
+
+
+def _is_taken(key: str) -> bool:
+    try:
+        Identity.get(key, consistent_read=True, attributes_to_get=["user_id"])
+    except Identity.DoesNotExist:
+        return False
+    return True
 
 
 def _promote(identity: Identity, password: str) -> User:

@@ -137,6 +137,7 @@ def test_only_signing_in_and_what_changes_how_touch_identities() -> None:
         "SessionWechatRefreshFunction",
         "SessionWechatCallbackFunction",
         "OperationsMakeAdminFunction",
+        "OperationsReserveNamesFunction",
     }
 
 

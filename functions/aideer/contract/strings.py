@@ -44,11 +44,23 @@ def _visible(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    from aideer import names  # its tables are for the few functions that set a name
+
+    try:
+        return names.enforced(text)
+    except ValueError:
+        raise PydanticCustomError(
+            "name_characters", "A name is of letters, digits and ASCII punctuation (RFC 8265), and spaces between them."
+        ) from None
+
+
 Username = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=2, max_length=50),
     AfterValidator(_one_line),
     AfterValidator(_visible),
+    AfterValidator(_name),
 ]
 Nickname = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(_one_line)

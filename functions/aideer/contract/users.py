@@ -52,10 +52,9 @@ class User(BaseModel):
 
 
 class PublicUser(BaseModel):
-    """A user, as shown to others."""
+    """A user, as shown to others: without the name that they sign in with."""
 
     id: str
-    username: str | None
     nickname: str
     avatar: Annotated[
         str | None, Field(description="The picture's path, where there is one: another picture has another.")
