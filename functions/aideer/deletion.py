@@ -171,17 +171,18 @@ def _remove_presets(user_id: str, deadline: float) -> bool:
 
 def _remove_versions(preset_id: str, visibility: str | None, deadline: float) -> bool:
     """Remove the versions of a preset that nobody else could open a chat on. `visibility` is what the preset has, or had last."""
-    versions = Preset.query(
+    unknown = {"BOOL": visibility != "private"}
+    reads = Preset.query(
         preset_id,
         Preset.version > Preset.HEAD,
         consistent_read=True,
         attributes_to_get=["id", "version", "shared"],
-    )
-    unknown = visibility != "private"
+    ).page_iter
     private = [
-        {name: version.serialize()[name] for name in ("id", "version")}
-        for version in versions
-        if not (unknown if version.shared is None else version.shared)
+        {"id": item["id"], "version": item["version"]}
+        for raw in reads
+        for item in raw["Items"]
+        if not item.get("shared", unknown)["BOOL"]
     ]
     return bulk.delete(Preset, private, deadline)
 

@@ -62,8 +62,8 @@ def test_a_client_may_say_more_than_it_must(api, person):
 
 def test_a_wrong_password_and_an_unknown_name_look_the_same_and_cost_the_same(api, person, monkeypatch):
     checked = []
-    matches = passwords.matches
-    monkeypatch.setattr(passwords, "matches", lambda *given: checked.append(given) or matches(*given))
+    matches = passwords.matching_form
+    monkeypatch.setattr(passwords, "matching_form", lambda *given: checked.append(given) or matches(*given))
     me = person()
     wrong = sign_in(api, me.username, "wrong")
     unknown = sign_in(api, "nobody of this name", me.password)
@@ -114,14 +114,14 @@ def test_a_deleted_user_cannot_sign_in(api, person):
 
 def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(api, person, monkeypatch):
     me = person()
-    matches = passwords.matches
+    matches = passwords.matching_form
 
     def changed_meanwhile(password_hash, password):
         identity = Identity.get(users.password_key(me.username))
         identity.update(actions=[Identity.password_hash.set("changed")])
         return matches(password_hash, password)
 
-    monkeypatch.setattr(passwords, "matches", changed_meanwhile)
+    monkeypatch.setattr(passwords, "matching_form", changed_meanwhile)
     assert sign_in(api, me.username, me.password).status == 400
 
 

@@ -59,7 +59,7 @@ def test_oneself_and_administrators_see_all_of_a_user_and_others_who_they_are(ap
     assert get(api, me.id, admin).json == whole
     shown = get(api, me.id, other)
     assert shown.status == 200
-    assert shown.json == {"id": me.id, "username": me.username, "nickname": me.username, "avatar": None}
+    assert shown.json == {"id": me.id, "nickname": me.username, "avatar": None}
 
 
 def test_who_is_unknown_is_not_there(api: Api, person: MakePerson) -> None:
@@ -309,7 +309,8 @@ def test_what_changes_cost(api: Api, person: MakePerson) -> None:
     assert calls == [one, one, "TransactWriteItems", one]
     with recorded_calls() as calls:
         put(api, me.id, me, username=fresh())
-    assert calls == [one, one, other, "TransactWriteItems", one]
+    counted = f"UpdateItem {settings.RECORDS_TABLE}"
+    assert calls == [one, counted, one, other, "TransactWriteItems", one, counted]
 
 
 # --- passwords
