@@ -56,8 +56,6 @@ class End:
             return "there is none"
         if self.user is Sum.INPUT:
             return "the operator: output that was not reported"
-        if self.counted is Sum.NOTHING:
-            return "the operator: alarm `UncountedAnswersAlarm`"
         return "the operator: counted, and bounded for each user and day"
 
 
@@ -72,7 +70,7 @@ def _paid(way: str, stored: str, *told: Told) -> list[End]:
 
 def _uncounted(way: str, stored: str) -> End:
     """An end that the user would pay, had the provider said how much it is."""
-    return End(way, M, stored, True, NOTHING, NOTHING)
+    return End(way, M, stored, True, NOTHING, INPUT)
 
 
 def _failed(way: str, code: str, *told: Told) -> list[End]:

@@ -143,11 +143,13 @@ def settle(
     sources: Sequence[Source] = (),
     *,
     thought: bool = False,
+    uncounted_credits: int = 0,
 ) -> Task:
     """Close a task for its cost: the hold comes back less the cost, with one ledger entry, and the text becomes a message.
 
     An answer without content becomes no message. Neither does one that would replace another, if it has no content or was
-    filtered. `thought` says that the model reasoned, although `text` may not show it.
+    filtered. `thought` says that the model reasoned, although `text` may not show it. `uncounted_credits` is what the provider
+    bills, most likely, for an answer of which it reported no usage: the user does not pay it.
 
     Returns the task as it is stored then: this end, or the one that another closer had reached before.
     """
@@ -156,7 +158,8 @@ def settle(
     line = entry(task.user_id, -credits, task.type, task.model)
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
     line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
-    end = _End(status, finish_reason, usage, credits, uncovered=cost - credits, sources=sources)
+    lost = cost - credits + uncounted_credits
+    end = _End(status, finish_reason, usage, credits, uncovered=lost, sources=sources)
     return _close(task, closer, end, text, keep=_is_kept(task, finish_reason, text), line=line)
 
 
@@ -219,6 +222,14 @@ class _End:
     """Credits that the provider bills and the user does not pay."""
     sources: Sequence[Source] = ()
 
+    @property
+    def is_uncounted(self) -> bool:
+        return self.status == "finished" and self.usage == Usage()
+
+    @property
+    def uncovered_code(self) -> str:
+        return self.error_code or (uncovered.UNCOUNTED if self.is_uncounted else uncovered.HOLD_EXCEEDED)
+
 
 def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
     """Whether a billed answer becomes a message. Reasoning alone is kept only for a reader who saw it break off."""
@@ -253,7 +264,7 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, lin
             transaction.put("entry", line, CreditEntry.entry_id.does_not_exist())
         counters.count_task(transaction, task.model, now, end.usage, end.credits, failed=line is None)
         if end.uncovered:
-            uncovered.count(transaction, task.user_id, end.error_code or uncovered.HOLD_EXCEEDED, end.uncovered, now)
+            uncovered.count(transaction, task.user_id, end.uncovered_code, end.uncovered, now)
         transaction.update("task", Task(task.id), ending, closer.condition)
         if with_chat and task.type != titles.TYPE:
             _close_chat(transaction, task, end, text, keep=keep, shown_last=shown_last, now=now)
@@ -278,13 +289,13 @@ def _measure(task: Task, end: _End) -> None:
     if end.usage:
         values |= {"InputTokens": end.usage.input_tokens, "OutputTokens": end.usage.output_tokens}
     if end.uncovered:
-        metrics.emit({"UncoveredCredits": end.uncovered}, code=end.error_code or uncovered.HOLD_EXCEEDED)
+        metrics.emit({"UncoveredCredits": end.uncovered}, code=end.uncovered_code)
     if end.error_code is None:
-        if end.uncovered:
-            values["Shortfalls"] = end.uncovered
-        if end.status == "finished" and end.usage == Usage():
+        if end.is_uncounted:
             values["AnswersUncounted"] = 1
             logger.warning("uncounted", extra={"task_id": task.id, "user_id": task.user_id, "model": task.model})
+        elif end.uncovered:
+            values["Shortfalls"] = end.uncovered
         metrics.emit({"AnswersFinished" if end.status == "finished" else "AnswersStopped": 1, **values})
         return
     metrics.emit(values)

@@ -170,8 +170,12 @@ class Run:
     def _settling(
         self, status: Literal["finished", "stopped"], finish_reason: str, usage: Usage | None
     ) -> Callable[[Task], Task]:
-        closer, text, sources, thought, paid = self._closer, self.text, self._sources, self._thought, usage or Usage()
-        return lambda task: credits.settle(task, closer, status, text, finish_reason, paid, sources, thought=thought)
+        settle = partial(credits.settle, thought=self._thought)
+        if usage is None and status == "finished":
+            # The user pays what was reported. The operator's loss is counted, so that provoking such ends has a bound.
+            settle = partial(settle, uncounted_credits=uncovered.cost(self.task, self._billed(), thought=self._thought))
+        closer, text, sources, paid = self._closer, self.text, self._sources, usage or Usage()
+        return lambda task: settle(task, closer, status, text, finish_reason, paid, sources)
 
     def _billed(self) -> Usage | None:
         """Return what the provider bills, as far as it can be known: an accepted call whose usage never came costs its input."""

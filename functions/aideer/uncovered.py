@@ -16,7 +16,8 @@ from aideer.usage import Usage
 STEP = "uncovered"
 """The step of a hold that is refused where the user has reached the bound."""
 HOLD_EXCEEDED = "hold_exceeded"
-"""The code of a cost above the hold; every other code is a task's error code."""
+UNCOUNTED = "uncounted"
+"""The codes of a cost above the hold, and of an answer without any usage. Every other code is a task's error code."""
 _DAY_SECONDS = 86400
 _KEPT_SECONDS = 7 * _DAY_SECONDS
 _EXCESS_TOKENS = 10

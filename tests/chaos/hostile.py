@@ -477,7 +477,8 @@ class Hostile(RuleBasedStateMachine):
 
     def _may_be_uncovered(self, work: Work) -> bool:
         assert work.closed
-        return work.closed.error_code in FREE or self.bill(work) > work.hold
+        uncounted = work.closed.status == "finished" and not any((work.closed.usage or {}).values())
+        return uncounted or work.closed.error_code in FREE or self.bill(work) > work.hold
 
     def _most(self, work: Work) -> int:
         """The most that one task may leave uncovered: its hold or its bill, and the tokens by which a provider exceeds a limit."""

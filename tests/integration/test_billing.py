@@ -226,7 +226,7 @@ def test_a_filtered_answer_is_billed_kept_and_left_out_of_the_next_prompt(
     from aideer import prompts
 
     preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
-    again = prompts.build(preset, chat.thread, 10, 10**6)
+    again = prompts.build(preset, chat.thread, 10, task.tariff)
     assert "Once upon" not in again.contents
     assert again.asks
     check_rules(me)
@@ -321,6 +321,8 @@ def test_an_end_without_usage_is_free_and_told_to_the_operator(
     with unchanged_balance(me):
         run(task_id)
     assert '"AnswersUncounted": 1' in capsys.readouterr().out
+    assert uncovered_of(me) > 0
+    assert not uncovered.had_shortfall(me.id)
 
 
 @pytest.mark.parametrize("code", ["upstream_error", "upstream_timeout"])
