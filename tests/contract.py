@@ -102,6 +102,7 @@ POST   /tasks/{id}/stop                 | access  | 200 202 404 422             
 POST   /tasks/{id}/regenerate           | access  | 200 402 403 404 409 413 422 429     | 404 403 200 404
 
 GET    /admin/stats                     | access  | 200 403 422                     | 403 403 403 200
+GET    /admin/audit                     | access  | 200 403 422                     | 403 403 403 200
 GET    /admin/reconciliation            | access  | 200 403 404                     | 403 403 403 200
 
 GET    /health                          | anyone  | 200                             | 200

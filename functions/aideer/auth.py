@@ -10,6 +10,7 @@ release 0.1.0 have none, and count as old wherever a fresh sign-in is needed.
 
 import hashlib
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from urllib.parse import unquote
 from uuid import uuid4
 
 import jwt
@@ -23,6 +24,7 @@ from aideer.models import User
 ACCESS_SECONDS = 24 * 3600
 REFRESH_SECONDS = 90 * 24 * 3600
 VISITOR, USER, ADMIN = 0, 1, 2
+REASON_CHARACTERS = 200
 
 logger = Logger(service="aideer")
 Method = Literal["password", "wechat"]
@@ -139,7 +141,16 @@ def auth_time(request: Request) -> int | None:
 
 def signed_in(request: Request) -> User:
     """Dependency: whoever has an access token."""
-    return holder(access_claims(request.resolved_event.headers.get("authorization")))
+    headers = request.resolved_event.headers
+    user = holder(access_claims(headers.get("authorization")))
+    user.reason = _reason(headers.get("x-reason"))
+    return user
+
+
+def _reason(header: str | None) -> str | None:
+    """Return the text of X-Reason, which may be percent-encoded UTF-8, on one line and with an end."""
+    text = unquote(header or "", errors="replace")
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:REASON_CHARACTERS] or None
 
 
 class Bearer:

@@ -15,7 +15,7 @@ from typing import Any
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import auth, clock, etags, images, jobs, messages, pages, presets, prompts
+from aideer import auth, clock, etags, images, jobs, messages, pages, presets, prompts, trail
 from aideer.contract.chats import ChatChange, NewChat, NewMessages, Order, OrderBy, PlacedMessage
 from aideer.credits import PREVIEW_CHARACTERS
 from aideer.errors import (
@@ -65,6 +65,7 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
     show_last(chat, stored)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
+    _record_use(transaction, user, preset)
     _put(transaction, stored)
     transaction.commit(proof=lambda: exists(chat.id))
     return chat, stored
@@ -106,6 +107,8 @@ def read(user: User, chat_id: str, window: Window, if_none_match: str | None = N
     if if_none_match is not None and etags.names(if_none_match, tag := shown_tag(user, chat)):
         raise etags.NotModified(tag)
     own = auth.may_manage(user, chat.owner_id)
+    if trail.concerns(user, chat.owner_id):
+        trail.record(user, "chat.read", chat.owner_id, chat.id)
     return chat, messages.page(chat.thread, window, hidden=own)
 
 
@@ -151,6 +154,10 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
         condition &= Chat.version == chat.version
     now = clock.timestamp()
     transaction = Transaction()
+    if trail.concerns(user, chat.owner_id):
+        trail.record_in(transaction, user, "chat.change", chat.owner_id, chat.id)
+    elif wanted.preset_id is not None:
+        _record_use(transaction, user, usable_preset(user, wanted.preset_id))
     if wanted.messages is not None:
         actions += _replacement(transaction, user, chat, wanted, wanted.messages, now)
         condition &= Chat.active_task.does_not_exist()
@@ -163,6 +170,8 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
             if wanted.messages is not None:
                 _require_no_task(chat)
             raise _moved_on() from None
+    elif trail.concerns(user, chat.owner_id):
+        trail.record(user, "chat.read", chat.owner_id, chat.id)
     chat = _found(chat_id)
     return chat, messages.page(chat.thread, Window(), hidden=True)
 
@@ -219,6 +228,8 @@ def delete(user: User, chat_id: str) -> None:
         Chat.id.exists() & Chat.deleted.does_not_exist(),
     )
     jobs.joined(transaction, "chat", 0, chat_id=chat.id)
+    if trail.concerns(user, chat.owner_id):
+        trail.record_in(transaction, user, "chat.delete", chat.owner_id, chat.id)
     try:
         transaction.commit(proof=lambda: (_find(chat.id) or chat).deleted is True)
     except Refused:
@@ -228,6 +239,11 @@ def delete(user: User, chat_id: str) -> None:
     if tombstone and tombstone.active_task:
         with contextlib.suppress(Busy):  # the job stops it again
             tasks.request_stop(tombstone.active_task)
+
+
+def _record_use(transaction: Transaction, user: User, preset: Preset) -> None:
+    if preset.visibility == "private" and trail.concerns(user, preset.owner_id):
+        trail.record_in(transaction, user, "preset.use", preset.owner_id, preset.id)
 
 
 def exists(chat_id: str) -> bool:

@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from aideer import clock, pages
+from aideer import clock, pages, trail
 from aideer.contract.credits import CodeBatch, NewCode, RedeemCode
 from aideer.contract.strings import pasted
 from aideer.errors import Conflict, NotFound, Unprocessable
 from aideer.idempotency import Once
-from aideer.models import Code, Record, new_id
+from aideer.models import Code, Record, User, new_id
 from aideer.transactions import Refused, Transaction
 
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # no 0 and O, no 1, I and L
@@ -33,7 +33,7 @@ _CHUNK = 99  # and the batch's record: a transaction takes a hundred items
 _THREADS = 8
 
 
-def create(new: NewCode, once: Once) -> RedeemCode | CodeBatch:
+def create(admin: User, new: NewCode, once: Once) -> RedeemCode | CodeBatch:
     """Make a code, or a batch of them.
 
     Raises Conflict where there is one of that name, or the batch was revoked before it was complete, and Unprocessable where
@@ -43,20 +43,24 @@ def create(new: NewCode, once: Once) -> RedeemCode | CodeBatch:
     if answer is None and new.expires_at and new.expires_at <= clock.timestamp():
         raise Unprocessable("expires_in_the_past", "expires_at must be in the future.")
     if new.count is None:
-        return RedeemCode(**answer) if answer else _single(new, once)
-    return _complete(_batch(answer["batch"]) if answer else _begun(new, new.count, once))
+        return RedeemCode(**answer) if answer else _single(admin, new, once)
+    return _complete(_batch(answer["batch"]) if answer else _begun(admin, new, new.count, once))
 
 
-def get(text: str) -> RedeemCode:
+def get(admin: User, text: str) -> RedeemCode:
     """The code of this name, in any case of letters. Raises NotFound."""
     code = _stored(pasted(text).upper())
     if code is None:
         raise _not_found()
+    trail.record(admin, "code.read", about=code.code)
     return view(code)
 
 
-def page(batch: str | None, limit: int, cursor: str | None, offset: int) -> tuple[list[RedeemCode], str | None]:
+def page(
+    admin: User, batch: str | None, limit: int, cursor: str | None, offset: int
+) -> tuple[list[RedeemCode], str | None]:
     """A page of all codes, the newest first, or of a batch's, and the cursor of the next."""
+    trail.record(admin, "codes.list", about=batch)
     most = offset + limit + 1
     if batch is None:
         place = _place("codes", cursor, "create_time", "code")
@@ -77,18 +81,19 @@ def page(batch: str | None, limit: int, cursor: str | None, offset: int) -> tupl
     return [view(codes[key.code]) for key in keys[:limit]], more
 
 
-def revoke(text: str) -> None:
+def revoke(admin: User, text: str) -> None:
     """Make a code worthless from now on; what it has brought stays. Raises NotFound."""
     name = pasted(text).upper()
-    if len(name) > _LONGEST or not _revoked(name):
+    if len(name) > _LONGEST or not _revoked(name, admin):
         raise _not_found()
 
 
-def revoke_batch(batch: str) -> None:
+def revoke_batch(admin: User, batch: str) -> None:
     """Make a batch's codes worthless from now on. Raises NotFound."""
     record = _batch(batch)
     transaction = Transaction()
     transaction.update("batch", record, [Record.at.set(int(clock.now()))], Record.pk.exists())
+    trail.record_in(transaction, admin, "batch.revoke", about=batch)
     transaction.commit()
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(_revoked, record.data["names"]))
@@ -135,7 +140,7 @@ def view(code: Code) -> RedeemCode:
     )
 
 
-def _single(new: NewCode, once: Once) -> RedeemCode:
+def _single(admin: User, new: NewCode, once: Once) -> RedeemCode:
     code = Code(
         new.redeem_code or generated(),
         value=new.value,
@@ -147,6 +152,7 @@ def _single(new: NewCode, once: Once) -> RedeemCode:
     made = view(code)
     transaction = Transaction()
     transaction.put("code", code, Code.code.does_not_exist())
+    trail.record_in(transaction, admin, "codes.create", about=code.code)
     once.join(transaction, made.model_dump())
     try:
         transaction.commit()
@@ -157,13 +163,14 @@ def _single(new: NewCode, once: Once) -> RedeemCode:
     return made
 
 
-def _begun(new: NewCode, count: int, once: Once) -> Record:
+def _begun(admin: User, new: NewCode, count: int, once: Once) -> Record:
     """A batch's record, as the first of all who come with this key has written it."""
     batch, codes = new_id(), new.model_dump(include={"value", "max_uses", "expires_at", "description"})
     codes |= {"create_time": clock.timestamp(), "names": [generated() for _ in range(count)]}
     record = Record(f"batch#{batch}", "codes", data=codes)
     transaction = Transaction()
     transaction.put("batch", record)  # nobody else has this id
+    trail.record_in(transaction, admin, "codes.create", about=batch)
     once.join(transaction, {"batch": batch})
     try:
         transaction.commit()
@@ -204,9 +211,11 @@ def _batch(batch: str) -> Record:
         raise NotFound("batch_not_found", "There is no such batch.") from None
 
 
-def _revoked(name: str) -> bool:
+def _revoked(name: str, admin: User | None = None) -> bool:
     transaction = Transaction()  # of one step: a plain update would be turned away while somebody redeems the code
     transaction.update("code", Code(name), [Code.revoked.set(True)], Code.code.exists())
+    if admin:
+        trail.record_in(transaction, admin, "code.revoke", about=name)
     try:
         transaction.commit()
     except Refused:

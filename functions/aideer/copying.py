@@ -7,7 +7,7 @@ only where the original is the maker's own; another's may pin a version that was
 
 import time
 
-from aideer import auth, chats, clock, jobs, messages
+from aideer import auth, chats, clock, jobs, messages, trail
 from aideer.errors import Busy
 from aideer.messages import Page, Window
 from aideer.models import Chat, Message, User, new_id
@@ -42,6 +42,8 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     chats.show_last(chat, thread)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
+    if trail.concerns(user, original.owner_id):
+        trail.record_in(transaction, user, "chat.copy", original.owner_id, original.id)
     transaction.commit(proof=lambda: chats.exists(chat.id))
     return chat, messages.page(chat.thread, Window(), hidden=True)
 

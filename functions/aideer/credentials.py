@@ -8,7 +8,7 @@ from functools import partial
 
 from pynamodb.expressions.update import Action
 
-from aideer import admins, auth, clock, freshness, passwords, throttling, users
+from aideer import admins, auth, clock, freshness, passwords, throttling, trail, users
 from aideer.contract.users import NewPassword, PasswordChange
 from aideer.errors import BadRequest, Busy, InvalidToken
 from aideer.models import Identity, User
@@ -59,6 +59,8 @@ def _replace(
         transaction = _replacement(user, identity, password_hash, session)
         if admin and admin.id != user.id:
             admins.required(transaction, "admin", admin.id)
+        if admin:
+            trail.record_in(transaction, admin, "user.password", user.id)
         try:
             transaction.commit(proof=partial(_is_stored, identity.key, password_hash))
         except Refused as refused:

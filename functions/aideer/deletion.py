@@ -6,11 +6,11 @@ is still writing, and all others are refused. It ends the user's tasks and waits
 presets, likes and picture, looks for them once more a minute later, and then removes the ledger, and the user last. Each step looks
 for what is left, so it may be broken off anywhere and worked again, by two at once too.
 
-What stays: public presets, which belong to the product; the versions of presets that others could open chats on, which
-those chats may pin; redemptions, by which the uses of a code are counted, but without the user's id; and, until their TTL, ended
-tasks, stream logs and used keys. A version that was written while its preset was private goes, also of a preset that is public now
-or was deleted before. Versions of release 0.1 do not say whether others could use them: they go with a private preset, and stay
-otherwise.
+What stays: public presets, which belong to the product; the versions of presets that others could open chats on, which those
+chats may pin; redemptions, by which the uses of a code are counted, but without the user's id; and, until their TTL, ended
+tasks, stream logs, used keys and the audit trail's ids. A version that was written while its preset was private goes, also of a
+preset that is public now or was deleted before. Versions of release 0.1 do not say whether others could use them: they go with
+a private preset, and stay otherwise.
 """
 
 import time
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from aideer import admins, auth, avatars, bulk, counters, credits, jobs, likes, messages, presets, tasks, users
+from aideer import admins, auth, avatars, bulk, counters, credits, jobs, likes, messages, presets, tasks, trail, users
 from aideer.errors import Busy, Conflict
 from aideer.models import Chat, CreditEntry, Identity, Preset, Record, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
@@ -44,6 +44,8 @@ def delete(actor: User, user_id: str) -> None:
         transaction = _end(user, not_theirs)
         if left:
             admins.required(transaction, "left", left)
+        if actor.id != user.id:
+            trail.record_in(transaction, actor, "user.delete", user.id)
         try:
             transaction.commit(proof=partial(_is_deleted, user.id))
         except Refused as refused:  # look again, without what was refused

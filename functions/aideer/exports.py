@@ -10,7 +10,7 @@ import unicodedata
 from typing import Literal
 from urllib.parse import quote
 
-from aideer import auth, chats, messages
+from aideer import auth, chats, messages, trail
 from aideer.contract import chats as contract
 from aideer.errors import Forbidden
 from aideer.messages import Window
@@ -33,6 +33,8 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
     chat = chats.readable(user, chat_id)
     if not auth.may_manage(user, chat.owner_id):
         raise Forbidden("forbidden", "Only its owner exports a chat.")
+    if trail.concerns(user, chat.owner_id):
+        trail.record(user, "chat.export", chat.owner_id, chat.id)
     page = messages.page(chat.thread, Window(MESSAGES, after=after), hidden=True)
     rest = page.rest.after if page.rest else None
     if wanted == "json":

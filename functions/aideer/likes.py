@@ -7,10 +7,10 @@ private or be deleted: the like stays until it is taken back, which needs no rig
 import time
 from typing import Literal
 
-from aideer import auth, chats, clock, presets
+from aideer import auth, chats, clock, presets, trail
 from aideer.contract.users import Likes
 from aideer.errors import BadRequest, Busy, Conflict
-from aideer.models import Preset, Record, User, new_id
+from aideer.models import Chat, Preset, Record, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 Kind = Literal["preset", "chat"]
@@ -27,13 +27,15 @@ def like(user: User, kind: Kind, id: str) -> None:
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
-        _require_seen(user, kind, id)
+        seen = _require_seen(user, kind, id)
         record = _record(user.id, kind, id)
         if _count(user) >= MOST and _stored(record) is None:
             raise Conflict("too_many_likes", f"One may have {MOST} likes.")
         record.data, record.at = {"id": new_id()}, clock.now()
         transaction = Transaction()
         transaction.put("like", record, Record.pk.does_not_exist())
+        if seen.visibility == "private" and trail.concerns(user, seen.owner_id):
+            trail.record_in(transaction, user, "preset.like" if kind == "preset" else "chat.like", seen.owner_id, id)
         if kind == "preset":
             condition = Preset.id.exists()
             if not auth.is_admin(user):
@@ -100,11 +102,8 @@ def _take_back(record: Record) -> bool:
         return True
 
 
-def _require_seen(user: User, kind: Kind, id: str) -> None:
-    if kind == "preset":
-        presets.readable(user, id)
-    else:
-        chats.readable(user, id)
+def _require_seen(user: User, kind: Kind, id: str) -> Preset | Chat:
+    return presets.readable(user, id) if kind == "preset" else chats.readable(user, id)
 
 
 def _count(user: User) -> int:

@@ -20,7 +20,7 @@ from pynamodb.attributes import (
 )
 from pynamodb.connection import Connection, TableConnection
 from pynamodb.constants import NUMBER
-from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 from pynamodb.models import Model
 from uuid6 import uuid7
 
@@ -117,6 +117,40 @@ class User(Table):
     update_time = UnicodeAttribute()
 
     by_id = UsersById()
+
+    reason: str | None = None
+    """Why they do it, as the request says: X-Reason. It is not stored here."""
+
+
+class AuditByUser(GlobalSecondaryIndex["AuditRecord"]):
+    class Meta:
+        index_name = "by_user"
+        projection = AllProjection()
+
+    user_id = UnicodeAttribute(hash_key=True)
+    id = UnicodeAttribute(range_key=True)
+
+
+class AuditRecord(Table):
+    """What an administrator did: trail.py. It is added, never changed, and goes by its TTL."""
+
+    class Meta:
+        table_name = settings.AUDIT_TABLE
+
+    ALL = "records"
+    """The one partition of the list: only administrators add to it."""
+
+    list = UnicodeAttribute(hash_key=True)
+    id = UnicodeAttribute(range_key=True)
+    actor_id = UnicodeAttribute()
+    action = UnicodeAttribute()
+    user_id = UnicodeAttribute(null=True)  # whose it was
+    about = UnicodeAttribute(null=True)  # the id of a chat, preset or batch, or a code
+    reason = UnicodeAttribute(null=True)
+    create_time = UnicodeAttribute()
+    ttl = Whole()
+
+    by_user = AuditByUser()
 
 
 class Identity(Table):

@@ -17,7 +17,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex
 
-from aideer import auth, clock, credits, images, limits, pages
+from aideer import auth, clock, credits, images, limits, pages, trail
 from aideer.contract import presets as contract
 from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Preset, Record, User, new_id
@@ -60,6 +60,7 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
     )
     transaction.put("head", head, Preset.id.does_not_exist())
     transaction.put("version", Preset(head.id, 1, **content), Preset.id.does_not_exist())
+    _record(transaction, user, "preset.create", head)
     try:
         transaction.commit()
     except Refused as refused:
@@ -70,7 +71,10 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
 
 def get(user: User, preset_id: str) -> contract.Preset:
     """A preset. Raises NotFound, and Forbidden where it is another's private one."""
-    return view(user, readable(user, preset_id))
+    head = readable(user, preset_id)
+    if trail.concerns(user, head.owner_id):  # who is shown its hidden messages
+        trail.record(user, "preset.read", head.owner_id, head.id)
+    return view(user, head)
 
 
 def readable(user: User, preset_id: str) -> Preset:
@@ -95,6 +99,7 @@ def update(user: User, preset_id: str, change: contract.PresetChange) -> contrac
             transaction.update("previous", Preset(head.id, number), told, Preset.id.exists())
         _change(user, head, change)
         transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(number))
+        _record(transaction, user, "preset.change", head, visibility)
         transaction.put("version", _version(head), Preset.id.does_not_exist())
         try:
             transaction.commit(proof=partial(_has_version, head))
@@ -117,6 +122,7 @@ def delete(user: User, preset_id: str) -> None:
         transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head.number))
         left = Record(deleted_presets(str(head.owner_id)), head.id, data={"visibility": head.visibility})
         transaction.put("left", left)
+        _record(transaction, user, "preset.delete", head)
         if counted:
             transaction.update(
                 "user", User(head.owner_id), [User.preset_count.add(-1)], User.id.exists() & (User.preset_count > 0)
@@ -282,6 +288,14 @@ def _actions(head: Preset) -> list[Action]:
         Preset.messages.set(head.messages),
         Preset.update_time.set(head.update_time),
     ]
+
+
+def _record(
+    transaction: Transaction, user: User, action: trail.Action, head: Preset, visibility: str | None = None
+) -> None:
+    """Record a change of another's preset, or of one that is public or was, of which `visibility` tells."""
+    if trail.concerns(user, head.owner_id) or "public" in (head.visibility, visibility):
+        trail.record_in(transaction, user, action, head.owner_id, head.id)
 
 
 def _as_read(number: int) -> Condition:

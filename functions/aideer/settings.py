@@ -12,6 +12,7 @@ TASK_EVENTS_TABLE = os.environ["TASK_EVENTS_TABLE"]
 CREDITS_TABLE = os.environ["CREDITS_TABLE"]
 CODES_TABLE = os.environ["CODES_TABLE"]
 RECORDS_TABLE = os.environ["RECORDS_TABLE"]
+AUDIT_TABLE = os.environ["AUDIT_TABLE"]
 AVATARS_BUCKET = os.environ["AVATARS_BUCKET"]
 
 TASKS_QUEUE_URL = os.environ["TASKS_QUEUE_URL"]
@@ -22,6 +23,7 @@ WECHAT_SECRET_ARN = os.environ["WECHAT_SECRET_ARN"]
 WECHAT_WEBSITE_SECRET_ARN = os.environ["WECHAT_WEBSITE_SECRET_ARN"]
 """Secrets of the providers. A function is told the ARN of a secret only if it may read it; the others are empty."""
 
+AUDIT_DAYS = int(os.environ["AUDIT_DAYS"])
 SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
 UNCOVERED_CREDITS = int(os.environ["UNCOVERED_CREDITS"])
 """The most that failed answers of one user may cost the operator in a day before new tasks are refused."""

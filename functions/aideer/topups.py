@@ -7,7 +7,7 @@ guesses codes is stopped (throttling.py): every attempt counts before the code i
 
 import time
 
-from aideer import clock, credits, throttling, users
+from aideer import clock, credits, throttling, trail, users
 from aideer.contract.credits import NewGrant
 from aideer.errors import Busy, NotFound, PaymentRequired, Unprocessable
 from aideer.idempotency import Once
@@ -51,6 +51,7 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
         entry.granted_by = admin.id
         transaction = Transaction()
         _add(transaction, user, entry)
+        trail.record_in(transaction, admin, "user.grant", user.id)
         once.join(transaction, answer)
         if _happened(transaction, entry):
             return answer

@@ -20,7 +20,7 @@ from pynamodb.attributes import Attribute
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import admins, auth, avatars, clock, credits, pages, passwords, settings, throttling
+from aideer import admins, auth, avatars, clock, credits, pages, passwords, settings, throttling, trail
 from aideer.contract import users as contract
 from aideer.errors import BadRequest, Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Identity, User, new_id
@@ -77,6 +77,8 @@ def make_admin(username: str, password: str) -> User:
 def shown(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
     """A user as this viewer may see them. Raises NotFound."""
     user = viewer if viewer.id == user_id else stored(user_id)
+    if trail.concerns(viewer, user.id):
+        trail.record(viewer, "user.read", user.id)
     if auth.may_manage(viewer, user.id):
         return view(user)
     return contract.PublicUser(id=user.id, nickname=user.nickname, avatar=avatars.path(user))
@@ -142,9 +144,13 @@ def _changed(actor: User, user_id: str, wanted: contract.UserChange) -> contract
         now = clock.timestamp()
         transaction = Transaction()
         if not _change(transaction, user, wanted, now):
+            if actor.id != user.id:
+                trail.record(actor, "user.read", user.id)
             return view(user)
         if actor.id != user.id:
             admins.required(transaction, "actor", actor.id)
+            action: trail.Action = "user.change" if wanted.permission is None else "user.permission"
+            trail.record_in(transaction, actor, action, user.id)
         try:
             transaction.commit(proof=partial(_was_changed, user.id, now))
         except Refused as refused:

@@ -33,7 +33,7 @@ def create(
     format: Annotated[Literal["json", "csv"], Query()] = "json",
 ) -> Response[RedeemCode | CodeBatch | str]:
     """Make a code, or with `count` a batch. A batch that broke off is completed by the same request with its Idempotency-Key."""
-    made = codes.create(body, Once(user.id, "POST /codes", idempotency_key, body))
+    made = codes.create(user, body, Once(user.id, "POST /codes", idempotency_key, body))
     if format == "json":
         return Response(status_code=200, content_type="application/json", body=made)
     name, rows = (f"codes-{made.batch}", made.codes) if isinstance(made, CodeBatch) else ("code", [made])

@@ -10,6 +10,6 @@ __all__ = ["handler"]
 
 
 @app.delete("/api/v1/codes/<code>", **documented("Revoke a redeem code", errors=(403, 404)))
-def delete(_: Admin, code: str) -> Done:
-    codes.revoke(code)
+def delete(admin: Admin, code: str) -> Done:
+    codes.revoke(admin, code)
     return Done(message="Revoked.")

@@ -10,5 +10,5 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/codes/<code>", **documented("Get a redeem code", errors=(403, 404)))
-def get(user: Admin, code: str) -> RedeemCode:  # noqa: ARG001 - that it is an administrator is all that matters
-    return codes.get(code)
+def get(user: Admin, code: str) -> RedeemCode:
+    return codes.get(user, code)

@@ -18,7 +18,7 @@ Batch = Annotated[str | None, Query(min_length=1, max_length=64, description="On
 
 @app.get("/api/v1/codes", **documented("List redeem codes", errors=(403,), headers=PAGE_HEADERS))
 def list_(
-    _: Admin, batch: Batch = None, limit: pages.Limit = 10, cursor: pages.Cursor = None, offset: pages.Offset = 0
+    admin: Admin, batch: Batch = None, limit: pages.Limit = 10, cursor: pages.Cursor = None, offset: pages.Offset = 0
 ) -> Response[list[RedeemCode]]:
     """List the codes, the newest first, or a batch's by name."""
-    return pages.answer(*codes.page(batch, limit, cursor, offset))
+    return pages.answer(*codes.page(admin, batch, limit, cursor, offset))

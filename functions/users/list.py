@@ -5,7 +5,7 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import pages, users
+from aideer import pages, trail, users
 from aideer.auth import Admin
 from aideer.contract.users import User
 from aideer.http import app, handler
@@ -18,12 +18,13 @@ Name = Annotated[str | None, Query(max_length=255, description="Only the user of
 
 @app.get("/api/v1/users", **documented("List users", errors=(403,), headers=PAGE_HEADERS))
 def list_(
-    _: Admin,
+    admin: Admin,
     username: Name = None,
     limit: pages.Limit = 10,
     cursor: pages.Cursor = None,
     offset: pages.Offset = 0,
 ) -> Response[list[User]]:
     """List users, the newest first. A page may be shorter than `limit` while there are more: go by X-Next-Cursor."""
+    trail.record(admin, "users.list")
     found, more = (users.named(username), None) if username is not None else users.page(limit, cursor, offset)
     return pages.answer(found, more)

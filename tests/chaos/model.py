@@ -37,7 +37,7 @@ from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.errors import AideerError
 from aideer.idempotency import Once
-from aideer.models import Chat, Code, CreditEntry, Message, Record, Task, User
+from aideer.models import Chat, Code, CreditEntry, Message, Record, Task, User, new_id
 from aideer.usage import Usage
 from tests.chaos.world import World
 from tests.support import Person
@@ -345,7 +345,7 @@ class Rules(RuleBasedStateMachine):
     @rule(text=CODES, really=st.integers(0, 3))
     def revoke(self, text: str, really: int) -> None:
         if really == 3:  # now and then: nothing more comes of it
-            codes.revoke(text)
+            codes.revoke(User(new_id(), permission=2), text)
             self.revoked.add(text)
 
     @rule(someone=PEOPLE, amount=st.sampled_from([50, -50, -700]), key=st.sampled_from([None, "a"]))

@@ -17,7 +17,7 @@ from aideer import clock, codes, settings, topups
 from aideer.contract.credits import NewCode, RedeemCode, Redemption
 from aideer.errors import AideerError, Conflict
 from aideer.idempotency import Once
-from aideer.models import Code, Record, connection
+from aideer.models import Code, Record, User, connection, new_id
 from tests import faults
 from tests.support import check_rules
 
@@ -222,7 +222,9 @@ def test_the_same_key_gives_the_same_code_even_after_that_has_expired(api, perso
 def test_one_request_sent_many_times_at_once_makes_one_code(person):
     admin, new = person(permission=2), NewCode(value=5)
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: codes.create(new, Once(admin.id, "POST /codes", "k", new)), range(8)))
+        made = list(
+            pool.map(lambda _: codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new)), range(8))
+        )
     assert len({code.redeem_code for code in made}) == 1
 
 
@@ -232,7 +234,7 @@ def test_of_many_who_name_one_code_at_once_one_makes_it(person):
     def attempt(value: int) -> int:
         new = NewCode(value=value, redeem_code=name)
         try:
-            return codes.create(new, Once(admin.id, "POST /codes", None, new)).value
+            return codes.create(admin.user, new, Once(admin.id, "POST /codes", None, new)).value
         except Conflict:
             return 0
 
@@ -338,7 +340,7 @@ def test_who_redeems_while_a_code_is_revoked_gets_it_or_not_and_nothing_between(
 def attempt_in_process(one, text):
     """Of one person, or None: the administrator. (Powertools' resolver is no place for two threads.)"""
     if one is None:
-        return codes.revoke(text)
+        return codes.revoke(User(new_id(), permission=2), text)
     try:
         topups.redeem(one.user, text, Once(one.id, "redeem", None, ""))
     except AideerError as refusal:
@@ -407,7 +409,7 @@ def test_a_batch_that_broke_off_is_completed_by_the_same_request(api, person, af
     admin = person(permission=2)
     new = NewCode(value=5, count=250)
     with breaking_off(after), contextlib.suppress(KeyboardInterrupt):
-        codes.create(new, Once(admin.id, "POST /codes", "k", new))
+        codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new))
     made = make(api, admin, key="k", value=5, count=250).json
     assert len(made["codes"]) == len(stored(made["batch"])) == 250
     assert make(api, admin, key="k", value=5, count=250).json == made
@@ -419,7 +421,7 @@ def test_what_was_redeemed_of_a_broken_batch_stays_redeemed(api, person):
     admin, me = person(permission=2), person()
     new = NewCode(value=5, count=120)
     with breaking_off(2), contextlib.suppress(KeyboardInterrupt):
-        codes.create(new, Once(admin.id, "POST /codes", "k", new))
+        codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new))
     [record] = [r for r in Record.scan(Record.pk.startswith("batch#")) if len(r.data["names"]) == 120]
     assert redeem(api, me, record.data["names"][0]).status == 200
     made = make(api, admin, key="k", value=5, count=120).json
@@ -431,7 +433,9 @@ def test_what_was_redeemed_of_a_broken_batch_stays_redeemed(api, person):
 def test_the_same_batch_asked_for_many_times_at_once_is_one(person):
     admin, new = person(permission=2), NewCode(value=5, count=150)
     with ThreadPoolExecutor(6) as pool:
-        made = list(pool.map(lambda _: codes.create(new, Once(admin.id, "POST /codes", "k", new)), range(6)))
+        made = list(
+            pool.map(lambda _: codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new)), range(6))
+        )
     assert len({batch.batch for batch in made}) == 1
     assert made[1:] == made[:-1]
     assert len(stored(made[0].batch)) == 150
@@ -479,7 +483,7 @@ def test_a_batch_that_is_revoked_before_it_is_complete_never_is(api, person):
     admin = person(permission=2)
     new = NewCode(value=5, count=150)
     with breaking_off(2), contextlib.suppress(KeyboardInterrupt):
-        codes.create(new, Once(admin.id, "POST /codes", "k", new))
+        codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new))
     batch = Record.get(f"idempotency#{admin.id}#POST /codes", "k").data["answer"]["batch"]
     assert len(stored(batch)) == 99
     revoke_batch(api, admin, batch)
@@ -492,7 +496,7 @@ def test_a_revocation_that_broke_off_is_completed_by_the_same_request(api, perso
     admin = person(permission=2)
     batch = make(api, admin, count=60).json["batch"]
     with breaking_off(20), contextlib.suppress(KeyboardInterrupt):
-        codes.revoke_batch(batch)
+        codes.revoke_batch(admin.user, batch)
     assert revoke_batch(api, admin, batch).status == 200
     assert all(code.revoked for code in Code.scan(Code.batch == batch, consistent_read=True))
 

@@ -30,6 +30,7 @@ MODELS = {
     "CreditsTable": models.CreditEntry,
     "CodesTable": models.Code,
     "RecordsTable": models.Record,
+    "AuditTable": models.AuditRecord,
 }
 
 each_function = pytest.mark.parametrize("name", FUNCTIONS)

@@ -4,6 +4,22 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from aideer import trail
+
+
+class AuditEntry(BaseModel):
+    """What an administrator did: ids, and no text of anybody's."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    admin_id: Annotated[str, Field(validation_alias="actor_id")]
+    action: trail.Action
+    user_id: Annotated[str | None, Field(description="Whose it was; null for what is nobody's.")]
+    about: Annotated[str | None, Field(description="The id of the chat, preset or batch, or the code.")]
+    reason: Annotated[str | None, Field(description="What the administrator sent in X-Reason.")]
+    create_time: str
+
 
 class Drift(BaseModel):
     """A rule that does not hold, and what it does not hold of."""

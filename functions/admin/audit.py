@@ -1,0 +1,34 @@
+"""GET /api/v1/admin/audit: what administrators did with what is not theirs."""
+
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+
+from aideer import pages, trail
+from aideer.auth import Admin
+from aideer.contract.admin import AuditEntry
+from aideer.http import app, handler
+from aideer.responses import PAGE_HEADERS, documented
+
+__all__ = ["handler"]
+
+
+@app.get("/api/v1/admin/audit", **documented("List what administrators did", errors=(403,), headers=PAGE_HEADERS))
+def show(
+    _: Admin,
+    admin: Annotated[str | None, Query(min_length=1, max_length=64, description="Who did it: an id.")] = None,
+    user: Annotated[str | None, Query(min_length=1, max_length=64, description="Whose it was: an id.")] = None,
+    action: Annotated[trail.Action | None, Query(description="What was done.")] = None,
+    limit: pages.Limit = 10,
+    cursor: pages.Cursor = None,
+) -> Response[list[AuditEntry]]:
+    """List the records, the newest first. A page may be shorter than `limit` while there are more: go by X-Next-Cursor.
+
+    `reason` is what the administrator sent in the header X-Reason, which may be percent-encoded.
+    """
+    name = f"audit {admin} {user} {action}"
+    [before] = pages.decode(name, cursor, (str,)) if cursor else [None]
+    page = trail.page(admin, user, action, limit, before)
+    more = pages.encode(name, [page.more]) if page.more else None
+    return pages.answer([AuditEntry.model_validate(record) for record in page.records], more)

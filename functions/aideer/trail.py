@@ -1,0 +1,120 @@
+"""The audit trail: what administrators did with what is not theirs, and with users and codes.
+
+A record says who, what, whose, about what, when, and why if the administrator said so (the header X-Reason). It holds ids and no
+text of anybody's. That of a change is written in the change's transaction, that of a reading before the answer. Records are never
+changed: no function may update or delete them. They go by their TTL, after AUDIT_DAYS.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from pynamodb.expressions.condition import Condition
+
+from aideer import clock, settings
+from aideer.models import AuditRecord, User, new_id
+from aideer.transactions import Transaction
+
+Action = Literal[
+    "chat.read",
+    "chat.export",
+    "chat.copy",
+    "chat.change",
+    "chat.delete",
+    "chat.like",
+    "preset.read",
+    "preset.use",
+    "preset.create",
+    "preset.change",
+    "preset.delete",
+    "preset.like",
+    "users.list",
+    "user.read",
+    "user.change",
+    "user.permission",
+    "user.password",
+    "user.grant",
+    "user.delete",
+    "codes.list",
+    "code.read",
+    "codes.create",
+    "code.revoke",
+    "batch.revoke",
+]
+READS = 16
+"""Queries that one page makes at most."""
+_ADMIN = 2  # auth.ADMIN; background functions do without tokens
+
+
+class Page(NamedTuple):
+    """Records, the newest first, and the id of the last one looked at, if there may be more."""
+
+    records: list[AuditRecord]
+    more: str | None
+
+
+def concerns(actor: User, owner_id: str | None) -> bool:
+    """Whether it is as an administrator that this user acts on what is this owner's."""
+    return actor.permission >= _ADMIN and actor.id != owner_id
+
+
+def record(actor: User, action: Action, user_id: str | None = None, about: str | None = None) -> None:
+    """Record a reading, before it is answered."""
+    _record(actor, action, user_id, about).save()
+
+
+def record_in(
+    transaction: Transaction, actor: User, action: Action, user_id: str | None = None, about: str | None = None
+) -> None:
+    """Record a change, in its transaction."""
+    transaction.put("trail", _record(actor, action, user_id, about))
+
+
+def page(admin: str | None, user: str | None, action: str | None, limit: int, before: str | None) -> Page:
+    """Return at most `limit` records with all that is given, the newest first, below the id `before`.
+
+    A page may be shorter while there are more: it makes READS queries at most.
+    """
+    found: list[AuditRecord] = []
+    pages = _pages(admin, user, action, limit, before)
+    last = None
+    for _ in range(READS):
+        raw = next(pages, None)
+        if raw is None:
+            return Page(found, None)
+        for one in raw:
+            if len(found) == limit:
+                return Page(found, str(found[-1].id))
+            found.append(one)
+        last = str(raw[-1].id) if raw else last
+    return Page(found, last)
+
+
+def _pages(
+    admin: str | None, user: str | None, action: str | None, limit: int, before: str | None
+) -> Iterator[list[AuditRecord]]:
+    condition: Condition = AuditRecord.ttl > int(clock.now())
+    for attribute, value in ((AuditRecord.actor_id, admin), (AuditRecord.action, action)):
+        if value is not None:
+            condition &= attribute == value
+    below, size = AuditRecord.id < before if before else None, limit + 1
+    if user is None:
+        found = AuditRecord.query(AuditRecord.ALL, below, condition, scan_index_forward=False, page_size=size)
+    else:
+        found = AuditRecord.by_user.query(user, below, condition, scan_index_forward=False, page_size=size)
+    for raw in found.page_iter:
+        yield [AuditRecord.from_raw_data(item) for item in raw["Items"]]
+
+
+def _record(actor: User, action: Action, user_id: str | None, about: str | None) -> AuditRecord:
+    now = clock.now()
+    return AuditRecord(
+        AuditRecord.ALL,
+        new_id(),
+        actor_id=actor.id,
+        action=action,
+        user_id=user_id,
+        about=about,
+        reason=actor.reason,
+        create_time=clock.timestamp(now),
+        ttl=int(now) + settings.AUDIT_DAYS * 86400,
+    )
