@@ -60,7 +60,6 @@ def page(
     admin: User, batch: str | None, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[RedeemCode], str | None]:
     """A page of all codes, the newest first, or of a batch's, and the cursor of the next."""
-    trail.record(admin, "codes.list", about=batch)
     most = offset + limit + 1
     if batch is None:
         place = _place("codes", cursor, "create_time", "code")
@@ -78,6 +77,7 @@ def page(
         more = pages.encode(
             *("codes", [last.create_time, last.code]) if batch is None else (f"codes of {batch}", [last.code])
         )
+    trail.record(admin, "codes.list", about=batch)
     return [view(codes[key.code]) for key in keys[:limit]], more
 
 

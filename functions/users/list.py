@@ -25,6 +25,6 @@ def list_(
     offset: pages.Offset = 0,
 ) -> Response[list[User]]:
     """List users, the newest first. A page may be shorter than `limit` while there are more: go by X-Next-Cursor."""
-    trail.record(admin, "users.list")
     found, more = (users.named(username), None) if username is not None else users.page(limit, cursor, offset)
+    trail.record(admin, "users.list")
     return pages.answer(found, more)

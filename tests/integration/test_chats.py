@@ -158,8 +158,9 @@ def test_readers_of_a_shared_chat_see_what_was_said_and_nothing_else(api: Api, p
     names = set(Message.get_attributes()) - {"thread", *READERS_FIELDS}
     answer = Message(chat.thread, 3, role="assistant", content="Hello", create_time=clock.timestamp())
     usage = Usage(424242, 434343, 444444)._asdict()
+    sources = [{"index": 1, "title": secret, "url": f"https://{secret}.example", "site_name": secret}]
     for name in names:
-        setattr(answer, name, {"usage": usage, "credits": 454545}.get(name, secret))
+        setattr(answer, name, {"usage": usage, "credits": 454545, "sources": sources}.get(name, secret))
     answer.save()
     Chat(chat.id).update([Chat.message_count.add(1), Chat.next_n.add(1), Chat.version.add(1)])
     api("users.like_chat", "POST", f"/users/me/likes/chat/{chat.id}", user=reader)
@@ -824,7 +825,10 @@ def test_what_one_was_shown_is_never_confirmed_to_another(api: Api, person: Make
         assert answer.status == status
         assert answer.headers["vary"] == "Authorization"
         assert answer.headers["etag"] == (shared if who is reader else own)
-    assert sorted(plain(counted)) == ["GetItem Chats"] * 5 + ["GetItem Users"] * 5 + ["Query Messages"] * 3
+    assert (
+        sorted(plain(counted))
+        == ["GetItem Chats"] * 5 + ["GetItem Users"] * 5 + ["PutItem Audit"] + ["Query Messages"] * 3
+    )
     put = api("chats.update", "PUT", f"/chats/{chat.id}", json={"title": "t"}, user=owner, headers={"If-Match": shared})
     assert put.status == 412
 

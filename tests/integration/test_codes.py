@@ -252,7 +252,7 @@ def test_what_codes_cost(api, person, counted):
     assert counted == [user, "TransactWriteItems"]
     counted.clear()
     get(api, admin, text)
-    assert counted == [user, f"GetItem {settings.CODES_TABLE}"]
+    assert counted == [user, f"GetItem {settings.CODES_TABLE}", f"PutItem {settings.AUDIT_TABLE}"]
 
 
 @pytest.mark.parametrize(
@@ -655,7 +655,7 @@ def test_a_page_costs_the_same_however_many_codes_there_are(api, person, counted
         listed(api, admin)
         counted.clear()
         listed(api, admin, query)
-        queries = [f"Query {settings.CODES_TABLE}", "BatchGetItem"]
+        queries = [f"Query {settings.CODES_TABLE}", "BatchGetItem", f"PutItem {settings.AUDIT_TABLE}"]
         assert counted == [f"GetItem {settings.USERS_TABLE}", *queries]
 
 
