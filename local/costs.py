@@ -51,7 +51,7 @@ SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda's five pollers of each queue, 20 s each time."""
 SECRETS = 4
-METRICS, ALARM_METRICS = 41, 42
+METRICS, ALARM_METRICS = 42, 42
 SECRET_READS = 2 * 12 * 720
 """Of one environment that is always there, each five minutes."""
 
