@@ -25,8 +25,6 @@ REPLACED_HIDDEN = 2000
 COPIED = 2000
 COPIED_READS = 16
 """Queries (1 MB each) that a copy makes at most: one partition takes about 1 MB of writes a second, and a request 30."""
-_LEFT_OUT = ("interrupted", "content_filter")
-"""Finish reasons by which a prompt leaves an answer out: in a copy, too."""
 _FILTERED_READS = 16
 _FILTERED_PAGE = 200
 
@@ -193,7 +191,7 @@ def _copy(thread: str, message: Message, *, own: bool) -> Message:
     if own:
         return _moved(thread, message, task_id=None)
     copy = Message(thread, **{name: getattr(message, name) for name in READERS_FIELDS})
-    if message.finish_reason in _LEFT_OUT:
+    if message.finish_reason in Message.CUT_OFF:
         copy.finish_reason = message.finish_reason
     return copy
 

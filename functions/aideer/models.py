@@ -309,6 +309,9 @@ class Message(Table):
     class Meta:
         table_name = settings.MESSAGES_TABLE
 
+    CUT_OFF = ("interrupted", "content_filter")
+    """Answers with these finish reasons are kept for their reader, and left out of previews and later prompts."""
+
     thread = UnicodeAttribute(hash_key=True)
     n = Whole(range_key=True)
     role = UnicodeAttribute()

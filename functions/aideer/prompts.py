@@ -10,8 +10,6 @@ from aideer.errors import TooLarge, Unprocessable
 from aideer.models import Message, Preset
 from aideer.pricing import Tariff
 
-CUT_OFF = ("interrupted", "content_filter")
-"""Answers with these finish reasons are kept for their reader, and left out of later prompts."""
 READS = 16
 """Queries for one prompt at most: what fills the largest context in the shortest messages is less."""
 _PAGE = 100
@@ -79,7 +77,7 @@ def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
         for item in next(pages)["Items"]:
             message = Message.from_raw_data(item)
             end = message.n
-            if message.content and message.finish_reason not in CUT_OFF:
+            if message.content and message.finish_reason not in Message.CUT_OFF:
                 yield message
         if not pages.last_evaluated_key:
             return
