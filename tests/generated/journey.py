@@ -77,7 +77,9 @@ def journey(url: str, admin_name: str, admin_password: str) -> None:
     assert call(users_avatar_set, models.User, me, body=form).avatar
     assert call(users_avatar_me, File, me).payload.read(2) == b"\xff\xd8"
 
-    prompt = models.PresetMessageInput(role=models.PresetMessageInputRole.SYSTEM, content="You are a deer.", visibility=False)
+    prompt = models.PresetMessageInput(
+        role=models.PresetMessageInputRole.SYSTEM, content="You are a deer.", visibility=False
+    )
     wanted = models.NewPreset("Deer", models.ParametersInput("qwen-plus", temperature=0.5), messages=[prompt])
     preset = call(presets_create, models.Preset, me, body=wanted)
     assert call(presets_get, models.Preset, me, preset.id).parameters.temperature == 0.5
