@@ -456,7 +456,8 @@ class World:
             code = Code.get(text, consistent_read=True)
             by = [entry.user_id for entry in entries if entry.code == text]
             uses = Record.query(credits.redemptions(text), consistent_read=True)
-            by += [use.sk for use in uses if use.sk in self.ended]  # whose ledgers are gone
+            # Of users whose ledgers are gone. The record names the user until the deletion has come to the ledger.
+            by += [use.sk for use in uses if use.sk in self.ended or use.sk.startswith("deleted#")]
             if len(by) != len(set(by)) or len(by) > code.max_uses:
                 yield Violation(CREDITS_CREATED, f"I5: redeemed {len(by)} times")
             if len(by) != code.used:

@@ -94,9 +94,9 @@ def test_a_quote_is_refused_as_the_task_would_be(api: Api, person: MakePerson) -
     assert quoted(chat.id, person(permission=0)) == 403
     assert quoted(make_chat(me).id, me) == 422
     assert quoted(make_chat(me, "7" * 40_000, parameters={"model": "qwen-max"}).id, me) == 413
-    for token, status in ((None, 401), ("x.y.z", 401), (me.refresh_token, 400)):
+    for token in (None, "x.y.z", me.refresh_token):
         answer = api("tasks.quote", "POST", "/tasks/quote", json={"chat_id": chat.id}, token=token)
-        assert answer.status == status
+        assert answer.status == 401
 
 
 def test_what_is_not_shown_to_the_model_does_not_end_a_conversation(api: Api, person: MakePerson) -> None:
@@ -233,9 +233,9 @@ def test_making_again_is_for_its_user(api: Api, person: MakePerson) -> None:
     assert again(api, person(), first).status == 404
     assert again(api, person(permission=2), first).status == 404
     assert again(api, person(permission=0), first).status == 403
-    for token, status in ((None, 401), ("x.y.z", 401), (me.refresh_token, 400)):
+    for token in (None, "x.y.z", me.refresh_token):
         answer = api("tasks.regenerate", "POST", f"/tasks/{first}/regenerate", token=token)
-        assert answer.status == status
+        assert answer.status == 401
 
 
 # Titles

@@ -68,11 +68,11 @@ def test_a_viewer_and_the_queue_at_the_same_instant_make_one_answer(world: World
 def test_a_stop_beside_the_end_leaves_one_end(world: World, monkeypatch: pytest.MonkeyPatch, stop_comes: str) -> None:
     settle = credits.settle
 
-    def raced(*arguments: object) -> Task:
+    def raced(*arguments: object, **named: object) -> Task:
         task_id = arguments[0].id  # type: ignore[attr-defined]
         if stop_comes == "before":
             tasks.request_stop(task_id)
-        end = settle(*arguments)  # type: ignore[arg-type]
+        end = settle(*arguments, **named)  # type: ignore[arg-type]
         if stop_comes == "after":
             tasks.request_stop(task_id)
         return end

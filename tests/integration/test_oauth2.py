@@ -219,7 +219,7 @@ def test_a_bug_of_ours_is_an_error_that_says_nothing(api, person, monkeypatch):
     def broken(*_):
         raise RuntimeError(me.password)
 
-    monkeypatch.setattr(passwords, "matches", broken)
+    monkeypatch.setattr(passwords, "matching_form", broken)
     answer = post(api, grant_type="password", username=me.username, password=me.password)
     check_refusal(answer, 500, "server_error")
     assert me.password not in answer.body

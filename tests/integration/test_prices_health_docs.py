@@ -97,7 +97,9 @@ def test_every_operation_has_a_summary_an_id_of_its_own_and_our_kind_of_errors(o
         assert {"200", "302"} & set(operation["responses"]), name
         for status, response in operation["responses"].items():
             if status >= "400":
-                assert re.search(r"schemas/(Error|OAuthError|InvalidRequest)", json.dumps(response)), f"{name} {status}"
+                assert re.search(r"schemas/(Error|OAuthError|InvalidRequest|TaskRunning)", json.dumps(response)), (
+                    f"{name} {status}"
+                )
 
 
 def test_the_document_describes_the_stream(operations):
