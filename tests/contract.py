@@ -57,7 +57,7 @@ PUT    /users/{id}                      | access  | 200 400 403 404 422 429     
 DELETE /users/{id}                      | access  | 200 403 404 409 422 429         | 403 403 200 200
 PUT    /users/me/password               | access  | 200 400 403 422 429             | 200 200 200 200
 PUT    /users/{id}/password             | access  | 200 400 403 404 422 429         | 403 403 403 200
-POST   /users/me/identities/wechat      | access  | 200 403 409 422 429 502         | 200 200 200 200
+POST   /users/me/identities/wechat      | access  | 200 400 403 409 422 429 502     | 200 200 200 200
 POST   /users/me/identities/password    | access  | 200 400 403 409 422 429         | 200 200 200 200
 POST   /users/me/avatar                 | access  | 200 413 415 422                 | 200 200 200 200
 GET    /users/me/avatar                 | access  | 200 304 422                     | 200 200 200 200

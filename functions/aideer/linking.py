@@ -17,7 +17,7 @@ from pynamodb.expressions.condition import Condition
 
 from aideer import auth, clock, counters, jobs, passwords, throttling, users, wechat, wechat_users
 from aideer.contract import users as contract
-from aideer.errors import BadRequest, Conflict, InvalidToken
+from aideer.errors import BadRequest, Conflict, InvalidToken, Unauthorized
 from aideer.models import Chat, Identity, User
 from aideer.transactions import Refused, Transaction
 from aideer.wechat import Person
@@ -31,10 +31,11 @@ REMOVED_AFTER_SECONDS = 60
 def wechat_account(user: User, code: str) -> contract.User:
     """Let the user sign in with the WeChat account that a mini program's code stands for; again and again, it changes nothing.
 
-    Raises Conflict where the account belongs to a user who has used it, or the user has another one, and what a sign-in does.
+    Raises Conflict where the account belongs to a user who has used it, or the user has another one, BadRequest where WeChat
+    refuses the code, and what a sign-in does.
     """
     with throttling.attempt("link", user.id):
-        person = wechat.mini_program(code)
+        person = _person(code)
         linked = wechat_users.retried(lambda: _link(user, person))
     return users.view(linked)
 
@@ -49,6 +50,15 @@ def password(user: User, username: str, password: str) -> contract.User:
         password_hash = passwords.hashed(password)  # slow on purpose, and so before anything is read
         linked = wechat_users.retried(lambda: _name(user, username, password_hash))
     return users.view(linked)
+
+
+def _person(code: str) -> Person:
+    try:
+        return wechat.mini_program(code)
+    except (
+        Unauthorized
+    ) as error:  # the token is good: a 401 would make the client refresh it, and send the used code once more
+        raise BadRequest(error.code, error.detail) from None
 
 
 def _link(caller: User, person: Person) -> User | None:

@@ -9,7 +9,9 @@ from aideer.responses import documented
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/identities/wechat", **documented("Link one's WeChat account", errors=(403, 409, 429, 502)))
+@app.post(
+    "/api/v1/users/me/identities/wechat", **documented("Link one's WeChat account", errors=(400, 403, 409, 429, 502))
+)
 def link_wechat(user: Visitor, auth_time: AuthTime, body: WechatCode) -> User:
     """A user whom WeChat's sign-in has made and nobody has used is absorbed.
 

@@ -272,7 +272,7 @@ def test_who_was_deleted_leaves_the_openid_to_others(api, weixin, person):
 def test_a_bad_code_links_nothing(api, weixin, person):
     me = person()
     answer = link(api, me, "bad")
-    assert (answer.status, answer.json["code"]) == (401, "wechat_code_invalid")
+    assert (answer.status, answer.json["code"]) == (400, "wechat_code_invalid")
     assert link(api, None, "bad").status == 401
     assert link(api, me, "").status == link(api, me, "c" * 257).status == 422
     assert me.user.wechat_keys is None
@@ -283,7 +283,7 @@ def test_links_are_counted_and_right_ones_are_not(api, weixin, person, monkeypat
     me, who = person(), somebody()
     for _ in range(3):
         assert link(api, me, weixin.code(who)).status == 200
-    assert link(api, me, "bad").status == 401
+    assert link(api, me, "bad").status == 400
     assert link(api, me, weixin.code(who)).status == 429
     assert link_password(api, me, name()).status == 429
 
