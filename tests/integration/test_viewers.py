@@ -461,6 +461,15 @@ def test_no_answer_is_longer_than_the_longest_position() -> None:
     assert engine.TEXT_BYTES <= streamlog.LONGEST
 
 
+def test_a_stream_ignores_what_a_polyfill_adds_to_its_address(person: MakePerson) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    path, bearer = f"/api/v1/tasks/{task_id}/stream", f"Bearer {me.token}"
+    whole = parse(streamed(path, authorization=bearer).text).content
+    answer = streamed(f"{path}?after=2&_=1764370000000&heartbeat=", authorization=bearer)
+    assert (answer.status_code, parse(answer.text).content) == (200, whole[2:])
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_a_polyfills_position_counts_as_the_header_does(person: MakePerson, door: str) -> None:
     me = person()
