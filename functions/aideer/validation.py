@@ -18,8 +18,8 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 from aws_lambda_powertools.event_handler.openapi.params import File, Form
 from pydantic import BaseModel
 
-KEYS = 32
-"""Of one object in a body: no type has half as many."""
+KEYS = 100
+"""Of one object in a body: no type has a fifth of them, but the JSON schema of a response_format may."""
 ERRORS = 100
 """That an answer lists. Otherwise it could outgrow its request, and Lambda's 6 MB."""
 JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"

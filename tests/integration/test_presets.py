@@ -15,6 +15,7 @@ from tests import faults
 HIDDEN = {"role": "system", "type": "text", "content": "The secret of the trade.", "visibility": False}
 SHOWN = {"role": "assistant", "type": "text", "content": "How can I help?", "visibility": True}
 BODY = {"title": "Assistant", "parameters": {"model": "qwen-plus"}}
+FIELDS = {f"field_{n}": {"type": "string"} for n in range(100)}
 
 
 def create(api, user, **body):
@@ -441,6 +442,7 @@ def test_a_model_that_always_thinks_cannot_be_told_not_to(api, person, monkeypat
         {"enable_search": True, "search_options": {"enable_citation": True, "citation_format": "[ref_<number>]"}},
         {"response_format": {"type": "json_object"}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "deer", "schema": {"type": "object"}}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "form", "schema": {"properties": FIELDS}}}},
         {"model": "qwen3.8-max", "enable_thinking": True, "reasoning_effort": "xhigh"},
         {"seed": 2**63 - 1, "top_k": 100, "temperature": 1.99, "top_p": 1.0, "presence_penalty": -2.0},
         {"thinking_budget": 262_144, "enable_thinking": True, "model": "qwen3.7-plus"},
