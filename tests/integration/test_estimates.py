@@ -69,6 +69,17 @@ def test_a_prompt_that_fits_is_answered_whatever_its_bytes_say(api: Api, person:
     assert len(counts) == 1
 
 
+def test_an_answer_is_made_again_at_the_price_of_its_tokens(api: Api, person: MakePerson, counts: list[int]) -> None:
+    me = person()
+    chat = make_chat(me, ENGLISH * 1000, parameters={"model": "qwen-max"})
+    first = create(api, me, chat.id).json
+    in_loop(engine.execute(first["task_id"], clock.now() + 60))
+    counts.clear()
+    again = api("tasks.regenerate", "POST", f"/tasks/{first['task_id']}/regenerate", user=me)
+    assert (again.status, again.json["credits_held"]) == (200, first["credits_held"])
+    assert len(counts) == 1
+
+
 def test_a_prompt_that_does_not_fit_is_refused_by_its_tokens(api: Api, person: MakePerson, counts: list[int]) -> None:
     me = person()
     chat = make_chat(me, ENGLISH * 1800, parameters={"model": "qwen-max"})
