@@ -134,7 +134,8 @@ class World:
     def batch(self) -> str:
         """Two codes that were made together."""
         new = NewCode(value=10, count=2)
-        made = codes.create(self.owner.user, new, Once(self.owner.id, "POST /codes", None, new))
+        admin = make_person(permission=2).user
+        made = codes.create(admin, new, Once(admin.id, "POST /codes", None, new))
         assert isinstance(made, CodeBatch)
         return made.batch
 

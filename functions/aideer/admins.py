@@ -5,8 +5,9 @@ still be one when it happens: so the last one stays, whatever happens at once. T
 where one deletes themselves any other; a record for each, written with the permission, helps to find one and decides nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from aideer.errors import AideerError
 from aideer.models import Record, User
 from aideer.transactions import Transaction
 
@@ -29,10 +30,10 @@ def unmade(transaction: Transaction, user_id: str) -> None:
     transaction.delete("administrator", Record(_RECORDS, user_id))
 
 
-def required(transaction: Transaction, step: str, user_id: str) -> None:
-    """Require that this user is an administrator when the transaction happens."""
+def required(transaction: Transaction, step: str, user_id: str, error: Callable[[], AideerError] | None = None) -> None:
+    """Require that this user is an administrator when the transaction happens; if not, its commit raises `error()`."""
     condition = User.id.exists() & User.deleted.does_not_exist() & (User.permission >= _PERMISSION)
-    transaction.check(step, User, user_id, None, condition)
+    transaction.check(step, User, user_id, None, condition, error)
 
 
 def besides(user_id: str) -> Iterator[str]:

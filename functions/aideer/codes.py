@@ -84,7 +84,7 @@ def page(
 def revoke(admin: User, text: str) -> None:
     """Make a code worthless from now on; what it has brought stays. Raises NotFound."""
     name = pasted(text).upper()
-    if len(name) > _LONGEST or not _revoked(name, admin):
+    if not 0 < len(name) <= _LONGEST or not _revoked(name, admin):
         raise _not_found()
 
 
@@ -245,7 +245,7 @@ def _not_found() -> NotFound:
 
 
 def _stored(name: str) -> Code | None:
-    if len(name) > _LONGEST:
+    if not 0 < len(name) <= _LONGEST:
         return None
     try:
         return Code.get(name, consistent_read=True)

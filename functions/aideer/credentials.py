@@ -8,7 +8,7 @@ from functools import partial
 
 from pynamodb.expressions.update import Action
 
-from aideer import admins, auth, clock, freshness, passwords, throttling, trail, users
+from aideer import clock, freshness, passwords, throttling, trail, users
 from aideer.contract.users import NewPassword, PasswordChange
 from aideer.errors import BadRequest, Busy, InvalidToken
 from aideer.models import Identity, User
@@ -57,15 +57,11 @@ def _replace(
             raise BadRequest("wrong_password", "The old password is wrong.")
         password_hash = password_hash or passwords.hashed(wanted.new_password)
         transaction = _replacement(user, identity, password_hash, session)
-        if admin and admin.id != user.id:
-            admins.required(transaction, "admin", admin.id)
         if admin:
             trail.record_in(transaction, admin, "user.password", user.id)
         try:
             transaction.commit(proof=partial(_is_stored, identity.key, password_hash))
         except Refused as refused:
-            if admin and "admin" in refused.steps:
-                raise auth.no_admin_now(admin) from None
             if session is not None and "user" in refused.steps:
                 raise InvalidToken from None
             continue  # another name or password since: look again

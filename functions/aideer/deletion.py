@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from aideer import admins, auth, avatars, bulk, counters, credits, jobs, likes, messages, presets, tasks, trail, users
+from aideer import admins, avatars, bulk, counters, credits, jobs, likes, messages, presets, tasks, trail, users
 from aideer.errors import Busy, Conflict
 from aideer.models import Chat, CreditEntry, Identity, Preset, Record, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
@@ -40,18 +40,16 @@ def delete(actor: User, user_id: str) -> None:
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         user = users.managed(actor, user_id)
-        left = _admin_left(actor, user, no_admins)
+        left = _admin_left(user, no_admins) if actor.id == user.id else None
         transaction = _end(user, not_theirs)
-        if left:
-            admins.required(transaction, "left", left)
         if actor.id != user.id:
             trail.record_in(transaction, actor, "user.delete", user.id)
+        elif left:
+            admins.required(transaction, "left", left)
         try:
             transaction.commit(proof=partial(_is_deleted, user.id))
         except Refused as refused:  # look again, without what was refused
             if "left" in refused.steps:
-                if left == actor.id:
-                    raise auth.no_admin_now(actor) from None
                 no_admins.add(str(left))
             not_theirs |= refused.steps & _identities(user)
             continue
@@ -90,10 +88,8 @@ def _removed(user: User, deadline: float) -> bool:
     return all(step() for step in steps)
 
 
-def _admin_left(actor: User, user: User, no_admins: set[str]) -> str | None:
-    """Who must still be an administrator when this user is deleted: the one who does it, or, of themselves, another one."""
-    if actor.id != user.id:
-        return actor.id
+def _admin_left(user: User, no_admins: set[str]) -> str | None:
+    """Return another administrator, who must still be one when this one deletes their own account."""
     if not admins.is_one(user):
         return None
     for other in admins.besides(user.id):

@@ -1,11 +1,14 @@
 """Uploads: multipart/form-data (RFC 7578), read by python-multipart."""
 
+import logging
 from typing import Any
 
 from aws_lambda_powertools.event_handler.openapi.params import UploadFile
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, create_form_parser
 
+logging.getLogger("python_multipart").disabled = True  # it quotes what was sent
+logging.getLogger("python_multipart.multipart").disabled = True
 FIELDS = 100
 """That a form may have: each costs the parser some microseconds, and 6 MB have room for 100,000."""
 

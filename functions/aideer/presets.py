@@ -17,7 +17,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex
 
-from aideer import auth, clock, credits, images, limits, pages, trail
+from aideer import admins, auth, clock, credits, images, limits, pages, trail
 from aideer.contract import presets as contract
 from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Preset, Record, User, new_id
@@ -51,12 +51,15 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
     head = Preset(new_id(), Preset.HEAD, owner_id=user.id, visibility=new.visibility, **content)
     _see(head)
     limits.require_word(head.parameters, head.messages)
+    condition = User.id.exists() & User.deleted.does_not_exist() & (User.preset_count < MOST)
+    if new.visibility == "public":
+        condition &= User.permission >= auth.ADMIN
     transaction = Transaction()
     transaction.update(
         "user",
         User(user.id),
         [User.preset_count.add(1)],
-        User.id.exists() & User.deleted.does_not_exist() & (User.preset_count < MOST),
+        condition,
     )
     transaction.put("head", head, Preset.id.does_not_exist())
     transaction.put("version", Preset(head.id, 1, **content), Preset.id.does_not_exist())
@@ -65,7 +68,7 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
         transaction.commit()
     except Refused as refused:
         if "head" not in refused.steps:  # else it is this very one: nobody else has its id
-            raise _none_more(user) from None
+            raise _none_more(user, new.visibility) from None
     return view(user, head)
 
 
@@ -100,6 +103,8 @@ def update(user: User, preset_id: str, change: contract.PresetChange) -> contrac
         _change(user, head, change)
         transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(number))
         _record(transaction, user, "preset.change", head, visibility)
+        if head.owner_id == user.id and "public" in (head.visibility, visibility):
+            admins.required(transaction, "admin", user.id, partial(auth.no_admin_now, user))
         transaction.put("version", _version(head), Preset.id.does_not_exist())
         try:
             transaction.commit(proof=partial(_has_version, head))
@@ -344,8 +349,8 @@ def _see(head: Preset) -> None:
         images.require_vision(head.parameters)
 
 
-def _none_more(user: User) -> Conflict:
-    credits.reread(user)
+def _none_more(user: User, visibility: str) -> Conflict:
+    _may_have(credits.reread(user), visibility)
     return Conflict("too_many_presets", f"One may have {MOST} presets.")
 
 

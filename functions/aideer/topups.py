@@ -5,9 +5,13 @@ code), of which there is one. A code that is revoked or has expired at the write
 guesses codes is stopped (throttling.py): every attempt counts before the code is looked at, and only right ones are given back.
 """
 
+import functools
+import operator
 import time
 
-from aideer import clock, credits, throttling, trail, users
+from pynamodb.expressions.condition import Condition
+
+from aideer import auth, clock, credits, throttling, trail, users
 from aideer.contract.credits import NewGrant
 from aideer.errors import Busy, NotFound, PaymentRequired, Unprocessable
 from aideer.idempotency import Once
@@ -41,16 +45,22 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
         try:
             user = users.stored(user_id)
             left = _left(user, new.amount)
-        except (NotFound, PaymentRequired):
+        except (NotFound, PaymentRequired) as refusal:
             if answer := once.answer():  # the refusal was the echo of this very request's first attempt
                 return answer
+            if isinstance(refusal, PaymentRequired):
+                trail.record(admin, "user.read", user_id)  # it says how many credits they have
             raise
         message = "Granted." if new.amount > 0 else "Deducted."
         answer = {"message": message, "amount": new.amount, "credits_left": left}
         entry = credits.entry(user.id, new.amount, "grant", new.description)
         entry.granted_by = admin.id
         transaction = Transaction()
-        _add(transaction, user, entry)
+        if user.id == admin.id and not auth.is_admin(user):
+            raise auth.no_admin_now(admin)
+        _add(
+            transaction, user, entry, User.permission == user.permission
+        )  # which is an administrator's, if it is their own
         trail.record_in(transaction, admin, "user.grant", user.id)
         once.join(transaction, answer)
         if _happened(transaction, entry):
@@ -103,13 +113,14 @@ def _redeemed(user: User, code_text: str, once: Once) -> dict[str, object]:
     raise Busy
 
 
-def _add(transaction: Transaction, user: User, entry: CreditEntry) -> None:
+def _add(transaction: Transaction, user: User, entry: CreditEntry, *conditions: Condition) -> None:
+    unmoved = User.id.exists() & (User.money_version == user.money_version)
     transaction.update(
         "user",
         User(user.id),
         [User.credits.add(entry.amount), User.money_version.add(1)],
         # As it was read, so that what is answered as credits_left is exact, and none are taken that are not there.
-        User.id.exists() & User.deleted.does_not_exist() & (User.money_version == user.money_version),
+        functools.reduce(operator.and_, conditions, User.deleted.does_not_exist() & unmoved),
     )
     transaction.put("entry", entry)
 

@@ -3,14 +3,17 @@
 A record says who, what, whose, about what, when, and why if the administrator said so (the header X-Reason). It holds ids and no
 text of anybody's. That of a change is written in the change's transaction, that of a reading before the answer. Records are never
 changed: no function may update or delete them. They go by their TTL, after AUDIT_DAYS.
+
+A change happens only while its administrator still is one: record_in makes that a condition of the transaction.
 """
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from pynamodb.expressions.condition import Condition
+from pynamodb.pagination import PageIterator
 
-from aideer import clock, settings
+from aideer import admins, auth, clock, settings
 from aideer.models import AuditRecord, User, new_id
 from aideer.transactions import Transaction
 
@@ -42,7 +45,6 @@ Action = Literal[
 ]
 READS = 16
 """Queries that one page makes at most."""
-_ADMIN = 2  # auth.ADMIN; background functions do without tokens
 
 
 class Page(NamedTuple):
@@ -54,7 +56,7 @@ class Page(NamedTuple):
 
 def concerns(actor: User, owner_id: str | None) -> bool:
     """Whether it is as an administrator that this user acts on what is this owner's."""
-    return actor.permission >= _ADMIN and actor.id != owner_id
+    return actor.permission >= auth.ADMIN and actor.id != owner_id
 
 
 def record(actor: User, action: Action, user_id: str | None = None, about: str | None = None) -> None:
@@ -65,7 +67,13 @@ def record(actor: User, action: Action, user_id: str | None = None, about: str |
 def record_in(
     transaction: Transaction, actor: User, action: Action, user_id: str | None = None, about: str | None = None
 ) -> None:
-    """Record a change, in its transaction."""
+    """Record a change, in its transaction, and require that the actor is an administrator when it happens.
+
+    `commit` raises Forbidden where they are none any more. A change of what is the actor's own may write the actor's item, which a
+    transaction takes once: its caller adds that condition.
+    """
+    if actor.id != user_id:
+        admins.required(transaction, "admin", actor.id, partial(auth.no_admin_now, actor))
     transaction.put("trail", _record(actor, action, user_id, about))
 
 
@@ -76,22 +84,20 @@ def page(admin: str | None, user: str | None, action: str | None, limit: int, be
     """
     found: list[AuditRecord] = []
     pages = _pages(admin, user, action, limit, before)
-    last = None
     for _ in range(READS):
-        raw = next(pages, None)
-        if raw is None:
-            return Page(found, None)
-        for one in raw:
+        for item in next(pages)["Items"]:
             if len(found) == limit:
                 return Page(found, str(found[-1].id))
-            found.append(one)
-        last = str(raw[-1].id) if raw else last
-    return Page(found, last)
+            found.append(AuditRecord.from_raw_data(item))
+        if not (last := pages.last_evaluated_key):
+            return Page(found, None)
+        more = str(last["id"]["S"])  # it may be of a record that was not asked for
+    return Page(found, more)
 
 
 def _pages(
     admin: str | None, user: str | None, action: str | None, limit: int, before: str | None
-) -> Iterator[list[AuditRecord]]:
+) -> PageIterator[Any]:
     condition: Condition = AuditRecord.ttl > int(clock.now())
     for attribute, value in ((AuditRecord.actor_id, admin), (AuditRecord.action, action)):
         if value is not None:
@@ -101,8 +107,7 @@ def _pages(
         found = AuditRecord.query(AuditRecord.ALL, below, condition, scan_index_forward=False, page_size=size)
     else:
         found = AuditRecord.by_user.query(user, below, condition, scan_index_forward=False, page_size=size)
-    for raw in found.page_iter:
-        yield [AuditRecord.from_raw_data(item) for item in raw["Items"]]
+    return found.page_iter
 
 
 def _record(actor: User, action: Action, user_id: str | None, about: str | None) -> AuditRecord:

@@ -20,7 +20,7 @@ from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
 from aideer import dynamodb
-from aideer.errors import Busy
+from aideer.errors import AideerError, Busy
 from aideer.models import connection
 
 PATIENCE_SECONDS = 8.0
@@ -46,9 +46,20 @@ class Transaction:
             "put": [],
             "update": [],
         }
+        self._errors: dict[str, Callable[[], AideerError]] = {}
 
-    def check(self, step: str, model: type[Model], hash_key: Any, range_key: Any, condition: Condition) -> None:
-        """Require a condition of an item that the transaction does not write."""
+    def check(
+        self,
+        step: str,
+        model: type[Model],
+        hash_key: Any,
+        range_key: Any,
+        condition: Condition,
+        error: Callable[[], AideerError] | None = None,
+    ) -> None:
+        """Require a condition of an item that the transaction does not write. If it does not hold, `commit` raises `error()`."""
+        if error:
+            self._errors[step] = error
         self._kinds["check"].append(
             (step, lambda write: write.condition_check(model, hash_key, range_key, condition=condition))
         )
@@ -73,7 +84,8 @@ class Transaction:
     def commit(self, proof: Callable[[], bool] | None = None) -> None:
         """Write everything or nothing.
 
-        Raises Refused where a condition did not hold, and Busy where DynamoDB gave no answer within PATIENCE_SECONDS.
+        Raises Refused, or the error of a check, where a condition did not hold, and Busy where DynamoDB gave no answer within
+        PATIENCE_SECONDS.
         `proof` reads consistently whether this very transaction has happened.
         """
         steps = [step for kind in self._kinds.values() for step in kind]
@@ -96,6 +108,8 @@ class Transaction:
                 if refused:
                     if uncertain and proof and proof():
                         return
+                    for step in refused & self._errors.keys():
+                        raise self._errors[step]() from None
                     raise Refused(refused) from None
                 if not _transient(error):
                     raise

@@ -26,5 +26,5 @@ def list_(
 ) -> Response[list[User]]:
     """List users, the newest first. A page may be shorter than `limit` while there are more: go by X-Next-Cursor."""
     found, more = (users.named(username), None) if username is not None else users.page(limit, cursor, offset)
-    trail.record(admin, "users.list")
+    trail.record(admin, "users.list", found[0].id if username is not None and found else None)
     return pages.answer(found, more)

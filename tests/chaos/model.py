@@ -37,7 +37,7 @@ from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
 from aideer.errors import AideerError
 from aideer.idempotency import Once
-from aideer.models import Chat, Code, CreditEntry, Message, Record, Task, User, new_id
+from aideer.models import Chat, Code, CreditEntry, Message, Record, Task, User
 from aideer.usage import Usage
 from tests.chaos.world import World
 from tests.support import Person
@@ -166,7 +166,9 @@ class Rules(RuleBasedStateMachine):
         self.codes: dict[str, tuple[int, int]] = {}
         self.uses: dict[str, int] = {}
         self.revoked: set[str] = set()
-        self.admin = self.world.person(0).user
+        admin = self.world.person(0)
+        User(admin.id).update([User.permission.set(2)])
+        self.admin = admin.user
         for owner in (*self.people, self.people[0]):
             self._open(owner)
         for max_uses in (1, 2):
@@ -345,7 +347,7 @@ class Rules(RuleBasedStateMachine):
     @rule(text=CODES, really=st.integers(0, 3))
     def revoke(self, text: str, really: int) -> None:
         if really == 3:  # now and then: nothing more comes of it
-            codes.revoke(User(new_id(), permission=2), text)
+            codes.revoke(self.admin, text)
             self.revoked.add(text)
 
     @rule(someone=PEOPLE, amount=st.sampled_from([50, -50, -700]), key=st.sampled_from([None, "a"]))

@@ -5,8 +5,10 @@ from urllib.parse import quote
 
 import pytest
 
-from aideer import clock, settings
-from aideer.models import AuditRecord, new_id
+from aideer import clock, settings, trail, users
+from aideer.contract.users import UserChange
+from aideer.models import AuditRecord, CreditEntry, User, new_id
+from aideer.transactions import Transaction
 from local import wechat
 from local.template import Template
 from tests import faults
@@ -16,6 +18,7 @@ from tests.surface import ROUTES, World, called, sent
 
 MakePerson = Callable[..., Person]
 
+PRESET = {"title": "Deer", "parameters": {"model": "qwen-plus"}}
 SILENT = {
     "admin.audit": "to look at the trail leaves none",
     "admin.reconciliation": "ids of drifts, and sums",
@@ -111,6 +114,72 @@ def test_no_record_no_reading(api: Api, person: MakePerson) -> None:
         answer = api("chats.get", "GET", f"/chats/{chat.id}", user=admin)
     assert answer.status in (500, 503)
     assert "private words" not in answer.body
+
+
+CHANGES: dict[str, tuple[str, str, str, dict[str, object] | None]] = {
+    "grant": ("users.grant", "POST", "/users/{user}/credits", {"amount": 10**9, "description": "x"}),
+    "grant oneself": ("users.grant", "POST", "/users/{admin}/credits", {"amount": 10**9, "description": "x"}),
+    "make a code": ("codes.create", "POST", "/codes", {"value": 10**9}),
+    "make a batch": ("codes.create", "POST", "/codes", {"value": 10**9, "count": 2}),
+    "revoke a code": ("codes.delete", "DELETE", "/codes/{code}", None),
+    "delete a chat": ("chats.delete", "DELETE", "/chats/{chat}", None),
+    "change a chat": ("chats.update", "PUT", "/chats/{chat}", {"title": "mine"}),
+    "copy a chat": ("chats.copy", "POST", "/chats/{chat}/copy", None),
+    "change a preset": ("presets.update", "PUT", "/presets/{preset}", {"title": "mine"}),
+    "delete a preset": ("presets.delete", "DELETE", "/presets/{preset}", None),
+    "make a public preset": ("presets.create", "POST", "/presets", {**PRESET, "visibility": "public"}),
+    "change one's own public preset": ("presets.update", "PUT", "/presets/{public}", {"title": "mine"}),
+    "give a password": ("users.set_password", "PUT", "/users/{user}/password", {"new_password": "horse-staple-9"}),
+    "change a user": ("users.update", "PUT", "/users/{user}", {"nickname": "mine"}),
+    "delete a user": ("users.delete", "DELETE", "/users/{user}", None),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_an_administrator_who_is_none_any_more_changes_nothing(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """They lose the permission after their request was let in, and before it writes."""
+    one, other, user = person(permission=2), person(permission=2), person()
+    ids = {
+        "user": user.id,
+        "admin": one.id,
+        "chat": make_chat(user, "x").id,
+        "preset": api("presets.create", "POST", "/presets", json=PRESET, user=user).json["id"],
+        "public": api("presets.create", "POST", "/presets", json={**PRESET, "visibility": "public"}, user=one).json[
+            "id"
+        ],
+        "code": api("codes.create", "POST", "/codes", json={"value": 5}, user=other).json["redeem_code"],
+    }
+    record_in = trail.record_in
+
+    def demoted(transaction: Transaction, actor: User, *rest: str | None, **named: str | None) -> None:
+        if actor.id == one.id and one.user.permission == 2:
+            users.change(other.user, one.id, UserChange(permission=1))
+        record_in(transaction, actor, *rest, **named)  # type: ignore[arg-type]
+
+    before = [record.id for record in records_of(one.id)]
+    monkeypatch.setattr(trail, "record_in", demoted)
+    module, method, path, body = CHANGES[what]
+    answer = api(module, method, path.format(**ids), json=body, user=one)
+    assert (answer.status, answer.json["code"]) == (403, "not_admin")
+    assert one.user.permission == 1, "they lost it meanwhile"
+    assert [record.id for record in records_of(one.id)] == before
+    assert not [entry for entry in CreditEntry.query(one.id) if entry.kind == "grant"]
+
+
+def test_a_refused_grant_says_how_many_credits_there_are_and_leaves_a_record(api: Api, person: MakePerson) -> None:
+    admin, user = person(permission=2), person(credits=7)
+    body = {"amount": -8, "description": "x"}
+    assert api("users.grant", "POST", f"/users/{user.id}/credits", json=body, user=admin).json["credits_left"] == 7
+    assert [(record.action, record.user_id) for record in records_of(admin.id)] == [("user.read", user.id)]
+
+
+def test_the_record_of_a_look_at_one_name_says_whose(api: Api, person: MakePerson) -> None:
+    admin, user = person(permission=2), person()
+    for name in (user.username, "nobody-of-that-name"):
+        assert api("users.list", "GET", f"/users?username={name}", user=admin).status == 200
+    assert [record.user_id for record in records_of(admin.id)] == [None, user.id]
 
 
 def test_a_change_that_is_refused_leaves_no_record(api: Api, person: MakePerson) -> None:
@@ -229,6 +298,28 @@ def test_pages_have_every_record_once(api: Api, person: MakePerson, narrowed: st
             break
         cursor = f"&cursor={answer.headers['x-next-cursor']}"
     assert seen == ids[::-1]
+
+
+def test_an_old_record_is_found_behind_many_others(api: Api, person: MakePerson) -> None:
+    viewer, admin = person(permission=2), new_id()
+
+    def written(action: str) -> str:
+        record = AuditRecord(AuditRecord.ALL, new_id(), actor_id=admin, action=action, ttl=int(clock.now() + 3600))
+        record.create_time = clock.timestamp()
+        record.save()
+        return str(record.id)
+
+    wanted = [written("user.password") for _ in range(2)]
+    for _ in range(180):
+        written("chat.read")
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        path = f"/admin/audit?admin={admin}&action=user.password" + (f"&cursor={cursor}" if cursor else "")
+        answer = api("admin.audit", "GET", path, user=viewer)
+        found += [record["id"] for record in answer.json]
+        cursor = answer.headers.get("x-next-cursor")
+    assert found == wanted[::-1]
 
 
 def test_a_cursor_is_good_for_its_own_list_alone(api: Api, person: MakePerson) -> None:
