@@ -28,6 +28,10 @@ class Sum(StrEnum):
     BILL = "the bill"
     INPUT = "the counted input"
     """At least the input on the bill, at most the hold."""
+    COUNTED = "the counted input and text"
+    """At least the input on the bill, at most the hold."""
+    TEXT = "the counted text"
+    """At most the hold."""
     WORST = "the most that it can be"
     """At least the bill, at most the hold."""
 
@@ -54,13 +58,12 @@ class End:
             return "there is none"
         if self.user is Sum.BILL:
             return "there is none"
-        if self.user is Sum.INPUT:
-            return "the operator: output that was not reported"
         return "the operator: counted, and bounded for each user and day"
 
 
 P, S, L, M, N = Told.PRESENT, Told.SHRINKING, Told.LATE, Told.MISSING, Told.NO_CALL
 NOTHING, BILL, INPUT, WORST = Sum.NOTHING, Sum.BILL, Sum.INPUT, Sum.WORST
+COUNTED, TEXT = Sum.COUNTED, Sum.TEXT
 
 
 def _paid(way: str, stored: str, *told: Told) -> list[End]:
@@ -70,12 +73,12 @@ def _paid(way: str, stored: str, *told: Told) -> list[End]:
 
 def _uncounted(way: str, stored: str) -> End:
     """An end that the user would pay, had the provider said how much it is."""
-    return End(way, M, stored, True, NOTHING, INPUT)
+    return End(way, M, stored, True, NOTHING, COUNTED)
 
 
 def _failed(way: str, code: str, *told: Told) -> list[End]:
     """Failures of an accepted call."""
-    return [End(way, each, f"failed, `{code}`", True, NOTHING, INPUT if each is M else BILL) for each in told]
+    return [End(way, each, f"failed, `{code}`", True, NOTHING, COUNTED if each is M else BILL) for each in told]
 
 
 def _free(way: str, stored: str) -> End:
@@ -95,14 +98,14 @@ ENDS = [
     *_paid("content filter after some text", "finished, `content_filter`", P, S),
     _uncounted("content filter after some text", "finished, `content_filter`"),
     *_paid("stopped before the first usage", "stopped, `stopped`", L),
-    End("stopped before the first usage", M, "stopped, `stopped`", True, INPUT, NOTHING),
+    End("stopped before the first usage", M, "stopped, `stopped`", True, INPUT, TEXT),
     *_paid("stopped while it thinks, before the first usage", "stopped, `stopped`", L),
     *_paid("stopped after the first usage", "stopped, `stopped`", P, S),
     *_paid("the executor's time is over", "finished, `length`", P, S),
     _uncounted("the executor's time is over", "finished, `length`"),
     *_paid("signed out while it is made", "finished, `stop`", P),
     *_paid("chat deleted while it is made", "stopped, `stopped`", P),
-    End("chat deleted while it is made", M, "stopped, `stopped`", True, INPUT, NOTHING),
+    End("chat deleted while it is made", M, "stopped, `stopped`", True, INPUT, TEXT),
     *_paid("user deleted while it is made", "finished, `stop`", P),
     *_failed("silent before any text", "upstream_timeout", M),
     *_failed("silent after some text", "upstream_timeout", P, S, M),

@@ -93,9 +93,9 @@ def row(name: str, prompt: Prompt) -> str:
     before = pricing.worst_cost(
         frozen, sum(len(text.encode()) + 16 for text in prompt.contents), MAX_TOKENS, thinking=False
     )
-    by_bytes = estimates.bound(tariff, prompt)
+    by_bytes = estimates.bound(tariff, prompt, parameters)
     counted = by_bytes > tariff["tiers"][0]["up_to"]
-    most = min(by_bytes, estimates.counted_bound(tariff, prompt)) if counted else by_bytes
+    most = min(by_bytes, estimates.counted_bound(tariff, prompt, parameters)) if counted else by_bytes
     hold = offer(tariff, parameters, most, 10**9).hold
     assert hold >= cost
     return (

@@ -196,11 +196,11 @@ class _Call:
 
     @functools.cached_property
     def by_bytes(self) -> int:
-        return estimates.bound(self.tariff, self.prompt)
+        return estimates.bound(self.tariff, self.prompt, self.parameters)
 
     @functools.cached_property
     def counted(self) -> int:
-        return min(self.by_bytes, estimates.counted_bound(self.tariff, self.prompt))
+        return min(self.by_bytes, estimates.counted_bound(self.tariff, self.prompt, self.parameters))
 
 
 def _call(question: _Question) -> _Call:

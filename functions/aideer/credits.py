@@ -149,7 +149,7 @@ def settle(
 
     An answer without content becomes no message. Neither does one that would replace another, if it has no content or was
     filtered. `thought` says that the model reasoned, although `text` may not show it. `uncounted_credits` is what the provider
-    bills, most likely, for an answer of which it reported no usage: the user does not pay it.
+    bills beyond that cost, most likely, for an answer of which it reported no usage: the user does not pay it.
 
     Returns the task as it is stored then: this end, or the one that another closer had reached before.
     """
@@ -159,7 +159,7 @@ def settle(
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
     line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
     lost = cost - credits + uncounted_credits
-    end = _End(status, finish_reason, usage, credits, uncovered=lost, sources=sources)
+    end = _End(status, finish_reason, usage, credits, uncovered=lost, uncounted=uncounted_credits > 0, sources=sources)
     return _close(task, closer, end, text, keep=_is_kept(task, finish_reason, text), line=line)
 
 
@@ -220,6 +220,8 @@ class _End:
     error_code: str | None = None
     uncovered: int = 0
     """Credits that the provider bills and the user does not pay."""
+    uncounted: bool = False
+    """Whether those are for what the provider did not report."""
     sources: Sequence[Source] = ()
 
     @property
@@ -228,7 +230,7 @@ class _End:
 
     @property
     def uncovered_code(self) -> str:
-        return self.error_code or (uncovered.UNCOUNTED if self.is_uncounted else uncovered.HOLD_EXCEEDED)
+        return self.error_code or (uncovered.UNCOUNTED if self.uncounted else uncovered.HOLD_EXCEEDED)
 
 
 def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
@@ -294,7 +296,7 @@ def _measure(task: Task, end: _End) -> None:
         if end.is_uncounted:
             values["AnswersUncounted"] = 1
             logger.warning("uncounted", extra={"task_id": task.id, "user_id": task.user_id, "model": task.model})
-        elif end.uncovered:
+        elif end.uncovered and not end.uncounted:
             values["Shortfalls"] = end.uncovered
         metrics.emit({"AnswersFinished" if end.status == "finished" else "AnswersStopped": 1, **values})
         return

@@ -9,6 +9,7 @@ its connection until the provider has said what it bills.
 """
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -46,6 +47,8 @@ FIRST_SECONDS, TOKENS_A_SECOND = 60.0, 5_000
 """The longest wait for the first text: that many seconds, and one more for each so many tokens of the prompt."""
 TEXT_BYTES = 300_000
 """Reasoning and content together, in UTF-8: what a message item holds with room to spare."""
+SOURCES_BYTES = 50_000
+"""The sources beside that text, as JSON in UTF-8. An item of DynamoDB has at most 400 KB."""
 SETTLE_SECONDS = 15.0
 """Kept free before the deadline to save and bill."""
 RETRY_SECONDS = 60.0
@@ -58,6 +61,10 @@ FLUSH_ATTENDED, FLUSH_ALONE = 1.0, 0.2
 
 class OutOfTime(Exception):
     """The deadline came before the end of the answer."""
+
+
+class NothingToAsk(Exception):
+    """The messages that a title is about are gone."""
 
 
 logger = Logger(service="aideer")
@@ -91,6 +98,8 @@ class Run:
         """Set by a stop that waits for the usage: nothing more is shown."""
         self._called_at = self._first_text_at = 0.0
         self._bytes = 0
+        self._cut = False
+        """Set when the text has grown as long as an answer may: nothing more is shown."""
         self._changed = asyncio.Event()
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
         self._log = LogWriter(task, self.shown, FLUSH_ATTENDED if attended else FLUSH_ALONE)
@@ -164,16 +173,15 @@ class Run:
         if isinstance(outcome, OutOfTime) and (usage or len(text)):
             return self._settling("finished", "length", usage)
         code = self._failure(outcome)
-        lost = uncovered.cost(self.task, self._billed(), thought=self._thought)
+        lost = self._unpaid(None)
         return lambda task: credits.release(task, closer, code, text, usage, uncovered_credits=lost)
 
     def _settling(
         self, status: Literal["finished", "stopped"], finish_reason: str, usage: Usage | None
     ) -> Callable[[Task], Task]:
-        settle = partial(credits.settle, thought=self._thought)
-        if usage is None and status == "finished":
-            # The user pays what was reported. The operator's loss is counted, so that provoking such ends has a bound.
-            settle = partial(settle, uncounted_credits=uncovered.cost(self.task, self._billed(), thought=self._thought))
+        # The user pays what was reported. If nothing was, the operator's loss is counted: so provoking such ends has a bound.
+        uncounted = 0 if self._usage else self._unpaid(usage)
+        settle = partial(credits.settle, thought=self._thought, uncounted_credits=uncounted)
         closer, text, sources, paid = self._closer, self.text, self._sources, usage or Usage()
         return lambda task: settle(task, closer, status, text, finish_reason, paid, sources)
 
@@ -182,6 +190,15 @@ class Run:
         if self._usage or not (self._call.accepted and self._prompt):
             return self._usage
         return estimates.count(self.task.tariff, self._prompt, self.task.parameters)
+
+    def _unpaid(self, paid: Usage | None) -> int:
+        """Return what the provider bills beyond what the user pays, in credits: by its usage, or most likely, up to the hold."""
+        cost = partial(uncovered.cost, self.task, thought=self._thought)
+        if self._usage or not (self._call.accepted and self._prompt):
+            return cost(self._usage)
+        said = self.text.reasoning + self.text.content
+        likely = cost(estimates.count(self.task.tariff, self._prompt, self.task.parameters, said))
+        return max(min(likely, int(self.task.hold)) - cost(paid), 0)
 
     @property
     def _first_seconds(self) -> float:
@@ -233,26 +250,27 @@ class Run:
                 if self._usage.input_tokens:
                     self._usage_known.set()
             self._thought = self._thought or bool(chunk.reasoning)
-            self._sources = chunk.sources or self._sources
+            self._sources = _bounded(chunk.sources) or self._sources
             finish_reason = chunk.finish_reason or finish_reason
-            if not (self._show("reasoning", chunk.reasoning) and self._show("content", chunk.content)):
+            self._show("reasoning", chunk.reasoning)
+            self._show("content", chunk.content)
+            if self._cut and self._usage:  # a provider that has told nothing yet tells it at the end
                 return "length"
-        return finish_reason
+        return "length" if self._cut else finish_reason
 
-    def _show(self, kind: str, text: str) -> bool:
-        """Show a piece of text; False where it was cut, because an answer may not grow further."""
-        if not text or self._muted:
-            return True
+    def _show(self, kind: str, text: str) -> None:
+        """Show a piece of text, as far as an answer may grow."""
+        if not text or self._muted or self._cut:
+            return
         size = len(text.encode())
         room = TEXT_BYTES - self._bytes
         if size > room:
-            text = text.encode()[:room].decode(errors="ignore")
+            self._cut, text = True, text.encode()[:room].decode(errors="ignore")
         self._bytes += size
         self._first_text_at = self._first_text_at or clock.now()
         self.shown.append((kind, text))
         self._notify()
         self._log.notice()
-        return size <= room
 
     def _measure(self) -> None:
         if not self._first_text_at:
@@ -304,6 +322,8 @@ class Run:
             return outcome.code
         if isinstance(outcome, OutOfTime):
             return "upstream_timeout"
+        if isinstance(outcome, NothingToAsk):
+            return "interrupted"
         if not isinstance(outcome, asyncio.CancelledError):
             at = place(outcome) if isinstance(outcome, BaseException) else []
             logger.error("engine", extra={**leases.who(self.task), "error": type(outcome).__name__, "at": at})
@@ -342,9 +362,21 @@ def _worked(working: asyncio.Task[None]) -> None:
 
 def _prompt(task: Task) -> Prompt:
     if task.type == titles.TYPE:
-        return titles.prompt(task.thread, int(task.prompt_end))
+        prompt = titles.prompt(task.thread, int(task.prompt_end))
+        if not prompt.messages:
+            raise NothingToAsk
+        return prompt
     preset = prompts.pinned(task.preset_id, int(task.preset_version))
     return prompts.build(preset, task.thread, int(task.prompt_end), task.tariff)
+
+
+def _bounded(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+    left = SOURCES_BYTES
+    for number, source in enumerate(sources):
+        left -= len(json.dumps(source, ensure_ascii=False).encode())
+        if left < 0:
+            return sources[:number]
+    return sources
 
 
 def _stored(task: Task) -> Task:

@@ -1,9 +1,10 @@
 """How many tokens a prompt is: at most, before it is sent, and most likely, where the provider never told.
 
 A prompt is its texts, what wraps each message (measured: 5 tokens each, and 3), a default system prompt of about 30 tokens
-if it has none of its own, its images, and what a search adds.
+if it has none of its own, its images, the JSON schema that its answer obeys, and what a search adds.
 """
 
+import json
 from typing import Any
 
 from aideer import tokens
@@ -17,36 +18,46 @@ _SPARE = 3
 """Tokens a message that the bound adds to what was measured."""
 
 
-def bound(tariff: Tariff, prompt: Prompt) -> int:
+def bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
     """Return the most input tokens that a prompt can be, by its bytes, without a search."""
-    texts = sum(tokens.bound(text) for text in prompt.contents)
+    texts = sum(map(tokens.bound, _texts(prompt, parameters)))
     return texts + _wrapping(prompt, MESSAGE_TOKENS + _SPARE) + _images(tariff, prompt)
 
 
-def counted_bound(tariff: Tariff, prompt: Prompt) -> int:
+def counted_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
     """Return the most input tokens that a prompt can be, by the model's own vocabulary, without a search.
 
     A twentieth more than the count, for what the provider may do otherwise. Only for a model whose vocabulary is known.
     """
-    counted = -(-tokens.count(prompt.contents) * 21 // 20)
+    counted = -(-tokens.count(_texts(prompt, parameters)) * 21 // 20)
     return counted + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt)
 
 
-def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
+def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any], said: str = "") -> Usage:
     """Return the most likely usage of a call that was accepted and never told what it used: its input, and one search.
 
-    `tariff` and `parameters` are the task's own. Nothing counts as cached. If the model's vocabulary is not known, or not
-    here, a text counts as its bytes. It may take tokens.COUNT_SECONDS: an event loop calls it in a thread.
+    `tariff` and `parameters` are the task's own, and `said` is the output. Nothing counts as cached. If the model's vocabulary is
+    not known, or not here, a text counts as its bytes. It may take tokens.COUNT_SECONDS: an event loop calls it in a thread.
     """
     searches = bool(parameters.get("enable_search"))
-    texts = tokens.count(prompt.contents) if is_countable(tariff) else sum(map(tokens.bound, prompt.contents))
+    texts, output = _count(tariff, _texts(prompt, parameters)), _count(tariff, [said])
     found = tariff.get("search_tokens", 0) if searches else 0
-    return Usage(texts + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt) + found, 0, searches=int(searches))
+    read = texts + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt) + found
+    return Usage(read, output, searches=int(searches))
 
 
 def is_countable(tariff: Tariff) -> bool:
     """Tell whether the table says that the model's vocabulary is Qwen's."""
     return tariff.get("tokenizer") == "qwen"
+
+
+def _count(tariff: Tariff, texts: list[str]) -> int:
+    return tokens.count(texts) if is_countable(tariff) else sum(map(tokens.bound, texts))
+
+
+def _texts(prompt: Prompt, parameters: dict[str, Any]) -> list[str]:
+    schema = (parameters.get("response_format") or {}).get("json_schema")
+    return prompt.contents + ([json.dumps(schema, ensure_ascii=False)] if schema else [])
 
 
 def _wrapping(prompt: Prompt, each: int) -> int:

@@ -2,7 +2,8 @@
 
 A failure of the provider or of AIDeer is free for the user, but the provider bills what it had accepted. Each user has one item
 per day (UTC) that sums these costs. A hold requires that the sum of the day is below settings.UNCOVERED_CREDITS, so every way to
-provoke free answers ends there. What one user can cost in a day is that bound and the holds that were open when it was reached.
+provoke free answers ends there. What one user can cost in a day is that bound and what the tasks cost that were open when it was
+reached: at most their holds, unless the provider bills more than a hold foresees.
 """
 
 from pynamodb.expressions.update import Action

@@ -9,6 +9,7 @@ from aideer import clock, engine, pricing, prompts, settings, streamlog, tasks, 
 from aideer.contract.chats import CONTENT_BYTES
 from aideer.errors import TooLarge
 from aideer.models import Chat, CreditEntry, Message, Task
+from local.dashscope import Server
 from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
@@ -239,6 +240,19 @@ def test_making_again_is_for_its_user(api: Api, person: MakePerson) -> None:
 
 
 # Titles
+
+
+def test_a_title_of_messages_that_are_gone_asks_no_model(api: Api, person: MakePerson, provider: Server) -> None:
+    me = person()
+    chat = make_chat(me, "hello")
+    before = len(provider.requests())
+    accepted = ask(api, me, chat.id, type="title_generation")
+    Message(chat.thread, 1).delete()
+    alone(accepted["task_id"])
+    task = stored(accepted["task_id"])
+    assert (task.status, task.error_code, task.credits) == ("failed", "interrupted", 0)
+    assert len(provider.requests()) == before
+    check_rules(me)
 
 
 def test_a_title_is_made_beside_an_answer_and_billed(api: Api, person: MakePerson) -> None:

@@ -15,7 +15,7 @@ from aideer.dashscope import Chunk, UpstreamError
 from aideer.errors import TooManyRequests
 from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Message, Record, Task
-from aideer.usage import Usage
+from aideer.usage import Source, Usage
 from tests.support import Person, accepted, caller, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
@@ -310,6 +310,69 @@ def test_the_sources_of_an_answer_are_stored_with_it(person: MakePerson, provide
     message = message_of(run(task_id))
     assert message
     assert message.sources == [source]
+
+
+def test_sources_take_no_more_room_than_a_message_has_for_them(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello", enable_search=True, max_tokens=32000)
+    found = tuple(
+        Source(index=n, title="鹿" * 300, url=f"https://x.com/{n}/" + "深" * 1_980, site_name="林" * 100)
+        for n in range(1, 51)
+    )
+    provider.says(Chunk("", "x" * engine.TEXT_BYTES, "stop", Usage(1000, 30_000, searches=1), found))
+    task = run(task_id)
+    message = message_of(task)
+    assert (task.status, task.credits) == ("finished", cost(task, Usage(1000, 30_000, searches=1)))
+    assert message
+    assert len(message.content) == engine.TEXT_BYTES
+    assert 5 < len(message.sources) < 50
+    assert message.sources == [dict(source) for source in found[: len(message.sources)]]
+    check_rules(me)
+
+
+def test_a_text_that_is_cut_waits_for_the_usage_that_comes_at_the_end(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello", max_tokens=32000)
+    text = "x" * (engine.TEXT_BYTES - 1)
+    provider.says(Chunk("", text, None, None), Chunk("", "yz", None, None), Chunk("", "z", "stop", Usage(10, 30_000)))
+    task = run(task_id)
+    assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
+    assert tasks.text(task).content == text + "y"
+    assert uncovered_of(me) == 0
+    check_rules(me)
+
+
+def test_a_text_whose_usage_is_known_is_cut_at_once(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello", max_tokens=32000)
+    provider.says(Chunk("", "x" * engine.TEXT_BYTES + "y", None, Usage(10, 30_000)), "silence")
+    task = run(task_id)
+    assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
+    check_rules(me)
+
+
+@pytest.mark.parametrize("end", ["finished", "failed", "stopped"])
+def test_a_text_without_a_usage_is_counted_for_the_operator(person: MakePerson, provider: Provider, end: str) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello", max_tokens=32000)
+    said = Chunk("", "word " * 20_000, None, None)
+    last: dict[str, Step] = {
+        "finished": Chunk("", "", "stop", None),
+        "failed": UpstreamError("upstream_error", "reset", accepted=True),
+        "stopped": "silence",
+    }
+    provider.says(said, last[end])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(engine, "FIRST_SECONDS", 0.2)
+        task = run_and_stop(task_id, provider) if end == "stopped" else run(task_id)
+    assert task.status == end
+    written = cost(task, Usage(0, 20_000))
+    assert written <= uncovered_of(me) <= task.hold
+    assert task.credits <= cost(task, Usage(100, 0)), (
+        "the user pays what was reported, or the input of a stopped answer"
+    )
+    assert not uncovered.had_shortfall(me.id)
+    check_rules(me)
 
 
 def test_an_end_without_usage_is_free_and_told_to_the_operator(

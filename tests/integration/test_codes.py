@@ -198,9 +198,11 @@ def test_what_cannot_be_is_refused(api, person, wrong):
     assert (answer.status, answer.json["code"]) == (422, "validation_error")
 
 
-@pytest.mark.parametrize("text", ["NO-SUCH-CODE", "x" * 5000, "☃", "a b", "%00", "%2F"])
+@pytest.mark.parametrize("text", ["NO-SUCH-CODE", "x" * 5000, "☃", "a b", "%00", "%2F", "%E3%85%A4"])
 def test_a_code_that_is_not_there_is_not_found(api, person, text):
-    assert get(api, person(permission=2), text).status == 404
+    admin = person(permission=2)
+    assert get(api, admin, text).status == 404
+    assert api("codes.delete", "DELETE", f"/codes/{text}", user=admin).status == 404
 
 
 def test_the_same_key_gives_the_same_code(api, person):

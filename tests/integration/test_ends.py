@@ -367,8 +367,10 @@ def check(wanted: Sum, amount: int, bill: int, task: Task) -> None:
             assert amount == 0
         case Sum.BILL:
             assert amount == bill
-        case Sum.INPUT:
+        case Sum.INPUT | Sum.COUNTED:
             assert least <= amount <= task.hold
+        case Sum.TEXT:
+            assert 0 <= amount <= task.hold
         case Sum.WORST:
             assert bill <= amount <= task.hold + pricing.cost(task.tariff, Usage(0, 10))
 

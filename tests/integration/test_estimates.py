@@ -1,5 +1,6 @@
 """What a hold is: by bytes where that is enough, by the model's own vocabulary where it decides, and within bounds."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,15 @@ def test_an_answer_is_made_again_at_the_price_of_its_tokens(api: Api, person: Ma
     again = api("tasks.regenerate", "POST", f"/tasks/{first['task_id']}/regenerate", user=me)
     assert (again.status, again.json["credits_held"]) == (200, first["credits_held"])
     assert len(counts) == 1
+
+
+def test_the_schema_of_an_answer_is_part_of_its_hold(api: Api, person: MakePerson) -> None:
+    me = person()
+    schema = {"properties": {f"field_{n}": {"type": "string", "description": "deer " * 20} for n in range(80)}}
+    form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema}}
+    with_schema = quote(api, me, make_chat(me, "hello", parameters={"max_tokens": 1, "response_format": form}).id).json
+    plain = quote(api, me, make_chat(me, "hello", parameters={"max_tokens": 1}).id).json
+    assert with_schema["input_tokens"] - plain["input_tokens"] >= len(json.dumps(form["json_schema"])) - 10
 
 
 def test_a_prompt_that_does_not_fit_is_refused_by_its_tokens(api: Api, person: MakePerson, counts: list[int]) -> None:

@@ -98,6 +98,26 @@ def test_no_call_logs_a_secret(
         assert "unhandled" in text
 
 
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("multipart/form-data", b"x"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="avatar_file"; filename="a"\r\n'
+            b"Content-Transfer-Encoding: ERROR hunter2\r\n\r\nx\r\n--x--\r\n",
+        ),
+    ],
+)
+def test_no_upload_of_a_stranger_is_logged(
+    api: Api, caplog: pytest.LogCaptureFixture, media_type: str, body: bytes
+) -> None:
+    """Whatever says ERROR in a log raises an alarm, and the parser quotes what it does not understand."""
+    answer = api("users.avatar_set", "POST", "/users/me/avatar", raw=body, headers={"content-type": media_type})
+    assert answer.status == 401
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("fault", ["", "drop_mid", "badkey", "inspect_mid", "stall"])
 def test_no_answer_that_is_made_is_logged(
     api: Api, weixin: wechat.Server, logged: io.StringIO, capfd: pytest.CaptureFixture[str], fault: str

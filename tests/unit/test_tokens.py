@@ -92,8 +92,8 @@ def test_a_count_is_what_the_vocabulary_says(text):
 def test_a_count_with_its_spare_is_a_bound_too(texts):
     prompt = Prompt([{"role": "user", "content": text} for text in texts], asks=True)
     wrapped = sum(map(real, texts)) + 5 * len(texts) + 33
-    assert wrapped <= estimates.counted_bound(PLUS, prompt)
-    assert wrapped <= estimates.bound(PLUS, prompt)
+    assert wrapped <= estimates.counted_bound(PLUS, prompt, {})
+    assert wrapped <= estimates.bound(PLUS, prompt, {})
 
 
 @settings(max_examples=10, deadline=None)
@@ -203,7 +203,7 @@ def prompt(*messages):
 def test_a_prompt_without_a_system_message_has_the_providers_own():
     with_system = prompt(("system", ""), ("user", "hi"))
     without = prompt(("user", ""), ("user", "hi"))
-    assert estimates.bound(PLUS, without) == estimates.bound(PLUS, with_system) + 30
+    assert estimates.bound(PLUS, without, {}) == estimates.bound(PLUS, with_system, {}) + 30
 
 
 def test_a_count_for_a_bill_is_the_input_the_images_and_the_search():
@@ -223,7 +223,7 @@ def test_a_count_for_a_bill_is_never_above_the_bound_of_the_hold(model, texts):
     tariff = pricing.tariff(model)
     asked = prompt(*(("user", text) for text in texts))
     counted = estimates.count(tariff, asked, {})
-    assert counted.input_tokens <= estimates.bound(tariff, asked)
+    assert counted.input_tokens <= estimates.bound(tariff, asked, {})
     assert counted.searches == counted.cached_tokens == counted.output_tokens == 0
 
 
