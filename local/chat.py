@@ -211,7 +211,10 @@ def _sign_in_as(client: Client, username: str, password: str | None) -> str:
         try:
             client.call("POST", "/users", {"username": username, "password": password})
         except RefusedError as taken:
-            raise (refused if taken.code == "username_taken" else taken) from None
+            if taken.code == "username_taken":
+                raise refused from None
+            detail = f"{refused} Nor can {username} be a new user: {taken}"
+            raise RefusedError(taken.status, {"detail": detail, "code": taken.code}) from None
         client.sign_in(username, password)
     return username
 
@@ -243,7 +246,7 @@ def pick_preset(client: Client, console: Console, options: argparse.Namespace) -
         for number, preset in enumerate(presets, 1):
             console.print(f"{number:3} {preset['title']} ({preset['parameters']['model']})", markup=False)
         while not 1 <= (chosen := _number(input("Which preset? [1] ") or "1")) <= len(presets):
-            pass
+            say(console, f"A number from 1 to {len(presets)}, please.")
         chosen -= 1
     return str(presets[chosen]["id"])
 
@@ -261,7 +264,8 @@ def new_chat(client: Client, preset_id: str) -> str:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.chat",
+        prog="make chat",
+        usage="make chat [ARGS='options']",
         description="A conversation in the terminal. AIDEER_URL says with which stack, if not with that of `make run`.",
     )
     parser.add_argument("--username", help="who you are, new or not (default: a guest who is kept in STATE_DIR)")
@@ -305,6 +309,7 @@ def main() -> int:
         say(console, "The connection is lost.", "red")
     except (KeyboardInterrupt, EOFError):
         console.print()
+        return 0
     else:
         return 0
     return 1

@@ -121,6 +121,8 @@ class Client:
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise NoStackError(f"{url} is no URL: it begins with http:// or https://.")
         try:
             local = _is_loopback(self.url)
         except httpx.InvalidURL:

@@ -261,7 +261,7 @@ class Server(Simulation):
 
 
 def _searched(scenario: Scenario, parameters: dict[str, Any]) -> bool:
-    if scenario.search is not None:
+    if scenario.search is not None and parameters.get("enable_search"):
         return scenario.search > 0
     options = parameters.get("search_options")
     forced = isinstance(options, dict) and bool(options.get("forced_search"))

@@ -69,7 +69,15 @@ class Demo:
         self._tell("POST /session/oauth2/token", "an access token for a day, a refresh token for 90")
 
     def _redeem(self) -> None:
-        self._admin.sign_in(self._settings.admin_username, self._settings.admin_password)
+        name = self._settings.admin_username
+        try:
+            self._admin.sign_in(name, self._settings.admin_password)
+        except RefusedError as refused:
+            if refused.code != "invalid_credentials":
+                raise
+            raise SettingsError(
+                f"{name} does not sign in here with this password. Say which: ADMIN_USERNAME=… ADMIN_PASSWORD=… make demo"
+            ) from None
         code = self._admin.call("POST", "/codes", {"value": 50_000}, key=new_key())["redeem_code"]
         self._tell("POST /codes", f"the admin makes {code}, worth 50,000 credits (5 CNY)")
         before = self._client.call("GET", "/users/me")["credits_left"]

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 READY = "READY"
 """How a process says on its standard output that it can do its work."""
 POLL_SECONDS = 0.05
+STOP_SECONDS = 15.0
+"""How long the processes that make answers may take to end."""
 
 
 class Process:
@@ -222,7 +224,9 @@ class Processes:
     def stop(self) -> None:
         """Stop all but the launcher: first who would start the others again, last what keeps the data."""
         self.supervisor.stop(10)
-        working = [threading.Thread(target=process.stop, args=(15,)) for process in (self.front, self.background)]
+        working = [
+            threading.Thread(target=process.stop, args=(STOP_SECONDS,)) for process in (self.front, self.background)
+        ]
         for thread in working:
             thread.start()
         for thread in working:

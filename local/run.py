@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from local import prices, welcome
-from local.processes import Process, Processes, Sockets, listener
+from local.processes import STOP_SECONDS, Process, Processes, Sockets, listener
 from local.settings import DEFAULT_PORT, Settings, SettingsError, command
 from local.stack import Stack
 from local.supervisor import FAILED
@@ -108,7 +108,8 @@ class Launcher:
             threading.Thread(target=target, daemon=True).start()
         console.show_until(self._stop)
         if not self._failed:
-            say("\nstopping")  # what is cut off by that may log errors, which are none
+            # What is cut off by that may log errors, which are none.
+            say(f"\nstopping. Answers that are being made get up to {STOP_SECONDS:.0f} s to end.")
         self._processes.stop()
         if self._failed:
             console.show()

@@ -73,6 +73,7 @@ class Supervisor:
             elif not self._was_ready:
                 self._fail(ministack)
             lock = ministack.claim()
+            self._tell(ministack)
 
     def _keep(self, process: Process) -> None:
         delay = 0.1
@@ -85,6 +86,7 @@ class Supervisor:
             elif not self._was_ready:
                 self._fail(process)
             os.close(process.claim())
+            self._tell(process)
             if time.monotonic() - began > STABLE_SECONDS:
                 delay = 0.1
             time.sleep(delay)
@@ -93,6 +95,9 @@ class Supervisor:
     def _keep_launcher(self) -> None:
         while True:
             self._start(self._processes.launcher, self._processes.launcher.claim())
+
+    def _tell(self, process: Process) -> None:
+        print(f"ERROR {process.name} has ended, and is started again. What it said is in {process.log}.1", flush=True)
 
     def _start(self, process: Process, lock: int) -> None:
         with self._starting:

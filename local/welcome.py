@@ -89,6 +89,7 @@ def page(settings: Settings, wechat_url: str) -> str:
         '<li><a href="/docs">The API\'s documentation</a>: sign in there with the data below, and try every call</li>'
         '<li><a href="/openapi.json">The OpenAPI document</a>, to generate a client</li>'
         '<li><a href="/api/v1/prices">The models and their prices</a></li>'
+        "<li>A web page of another origin reads the answers only if <code>ALLOWED_ORIGINS</code> lists it</li>"
         f"</ul><table>{table}</table><p>README.md shows the first six calls with curl.</p></body></html>\n"
     )
 

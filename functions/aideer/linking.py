@@ -58,7 +58,9 @@ def _person(code: str) -> Person:
     except (
         Unauthorized
     ) as error:  # the token is good: a 401 would make the client refresh it, and send the used code once more
-        raise BadRequest(error.code, error.detail) from None
+        if error.code == "wechat_code_used":
+            raise BadRequest("wechat_code_used", "This code has been used. Get another one.") from None
+        raise BadRequest("wechat_code_invalid", "WeChat does not know this code (any more). Get another one.") from None
 
 
 def _link(caller: User, person: Person) -> User | None:

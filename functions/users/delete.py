@@ -11,7 +11,9 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/users/<id>", **documented("Delete a user", errors=(403, 404, 409, 429)))
 def delete(user: Visitor, auth_time: AuthTime, id: NamedUser, body: Confirmation | None = None) -> Done:
-    """Delete oneself, or, as an administrator, anybody. Nobody can sign in as them any more; what is theirs goes within minutes.
+    """Delete oneself (`me` or the own id), or, as an administrator, anybody. Nobody can sign in as them any more.
+
+    What is theirs goes within minutes.
 
     It needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
     """

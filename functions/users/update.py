@@ -11,9 +11,10 @@ __all__ = ["handler"]
 
 @app.put("/api/v1/users/<id>", **documented("Change a user", errors=(400, 403, 404, 429)))
 def update(user: Visitor, auth_time: AuthTime, id: NamedUser, body: UserChange) -> User:
-    """Change oneself, or, as an administrator, anybody. A new username is the one to sign in with from then on.
+    """Change oneself (`me` or the own id), or, as an administrator, anybody.
 
-    A new username or permission needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
+    A new username is the one to sign in with from then on. It needs a sign-in within ten minutes, or the caller's password, and so
+    does a permission: 403 `fresh_sign_in_required`.
     """
     target_id = users.target_id(user, id)
     freshness.require_for_change(user, auth_time, target_id, body)

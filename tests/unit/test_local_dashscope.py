@@ -227,7 +227,9 @@ def test_something_may_follow_the_finish_reason(server: Server, tail: str) -> No
 
 
 def test_usage_tells_cached_tokens_and_searches(server: Server) -> None:
-    first, *_, last = events(post(server, "/sim tokens=3 search=2 cached=20", STREAMED))
+    assert "plugins" not in events(post(server, "/sim tokens=3 search=2", STREAMED))[-1]["usage"], "nobody asked for it"
+    searching = {**STREAMED, "enable_search": True}
+    first, *_, last = events(post(server, "/sim tokens=3 search=2 cached=20", searching))
     assert [result["index"] for result in first["output"]["search_info"]["search_results"]] == [1, 2]
     assert last["output"]["search_info"]["search_results"] == []
     assert last["usage"]["prompt_tokens_details"] == {"cached_tokens": 20}
