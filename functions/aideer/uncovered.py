@@ -64,7 +64,7 @@ def most(task: Task) -> int:
     if not task.usage_so_far:
         return int(task.hold)
     usage, parameters = Usage(**task.usage_so_far), task.parameters
-    thought = bool(parameters.get("enable_thinking"))
+    thought = bool(parameters.get("enable_thinking")) or pricing.thinking(task.tariff) == "always"
     unbounded = task.tariff.get("max_thinking", 0) if thought else 0  # where the call could not say a budget
     limit = int(task.max_tokens) + int(parameters.get("thinking_budget") or unbounded) + _EXCESS_TOKENS
     bound = cost(task, usage._replace(output_tokens=max(usage.output_tokens, limit)), thought=thought)

@@ -485,6 +485,21 @@ def test_a_renewal_stores_the_usage_so_that_the_sweep_knows_the_cost(person: Mak
     check_rules(me)
 
 
+def test_a_lost_executor_of_a_model_that_always_thinks_is_counted_at_the_price_of_thinking(person: MakePerson) -> None:
+    """A tariff of release 0.1.0 says so by a word of its own, and its parameters may not."""
+    task = claimed(person())
+    tiers = [{**tier, "thinking": 100 * tier["output"]} for tier in task.tariff["tiers"]]
+    task.usage_so_far = Usage(10, 1)._asdict()
+    optional, always = ({**task.tariff, "tiers": tiers, "thinking": mode} for mode in ("optional", "always"))
+    task.parameters, task.tariff = {}, optional
+    without = uncovered.most(task)
+    task.tariff = always
+    assert uncovered.most(task) > without
+    del always["thinking"]
+    task.tariff = {**always, "always_thinks": True}
+    assert uncovered.most(task) > without
+
+
 def test_a_late_close_counts_nothing_twice(person: MakePerson) -> None:
     me = person()
     task = claimed(me)
