@@ -1,15 +1,19 @@
-"""Likes: which presets and chats a user likes. A like is a record, and a preset's like_count counts those of it.
+"""Likes: which presets and chats a user likes. A like is a record. A preset's like_count counts those of it, a user's their own.
 
-The count changes in the transaction that writes or removes the record, so the two never part. What has been liked may become
-private or be deleted: the like stays until it is taken back, which needs no right to see what it was of.
+The counts change in the transaction that writes or removes the record, so they never part from it. A user's count is the limit's
+condition. What has been liked may become private or be deleted: the like stays until it is taken back, which needs no right to see
+what it was of.
 """
 
+import contextlib
 import time
 from typing import Literal
 
-from aideer import auth, chats, clock, presets, trail
+from pynamodb.expressions.condition import Condition
+
+from aideer import auth, chats, clock, presets, trail, users
 from aideer.contract.users import Likes
-from aideer.errors import BadRequest, Busy, Conflict
+from aideer.errors import BadRequest, Busy, Conflict, InvalidToken, NotFound
 from aideer.models import Chat, Preset, Record, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
@@ -22,20 +26,24 @@ MOST = 1_000
 def like(user: User, kind: Kind, id: str) -> None:
     """Like what one may see.
 
-    Raises NotFound, Forbidden (another's private one), BadRequest where it is liked already, and Conflict where there are too
-    many.
+    Raises NotFound, Forbidden (another's private one), BadRequest where it is liked already, Conflict where there are too many, and
+    InvalidToken where the user has been deleted meanwhile.
     """
+    _require_count(user)
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         seen = _require_seen(user, kind, id)
         record = _record(user.id, kind, id)
-        if _count(user) >= MOST and _stored(record) is None:
-            raise Conflict("too_many_likes", f"One may have {MOST} likes.")
         record.data, record.at = {"id": new_id()}, clock.now()
         transaction = Transaction()
         transaction.put("like", record, Record.pk.does_not_exist())
-        if seen.visibility == "private" and trail.concerns(user, seen.owner_id):
-            trail.record_in(transaction, user, "preset.like" if kind == "preset" else "chat.like", seen.owner_id, id)
+        theirs = _is_there() & (User.like_count < MOST)
+        as_admin = seen.visibility == "private" and trail.concerns(user, seen.owner_id)
+        if as_admin:
+            theirs &= User.permission >= auth.ADMIN
+            action: trail.Action = "preset.like" if kind == "preset" else "chat.like"
+            trail.record_in(transaction, user, action, seen.owner_id, id, writes_actor=True)
+        transaction.update("user", User(user.id), [User.like_count.add(1)], theirs)
         if kind == "preset":
             condition = Preset.id.exists()
             if not auth.is_admin(user):
@@ -46,15 +54,23 @@ def like(user: User, kind: Kind, id: str) -> None:
         except Refused as refused:
             if "like" in refused.steps:
                 raise BadRequest("already_liked", "You like this already.") from None
-            continue  # the preset has become private or is gone
+            if "user" in refused.steps and _current_count(user) >= MOST:
+                raise Conflict("too_many_likes", f"One may have {MOST} likes.") from None
+            if "user" in refused.steps and as_admin:
+                raise auth.no_admin_now(user) from None
+            continue  # the preset has become private or is gone, or a like has been taken back
         return
     raise Busy
 
 
 def unlike(user: User, kind: Kind, id: str) -> None:
-    """Take a like back. Raises BadRequest where there is none; or NotFound or Forbidden, where there is no such thing to see."""
+    """Take a like back.
+
+    Raises BadRequest where there is none; or NotFound or Forbidden, where there is no such thing to see; and InvalidToken where
+    the user has been deleted meanwhile.
+    """
     record = _record(user.id, kind, id)
-    if _stored(record) is None or not _take_back(record):
+    if _stored(record) is None or not _take_back(record, user):
         _require_seen(user, kind, id)
         raise BadRequest("not_liked", "You do not like this.")
 
@@ -69,6 +85,11 @@ def all_of(user: User) -> Likes:
     )
 
 
+def has_any(user_id: str) -> bool:
+    """Tell whether a user likes anything."""
+    return next(iter(Record.query(_pk(user_id), consistent_read=True, limit=1)), None) is not None
+
+
 def remove_all(user_id: str, deadline: float) -> bool:
     """Take back all likes of a user who is gone; False where `deadline` (of time.monotonic) came first, and there are some left."""
     for record in Record.query(_pk(user_id), consistent_read=True):
@@ -78,13 +99,17 @@ def remove_all(user_id: str, deadline: float) -> bool:
     return True
 
 
-def _take_back(record: Record) -> bool:
-    """Remove a like and what it counts; whether it was there."""
+def _take_back(record: Record, user: User | None = None) -> bool:
+    """Remove a like and what it counts; whether it was there. A user who is gone has no count."""
     kind, id = record.sk.split("#", 1)
     counted = kind == "preset"
+    if user:
+        _require_count(user)
     while True:
         transaction = Transaction()
         transaction.delete("like", Record(record.pk, record.sk), Record.pk.exists())
+        if user:
+            transaction.update("user", User(user.id), [User.like_count.add(-1)], _is_there() & (User.like_count > 0))
         if counted:
             transaction.update(
                 "preset",
@@ -97,7 +122,10 @@ def _take_back(record: Record) -> bool:
         except Refused as refused:
             if "like" in refused.steps:
                 return False
-            counted = False  # the preset is gone, and its count with it
+            if "preset" in refused.steps:
+                counted = False  # it is gone, and its count with it
+            if user and "user" in refused.steps and _current_count(user) == 0:
+                user = None  # a function of release 0.1 wrote this like, and did not count it
             continue
         return True
 
@@ -106,8 +134,32 @@ def _require_seen(user: User, kind: Kind, id: str) -> Preset | Chat:
     return presets.readable(user, id) if kind == "preset" else chats.readable(user, id)
 
 
-def _count(user: User) -> int:
-    return int(Record.count(_pk(user.id)))
+def _require_count(user: User) -> None:
+    """Count the likes of a user whom release 0.1 made.
+
+    Every change of likes needs the count, so that one which is not there yet means that no like came or went since they were read.
+    """
+    if user.like_count is not None:
+        return
+    stored = int(Record.count(_pk(user.id), consistent_read=True))
+    transaction = Transaction()  # of one step: a plain update would be turned away while the user's credits move
+    transaction.update(
+        "user", User(user.id), [User.like_count.set(stored)], _is_there() & User.like_count.does_not_exist()
+    )
+    with contextlib.suppress(Refused):  # somebody else did, or the user is gone
+        transaction.commit()
+
+
+def _current_count(user: User) -> int:
+    try:
+        return int(users.stored(user.id).like_count or 0)
+    except NotFound:
+        raise InvalidToken from None
+
+
+def _is_there() -> Condition:
+    condition: Condition = User.id.exists() & User.deleted.does_not_exist()
+    return condition
 
 
 def _stored(record: Record) -> Record | None:

@@ -6,8 +6,9 @@ transaction their identities come over, and they become a tombstone, whose job r
 their ledger, so the credit rules hold for both, and nobody gets a second welcome.
 
 Never used: nothing in the ledger but the sign-up, nothing on hold (money_version counts every change of either), no preset, no
-name, no picture, no permission given or taken: all of it on the user's own item, and so a condition of the transaction. Chats are
-looked for before it. One that is opened in the same moment, by the same person on another device, goes with the tombstone.
+like, no name, and nothing about the user changed: nickname, picture, permission (update_time). All of it is on the user's own item,
+and so a condition of the transaction. Chats are looked for before it. One that is opened in the same moment, by the same person on
+another device, goes with the tombstone.
 
 Whatever is linked is linked for the session that asked for it: it has not ended when that is written (token_version, which signing
 out and a new password raise). Nor has the user got another WeChat account meanwhile (wechat_keys): of two at once one is linked.
@@ -15,7 +16,7 @@ out and a new password raise). Nor has the user got another WeChat account meanw
 
 from pynamodb.expressions.condition import Condition
 
-from aideer import auth, clock, counters, jobs, passwords, throttling, users, wechat, wechat_users
+from aideer import auth, clock, counters, jobs, likes, passwords, throttling, users, wechat, wechat_users
 from aideer.contract import users as contract
 from aideer.errors import BadRequest, Conflict, InvalidToken, Unauthorized
 from aideer.models import Chat, Identity, User
@@ -111,7 +112,7 @@ def _absorb(other: User, user: User) -> None:
             User.wechat_keys.remove(),
             User.list_shard.remove(),
         ],
-        _never_used() & (User.wechat_keys == keys),
+        _never_used(other) & (User.wechat_keys == keys),
     )
     for key in sorted(keys):
         transaction.update("identity", Identity(key), [Identity.user_id.set(user.id)], Identity.user_id == other.id)
@@ -124,10 +125,14 @@ def _absorb(other: User, user: User) -> None:
 def _unused(other: User) -> bool:
     if other.username or other.avatar or other.money_version or other.preset_count or other.permission != auth.USER:
         return False
+    if other.update_time != other.create_time or other.like_count:
+        return False
+    if other.like_count is None and likes.has_any(other.id):  # release 0.1 did not count
+        return False
     return next(iter(Chat.by_create_time.query(other.id, limit=1)), None) is None
 
 
-def _never_used() -> Condition:
+def _never_used(other: User) -> Condition:
     condition: Condition = (
         User.id.exists()
         & User.deleted.does_not_exist()
@@ -136,6 +141,8 @@ def _never_used() -> Condition:
         & (User.permission == auth.USER)
         & (User.money_version == 0)
         & (User.preset_count == 0)
+        & (User.update_time == other.update_time)
+        & users.unchanged(User.like_count, other.like_count)
     )
     return condition
 

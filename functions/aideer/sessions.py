@@ -17,10 +17,9 @@ from aideer.contract.sessions import Tokens
 from aideer.errors import InvalidToken, TooManyRequests, Unauthorized
 from aideer.models import Identity, Record, User
 from aideer.transactions import Refused, Transaction
-from aideer.users import password_key
+from aideer.users import is_key, password_key
 
 GRACE_SECONDS = 60
-_LONGEST_NAME = 50
 
 
 def sign_in(typed: str, password: str, address: str) -> Tokens:
@@ -125,10 +124,11 @@ def sign_out(user: User) -> None:
 
 
 def _identity(username: str) -> Identity | None:
-    if len(username.strip()) > _LONGEST_NAME:
+    key = password_key(username)
+    if not is_key(key):
         return None
     try:
-        return Identity.get(password_key(username), consistent_read=True)
+        return Identity.get(key, consistent_read=True)
     except Identity.DoesNotExist:
         return None
 

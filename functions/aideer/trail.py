@@ -65,14 +65,20 @@ def record(actor: User, action: Action, user_id: str | None = None, about: str |
 
 
 def record_in(
-    transaction: Transaction, actor: User, action: Action, user_id: str | None = None, about: str | None = None
+    transaction: Transaction,
+    actor: User,
+    action: Action,
+    user_id: str | None = None,
+    about: str | None = None,
+    *,
+    writes_actor: bool = False,
 ) -> None:
     """Record a change, in its transaction, and require that the actor is an administrator when it happens.
 
-    `commit` raises Forbidden where they are none any more. A change of what is the actor's own may write the actor's item, which a
-    transaction takes once: its caller adds that condition.
+    `commit` raises Forbidden where they are none any more. A transaction takes each item once. So a caller that writes the actor's
+    item adds that condition itself: where this is the actor's own, and where it says so.
     """
-    if actor.id != user_id:
+    if actor.id != user_id and not writes_actor:
         admins.required(transaction, "admin", actor.id, partial(auth.no_admin_now, actor))
     transaction.put("trail", _record(actor, action, user_id, about))
 

@@ -29,7 +29,7 @@ from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 _ATTEMPTS = 5
 _LIST = "users"
 _LONGEST_ID = 64
-_LONGEST_KEY_BYTES = 2048  # DynamoDB takes no longer one
+_LONGEST_KEY_BYTES = 2048
 
 T = TypeVar("T")
 
@@ -107,7 +107,7 @@ def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.Use
 def named(username: str) -> list[contract.User]:
     """The user who has this name, in any of its spellings, if there is one."""
     key = password_key(username)
-    if len(key.encode()) > _LONGEST_KEY_BYTES:  # some letters are many, once they are normalised
+    if not is_key(key):
         return []
     try:
         identity = Identity.get(key, consistent_read=True, attributes_to_get=["user_id"])
@@ -188,6 +188,11 @@ def password_key(username: str) -> str:
     """The key of the identity that signs in with this name."""
     folded = unicodedata.normalize("NFKC", username).casefold()
     return f"password#{unicodedata.normalize('NFKC', folded).strip()}"  # stripped last: NFKC makes spaces of its own
+
+
+def is_key(key: str) -> bool:
+    """Tell whether an identity can have this key: DynamoDB takes no longer one, and some letters are many once normalised."""
+    return len(key.encode()) <= _LONGEST_KEY_BYTES
 
 
 def looks(username: str) -> set[str]:

@@ -7,6 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Form
 
 from aideer import oauth2
 from aideer.contract.sessions import Tokens
+from aideer.contract.strings import Password
 from aideer.http import app, handler
 from aideer.responses import NO_STORE, documented
 from aideer.throttling import Address
@@ -22,7 +23,7 @@ def create(
     grant_type: Annotated[oauth2.GrantType, Form()],
     address: Address,
     username: Annotated[str | None, Form(max_length=255, description="Of grant_type=password.")] = None,
-    password: Annotated[str | None, Form(max_length=255, description="Of grant_type=password.")] = None,
+    password: Annotated[Password | None, Form(description="Of grant_type=password.")] = None,
     refresh_token: Annotated[str | None, Form(max_length=4096, description="Of grant_type=refresh_token.")] = None,
 ) -> Response[Tokens]:
     """The token endpoint of OAuth2: each refusal has `error` and `error_description` too (RFC 6749, section 5.2)."""

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from aideer import likes
-from aideer.errors import AideerError, BadRequest
-from aideer.models import Chat, Preset, Record, new_id
+from aideer.errors import AideerError, BadRequest, Conflict, InvalidToken
+from aideer.models import Chat, Preset, Record, User, new_id
 from tests import faults
 from tests.integration.test_chats import make_preset, plain
 from tests.support import Answer, Api, Person, make_chat
@@ -162,14 +163,14 @@ def test_a_preset_that_turns_private_at_that_moment_is_not_liked(
 ) -> None:
     me, preset_id = person(), make_preset(person(), "public")
 
-    def count_and_hide(_: object) -> int:
+    def record_and_hide(*of: Any) -> Record:
         Preset(preset_id, Preset.HEAD).update([Preset.visibility.set("private")])
-        return 0
+        return Record(likes._pk(of[0]), f"{of[1]}#{of[2]}")
 
-    monkeypatch.setattr(likes, "_count", count_and_hide)
+    monkeypatch.setattr(likes, "_record", record_and_hide)
     with pytest.raises(AideerError) as refused:
         likes.like(me.user, "preset", preset_id)
-    assert (refused.value.code, count(preset_id)) == ("preset_private", 0)
+    assert (refused.value.code, count(preset_id), me.user.like_count) == ("preset_private", 0, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -183,6 +184,79 @@ def test_there_is_an_end_to_likes(api: Api, person: MakePerson, monkeypatch: pyt
     assert said(like(api, me, kind, first)) == (400, "already_liked")
     unlike(api, me, kind, first)
     assert like(api, me, kind, third).status == 200
+    assert me.user.like_count == 2
+
+
+@pytest.mark.parametrize("counted_before", [True, False], ids=["counted", "of release 0.1.0"])
+def test_of_many_likes_at_once_no_more_are_made_than_one_may_have(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch, counted_before: bool
+) -> None:
+    monkeypatch.setattr(likes, "MOST", 3)
+    me = person()
+    ids = [make("chat", me, open_to_all=False) for _ in range(10)]
+    likes.like(me.user, "chat", ids.pop())
+    if not counted_before:
+        forget_the_count(me)
+    user = me.user
+
+    def made(id: str) -> bool:
+        try:
+            likes.like(user, "chat", id)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(9) as pool:
+        assert sum(pool.map(made, ids)) == 2
+    assert len(likes.all_of(me.user).chat_ids) == me.user.like_count == 3
+
+
+def forget_the_count(person: Person) -> None:
+    """Have a user be as release 0.1.0 left them."""
+    User(person.id).update([User.like_count.remove()])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_likes_of_the_previous_release_are_counted_at_the_next_change(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(likes, "MOST", 2)
+    me = person()
+    first, second, third = (make(kind, me, open_to_all=False) for _ in range(3))
+    like(api, me, kind, first)
+    like(api, me, kind, second)
+    forget_the_count(me)
+    assert said(like(api, me, kind, first)) == (400, "already_liked")
+    forget_the_count(me)
+    assert said(like(api, me, kind, third)) == (409, "too_many_likes")
+    forget_the_count(me)
+    assert unlike(api, me, kind, first).status == 200
+    assert me.user.like_count == 1
+    forget_the_count(me)
+    assert like(api, me, kind, third).status == 200
+    assert me.user.like_count == 2
+    assert kind == "chat" or [count(id) for id in (first, second, third)] == [0, 1, 1]
+
+
+def test_a_like_that_was_never_counted_is_taken_back(api: Api, person: MakePerson) -> None:
+    me = person()
+    id = make("preset", me, open_to_all=False)
+    like(api, me, "preset", id)
+    User(me.id).update([User.like_count.set(0)])  # as if a function of release 0.1.0 had written the like
+    assert unlike(api, me, "preset", id).status == 200
+    assert (me.user.like_count, count(id)) == (0, 0)
+
+
+@pytest.mark.parametrize("act", [likes.like, likes.unlike])
+def test_who_is_deleted_in_that_moment_changes_no_like(person: MakePerson, act: Callable[..., None]) -> None:
+    me, chat_id = person(), make("chat", person(), open_to_all=True)
+    if act is likes.unlike:
+        likes.like(me.user, "chat", chat_id)
+    as_read = me.user
+    User(me.id).update([User.deleted.set(True)])
+    with pytest.raises(InvalidToken):
+        act(as_read, "chat", chat_id)
+    assert len(likes.all_of(as_read).chat_ids) == (act is likes.unlike)
 
 
 def test_a_thousand_likes_are_one_answer(api: Api, person: MakePerson, counted: list[str]) -> None:
@@ -213,7 +287,7 @@ def test_liked_or_taken_back_many_times_at_once_it_counts_once(person: MakePerso
         assert sum(pool.map(lambda _: outcome(me, likes.like, preset_id), range(8))) == 1
         assert count(preset_id) == 1
         assert sum(pool.map(lambda _: outcome(me, likes.unlike, preset_id), range(8))) == 1
-    assert count(preset_id) == 0
+    assert count(preset_id) == me.user.like_count == 0
 
 
 def test_of_many_who_like_one_preset_at_once_everyone_counts(person: MakePerson) -> None:
@@ -243,6 +317,7 @@ def test_on_a_bad_day_too_a_like_counts_once(
     with fault():  # type: ignore[attr-defined]
         assert like(api, me, kind, id).status == 200
     assert kind == "chat" or count(id) == 1
+    assert me.user.like_count == 1
     with fault():  # type: ignore[attr-defined]
         assert unlike(api, me, kind, id).status == 200
     assert kind == "chat" or count(id) == 0
@@ -257,15 +332,9 @@ def test_what_likes_cost(api: Api, person: MakePerson, counted: list[str]) -> No
         counted.clear()
         like(api, me, kind, id)
         unlike(api, me, kind, id)
-        assert plain(counted) == [
-            user,
-            found,
-            "Query Records",
-            "TransactWriteItems",
-            user,
-            record,
-            "TransactWriteItems",
-        ]
+        liking = [user, found, "TransactWriteItems"]
+        unliking = [user, record, "TransactWriteItems"]
+        assert plain(counted) == [*liking, *unliking]
 
 
 # --- the end of a user

@@ -6,10 +6,24 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import auth, clock, credits, deletion, jobs, linking, settings, throttling, users, wechat, wechat_users
+from aideer import (
+    auth,
+    clock,
+    credits,
+    deletion,
+    jobs,
+    likes,
+    linking,
+    settings,
+    throttling,
+    users,
+    wechat,
+    wechat_users,
+)
+from aideer.contract.users import UserChange
 from aideer.errors import AideerError, Busy
 from aideer.idempotency import Once
-from aideer.models import Code, CreditEntry, Identity, Record, User
+from aideer.models import Chat, Code, CreditEntry, Identity, Record, User
 from local.wechat import openid, unionid
 from tests import faults
 from tests.integration.test_sessions import sign_in
@@ -158,9 +172,27 @@ def makes_a_preset(api, other):
     assert api("presets.create", "POST", "/presets", user=other, json=body).status == 200
 
 
+def likes_a_chat(api, other):
+    chat = make_chat(make_person(), "hello")
+    chat.update([Chat.visibility.set("shared")])
+    likes.like(other.user, "chat", chat.id)
+
+
+def likes_since_the_previous_release(api, other):
+    likes_a_chat(api, other)
+    other.user.update([User.like_count.remove()])  # 0.1.0 did not count
+
+
+def chooses_a_nickname(api, other):
+    users.change(other.user, other.id, UserChange(nickname="My chosen name"))
+
+
 @pytest.mark.parametrize(
     "use",
     [
+        likes_a_chat,
+        likes_since_the_previous_release,
+        chooses_a_nickname,
         lambda api, other: redeems(other),
         lambda api, other: make_chat(other, "hello"),
         makes_a_preset,
@@ -169,7 +201,7 @@ def makes_a_preset(api, other):
         lambda api, other: other.user.update([User.permission.set(auth.VISITOR)]),
         lambda api, other: other.user.update([User.permission.set(auth.ADMIN)]),
     ],
-    ids=["credits", "chat", "preset", "name", "picture", "visitor", "admin"],
+    ids=["like", "like of 0.1.0", "nickname", "credits", "chat", "preset", "name", "picture", "visitor", "admin"],
 )
 def test_who_has_been_used_is_not_absorbed(api, weixin, person, use):
     me, who = person(), somebody()
@@ -183,7 +215,20 @@ def test_who_has_been_used_is_not_absorbed(api, weixin, person, use):
     assert api("users.me", "GET", "/users/me", user=other).status == 200
 
 
-def test_who_is_used_in_the_same_moment_is_not_absorbed(api, weixin, person, monkeypatch):
+def test_whom_the_previous_release_made_and_nobody_used_is_absorbed(api, weixin, person):
+    me, who = person(), somebody()
+    other = signed_in(api, weixin, who)
+    other.user.update([User.like_count.remove()])
+    assert link(api, me, weixin.code(who)).status == 200
+    assert other.user.deleted
+
+
+@pytest.mark.parametrize(
+    "use",
+    [lambda api, other: redeems(other), likes_a_chat, likes_since_the_previous_release, chooses_a_nickname],
+    ids=["credits", "like", "like of 0.1.0", "nickname"],
+)
+def test_who_is_used_in_the_same_moment_is_not_absorbed(api, weixin, person, monkeypatch, use):
     me, who = person(), somebody()
     other = signed_in(api, weixin, who)
     unused = linking._unused
@@ -191,7 +236,7 @@ def test_who_is_used_in_the_same_moment_is_not_absorbed(api, weixin, person, mon
     def used_meanwhile(user):
         verdict = unused(user)
         if verdict:
-            redeems(other)
+            use(api, other)
         return verdict
 
     monkeypatch.setattr(linking, "_unused", used_meanwhile)

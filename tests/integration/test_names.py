@@ -97,6 +97,94 @@ def test_what_is_taken_for_a_name_is_stable_visible_and_assigned(text):
     assert names.skeletons(name) == names.skeletons(names.enforced(name))
 
 
+HIDDEN_MARKS = [
+    "x{}i\u0307",  # drawn as an i
+    "x{}j\u0307",
+    "x{}і\u0307",  # Cyrillic
+    "x{}ι\u0307",  # Greek: a dotted iota looks like an i
+    "x{}ı\u0307",  # Turkish: a dotless i that gets its dot
+    "x{}l\u0307",
+    "x{}i\u0323\u0307",
+    "x{}i\u0301\u0307",
+    "x{}į\u0307",
+    "x{}é\u0301",
+    "x{}e\u0301\u0301",
+    "x{}a\u0301\u0323\u0341",  # twice an acute, in canonical order
+    "x{}a\u0301\u0300\u0302\u0303\u0304",
+    "x{}a\u0338",
+    "x{}o\u0334",
+    "x{}1\u20d2",
+    "x{}a\u20ea",
+    "\u0301x{}",
+    "x{} \u0301y",
+]
+
+
+@pytest.mark.parametrize("name", HIDDEN_MARKS, ids=ascii)
+def test_a_mark_that_does_not_show_is_in_no_name(api, person, name):
+    unique = fresh()
+    assert sign_up(api, f"x{unique}i").status == 200
+    for answer in (sign_up(api, name.format(unique)), rename(api, person(), name.format(unique))):
+        assert (answer.status, answer.json["code"]) == (422, "validation_error")
+        assert answer.json["detail"][0]["type"] == "name_characters"
+
+
+MARKED_NAMES = {
+    "Vietnamese": ["Nguyễn Thị Hiển", "Đặng Quốc Ấn", "Trịnh Vĩnh Ỷ"],
+    "Thai": ["กิ่งแก้ว", "ชื่อเสียง", "น้ำฝน", "กำพล"],
+    "Lao": ["ຄຳແພງ"],
+    "Hindi": ["हिन्दी", "कर्त्री", "राज़िया", "श्रीमती"],
+    "Arabic": ["مُحَمَّد", "فَاطِمَة", "عَبْدُ ٱللَّٰه"],
+    "Hebrew": ["שָׁלוֹם", "יִשְׂרָאֵל", "בְּרֵאשִׁ֖ית"],
+    "Korean": ["김철수"],
+    "Turkish": ["İstanbul", "Iğdır", "ışık"],
+    "Lithuanian": ["Ėjė Jūratė Įdomi"],
+    "Tamil": ["தமிழ்ச்செல்வி"],
+    "Khmer": ["ស្ត្រី"],
+    "Tibetan": ["བསྒྲུབས"],
+    "Yoruba": ["Ọ̀ṣun Adébáyọ̀"],
+}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("name", [name for language in MARKED_NAMES.values() for name in language], ids=ascii)
+def test_the_marks_of_languages_are_in_names(name, form):
+    taken = USERNAME.validate_python(unicodedata.normalize(form, name))
+    assert unicodedata.normalize("NFKC", taken) == unicodedata.normalize("NFKC", name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("\u0958" * 25, "\u0915\u093c" * 25),
+        ("\u1100\u1175\u11b7" * 50, "김" * 50),
+        ("a" + " " * 60 + "b" * 48, "a " + "b" * 48),
+    ],
+    ids=ascii,
+)
+def test_the_length_of_a_name_is_that_of_the_name_as_it_is_stored(typed, shown):
+    assert USERNAME.validate_python(typed) == shown
+    assert len(shown) == 50
+    for longer in (typed + "c", f"c{typed}"):
+        with pytest.raises(ValidationError, match="at most 50 characters"):
+            USERNAME.validate_python(longer)
+
+
+def test_a_name_of_one_character_is_too_short_however_it_is_typed(api):
+    for short in ("e\u0323", "\u1112\u1161\u11ab", " a  "):
+        answer = sign_up(api, short)
+        assert (answer.status, answer.json["detail"][0]["type"]) == (422, "string_too_short")
+
+
+def test_a_name_of_any_length_signs_in_as_it_is_shown(api):
+    unique = fresh()[:4]
+    for typed in ("\u0958" * 23 + unique, "\u1100\u1175\u11b7" * 46 + unique):
+        name = sign_up(api, typed).json["username"]
+        assert len(name) == 50
+        for spelled in (name, typed, unicodedata.normalize("NFD", name)):
+            assert sign_in(api, spelled, "secret-123").status == 200
+
+
 def test_a_name_with_letters_of_any_language_is_a_name(api):
     for name in ("Ada Lovelace", "小鹿", "Ünïcödé", "ひらがな", "한국어", "Ольга", "ada_99.x-y"):
         assert sign_up(api, f"{name}{fresh()}").status == 200, name
@@ -142,7 +230,20 @@ def test_others_are_not_shown_the_name_that_one_signs_in_with(api, person):
 # Names of the previous release
 
 
-@pytest.mark.parametrize("name", ["two  spaces {}", "snow☃man {}", "İstanbul {}", "ﬁne {}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two  spaces {}",
+        "snow☃man {}",
+        "İstanbul {}",
+        "ﬁne {}",
+        "xi\u0307 {}",
+        "é\u0301 {}",
+        "a\u0338 {}",
+        "\u0915\u093c" * 33 + " {}",  # NFC of 33 characters that were typed
+        "\u0308\u0301" * 33 + " {}",
+    ],
+)
 def test_who_has_a_name_and_a_hash_of_the_previous_release_signs_in(api, person, name):
     me, name, password = person(), name.format(fresh()), "man\u0303ana-123"
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
@@ -235,6 +336,27 @@ def test_a_password_is_one_in_all_its_encodings(api, first, second):
         assert sign_up(api, name, one).status == 200
         assert sign_in(api, name, other).status == 200
         assert sign_in(api, name, other.upper()).status == 400
+
+
+def test_the_length_of_a_password_is_that_of_its_nfc(api):
+    for short in ("e\u0323" * 5, "\u1100\u1175\u11b7" * 5):
+        answer = sign_up(api, f"n{fresh()}", short)
+        assert (answer.status, answer.json["detail"][0]["type"]) == (422, "string_too_short")
+    for longest in ("\u1100\u1175\u11b7" * 255, "e\u0323" * 255):
+        name, shown = f"n{fresh()}", unicodedata.normalize("NFC", longest)
+        assert sign_up(api, name, f"{longest}!").json["detail"][0]["type"] == "string_too_long"
+        assert sign_up(api, name, longest).status == 200
+        for spelled in (longest, shown):
+            assert sign_in(api, name, spelled).status == 200
+        assert sign_in(api, name, f"{longest}!").status == 400
+
+
+def test_a_password_that_was_bounded_as_it_is_typed_signs_in(api, person):
+    me, password = person(), "\u0958" * 255
+    Identity(f"password#{me.username}").update([Identity.password_hash.set(passwords.hashed(password))])
+    assert sign_in(api, me.username, password).status == 200
+    change = {"old_password": password, "new_password": "brand-new-1"}
+    assert api("users.change_password", "PUT", "/users/me/password", json=change, user=me).status == 200
 
 
 def test_how_often_is_hashed_tells_nothing_of_who_is_there(api, person, monkeypatch):

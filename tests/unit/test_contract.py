@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from aideer import codes, users
 from aideer.contract.credits import CodeText, Moment
 from aideer.contract.presets import Description, NewPreset, Parameters, Prompt, Title
-from aideer.contract.users import Nickname, Password, Username
+from aideer.contract.strings import Nickname, Password, PasswordToSet, Username
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=60)
 TEXTS = {"Username": Username, "Nickname": Nickname, "Title": Title, "Description": Description, "Prompt": Prompt}
@@ -25,7 +25,7 @@ def accepted(kind, value):
 
 
 @pytest.mark.parametrize(
-    "kind", [*TEXTS.values(), Password, CodeText, Moment], ids=[*TEXTS, "Password", "Code", "Moment"]
+    "kind", [*TEXTS.values(), PasswordToSet, CodeText, Moment], ids=[*TEXTS, "Password", "Code", "Moment"]
 )
 @given(text=ANY_TEXT)
 def test_what_is_taken_can_be_encoded_and_says_something(kind, text):
@@ -83,6 +83,11 @@ def test_the_key_of_a_name_fits_and_folding_it_again_changes_nothing(text):
 @given(st.text("ABCxyz019-", min_size=1, max_size=64))
 def test_a_code_is_kept_in_capitals(text):
     assert accepted(CodeText, f" {text}\n") == text.upper()
+
+
+@pytest.mark.parametrize("kind", [Password, PasswordToSet], ids=["compared", "set"])
+def test_half_a_character_is_in_no_password(kind):
+    assert accepted(kind, "\ud800secret") is None
 
 
 @given(st.datetimes(timezones=st.sampled_from([None]) | st.timezones()))

@@ -7,10 +7,13 @@ JSON can say what no text is: half a surrogate pair ("\\ud800") would crash whoe
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from aideer import characters
+
+_DECOMPOSED = 4
+"""A character of NFC is at most so many as it is typed (UAX #15)."""
 
 
 class Body(BaseModel):
@@ -24,6 +27,34 @@ def pasted(text: str) -> str:
     shown = "".join(c for c in text if not (characters.BLANK.match(c) or unicodedata.category(c) == "Cf"))
     dashed = "".join("-" if unicodedata.category(c) == "Pd" or c == "\u2212" else c for c in shown)
     return unicodedata.normalize("NFKC", dashed).strip()
+
+
+class NormalizedLength:
+    """Bounds of a text's length in NFC, which is the form that counts (RFC 8265, sections 3.3.2 and 4.2.2)."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+        bounds = {"minLength": least, "maxLength": most} if least else {"maxLength": most}
+        self.schema = WithJsonSchema({"type": "string", **bounds})
+
+    def typed(self, text: str) -> str:
+        """Return a text, or raise an error where it is so long that it is too long in NFC; that is known at once."""
+        if len(text) > self._most * _DECOMPOSED:
+            raise PydanticKnownError("string_too_long", {"max_length": self._most})
+        return text
+
+    def either(self, text: str) -> str:
+        """Return a text, or raise an error where it is too long both as it is typed and in NFC."""
+        return text if len(text) <= self._most else self.normalized(text)
+
+    def normalized(self, text: str) -> str:
+        """Return a text as it is, or raise an error where it is too short or too long in NFC."""
+        length = len(unicodedata.normalize("NFC", self.typed(text)))
+        if length > self._most:
+            raise PydanticKnownError("string_too_long", {"max_length": self._most})
+        if length < self._least:
+            raise PydanticKnownError("string_too_short", {"min_length": self._least})
+        return text
 
 
 def _no_controls(text: str) -> str:
@@ -55,13 +86,30 @@ def _name(text: str) -> str:
         ) from None
 
 
+_NAME_LENGTH = NormalizedLength(2, 50)
+_NEW_PASSWORD_LENGTH = NormalizedLength(6, 255)
+_PASSWORD_LENGTH = NormalizedLength(0, 255)
+
 Username = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=2, max_length=50),
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_NAME_LENGTH.typed),
     AfterValidator(_one_line),
     AfterValidator(_visible),
     AfterValidator(_name),
+    AfterValidator(_NAME_LENGTH.normalized),
+    _NAME_LENGTH.schema,
 ]
+PasswordToSet = Annotated[
+    str,
+    StringConstraints(min_length=0),  # some constraint: see above
+    AfterValidator(_NEW_PASSWORD_LENGTH.normalized),
+    _NEW_PASSWORD_LENGTH.schema,
+]
+Password = Annotated[
+    str, StringConstraints(min_length=0), AfterValidator(_PASSWORD_LENGTH.either), _PASSWORD_LENGTH.schema
+]
+"""A password that is compared. An earlier release bounded what was typed."""
 Nickname = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(_one_line)
 ]

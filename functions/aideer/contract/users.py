@@ -5,7 +5,8 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import BaseModel, Field, StringConstraints
 
-from aideer.contract.strings import Body, Nickname, Username
+from aideer.contract import strings
+from aideer.contract.strings import Body, Nickname, Password, Username
 
 UserId = Annotated[str, Path(min_length=1, max_length=64)]
 NamedUser = Annotated[str, Path(min_length=1, max_length=64, description="A user's id, or `me`: oneself.")]
@@ -13,17 +14,16 @@ AvatarVersion = Annotated[
     str | None, Query(max_length=64, description="As in the path of `avatar`: the answer may be kept then.")
 ]
 CurrentPassword = Annotated[
-    Annotated[str, StringConstraints(max_length=255)] | None,
+    Password | None,
     Field(description="The caller's own: needed where they have not signed in within ten minutes."),
 ]
-Password = Annotated[str, StringConstraints(min_length=6, max_length=255)]
 
 
 class NewUser(Body):
     """A sign-up. `permission` is 0 (visitor) or 1 (user); 2 (admin) is refused."""
 
     username: Username
-    password: Password
+    password: strings.PasswordToSet
     nickname: Annotated[Nickname | None, Field(description="The username, where there is none.")] = None
     permission: Annotated[int, Field(ge=0, le=2)] = 1
 
@@ -32,7 +32,7 @@ class NewAdmin(Body):
     """What the operator gives operations/make_admin."""
 
     username: Username
-    password: Password
+    password: strings.PasswordToSet
 
 
 class User(BaseModel):
@@ -81,14 +81,14 @@ class Confirmation(Body):
 class PasswordChange(Body):
     """A new password of one's own. A user without one leaves out the old one, and must have signed in within ten minutes."""
 
-    old_password: Annotated[str | None, StringConstraints(max_length=255)] = None
-    new_password: Password
+    old_password: Password | None = None
+    new_password: strings.PasswordToSet
 
 
 class NewPassword(Body):
     """A password that an administrator gives a user."""
 
-    new_password: Password
+    new_password: strings.PasswordToSet
     current_password: CurrentPassword = None
 
 
@@ -103,7 +103,7 @@ class NamedPassword(Body):
     """A name and a password to sign in with from now on."""
 
     username: Username
-    password: Password
+    password: strings.PasswordToSet
 
 
 class Likes(BaseModel):
