@@ -1,13 +1,15 @@
 """Request validation: media types, query parameters and bodies, and the errors that a caller may see of them.
 
 What always holds: a call takes the media type that its parameters name, whatever its letter case and parameters, and no other. A
-call takes no query parameter that it does not know. No error repeats what the client sent, neither a value nor a name.
+call takes no query parameter that it does not know, and no parameter of a query or a form twice. No error repeats what the client
+sent, neither a value nor a name.
 """
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, get_args
+from urllib.parse import parse_qs
 
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.middlewares.openapi_validation import OpenAPIRequestValidationMiddleware
@@ -20,6 +22,8 @@ from pydantic import BaseModel
 
 KEYS = 100
 """Of one object in a body: no type has a fifth of them, but the JSON schema of a response_format may."""
+FIELDS = 100
+"""Of a form."""
 ERRORS = 100
 """That an answer lists. Otherwise it could outgrow its request, and Lambda's 6 MB."""
 JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
@@ -66,6 +70,7 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
         if route.path not in EXTENSIBLE and not set(app.current_event.get("queryStringParameters") or ()) <= set(known):
             msg = f"There is no such query parameter. This call takes {', '.join(known) or 'none'}."
             raise RequestValidationError([{"loc": ("query",), "msg": msg, "type": "extra_forbidden"}])
+        _require_single("query", known, parse_qs(app.current_event.get("rawQueryString") or "", True))
         return super().handler(app, next_middleware)
 
     def _get_body(self, app: Any) -> Any:
@@ -80,10 +85,15 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
         if expected == JSON:
             return self._parse_json_data(app)
         if expected == FORM:
-            return self._parse_form_data(app)
-        from aideer import multipart  # which only an upload needs
+            parts: dict[str, list[Any]] = parse_qs(event.decoded_body, keep_blank_values=True, max_num_fields=FIELDS)
+        else:
+            from aideer import multipart  # which only an upload needs
 
-        return multipart.read(header, base64.b64decode(event.body) if event.is_base64_encoded else event.body.encode())
+            body = base64.b64decode(event.body) if event.is_base64_encoded else event.body.encode()
+            parts = multipart.read(header, body)
+        known = [field.alias for field in app.context["_route"].dependant.body_params]
+        _require_single("body", known, parts)
+        return {name: values[0] for name, values in parts.items()}
 
 
 def declared_type(route: Any) -> str:
@@ -92,6 +102,16 @@ def declared_type(route: Any) -> str:
     if any(isinstance(info, File) for info in infos):
         return MULTIPART
     return FORM if any(isinstance(info, Form) for info in infos) else JSON
+
+
+def _require_single(place: str, known: Collection[str], sent: Mapping[str, list[Any]]) -> None:
+    """Require that each known parameter comes once at most. Raise RequestValidationError.
+
+    No call takes a list in a query or a form. RFC 6749, section 3.2, forbids repetition and has unknown parameters ignored.
+    """
+    if repeated := [name for name in known if len(sent.get(name, ())) > 1]:
+        msg = "This parameter may come only once."
+        raise RequestValidationError([{"loc": (place, name), "msg": msg, "type": "repeated"} for name in repeated])
 
 
 def public_errors(route: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
