@@ -2,7 +2,7 @@
 
 What always holds: a call takes the media type that its parameters name, whatever its letter case and parameters, and no other. A
 call takes no query parameter that it does not know, and no parameter of a query or a form twice. No error repeats what the client
-sent, neither a value nor a name.
+sent, neither a value nor a name. The caller is let in before any of it is looked at.
 """
 
 import base64
@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, get_args
 from urllib.parse import parse_qs
 
+from aws_lambda_powertools.event_handler.api_gateway import _DEPENDS_CACHE_KEY
+from aws_lambda_powertools.event_handler.depends import build_dependency_tree, solve_dependencies
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.middlewares.openapi_validation import OpenAPIRequestValidationMiddleware
 from aws_lambda_powertools.event_handler.openapi.exceptions import (
@@ -20,8 +22,10 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 from aws_lambda_powertools.event_handler.openapi.params import File, Form
 from pydantic import BaseModel
 
-KEYS = 100
-"""Of one object in a body: no type has a fifth of them, but the JSON schema of a response_format may."""
+KEYS = 32
+"""Of one object in a body: no type has so many fields, and each unknown one costs an error of a kilobyte."""
+WIDE_KEYS = 200
+"""Of all objects in a body that have more than KEYS: the JSON schema of a response_format may have such objects."""
 FIELDS = 100
 """Of a form."""
 ERRORS = 100
@@ -46,8 +50,18 @@ def read_json(body: str) -> Any:
     No endpoint takes a bare array, of which Powertools would take the first item for the whole. A byte order mark is ignored, as
     section 8.1 allows.
     """
+    wide_keys = 0
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal wide_keys
+        if len(pairs) > KEYS:
+            wide_keys += len(pairs)
+        if wide_keys > WIDE_KEYS:
+            raise ValueError
+        return dict(pairs)
+
     try:
-        value = json.loads(body.removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_no_number)
+        value = json.loads(body.removeprefix("\ufeff"), object_pairs_hook=build, parse_constant=_no_number)
     except RecursionError:
         raise ValueError from None
     if isinstance(value, list):
@@ -64,8 +78,15 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
     """Powertools' validation, which reads a body by its Content-Type's exact spelling and ignores unknown query parameters."""
 
     def handler(self, app: Any, next_middleware: NextMiddleware) -> Any:
-        """Validate the request of `app`. Raise RequestValidationError or RequestUnsupportedContentType."""
+        """Let the caller in, then validate the request of `app`.
+
+        Raise RequestValidationError, RequestUnsupportedContentType, and DependencyResolutionError, from what a dependency raised.
+        """
         route = app.context["_route"]
+        # Powertools solves dependencies after validation, and takes from here what has been solved: no user is read twice.
+        solved: dict[Any, Any] = {}
+        app.context[_DEPENDS_CACHE_KEY] = solved
+        solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request, dependency_cache=solved)
         known = [field.alias for field in route.dependant.query_params]
         if route.path not in EXTENSIBLE and not set(app.current_event.get("queryStringParameters") or ()) <= set(known):
             msg = f"There is no such query parameter. This call takes {', '.join(known) or 'none'}."
@@ -136,12 +157,6 @@ def public_errors(route: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str
         if len(shown) == ERRORS:
             break
     return list(shown.values())
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > KEYS:
-        raise ValueError  # each unknown one would cost an error of a kilobyte
-    return dict(pairs)
 
 
 def _no_number(_: str) -> Any:
