@@ -88,7 +88,6 @@ DEFAULTS: dict[Kind, Limit] = {
 """What the environment's THROTTLES does not say otherwise: `redeem=20/3600 stream=300/60`."""
 
 KNOWN_DAYS = 30
-_REFUSED = "too_many_attempts"
 
 logger = Logger(service="aideer")
 
@@ -131,7 +130,9 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
         if not dynamodb.refused(error):
             raise
         metrics.emit({"Throttles": 1}, kind=kind)
-        raise TooManyRequests(_REFUSED, "That was too often. Try again later.", retry_after=ends - now) from None
+        raise TooManyRequests(
+            "too_many_attempts", "That was too often. Try again later.", retry_after=ends - now
+        ) from None
     return counted
 
 
@@ -193,7 +194,7 @@ def counting(guesses: Container[str] | None = None, *, successes_too: bool = Fal
 
 def _is_refusal(error: Exception, guesses: Container[str] | None) -> bool:
     if isinstance(error, TooManyRequests):
-        return error.code == _REFUSED  # another's 429, such as WeChat's, says nothing about what was asked
+        return error.code == "too_many_attempts"  # another's 429, such as WeChat's, says nothing about what was asked
     return isinstance(error, AideerError) and error.status < 500 and (guesses is None or error.code in guesses)
 
 
