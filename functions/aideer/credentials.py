@@ -19,11 +19,10 @@ def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None)
     """Give oneself another password, or a first one, for which there is no old one to know, but a fresh sign-in is needed.
 
     Raises Forbidden where that is missing, BadRequest where the old one is wrong, or where there is no name to sign in with;
-    TooManyRequests after too many wrong ones; and InvalidToken where the session has ended meanwhile.
+    TooManyRequests after too many wrong ones; Unprocessable where the new one is common; and InvalidToken where the session has
+    ended meanwhile.
     """
-    counted = throttling.count("password", user.id)
     _replace(user.id, wanted, old=wanted, session=user.token_version, auth_time=auth_time)
-    throttling.give_back(counted)
 
 
 def give(admin: User, user_id: str, wanted: NewPassword) -> None:
@@ -51,10 +50,8 @@ def _replace(
             identity = Identity.get(users.password_key(user.username), consistent_read=True)
         except Identity.DoesNotExist:  # it has just got another name
             continue
-        if old and identity.password_hash is None:
-            freshness.require(user, auth_time)
-        if old and not _is_old(identity, old.old_password):
-            raise BadRequest("wrong_password", "The old password is wrong.")
+        if old:
+            _require_old(user, identity, old.old_password, auth_time)
         password_hash = password_hash or passwords.hashed(wanted.new_password)
         transaction = _replacement(user, identity, password_hash, session)
         if admin:
@@ -83,6 +80,14 @@ def _replacement(user: User, identity: Identity, password_hash: str, session: in
     ended: list[Action] = [User.token_version.add(1), User.update_time.set(clock.timestamp())]
     transaction.update("user", User(user.id), ended, good)
     return transaction
+
+
+def _require_old(user: User, identity: Identity, password: str | None, auth_time: int | None) -> None:
+    if identity.password_hash is None:
+        freshness.require(user, auth_time)
+    with throttling.attempt("password", user.id):  # the check alone: any other refusal is no guess
+        if not _is_old(identity, password):
+            raise BadRequest("wrong_password", "The old password is wrong.")
 
 
 def _is_old(identity: Identity, password: str | None) -> bool:

@@ -27,10 +27,9 @@ def require(user: User, auth_time: int | None, password: str | None = None) -> N
         return
     if password is None:
         raise Forbidden("fresh_sign_in_required", "Sign in again, or send your current password.")
-    counted = throttling.count("password", user.id)
-    if not passwords.matches(_password_hash(user), password):
-        raise Forbidden("fresh_sign_in_required", "The current password is wrong.")
-    throttling.give_back(counted)
+    with throttling.attempt("password", user.id):
+        if not passwords.matches(_password_hash(user), password):
+            raise Forbidden("fresh_sign_in_required", "The current password is wrong.")
 
 
 def require_for_change(caller: User, auth_time: int | None, user_id: str, wanted: UserChange) -> None:

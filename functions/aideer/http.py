@@ -12,11 +12,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
-from aws_lambda_powertools.event_handler.depends import (
-    DependencyResolutionError,
-    build_dependency_tree,
-    solve_dependencies,
-)
+from aws_lambda_powertools.event_handler.depends import DependencyResolutionError
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import (
     RequestUnsupportedContentType,
@@ -90,9 +86,18 @@ def _declared(error: AideerError) -> Response[Any]:
     return _answer(error)
 
 
+@app.exception_handler(DependencyResolutionError)
+def _not_let_in(error: DependencyResolutionError) -> Response[Any]:
+    # Its cause is no error of a body, whatever its type is.
+    cause = error.__cause__
+    if isinstance(cause, AideerError):
+        return _answer(cause)
+    return _broken(cause if isinstance(cause, Exception) else error)
+
+
 @app.exception_handler(RequestValidationError)
 def _invalid(error: RequestValidationError) -> Response[Any]:
-    return _stranger_first() or _validation_error(public_errors(app.context["_route"], error.errors()))
+    return _validation_error(public_errors(app.context["_route"], error.errors()))
 
 
 @app.exception_handler([UnicodeDecodeError, ValueError])
@@ -101,12 +106,12 @@ def _unreadable(error: ValueError) -> Response[Any]:
     if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
         return _broken(error)
     detail = [{"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}]
-    return _stranger_first() or _validation_error(detail)
+    return _validation_error(detail)
 
 
 @app.exception_handler(RequestUnsupportedContentType)
 def _unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
-    return _stranger_first() or _answer(
+    return _answer(
         UnsupportedMediaType(
             "unsupported_media_type", f"This call takes a body of the type {declared_type(app.context['_route'])}."
         )
@@ -149,22 +154,6 @@ def _broken(error: Exception) -> Response[Any]:
 def _validation_error(detail: list[dict[str, Any]]) -> Response[Any]:
     body = _serialize({"detail": detail, "code": "validation_error"})
     return Response(status_code=422, content_type="application/json", body=body)
-
-
-def _stranger_first() -> Response[Any] | None:
-    """The refusal of a caller who may not call this at all, if so: who is not let in learns nothing of what is inside.
-
-    Powertools validates a request before it resolves what the route depends on, so a stranger's bad body gets here first.
-    """
-    route = app.context["_route"]
-    try:
-        solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request)
-    except DependencyResolutionError as error:
-        cause = error.__cause__
-        if isinstance(cause, AideerError):
-            return _answer(cause)
-        return _broken(cause if isinstance(cause, Exception) else error)
-    return None
 
 
 def _raised_in_handler(error: BaseException) -> bool:

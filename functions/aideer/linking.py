@@ -28,6 +28,11 @@ MOST_ABSORBED = 50
 REMOVED_AFTER_SECONDS = 60
 """As deletion.py has it, of whose tombstones this is one: longer than any request lasts."""
 
+_GUESSES = frozenset(
+    {"username_taken", "wechat_taken", "wechat_code_invalid", "wechat_code_used", "wechat_user_blocked"}
+)
+"""Refusals for what others have, or for WeChat's code. A conflict with what the user has is no guess."""
+
 
 def wechat_account(user: User, code: str) -> contract.User:
     """Let the user sign in with the WeChat account that a mini program's code stands for; again and again, it changes nothing.
@@ -35,7 +40,7 @@ def wechat_account(user: User, code: str) -> contract.User:
     Raises Conflict where the account belongs to a user who has used it, or the user has another one, BadRequest where WeChat
     refuses the code, and what a sign-in does.
     """
-    with throttling.attempt("link", user.id):
+    with throttling.attempt("link", user.id, guesses=_GUESSES):
         person = _person(code)
         linked = wechat_users.retried(lambda: _link(user, person))
     return users.view(linked)
@@ -47,7 +52,7 @@ def password(user: User, username: str, password: str) -> contract.User:
     Raises Conflict where they have a password, or another name, and BadRequest where the name is somebody else's.
     """
     passwords.require_good(password)
-    with throttling.attempt("link", user.id):
+    with throttling.attempt("link", user.id, guesses=_GUESSES):
         password_hash = passwords.hashed(password)  # slow on purpose, and so before anything is read
         linked = wechat_users.retried(lambda: _name(user, username, password_hash))
     return users.view(linked)

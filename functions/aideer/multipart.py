@@ -13,9 +13,9 @@ FIELDS = 100
 """That a form may have: each costs the parser some microseconds, and 6 MB have room for 100,000."""
 
 
-def read(content_type: str | None, body: bytes) -> dict[str, UploadFile | str]:
-    """Return a form's files and fields by name; of several with one name the first. Raise ValueError where it is no form."""
-    found: dict[str, UploadFile | str] = {}
+def read(content_type: str | None, body: bytes) -> dict[str, list[UploadFile | str]]:
+    """Return a form's files and fields by name, in their order. Raise ValueError where it is no form."""
+    found: dict[str, list[UploadFile | str]] = {}
     seen = 0
     ended = False
 
@@ -24,7 +24,7 @@ def read(content_type: str | None, body: bytes) -> dict[str, UploadFile | str]:
         seen += 1
         if seen > FIELDS:
             raise ValueError
-        found.setdefault((part.field_name or b"").decode(errors="replace"), _value(part))
+        found.setdefault((part.field_name or b"").decode(errors="replace"), []).append(_value(part))
 
     def end() -> None:
         nonlocal ended

@@ -32,19 +32,19 @@ def sign_in(typed: str, password: str, address: str) -> Tokens:
     username = " ".join(typed.split())  # as names are set; an earlier release left their spaces as they were
     name = password_key(username)
     own, *wider = throttling.networks(address)
-    counted = [throttling.count("sign_in", name, own.text)]
-    try:
-        for network in wider:
-            counted.append(throttling.count("sign_in", name, network.text, share=network.share))
-        for one in throttling.count_networks("sign_in_address", address):
-            counted.append(one)
-        counted.append(throttling.count("sign_in_name", name))
-    except TooManyRequests:
-        if not throttling.remembered(name, address):  # nobody else locks them out of where they always are
-            raise
-    tokens = _signed_in(username, typed, password)
-    throttling.remember(name, address)
-    throttling.give_back(*counted)
+    with throttling.counting() as counted:
+        counted.append(throttling.count("sign_in", name, own.text))
+        try:
+            for network in wider:
+                counted.append(throttling.count("sign_in", name, network.text, share=network.share))
+            for one in throttling.count_networks("sign_in_address", address):
+                counted.append(one)
+            counted.append(throttling.count("sign_in_name", name))
+        except TooManyRequests:
+            if not throttling.remembered(name, address):  # nobody else locks them out of where they always are
+                raise
+        tokens = _signed_in(username, typed, password)
+        throttling.remember(name, address)
     return tokens
 
 

@@ -1,11 +1,13 @@
 """How often something may be tried: counters in Records, for whoever guesses or floods.
 
-    counted = throttling.count("password", user.id)  # raises TooManyRequests; before what is counted is looked at
-    ...                                              # what leaves here by an error stays counted
-    throttling.give_back(counted)                    # it was right: it does not count against them
+    with throttling.attempt("password", user.id):    # raises TooManyRequests, before what is counted is looked at
+        ...                                          # a refusal that leaves here stays counted, and nothing else does
 
-    with throttling.attempt("wechat", address):      # the same, where what is counted is somebody else's to judge:
-        ...                                          # a fault of theirs or of ours is given back too
+    with throttling.counting() as counted:           # the same for several counters
+        counted.append(throttling.count("sign_in", name))
+        ...
+
+    throttling.count("stream", user.id)              # counted whatever it comes to
 
 An attempt is counted before it is checked, by one UpdateItem whose condition is the limit: however many come at once, no more
 than the limit get through in a window. A window is a fixed stretch of time, and its counter is an item that goes when it is over.
@@ -14,6 +16,7 @@ An answer that was lost can make one attempt count twice.
 Who signs in is counted by name and address, so that nobody else's failures lock them out, and by either alone, where the limits
 are higher: of one address many people may come, and of one name many addresses are needed before it is locked for all. What was
 right is given back, so only failures add up; the counters are not cleared by it, or one's own account would buy guesses at others.
+A fault of ours, of AWS or of WeChat is given back too, and so is another's 429: they say nothing about what was tried.
 And where a name or an address is locked for all, it is not for a name and an address from which its user has signed in within
 KNOWN_DAYS: such a pair has its own limit alone.
 
@@ -34,7 +37,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Annotated, Literal, NamedTuple
 
 from aws_lambda_powertools import Logger
@@ -149,36 +152,50 @@ def give_back(*counted: Counted) -> None:
 
 
 @contextlib.contextmanager
-def attempt(kind: Kind, *who: str) -> Iterator[None]:
+def attempt(kind: Kind, *who: str, guesses: Container[str] | None = None) -> Iterator[None]:
     """Count what is done within; only where it is refused it stays counted. Raises TooManyRequests before it is done.
 
     A fault is no refusal, whosever it is: else WeChat's bad quarter of an hour would lock an address out for the next.
+    `guesses` are the codes of the refusals that count; without it, all do.
     """
-    with _given_back([count(kind, *who)]):
+    with counting(guesses) as counted:
+        counted.append(count(kind, *who))
         yield
 
 
 @contextlib.contextmanager
-def attempt_from(kind: Kind, address: str) -> Iterator[None]:
-    """Count what is done within for each network that an address is in, as `attempt` does."""
-    with _given_back(list(count_networks(kind, address))):
+def attempt_from(kind: Kind, address: str, *, successes_too: bool = False) -> Iterator[None]:
+    """Count what is done within for each network that an address is in, as `attempt` does.
+
+    With `successes_too`, only a fault is given back.
+    """
+    with counting(successes_too=successes_too) as counted:
+        for one in count_networks(kind, address):
+            counted.append(one)
         yield
 
 
 @contextlib.contextmanager
-def _given_back(counted: list[Counted]) -> Iterator[None]:
+def counting(guesses: Container[str] | None = None, *, successes_too: bool = False) -> Iterator[list[Counted]]:
+    """Yield a list for what is counted within, and give all of it back unless what is done within is refused.
+
+    A refusal of one of our own counters leaves counted what was counted before it.
+    """
+    counted: list[Counted] = []
     try:
-        yield
+        yield counted
     except Exception as error:
-        if not _is_refusal(error):
+        if not _is_refusal(error, guesses):
             give_back(*counted)
         raise
-    give_back(*counted)
+    if not successes_too:
+        give_back(*counted)
 
 
-def _is_refusal(error: Exception) -> bool:
-    # A 429 from within is another's: WeChat's, which says nothing about what was asked.
-    return isinstance(error, AideerError) and error.status < 500 and not isinstance(error, TooManyRequests)
+def _is_refusal(error: Exception, guesses: Container[str] | None) -> bool:
+    if isinstance(error, TooManyRequests):
+        return error.code == "too_many_attempts"  # another's 429, such as WeChat's, says nothing about what was asked
+    return isinstance(error, AideerError) and error.status < 500 and (guesses is None or error.code in guesses)
 
 
 def remember(*who: str) -> None:

@@ -2,7 +2,8 @@
 
 A code is redeemed in one transaction: the user's credits and ledger, the code's count under its limit, and the record (user,
 code), of which there is one. A code that is revoked or has expired at the write brings nothing, whatever was read before. Who
-guesses codes is stopped (throttling.py): every attempt counts before the code is looked at, and only right ones are given back.
+guesses codes is stopped (throttling.py): every attempt counts before the code is looked at, and stays counted if it is refused for
+its code.
 """
 
 import functools
@@ -18,6 +19,8 @@ from aideer.idempotency import Once
 from aideer.models import Code, CreditEntry, Record, User
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
+_GUESSES = frozenset({"code_unknown", "code_already_redeemed", "code_revoked", "code_expired", "code_used_up"})
+
 
 def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
     """Redeem a code for this user: {message, value, credits_left}.
@@ -27,10 +30,8 @@ def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
     """
     if answer := once.answer():  # a request that is repeated is no guess
         return answer
-    counted = throttling.count("redeem", user.id)
-    answer = _redeemed(user, code_text, once)
-    throttling.give_back(counted)
-    return answer
+    with throttling.attempt("redeem", user.id, guesses=_GUESSES):
+        return _redeemed(user, code_text, once)
 
 
 def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, object]:

@@ -43,12 +43,11 @@ def sign_up(new: contract.NewUser, address: str) -> contract.User:
     if new.permission >= auth.ADMIN:
         raise Forbidden("not_admin", "Nobody signs up as an administrator.")
     passwords.require_good(new.password)
-    for _ in throttling.count_networks("sign_up", address):
-        pass
-    try:
-        return view(_create(new.username, new.nickname or new.username, new.password, new.permission))
-    except Refused:
-        raise BadRequest("username_taken", "This name is taken.") from None
+    with throttling.attempt_from("sign_up", address, successes_too=True):
+        try:
+            return view(_create(new.username, new.nickname or new.username, new.password, new.permission))
+        except Refused:
+            raise BadRequest("username_taken", "This name is taken.") from None
 
 
 def make_admin(username: str, password: str) -> User:
@@ -131,7 +130,7 @@ def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.U
     """
     if wanted.username is None:
         return _changed(actor, user_id, wanted)
-    with throttling.attempt("name", actor.id):
+    with throttling.attempt("name", actor.id, guesses={"username_taken"}):
         return _changed(actor, user_id, wanted)
 
 

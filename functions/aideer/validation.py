@@ -1,14 +1,18 @@
 """Request validation: media types, query parameters and bodies, and the errors that a caller may see of them.
 
 What always holds: a call takes the media type that its parameters name, whatever its letter case and parameters, and no other. A
-call takes no query parameter that it does not know. No error repeats what the client sent, neither a value nor a name.
+call takes no query parameter that it does not know, and no parameter of a query or a form twice. No error repeats what the client
+sent, neither a value nor a name. The caller is let in before any of it is looked at.
 """
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, get_args
+from urllib.parse import parse_qs
 
+from aws_lambda_powertools.event_handler.api_gateway import _DEPENDS_CACHE_KEY
+from aws_lambda_powertools.event_handler.depends import build_dependency_tree, solve_dependencies
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.event_handler.middlewares.openapi_validation import OpenAPIRequestValidationMiddleware
 from aws_lambda_powertools.event_handler.openapi.exceptions import (
@@ -18,8 +22,12 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 from aws_lambda_powertools.event_handler.openapi.params import File, Form
 from pydantic import BaseModel
 
-KEYS = 100
-"""Of one object in a body: no type has a fifth of them, but the JSON schema of a response_format may."""
+KEYS = 32
+"""Of one object in a body: no type has so many fields, and each unknown one costs an error of a kilobyte."""
+WIDE_KEYS = 200
+"""Of all objects in a body that have more than KEYS: the JSON schema of a response_format may have such objects."""
+FIELDS = 100
+"""Of a form."""
 ERRORS = 100
 """That an answer lists. Otherwise it could outgrow its request, and Lambda's 6 MB."""
 JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
@@ -42,8 +50,18 @@ def read_json(body: str) -> Any:
     No endpoint takes a bare array, of which Powertools would take the first item for the whole. A byte order mark is ignored, as
     section 8.1 allows.
     """
+    wide_keys = 0
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal wide_keys
+        if len(pairs) > KEYS:
+            wide_keys += len(pairs)
+        if wide_keys > WIDE_KEYS:
+            raise ValueError
+        return dict(pairs)
+
     try:
-        value = json.loads(body.removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_no_number)
+        value = json.loads(body.removeprefix("\ufeff"), object_pairs_hook=build, parse_constant=_no_number)
     except RecursionError:
         raise ValueError from None
     if isinstance(value, list):
@@ -60,12 +78,20 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
     """Powertools' validation, which reads a body by its Content-Type's exact spelling and ignores unknown query parameters."""
 
     def handler(self, app: Any, next_middleware: NextMiddleware) -> Any:
-        """Validate the request of `app`. Raise RequestValidationError or RequestUnsupportedContentType."""
+        """Let the caller in, then validate the request of `app`.
+
+        Raise RequestValidationError, RequestUnsupportedContentType, and DependencyResolutionError, from what a dependency raised.
+        """
         route = app.context["_route"]
+        # Powertools solves dependencies after validation, and takes from here what has been solved: no user is read twice.
+        solved: dict[Any, Any] = {}
+        app.context[_DEPENDS_CACHE_KEY] = solved
+        solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request, dependency_cache=solved)
         known = [field.alias for field in route.dependant.query_params]
         if route.path not in EXTENSIBLE and not set(app.current_event.get("queryStringParameters") or ()) <= set(known):
             msg = f"There is no such query parameter. This call takes {', '.join(known) or 'none'}."
             raise RequestValidationError([{"loc": ("query",), "msg": msg, "type": "extra_forbidden"}])
+        _require_single("query", known, parse_qs(app.current_event.get("rawQueryString") or "", True))
         return super().handler(app, next_middleware)
 
     def _get_body(self, app: Any) -> Any:
@@ -80,10 +106,15 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
         if expected == JSON:
             return self._parse_json_data(app)
         if expected == FORM:
-            return self._parse_form_data(app)
-        from aideer import multipart  # which only an upload needs
+            parts: dict[str, list[Any]] = parse_qs(event.decoded_body, keep_blank_values=True, max_num_fields=FIELDS)
+        else:
+            from aideer import multipart  # which only an upload needs
 
-        return multipart.read(header, base64.b64decode(event.body) if event.is_base64_encoded else event.body.encode())
+            body = base64.b64decode(event.body) if event.is_base64_encoded else event.body.encode()
+            parts = multipart.read(header, body)
+        known = [field.alias for field in app.context["_route"].dependant.body_params]
+        _require_single("body", known, parts)
+        return {name: values[0] for name, values in parts.items()}
 
 
 def declared_type(route: Any) -> str:
@@ -92,6 +123,16 @@ def declared_type(route: Any) -> str:
     if any(isinstance(info, File) for info in infos):
         return MULTIPART
     return FORM if any(isinstance(info, Form) for info in infos) else JSON
+
+
+def _require_single(place: str, known: Collection[str], sent: Mapping[str, list[Any]]) -> None:
+    """Require that each known parameter comes once at most. Raise RequestValidationError.
+
+    No call takes a list in a query or a form. RFC 6749, section 3.2, forbids repetition and has unknown parameters ignored.
+    """
+    if repeated := [name for name in known if len(sent.get(name, ())) > 1]:
+        msg = "This parameter may come only once."
+        raise RequestValidationError([{"loc": (place, name), "msg": msg, "type": "repeated"} for name in repeated])
 
 
 def public_errors(route: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -116,12 +157,6 @@ def public_errors(route: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str
         if len(shown) == ERRORS:
             break
     return list(shown.values())
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(pairs) > KEYS:
-        raise ValueError  # each unknown one would cost an error of a kilobyte
-    return dict(pairs)
 
 
 def _no_number(_: str) -> Any:

@@ -230,6 +230,7 @@ AVATAR = 'name="avatar_file"; filename="me.png"'
         ("multipart/form-data; boundary=aideer", form(('name="other"; filename="me.png"', picture())), 422),
         ("multipart/form-data; boundary=aideer", form(('name="avatar_file"', b"text")), 422),
         ("multipart/form-data; boundary=aideer", form(('name="avatar_file"', picture())), 422),
+        ("multipart/form-data; boundary=aideer", form((AVATAR, picture()), (AVATAR, picture())), 422),
         ("multipart/form-data; boundary=another", form(("x", b"1"), (AVATAR, picture())), 422),
         ("multipart/form-data; boundary=", form((AVATAR, picture())), 422),
         ("multipart/form-data", form((AVATAR, picture())), 422),

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from aideer import auth, clock, freshness, passwords, throttling
+from aideer.errors import Busy
 from aideer.models import Identity, User
 from aideer.users import password_key
 from tests.integration.test_sessions import move_time  # noqa: F401
@@ -195,3 +196,17 @@ def test_guesses_of_the_password_end(api, person, monkeypatch):
     assert statuses == [403, 403, 429]
     assert call(api, token, delete(me, current_password=PASSWORD)).status == 429
     assert not User.get(me.id).deleted
+
+
+def test_a_fault_is_no_guess_of_the_password(api, person, monkeypatch):
+    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(1, 3600))
+    me = person()
+    token = stale(me)
+
+    def fail(_):
+        raise Busy
+
+    with monkeypatch.context() as patch:
+        patch.setattr(freshness, "_password_hash", fail)
+        assert [call(api, token, delete(me, current_password=PASSWORD)).status for _ in range(3)] == [503] * 3
+    assert call(api, token, delete(me, current_password=PASSWORD)).status == 200

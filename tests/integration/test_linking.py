@@ -348,8 +348,20 @@ def test_a_fault_does_not_count_as_a_link(api, weixin, person, monkeypatch):
         for _ in range(2):
             assert link(api, me, weixin.code(somebody())).json["code"] == "busy"
             assert link_password(api, me, name()).json["code"] == "busy"
-    assert link_password(api, me, name()).json["code"] == "password_already_linked"
-    assert link_password(api, me, name()).json["code"] == "too_many_attempts"
+    assert link(api, me, "bad").json["code"] == "wechat_code_invalid"
+    assert link(api, me, "bad").json["code"] == "too_many_attempts"
+
+
+def test_a_conflict_with_what_one_has_does_not_count_as_a_link(api, weixin, person, monkeypatch):
+    monkeypatch.setitem(throttling.LIMITS, "link", throttling.Limit(1, 3600))
+    me = person()
+    assert link(api, me, weixin.code(somebody())).status == 200
+    for _ in range(2):
+        assert link_password(api, me, name()).json["code"] == "password_already_linked"
+        assert link(api, me, weixin.code(somebody())).json["code"] == "wechat_already_linked"
+    newcomer = signed_in(api, weixin, somebody())
+    assert link_password(api, newcomer, me.username).json["code"] == "username_taken"
+    assert link_password(api, newcomer, name()).json["code"] == "too_many_attempts"
 
 
 def signs_out(api, me):

@@ -176,6 +176,38 @@ def test_a_form_that_lacks_something_is_a_bad_request(api, form):
     assert answer.json["code"] == "validation_error"
 
 
+@pytest.mark.parametrize("name", ["grant_type", "username", "password", "refresh_token"])
+@pytest.mark.parametrize("second", ["same", "", "zz"])
+def test_a_parameter_that_comes_twice_is_a_bad_request(api, person, name, second):
+    """RFC 6749, section 3.2: neither the first nor the last wins."""
+    me = person()
+    form = {"grant_type": "password", "username": me.username, "password": me.password}
+    if name == "refresh_token":
+        form = {"grant_type": "refresh_token", "refresh_token": me.refresh_token}
+    for twice in (
+        [*form.items(), (name, form[name] if second == "same" else second)],
+        [(name, form[name] if second == "same" else second), *form.items()],
+    ):
+        answer = api("session.create", "POST", PATH, form=twice)
+        check_refusal(answer, 400, "invalid_request")
+        assert answer.json["detail"] == [
+            {"loc": ["body", name], "msg": "This parameter may come only once.", "type": "repeated"}
+        ]
+    assert post(api, **form).status == 200
+
+
+def test_parameters_that_are_not_known_are_ignored_however_often_they_come(api, person):
+    me = person()
+    form = {"grant_type": "password", "username": me.username, "password": me.password}
+    resources = [("resource", "https://a.test"), ("resource", "https://b.test")]  # RFC 8707
+    assert api("session.create", "POST", PATH, form=[*form.items(), *resources]).status == 200
+
+
+def test_a_form_of_endless_parameters_is_not_read(api):
+    answer = api("session.create", "POST", PATH, raw=b"a=&" * 100_000, headers={"content-type": FORM})
+    check_refusal(answer, 400, "invalid_request")
+
+
 def test_what_a_client_sent_is_not_repeated(api):
     secret = "hunter2-hunter2"
     for form in ({"grant_type": secret}, {"grant_type": "password", "username": secret * 20, "password": secret}):

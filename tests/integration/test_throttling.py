@@ -11,7 +11,7 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aideer import clock, sessions, throttling, topups
+from aideer import clock, sessions, throttling, topups, users
 from aideer.errors import BadGateway, Busy, TooManyRequests, Unauthorized, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Code, Identity, Record, Task
@@ -133,6 +133,34 @@ def test_what_is_refused_counts_and_a_fault_does_not(limit, error, counts):
     with pytest.raises(type(error)), throttling.attempt("redeem", me):
         raise error
     assert (refused("redeem", me) is not None) is counts
+
+
+@pytest.mark.parametrize(("code", "counts"), [("other_username", False), ("username_taken", True)])
+def test_only_the_refusals_that_are_guesses_count(limit, code, counts):
+    limit("link", 1)
+    me = someone()
+    with pytest.raises(Unauthorized), throttling.attempt("link", me, guesses={"username_taken"}):
+        raise Unauthorized(code)
+    assert (refused("link", me) is not None) is counts
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_a_fault_while_counting_gives_back_what_was_counted_before_it(limit, monkeypatch, networks):
+    limit("wechat", 1)
+    address, count = f"2001:db8:{uuid4().hex[:4]}:1::/64", throttling.count
+    counts = iter([count] * networks)
+
+    def fail(*given, **more):
+        try:
+            return next(counts)(*given, **more)
+        except StopIteration:
+            raise Busy from None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(throttling, "count", fail)
+        with pytest.raises(Busy), throttling.attempt_from("wechat", address):
+            pytest.fail("it was made")
+    assert refused("wechat", address) is None
 
 
 def test_an_attempt_that_was_right_does_not_count_and_one_too_many_is_not_made(limit):
@@ -420,7 +448,51 @@ def test_nobody_signs_in_uncounted(api, person):
     assert (answer.status, answer.json["code"]) == (503, "busy")
 
 
+def fault(*_, **__):
+    raise Busy
+
+
+def bug(*_, **__):
+    raise KeyError("a bug of ours")
+
+
+@pytest.mark.parametrize(
+    ("broken", "address"),
+    [(fault, "198.51.100.60"), (bug, "198.51.100.61"), (fault, "2001:db8:60::1"), (bug, "2001:db8:61::1")],
+)
+def test_a_fault_while_signing_in_is_no_wrong_password(api, person, limit, monkeypatch, address, broken):
+    for kind in ("sign_in", "sign_in_address", "sign_in_name"):
+        limit(kind, 2)
+    me = person()
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "_signed_in", broken)
+        assert {sign_in(api, me.username, me.password, address).status for _ in range(6)} <= {500, 503}
+    assert [sign_in(api, me.username, "wrong", address).status for _ in range(3)] == [400, 400, 429]
+
+
+def test_a_fault_of_a_later_counter_is_no_wrong_password(api, person, limit, monkeypatch):
+    limit("sign_in", 1)
+    me, count = person(), throttling.count
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            throttling, "count", lambda kind, *who, **k: count(kind, *who, **k) if kind == "sign_in" else fault()
+        )
+        assert {sign_in(api, me.username, me.password).status for _ in range(3)} == {503}
+    assert sign_in(api, me.username, me.password).status == 200
+
+
 # Signing up
+
+
+def test_a_fault_while_signing_up_does_not_count(api, limit, monkeypatch):
+    limit("sign_up", 1)
+    body = {"username": f"u{someone()[:12]}", "password": "secret-123"}
+    with monkeypatch.context() as patch:
+        patch.setattr(users, "_create", fault)
+        for _ in range(3):
+            assert api("users.create", "POST", "/users", json=body, address="198.51.100.53").status == 503
+    assert api("users.create", "POST", "/users", json=body, address="198.51.100.53").status == 200
+    assert api("users.create", "POST", "/users", json=body, address="198.51.100.53").status == 429
 
 
 def test_an_address_signs_up_so_many_and_no_more(api, limit):
@@ -486,6 +558,16 @@ def test_every_wrong_one_counts_whatever_is_wrong_with_it(api, person, limit):
     codes = [redeem(api, me, text).json["code"] for text in wrong]
     assert codes == ["code_unknown", "code_already_redeemed", "code_used_up", "code_expired", "code_revoked"]
     assert redeem(api, me, code()).status == 429
+
+
+@pytest.mark.parametrize("broken", [fault, bug])
+def test_a_fault_while_redeeming_is_no_guess(api, person, limit, monkeypatch, broken):
+    limit("redeem", 1)
+    me = person()
+    with monkeypatch.context() as patch:
+        patch.setattr(topups, "_redeemed", broken)
+        assert {redeem(api, me, "AAAA").status for _ in range(3)} <= {500, 503}
+    assert [redeem(api, me, "AAAA").status for _ in range(2)] == [422, 429]
 
 
 def test_a_request_that_succeeded_is_answered_again_though_its_user_is_stopped(api, person, limit):

@@ -9,7 +9,7 @@ import pytest
 
 from aideer import auth, clock, credentials, credits, passwords, settings, throttling, users
 from aideer.contract.users import PasswordChange, UserChange
-from aideer.errors import AideerError
+from aideer.errors import AideerError, Busy
 from aideer.models import Identity, Record, User, new_id
 from tests import faults
 from tests.support import Answer, Api, Person, recorded_calls
@@ -354,6 +354,46 @@ def test_what_was_no_guess_is_not_counted(api: Api, person: MakePerson, monkeypa
     for old, new in ((me.password, "second-one"), ("second-one", "third-one")):
         assert change_password(api, me, new, old).status == 200
         me.token = sign_in(api, me.username, new).json["access_token"]
+
+
+@pytest.mark.parametrize("broken", [Busy, KeyError])
+def test_a_fault_is_no_guess_of_the_old_password(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch, broken: type[Exception]
+) -> None:
+    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(1, 900))
+    me = person()
+
+    def fail(*_: Any) -> bool:
+        raise broken
+
+    for place in ("_is_old", "_replacement"):
+        with monkeypatch.context() as patch:
+            patch.setattr(credentials, place, fail)
+            assert {change_password(api, me, "battery staple", me.password).status for _ in range(3)} <= {500, 503}
+    assert change_password(api, me, "battery staple", me.password).status == 200
+
+
+def test_a_common_new_password_is_no_guess_of_the_old_one(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(1, 900))
+    me = person()
+    for old in (me.password, "wrong-one"):
+        assert change_password(api, me, "password", old).json["code"] == "common_password"
+    assert change_password(api, me, "battery staple", "wrong-one").status == 400
+    assert change_password(api, me, "battery staple", me.password).status == 429
+
+
+def test_a_change_that_is_refused_for_another_reason_is_no_taken_name(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(throttling.LIMITS, "name", throttling.Limit(1, 900))
+    me, other = person(), person()
+    for _ in range(3):
+        body = {"username": "battery", "current_password": me.password}
+        assert api("users.update", "PUT", f"/users/{other.id}", json=body, user=me).status == 403
+    free = {"username": f"free{new_id()[-12:]}"}
+    assert api("users.update", "PUT", f"/users/{me.id}", json=free, user=me).status == 200
 
 
 def test_of_two_new_passwords_at_once_one_holds(api: Api, person: MakePerson) -> None:

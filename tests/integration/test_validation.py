@@ -216,6 +216,26 @@ def test_an_unknown_query_parameter_is_refused_in_the_way_of_oauth2_where_that_i
     assert MARKER not in answer.body
 
 
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        (name, parameter["name"])
+        for name, (_, _, operation) in OPERATIONS.items()
+        for parameter in operation.get("parameters", [])
+        if parameter["in"] == "query"
+    ],
+)
+@pytest.mark.parametrize("values", [("1", "1"), ("", "1"), ("1", "")])
+def test_a_query_parameter_comes_only_once(
+    api: Api, person: MakePerson, name: str, parameter: str, values: tuple[str, str]
+) -> None:
+    user = None if name.startswith("session_") else person(permission=2)
+    answer = called(api, name, user, query="&".join(f"{parameter}={value}" for value in values))
+    assert (answer.status, answer.json["code"]) == (422, "validation_error")
+    error = {"loc": ["query", parameter], "msg": "This parameter may come only once.", "type": "repeated"}
+    assert answer.json["detail"] == [error]
+
+
 def test_another_server_may_send_parameters_that_are_not_known(api: Api) -> None:
     """RFC 6749, section 4.1.2: unrecognised response parameters are ignored."""
     answer = called(api, "session_wechat_callback", None, query="state=x&code=y&scope=z")
