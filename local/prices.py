@@ -5,7 +5,10 @@ python -m local.prices     one clear sentence for each fault; `make build`, `mak
 
 import itertools
 import json
+import re
 import sys
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ def check_table(path: Path) -> None:
     """Check one table. Raises PriceTableError for its first fault."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_repetition)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise PriceTableError(f"{path.name}: it cannot be read as JSON: {error}") from None
     _check_schema(path.name, table)
     if table["region"] != path.stem:
@@ -56,14 +59,32 @@ def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is there twice")
+        raise ValueError(f"{_shown(next(name for name in names if names.count(name) > 1))} is there twice")
     return result
+
+
+def _shown(name: str) -> str:
+    """Return a name as it is, or escaped if a console could not show it on one line."""
+    return name if name.isprintable() else ascii(name)
 
 
 def _check_schema(name: str, table: Any) -> None:
     import jsonschema  # a tool of the build: functions have none of it
 
-    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    def full_pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:
+        # Python's "$" also matches before a line feed at the end.
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+    strict = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
+        jsonschema.Draft202012Validator,
+        {"pattern": full_pattern},
+        # JSON Schema takes 32768.0 for an integer. The provider, which is sent such numbers, does not.
+        type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+            "integer", lambda _, value: type(value) is int
+        ),
+    )
+    validator = strict(json.loads(SCHEMA.read_text(encoding="utf-8")))
     error = jsonschema.exceptions.best_match(validator.iter_errors(table))
     if error is None:
         return
@@ -71,7 +92,8 @@ def _check_schema(name: str, table: Any) -> None:
     model = ""
     if at[:1] == ["models"] and len(at) > 1:
         entry = table["models"][at[1]]
-        model = f"model {entry['model'] if isinstance(entry, dict) and 'model' in entry else f'number {at[1]}'}: "
+        named = entry.get("model") if isinstance(entry, dict) else None
+        model = f"model {_shown(named) if isinstance(named, str) else f'number {at[1]}'}: "
         at = at[2:]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
     raise PriceTableError(f"{name}: {model}{field + ': ' if field else ''}{error.message}")
@@ -102,10 +124,28 @@ def _faults(entry: dict[str, Any]) -> list[tuple[str, str]]:
         for field in ("max_input", "max_output")
         if entry[field] > entry["context"]
     ]
+    if entry.get("max_thinking", 0) > entry["context"]:
+        faults.append(("max_thinking", f"is {entry['max_thinking']}, above the context of {entry['context']}"))
+    added = {"image_tokens": entry.get("image_tokens", 0), "search.tokens": entry.get("search", {}).get("tokens", 0)}
+    faults += [
+        (field, f"is {tokens}, above the max_input of {entry['max_input']}")
+        for field, tokens in added.items()
+        if tokens > entry["max_input"]
+    ]
+    if (day := entry.get("retires_on")) and not _is_day(day):
+        faults.append(("retires_on", f"is {day}, which is no day of the calendar"))
     if entry["vision"] and entry["endpoint"] != "multimodal":
         faults.append(("vision", "needs the multimodal endpoint"))
     faults += [("confirm", f"names {name}, which is no field") for name in entry["confirm"] if name not in _FIELDS]
     return faults
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 _FIELDS = frozenset(json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]["model"]["properties"])

@@ -14,20 +14,23 @@ import json
 import logging
 import platform
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import aiohttp
+from aws_lambda_powertools import Logger
 from dashscope.api_entities.api_request_factory import _build_api_request
 
 from aideer import connections
 from aideer.connections import Call, Silence
 from aideer.dashscope_answers import Answer, Chunk
 from aideer.dashscope_errors import Refusal, UpstreamError
-from aideer.dashscope_events import Events
+from aideer.dashscope_events import Event, Events
 
 __all__ = ["Call", "Chunk", "UpstreamError", "stream"]
 
+logger = Logger(service="aideer")
 # The SDK logs the provider's messages and tracebacks, and both can quote a prompt. UpstreamError says what is needed.
 _sdk_logger = logging.getLogger("dashscope")
 _sdk_logger.handlers = [logging.NullHandler()]
@@ -58,9 +61,9 @@ _PARAMETERS = frozenset(
 """The SDK takes these as keywords beside its own, such as base_address: no other name may come in with them."""
 
 _LINGER_SECONDS = 0.3
-"""How long the end of the body may take once the answer and its usage are complete."""
+"""How long the end of the body may take once the answer and its final usage are there."""
 _LATE_USAGE_SECONDS = 5.0
-"""How long the usage may take where it is still missing when the answer is complete."""
+"""How long the final usage may take after the end of the answer. One from before that end is not final."""
 _REFUSAL_BYTES = 64 * 1024
 """How much of a refusal is read."""
 _IMAGE = re.compile(r"https://|data:image/[\w.+-]+;base64,")
@@ -77,6 +80,7 @@ async def stream(
     idle_seconds: float,
     first_seconds: float | None = None,
     call: Call | None = None,
+    log_ids: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Chunk, None]:
     """Call a model and yield what it says as it says it.
 
@@ -92,6 +96,7 @@ async def stream(
     idle_seconds : the longest time without progress: text, reasoning, or a usage that grew. Comments are none.
     first_seconds : the longest wait for the first text. It is `idle_seconds` where left out.
     call : is told when the request has been sent, and when it has been accepted.
+    log_ids : fields of the log line `usage`, which names the counts that could not be read.
 
     Raises
     ------
@@ -120,7 +125,7 @@ async def stream(
     call = call or Call()
     answer = Answer(model)
     silence = Silence(idle_seconds if first_seconds is None else first_seconds)
-    talking = False
+    talking, told = False, None
     response: aiohttp.ClientResponse | None = None
     try:
         response = await silence.wait(connections.post(base_url, request.url, request.headers, body, call))
@@ -130,15 +135,23 @@ async def stream(
         events = Events()
         while True:
             piece = await silence.read(response.content)
-            for event in events.feed(piece) if piece else events.end():
-                for chunk in answer.read(event):
-                    talking = talking or bool(chunk.reasoning or chunk.content)
-                    if answer.finished:
-                        silence.renew(_LINGER_SECONDS if answer.usage else _LATE_USAGE_SECONDS)
-                    elif talking or silence.left < idle_seconds:
-                        # Before the first text, a usage that grows lengthens the patience and never shortens it.
-                        silence.renew(idle_seconds)
-                    yield chunk
+            coming = events.feed(piece) if piece else events.end()
+            try:
+                for event in coming:
+                    for chunk in answer.read(event):
+                        talking, told = talking or bool(chunk.reasoning or chunk.content), chunk.usage or told
+                        if answer.finished:
+                            silence.renew(_LINGER_SECONDS if answer.usage_is_final else _LATE_USAGE_SECONDS)
+                        elif talking or silence.left < idle_seconds:
+                            # Before the first text, a usage that grows lengthens the patience and never shortens it.
+                            silence.renew(idle_seconds)
+                        yield chunk
+            except Exception:
+                for event in _received(coming, events, response.content):
+                    answer.count(event)
+                if answer.usage != told:
+                    yield Chunk("", "", None, answer.usage)
+                raise
             if not piece:
                 break
     except UpstreamError:
@@ -158,6 +171,8 @@ async def stream(
             raise UpstreamError("upstream_error", detail, accepted=call.accepted) from None
     finally:
         silence.end()
+        if answer.unreadable:
+            logger.warning("usage", extra={**(log_ids or {}), "model": model, "fields": sorted(answer.unreadable)})
         if response is not None:
             await connections.hang_up(response)
     if not answer.finished:
@@ -176,6 +191,15 @@ def _message(message: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
     elif not isinstance(content, str):
         raise ValueError("the text endpoint takes text only")
     return {"role": message["role"], "content": content}
+
+
+def _received(coming: Iterable[Event], events: Events, body: aiohttp.StreamReader) -> Iterator[Event]:
+    """Return the events that have been received already, without waiting for any."""
+    yield from coming
+    with suppress(Exception):  # the connection may be lost, or an event too long: nothing more was received then
+        yield from events.feed(body.read_nowait())
+        if body.at_eof():
+            yield from events.end()
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -1,7 +1,8 @@
 """One answer of DashScope as far as it came: each event in, what it adds out."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from aideer.usage import Source, Usage
 
 _MOST_TOKENS = 1_000_000_000
 """No call counts as many tokens: a larger count is an error of the provider."""
+_DIGITS = re.compile("[0-9]{1,10}")
+_NOT_ASKED_FOR = ("tool_calls", "function_call", "sensitive", "insufficient_system_resource")
+"""Finish reasons of other interfaces that a log may name. Any other may be text."""
 _MOST_SOURCES = 50
 _TITLE_CHARACTERS, _NAME_CHARACTERS, _ADDRESS_CHARACTERS = 300, 100, 2_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -34,59 +38,72 @@ class Answer:
 
     def __init__(self, model: str) -> None:
         self.finished = False
-        self.usage: Usage | None = None
+        self.usage_is_final = False
+        """Set by a usage in the event that finished the answer or behind it. An earlier one says what was billed until then."""
+        self.unreadable: set[str] = set()
+        """The fields of a usage that were there and held no count."""
+        self._usage: Usage | None = None
         self._model = model
         self._reasoning, self._content = _Text(), _Text()
         self._sources: dict[tuple[int, str], Source] = {}
 
+    @property
+    def usage(self) -> Usage | None:
+        """The largest count of each field that was reported. Cached tokens are part of the input, whatever is reported."""
+        if self._usage and self._usage.cached_tokens > self._usage.input_tokens:
+            return self._usage._replace(cached_tokens=self._usage.input_tokens)
+        return self._usage
+
     def read(self, event: Event) -> Iterator[Chunk]:
         """Return what an event adds, if anything.
 
-        Raises UpstreamError for an event that is an error, and anything for one that cannot be read. It raises nothing once
-        the answer is finished.
+        Raises UpstreamError for an event that is an error, and anything for one that brings a piece of the answer and cannot
+        be read. It raises nothing once the answer is finished.
         """
         try:
             values = [] if event.data == b"[DONE]" else event.values()
         except ValueError:
-            if not (self.finished or event.is_error):
+            if event.carries_answer and not self.finished:
                 raise
             values = []
-        for value in values or [None]:
-            usage, grew = self._count(value)
-            try:
-                chunk = None if self.finished else self._chunk(value, event, usage)
-            except Exception:
-                if grew:
-                    yield Chunk("", "", None, usage)
-                raise
+        # All counts come first, so that an error in one value hides no usage behind it.
+        for value, (usage, grew) in [(value, self._count(value)) for value in values or [None]]:
+            chunk = None if self.finished else self._chunk(value, event, usage)
+            news = grew or (self.finished and usage and not self.usage_is_final)
+            self.usage_is_final = self.usage_is_final or bool(self.finished and usage)
             if chunk:
                 yield chunk
-            elif grew:
+            elif news:
                 yield Chunk("", "", None, usage)
 
+    def count(self, event: Event) -> None:
+        """Count the usage of an event that comes too late to add anything else."""
+        with suppress(ValueError):
+            for value in event.values():
+                self._count(value)
+
     def _chunk(self, value: Any, event: Event, usage: Usage | None) -> Chunk | None:
-        output = {} if value is None else value.get("output") or {}
-        choices = output.get("choices")
-        refusal = None if choices else Refusal.read(value)
+        refusal = Refusal.read(value)
         if event.is_error or refusal:
             error = (refusal or Refusal()).error(self._model, event.status, accepted=True)
             if error.code != "content_filtered":
                 raise error
             return self._end("", "", "content_filter", usage, ())
-        search = output.get("search_info")
-        sources = self._search(search["search_results"]) if search and search.get("search_results") else ()
-        choice = choices[0] if choices else {}
+        output = _object(value, "output")
+        sources = self._search(_object(output, "search_info").get("search_results"))
+        choices = output.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         message = choice.get("message") or {}
         content = message.get("content") or ""
         if isinstance(content, list):
-            content = "".join(part.get("text") or "" for part in content)
+            content = "".join(part.get("text") or "" for part in content if part is not None)
         thought, text = self._reasoning.add(message.get("reasoning_content") or ""), self._content.add(content)
         finish_reason = choice.get("finish_reason")
         if finish_reason in (None, "", "null"):
             return Chunk(thought, text, None, usage, sources) if thought or text or sources else None
         if finish_reason in ("stop", "length", "content_filter"):
             return self._end(thought, text, finish_reason, usage, sources)
-        named = re.sub(r"\W", "", str(finish_reason))[:32]
+        named = finish_reason if finish_reason in _NOT_ASKED_FOR else f"of {len(str(finish_reason))} characters"
         raise UpstreamError("upstream_error", f"{self._model}: finish_reason {named}, not asked for", accepted=True)
 
     def _end(
@@ -97,45 +114,61 @@ class Answer:
 
     def _count(self, value: Any) -> tuple[Usage | None, bool]:
         """Return the usage so far where an event reports one, and whether that event raised it."""
-        reported = _usage(value.get("usage")) if isinstance(value, dict) else None
+        reported = self._read_usage(value.get("usage")) if isinstance(value, dict) else None
         if reported is None:
             return None, False
-        before, self.usage = self.usage, reported.maximum(self.usage)
-        if self.usage.cached_tokens > self.usage.input_tokens:  # they are part of the input, whatever is reported
-            return self.usage._replace(cached_tokens=self.usage.input_tokens), self.usage != before
-        return self.usage, self.usage != before
+        before, self._usage = self._usage, reported.maximum(self._usage)
+        return self.usage, self._usage != before
 
-    def _search(self, results: Sequence[Any]) -> tuple[Source, ...]:
+    def _read_usage(self, reported: Any) -> Usage | None:
+        """Read the counts that are there, and leave out what is no count.
+
+        A usage without a single token is none: providers send `{}` and zeros before they know it.
+        """
+        if not isinstance(reported, dict):
+            return None
+        usage = Usage(
+            self._number(reported, "input_tokens"),
+            self._number(reported, "output_tokens"),
+            self._number(_object(reported, "output_tokens_details"), "reasoning_tokens"),
+            max(
+                self._number(_object(reported, "prompt_tokens_details"), "cached_tokens"),
+                self._number(_object(reported, "input_tokens_details"), "cached_tokens"),
+            ),
+            self._number(_object(_object(reported, "plugins"), "search"), "count"),
+        )
+        return usage if any(usage) else None
+
+    def _number(self, counts: dict[str, Any], name: str) -> int:
+        value = counts.get(name)
+        number = 0 if value is None else _whole(value)
+        if number is None:
+            self.unreadable.add(name)
+        return number or 0
+
+    def _search(self, results: Any) -> tuple[Source, ...]:
         """Return all sources so far where these results add any."""
         before = len(self._sources)
-        for result in results:
+        for result in results if isinstance(results, list) else ():
             if len(self._sources) < _MOST_SOURCES and (source := _source(result, len(self._sources) + 1)):
                 self._sources.setdefault((source["index"], source["url"]), source)
         return tuple(self._sources.values()) if len(self._sources) > before else ()
 
 
-def _usage(reported: Any) -> Usage | None:
-    """Read the counts that are there, and leave out what is no count: text, fractions, less than 0, more than any call has.
+def _object(value: Any, name: str) -> dict[str, Any]:
+    """Return the object of that name within a JSON value; an empty one where there is none, or something else."""
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
-    A usage without a single token is none: providers send `{}` and zeros before they know it.
+
+def _whole(value: Any) -> int | None:
+    """Return a count: a whole number, also as a float or as digits; None for fractions, less than 0 and more than any call has.
+
+    JSON knows no integers. A gateway may write 200 as 200.0 or as "200".
     """
-    if not isinstance(reported, dict):
-        return None
-    details = reported.get("prompt_tokens_details") or reported.get("input_tokens_details")
-    plugins = reported.get("plugins")
-    usage = Usage(
-        _number(reported, "input_tokens"),
-        _number(reported, "output_tokens"),
-        _number(reported.get("output_tokens_details"), "reasoning_tokens"),
-        _number(details, "cached_tokens"),
-        _number(plugins.get("search"), "count") if isinstance(plugins, dict) else 0,
-    )
-    return usage if any(usage) else None
-
-
-def _number(counts: Any, name: str) -> int:
-    value = counts.get(name) if isinstance(counts, dict) else 0
-    return value if type(value) is int and 0 < value < _MOST_TOKENS else 0
+    if (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
+        value = int(value)
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
 def _source(result: Any, position: int) -> Source | None:
@@ -149,12 +182,13 @@ def _source(result: Any, position: int) -> Source | None:
         or breaks_a_line(url)
     ):
         return None
-    index = result.get("index")
+    index = _whole(result.get("index"))
+    title, site_name = (text if isinstance(text := result.get(name), str) else "" for name in ("title", "site_name"))
     return Source(
-        index=index if type(index) is int and 0 <= index < 1_000_000 else position,
-        title=one_line(str(result.get("title") or ""), _TITLE_CHARACTERS),
+        index=position if index is None or index >= 1_000_000 else index,
+        title=one_line(title, _TITLE_CHARACTERS),
         url=url,
-        site_name=one_line(str(result.get("site_name") or ""), _NAME_CHARACTERS),
+        site_name=one_line(site_name, _NAME_CHARACTERS),
     )
 
 

@@ -131,6 +131,12 @@ _TABLE = tuple((re.compile(rule.code), re.compile(rule.message), rule.ours, rule
 """The first line that matches counts."""
 
 
+_NO_ERROR = frozenset({"", "0", "200", "ok", "success"})
+"""Codes in lower case that name no error: gateways put them beside answers."""
+_CODE_SHAPE = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*|[0-9]{1,6}")
+_REQUEST_SHAPE = re.compile(r"(chatcmpl-)?[0-9A-Fa-f-]{1,64}")
+
+
 class Refusal(NamedTuple):
     """What the provider says of an error. Each value may be anything."""
 
@@ -140,23 +146,35 @@ class Refusal(NamedTuple):
 
     @classmethod
     def read(cls, value: Any) -> "Refusal | None":
-        """Return the refusal where a JSON value is one: in DashScope's own shape, or in that of its compatible mode."""
+        """Return the refusal where a JSON value is one: in DashScope's own shape, or in that of its compatible mode.
+
+        A value is a refusal if it has the code of an error, whatever else it brings. The compatible mode may do without a code.
+        """
         if not isinstance(value, dict):
             return None
         request_id = value.get("request_id")
         if isinstance(error := value.get("error"), dict):
-            return cls(error.get("code") or error.get("type"), error.get("message"), request_id)
-        code = value.get("code")
-        return cls(code, value.get("message"), request_id) if code and code not in (200, "200", "Success") else None
+            code = _error_code(error.get("code")) or _error_code(error.get("type"))
+            if code or (error.get("message") and not (error.get("code") or error.get("type"))):
+                return cls(code, error.get("message"), request_id)
+        code = _error_code(value.get("code"))
+        return cls(code, value.get("message"), request_id) if code else None
 
     def error(self, model: str, status: int, *, accepted: bool = False) -> UpstreamError:
         """Return our error: by the provider's code and message, then by the HTTP status."""
         code, message, request_id = (value if isinstance(value, str) else "" for value in self)
-        named = re.sub(r"[^\w.-]", "", code)[:64] or "no code"
-        request = re.sub(r"[^\w-]", "", request_id)[:64] or "unknown"
+        # Anything may stand in the place of a code or an id, a prompt too. Only what has their shape is logged.
+        named = code if _CODE_SHAPE.fullmatch(code) else "a code of another shape" if code else "no code"
+        request = request_id if _REQUEST_SHAPE.fullmatch(request_id) else "unknown"
         ours, retryable = _ours(code, message, status)
         detail = f"{model}: {named}, status {status}, request {request}"
         return UpstreamError(ours, detail, retryable=retryable, accepted=accepted)
+
+
+def _error_code(code: Any) -> str:
+    """Return the code of an error as text, or "" for anything else, such as a code that says success."""
+    text = code.strip() if isinstance(code, str) else str(code) if type(code) is int else ""
+    return "" if text.lower() in _NO_ERROR else text
 
 
 def _ours(code: str, message: str, status: int) -> tuple[str, bool]:

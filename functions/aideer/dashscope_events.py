@@ -21,11 +21,20 @@ _scan = json.JSONDecoder().raw_decode
 
 
 class Event(NamedTuple):
-    """One event: its name says "error" or anything else, and `data` is not parsed yet."""
+    """One event. `data` is not parsed yet."""
 
-    is_error: bool
+    name: bytes
     status: int
     data: bytes
+
+    @property
+    def is_error(self) -> bool:
+        return self.name == b"error"
+
+    @property
+    def carries_answer(self) -> bool:
+        """Whether events of this name bring the answer. An event without a name is a `message` (WHATWG HTML, 9.2.6)."""
+        return self.name in (b"result", b"message", b"")
 
     def values(self) -> list[Any]:
         """Return the JSON values of the data, usually one. Raises ValueError for anything else.
@@ -35,7 +44,10 @@ class Event(NamedTuple):
         text = self.data.decode().strip(_SPACES)
         values, position = [], 0
         while position < len(text):
-            value, position = _scan(text, position)
+            try:
+                value, position = _scan(text, position)
+            except RecursionError:
+                raise ValueError("JSON that is nested too deeply") from None
             values.append(value)
             while text[position : position + 1].isspace():
                 position += 1
@@ -49,7 +61,7 @@ class Events:
         self._line = bytearray()
         self._data: list[bytes] = []
         self._size = 0
-        self._is_error, self._status = False, 400
+        self._name, self._status = b"", 400
         self._begun = self._is_json = self._ended_in_cr = False
 
     def feed(self, piece: bytes) -> Iterator[Event]:
@@ -79,7 +91,7 @@ class Events:
     def end(self) -> Iterator[Event]:
         """Return the event that the end of the body completes, where its blank line is missing."""
         if self._is_json:
-            yield Event(is_error=False, status=400, data=bytes(self._line))
+            yield Event(name=b"", status=400, data=bytes(self._line))
             return
         if self._line:
             self._field(bytes(self._line))
@@ -106,17 +118,17 @@ class Events:
             self._size += len(value)
             self._data.append(value)
         elif line.startswith(b"event:"):
-            self._is_error = line[6:].strip() == b"error"
+            self._name = line[6:].strip()
         elif line.startswith((b":HTTP_STATUS/", b"status:")) and (status := _STATUS.search(line)):
             self._status = int(status[0])
 
     def _event(self) -> Event | None:
         # Line feeds between data lines are dropped: in JSON they can only be white space, or a cut inside of a string.
         data = b"".join(self._data)
-        event = Event(self._is_error, self._status, data) if data or self._is_error else None
+        event = Event(self._name, self._status, data)
         self._data.clear()
-        self._size, self._is_error, self._status = 0, False, 400
-        return event
+        self._size, self._name, self._status = 0, b"", 400
+        return event if data or event.is_error else None
 
     def _limit(self, size: int) -> None:
         if size > EVENT_BYTES:

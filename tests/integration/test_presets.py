@@ -440,6 +440,7 @@ def test_a_model_that_always_thinks_cannot_be_told_not_to(api, person, monkeypat
     [
         {"enable_search": True, "search_options": {"forced_search": True, "search_strategy": "max"}},
         {"enable_search": True, "search_options": {"enable_citation": True, "citation_format": "[ref_<number>]"}},
+        {"enable_search": True, "search_options": {}},
         {"response_format": {"type": "json_object"}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "deer", "schema": {"type": "object"}}}},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "form", "schema": {"properties": FIELDS}}}},
@@ -455,6 +456,8 @@ def test_parameters_come_back_as_they_were_given(api, person, parameters):
     assert made.status == 200, made.json
     assert made.json["parameters"] == given
     assert api("presets.get", "GET", f"/presets/{made.json['id']}", user=me).json["parameters"] == given
+    [listed] = api("presets.list", "GET", "/presets", user=me).json
+    assert listed["parameters"] == given
 
 
 @pytest.mark.parametrize(

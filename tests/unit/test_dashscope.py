@@ -50,6 +50,7 @@ def call(
     first_seconds: float | None = None,
     parameters: dict[str, Any] | None = None,
     progress: Call | None = None,
+    log_ids: dict[str, str] | None = None,
 ) -> AsyncGenerator[Chunk, None]:
     return dashscope.stream(
         "qwen-plus" if endpoint == "text" else "qwen3.5-plus",
@@ -61,6 +62,7 @@ def call(
         idle_seconds=idle_seconds,
         first_seconds=first_seconds,
         call=progress,
+        log_ids=log_ids,
     )
 
 
@@ -259,17 +261,20 @@ async def test_usage_is_none_where_none_is_reported(server: Server) -> None:
         None,
         7,
         [1],
-        {"input_tokens": "7"},
+        {"input_tokens": "seven"},
+        {"input_tokens": " 7"},
+        {"input_tokens": "٧"},
         {"output_tokens": -1},
         {"input_tokens": 1.5},
         {"input_tokens": True},
+        {"input_tokens": float("nan")},
     ]
     nonsense += [{"input_tokens": 10**12}, {"input_tokens": 0, "output_tokens": 0}, {"plugins": {"search": 1}}]
     body = sse(*({**said("a"), "usage": usage} for usage in nonsense), said("", finish_reason="stop"))
     assert {chunk.usage for chunk in await play(body)} == {None}
 
 
-COUNTS = st.none() | st.integers(-5, 50) | st.sampled_from(["7", 1.5, True, [], {}, 10**12])
+COUNTS = st.none() | st.integers(-5, 50) | st.sampled_from(["7", 8.0, 1.5, -3.0, True, [], {}, 10**12])
 
 
 @settings(max_examples=100, deadline=None)
@@ -284,7 +289,8 @@ def test_usage_only_grows_and_counts_whatever_is_a_count(
     assert all(later == later.maximum(earlier) for earlier, later in pairwise(told))
 
     def most(name: str) -> int:
-        return max((n for report in reports if type(n := report.get(name)) is int and n < 10**9 and n > 0), default=0)
+        counts = [report.get(name) for report in reports]
+        return max((int(n) for n in counts if n in ("7", 8.0) or (type(n) is int and 0 < n < 10**9)), default=0)
 
     assert (told[-1] if told else Usage())[:2] == (most("input_tokens"), most("output_tokens"))
 
@@ -303,8 +309,58 @@ async def test_usage_tells_cached_tokens_reasoning_and_searches() -> None:
     assert (await play(sse({**said("a", finish_reason="stop"), "usage": usage})))[-1].usage == Usage(50, 1, 0, 50)
 
 
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b""])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        sse({"code": "InternalError.Algo", "message": "x"}, kind="error"),
+        sse({"code": "Arrearage", "message": "x"}),
+        sse(said("", finish_reason="tool_calls")),
+        b"data:{oops\n\n",
+        b'data:{"code":"InternalError.Algo"}\ndata:{"usage":{"output_tokens":7}}\n\n',
+    ],
+)
+async def test_a_usage_that_came_together_with_a_fault_counts(fault: bytes, end: bytes) -> None:
+    player, usages = Player(), []
+    player.hang_up = bool(end)
+    behind = b"data:oops\n\n" + sse({"usage": {"input_tokens": 10, "output_tokens": 90}})
+    player.segments = [OK.encode() + chunked(sse({**said("a"), "usage": {"input_tokens": 10}}) + fault + behind) + end]
+    async with player.running():
+        chunks = call(player.base_url, "hi")
+        while True:
+            try:
+                usages.append((await anext(chunks)).usage)
+            except UpstreamError:
+                break
+    assert usages[-1] == Usage(10, 90)
+
+
+async def test_counts_that_cannot_be_read_are_logged_once_without_their_values(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usage = {"input_tokens": -1, "output_tokens": "secret", "plugins": {"search": {"count": 1.5}}}
+    body = sse(*[{**said("a"), "usage": usage}] * 3, {**said("", finish_reason="stop"), "usage": {"input_tokens": 3}})
+    player = Player()
+    player.segments = [OK.encode() + chunked(body), b"0\r\n\r\n"]
+    async with player.running():
+        async for _ in call(player.base_url, "hi", log_ids={"task_id": "t"}):
+            pass
+    [record] = [record for record in caplog.records if record.name == "aideer"]
+    assert (record.levelname, record.message) == ("WARNING", "usage")
+    told = vars(record)
+    assert (told["task_id"], told["model"]) == ("t", "qwen-plus")
+    assert told["fields"] == ["count", "input_tokens", "output_tokens"]
+    assert "secret" not in f"{told} {capsys.readouterr()}"
+
+
+async def test_counts_that_can_be_read_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    usage = {"input_tokens": 10.0, "output_tokens": "7", "prompt_tokens_details": None, "plugins": {}}
+    assert (await play(sse({**said("a", finish_reason="stop"), "usage": usage})))[-1].usage == Usage(10, 7)
+    assert not [record for record in caplog.records if record.name == "aideer"]
+
+
 async def test_an_empty_answer_is_an_answer(server: Server) -> None:
-    assert await talk(server.base_url, "/sim fail=empty") == [Chunk("", "", "stop", Usage(9, 0, 0))]
+    assert await talk(server.base_url, "/sim fail=empty") == [Chunk("", "", "stop", Usage(6, 0, 0))]
 
 
 async def test_heartbeats_are_ignored(server: Server) -> None:
@@ -358,7 +414,8 @@ async def test_faults_have_stable_codes(
 
     with pytest.raises(UpstreamError) as raised:
         await listen()
-    assert (raised.value.code, raised.value.retryable, len(chunks)) == (code, retryable, tokens)
+    said = [chunk for chunk in chunks if chunk.content]  # a usage behind the fault may follow
+    assert (raised.value.code, raised.value.retryable, len(said)) == (code, retryable, tokens)
     assert raised.value.accepted == (tokens > 0)
     output = capfd.readouterr()
     told = f"{raised.value!s} {raised.value.detail} {caplog.text} {output.out} {output.err}"
@@ -405,6 +462,7 @@ async def test_refusals_are_told_by_code_then_by_status(
         b'data:{"output":{"choices":[{"message":{"content":7}}]}}\n\n',
         b'data:{"output":{"choices":[{"message":{"content":"a"}}]},"usage":7}\n\n',
         b"data:\xff\xfe\n\n",
+        b"data:" + b"[" * 100_000 + b"\n\n",
         b"event:error\ndata:{}\n\n",
         b"event:error\ndata:oops\n\n",
         b"status:oops\n\n",
@@ -454,6 +512,12 @@ async def test_a_complete_answer_stands_though_its_body_never_ends(monkeypatch: 
     async with asyncio.timeout(2):
         assert text(await play(body, hang_up=False, end=b"")) == "ab"
         assert text(await play(body, hang_up=True, end=b"")) == "ab"
+
+
+async def test_json_that_is_nested_too_deeply_hides_no_usage_behind_it() -> None:
+    usage = sse({"usage": {"input_tokens": 3}})
+    chunks = await play(sse(said("a", finish_reason="stop")) + b"data:" + b"[" * 100_000 + b"\n\n" + usage)
+    assert (text(chunks), chunks[-1].usage) == ("a", Usage(3))
 
 
 async def test_silence_is_measured_from_the_last_progress(server: Server) -> None:

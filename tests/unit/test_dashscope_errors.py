@@ -227,5 +227,20 @@ def test_a_refusal_may_say_anything(value: object) -> None:
     assert error.detail.isprintable()
 
 
+@pytest.mark.parametrize(
+    "text", ["绝密", "my secret", "secret!", "secret-plan", "a." * 40, "13800001111", ".a", "a..b"]
+)
+def test_a_code_and_a_request_id_are_logged_in_their_own_shape_alone(text: str) -> None:
+    detail = Refusal(text, text, f"{text} x").error("qwen-plus", 400).detail
+    assert detail == "qwen-plus: a code of another shape, status 400, request unknown"
+
+
+@pytest.mark.parametrize("code", ["", "0", "200", "OK", "ok", "Success", " ", 0, 200, 200.0, None, False, True, [], {}])
+def test_a_code_that_says_success_is_no_refusal(code: object) -> None:
+    assert Refusal.read({"code": code, "message": "m"}) is None
+    assert Refusal.read({"error": {"code": code}}) is None
+    assert Refusal.read({"code": code, "message": "m", "error": {"code": 500}}) == Refusal("500", None, None)
+
+
 def test_every_line_of_the_table_has_a_sentence() -> None:
     assert {line[2] for line in _TABLE} <= set(tasks.ERRORS)

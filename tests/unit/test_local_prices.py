@@ -64,6 +64,24 @@ def test_every_table_of_the_project_is_sound():
         ({"vision": True}, "image_tokens"),
         ({"vision": True, "image_tokens": 10}, "vision needs the multimodal endpoint"),
         ({"retires_on": "soon"}, "retires_on"),
+        ({"retires_on": "2027-02-31"}, "retires_on is 2027-02-31, which is no day"),
+        ({"retires_on": "2027-02-01\n"}, "retires_on"),
+        ({"max_output": 32768.0}, "max_output: 32768.0 is not of type 'integer'"),
+        ({"context": 1e6}, "context"),
+        ({"tiers": tiers(input=8000.0)}, "tiers[0].input"),
+        ({"tiers": tiers(up_to=128000.0)}, "tiers[0].up_to"),
+        ({"tiers": tiers(input=10**40)}, "tiers[0].input"),
+        ({"tiers": tiers(input=float("nan"))}, "tiers[0].input"),
+        ({"max_thinking": 1_000_001}, "max_thinking is 1000001, above the context"),
+        ({"max_thinking": 81920.0}, "max_thinking"),
+        (
+            {"search": {"tokens": 995_905, "fees": {"turbo": 1, "max": 1}}},
+            "search.tokens is 995905, above the max_input",
+        ),
+        ({"search": {"tokens": 1, "fees": {"turbo": 1.0, "max": 1}}}, "search.fees.turbo"),
+        ({"search": {"tokens": 1, "fees": {"turbo": 10**40, "max": 1}}}, "search.fees.turbo"),
+        ({"image_tokens": 995_905}, "image_tokens is 995905, above the max_input"),
+        ({"confirm": ["tiers\n"]}, "confirm[0]"),
         ({"endpoint": "chat"}, "endpoint"),
         ({"tokenizer": "gpt"}, "tokenizer"),
         ({"search": {"tokens": 1, "fees": {"turbo": 1}}}, "search.fees"),
@@ -88,6 +106,13 @@ def test_a_fault_names_the_file_the_model_and_the_field(tmp_path, fields, named)
         ('{"version": "1", "version": "2"}', "version is there twice"),
         ([], "is not of type 'object'"),
         ({**GOOD, "per": 1000}, "per: 1000000 was expected"),
+        ({**GOOD, "per": 1_000_000.0}, "per: 1000000.0 is not of type 'integer'"),
+        ({**GOOD, "base_url": "https://x /api/v1"}, "base_url: 'https://x /api/v1' does not match"),
+        ({**GOOD, "base_url": GOOD["base_url"] + "\n"}, "base_url"),
+        ({**GOOD, "version": "1\n"}, "version"),
+        ({**GOOD, "models": [{**GOOD["models"][0], "model": "qwen-plus "}]}, "model: 'qwen-plus ' does not match"),
+        ({**GOOD, "models": [{**GOOD["models"][0], "model": "qwen\ud800\n"}]}, "does not match"),
+        ('{"a\ud800\\n": 1, "a\ud800\\n": 2}'.replace("\ud800", "\\ud800"), "is there twice"),
         ({**GOOD, "region": "singapore"}, "region is singapore"),
         ({**GOOD, "models": GOOD["models"] * 2}, "model qwen-plus is there twice"),
         ({**GOOD, "models": [5]}, "model number 0"),
@@ -100,6 +125,7 @@ def test_a_table_that_is_none_is_one_sentence(tmp_path, table, said):
     assert str(fault.value).startswith("beijing.json: ")
     assert said in str(fault.value)
     assert "\n" not in str(fault.value)
+    str(fault.value).encode()  # a console can show it
 
 
 def test_the_template_knows_every_region_and_its_address():

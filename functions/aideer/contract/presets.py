@@ -115,11 +115,11 @@ class Parameters(Body):
     def stored(cls, values: dict[str, Any]) -> "Parameters":
         """Return stored parameters as they were accepted: rules that have changed since must not make them unreadable."""
         parts: dict[str, Any] = {}
-        if options := values.get("search_options"):
+        if (options := values.get("search_options")) is not None:
             parts["search_options"] = SearchOptions.model_construct(**options)
-        if form := values.get("response_format"):
+        if (form := values.get("response_format")) is not None:
             parts["response_format"] = JsonObjectFormat.model_construct(**form)
-            if schema := form.get("json_schema"):
+            if (schema := form.get("json_schema")) is not None:
                 schema = JsonSchema.model_construct(**schema)
                 parts["response_format"] = JsonSchemaFormat.model_construct(type=form["type"], json_schema=schema)
         return cls.model_construct(**values | parts)
