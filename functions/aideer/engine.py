@@ -229,6 +229,7 @@ class Run:
                         idle_seconds=IDLE_SECONDS,
                         first_seconds=self._first_seconds,
                         call=self._call,
+                        log_ids=leases.who(task),
                     )
                 ) as answer:
                     return await self._relay(answer)
