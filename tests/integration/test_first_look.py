@@ -17,14 +17,13 @@ from local.trial import Trial
 from tests.events import parse
 from tests.integration.stacks import ROOT, Stack, only_running, running
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-JOURNEY = README.partition("## The journey in six calls")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"^```bash\n(.*?)^```", JOURNEY, re.DOTALL | re.MULTILINE)
-MORE = re.findall(
-    r"^```bash\n(.*?)^```", README.partition("## More to try")[2].partition("\n## ")[0], re.DOTALL | re.MULTILINE
+README, TOUR, WECHAT = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tour.md", "docs/wechat.md")
 )
-WECHAT = README.partition("## Sign in by WeChat, locally")[2].partition("\n## ")[0]
-WECHAT_BLOCKS = re.findall(r"^```bash\n(.*?)^```", WECHAT, re.DOTALL | re.MULTILINE)
+JOURNEY = README.partition("## The journey in six calls")[2].partition("\n## ")[0]
+BLOCKS, MORE, WECHAT_BLOCKS = (
+    re.findall(r"^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE) for page in (JOURNEY, TOUR, WECHAT)
+)
 OUTPUT = [line.strip() for line in re.findall(r"^    (\S.*)$", JOURNEY, re.MULTILINE)]
 
 

@@ -1,12 +1,18 @@
-"""README.md: what it says of configuration, faults and files is so."""
+"""README.md and the pages that it leads to: what they say of configuration, faults and files is so."""
 
 import re
 
 from local.dashscope import FAILS
 from local.template import ROOT, Template
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if line.startswith("| `")]
+README, CONFIGURATION, TOUR = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/configuration.md", "docs/tour.md")
+)
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in CONFIGURATION.splitlines()
+    if line.startswith("| `")
+]
 
 
 def documented(names: str) -> dict[str, str]:
@@ -30,7 +36,7 @@ def test_the_parameters_are_the_template_s() -> None:
 
 
 def test_the_faults_are_those_of_the_simulated_provider() -> None:
-    assert set(re.findall(r"fail=(\w+)", README)) <= FAILS
+    assert set(re.findall(r"fail=(\w+)", TOUR)) <= FAILS
 
 
 def test_what_it_links_to_is_there() -> None:
