@@ -56,11 +56,22 @@ def create_task(api: Api, me: Person) -> Answer:
     return api("tasks.create", "POST", "/tasks", json={"chat_id": make_chat(me, "hello").id}, user=me)
 
 
+def like_chat(api: Api, me: Person) -> Answer:
+    return call(api, "users.like_chat", "POST", "/users/me/likes/chat/{id}", make_chat(me).id, me)
+
+
+def like_preset(api: Api, me: Person) -> Answer:
+    return call(api, "users.like_preset", "POST", "/users/me/likes/preset/{id}", make_chat(me).preset_id, me)
+
+
 def call(api: Api, module: str, method: str, path: str, id: str, me: Person, body: Any = None) -> Answer:
     return api(module, method, path.format(id=id), json=body, user=me, parameters={"id": id})
 
 
-@pytest.mark.parametrize("act", [sign_up, redeem, grant, create_preset, create_chat, append, create_task])
+@pytest.mark.parametrize(
+    "act",
+    [sign_up, redeem, grant, create_preset, create_chat, append, create_task, like_chat, like_preset],
+)
 def test_what_has_happened_is_not_taken_for_refused(
     api: Api, person: MakePerson, act: Callable[[Api, Person], Answer]
 ) -> None:

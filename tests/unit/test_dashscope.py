@@ -544,7 +544,7 @@ async def test_the_first_text_has_a_patience_of_its_own(server: Server) -> None:
 
 
 async def test_sources_arrive_once_and_hold_no_traps(server: Server) -> None:
-    chunks = await talk(server.base_url, "/sim tokens=4 search=5")
+    chunks = await talk(server.base_url, "/sim tokens=4 search=5", parameters={"enable_search": True})
     assert [len(chunk.sources) for chunk in chunks] == [5, 0, 0, 0, 0]
     assert [source["index"] for source in chunks[0].sources] == [1, 2, 3, 4, 5]
     assert (chunks[-1].usage or Usage()).searches == 1
