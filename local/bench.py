@@ -338,8 +338,8 @@ def case_report(case: Case) -> str:
     return (
         f"### {case.tokens:,} tokens, one every {case.pace_ms} ms\n\n"
         + _table(["", "straight", "through AIDeer", "difference", "target"], rows)
-        + f"\n\nOf the first token's time through AIDeer, POST /tasks took {accepted:.1f} ms, and the stream, from its opening "
-        f"to the first token, {opened:.1f} ms, of which the provider's own share is {first[0]:.1f} ms.\n"
+        + f"\n\nThe first token's time through AIDeer has two parts: POST /tasks took {accepted:.1f} ms, and the stream, from its "
+        f"opening to the first token, {opened:.1f} ms, of which the provider's own share is {first[0]:.1f} ms.\n"
     )
 
 

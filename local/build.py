@@ -211,9 +211,9 @@ SECTION = """{title}
 
     make build && make sizes     # makes this section again; it needs Docker
 
-What a function is unpacked, with its layers, in MB (without the web adapter's, which is AWS's own), and how long a new Python in
-Lambda's image takes to import it, in ms, with the bytecode that `make build` adds and without. Medians of {repetitions}, all in one
-run on one machine: the ratio says what the bytecode is worth, the milliseconds are this machine's.
+The size of each unpacked function with its layers, in MB (without the web adapter's, which is AWS's own), and the time that a new
+Python in Lambda's image needs to import it, in ms, with and without the bytecode of `make build`. Medians of {repetitions},
+all in one run on one machine: the ratio says what the bytecode is worth, the milliseconds are this machine's.
 
 | function | MB | with bytecode | without | ratio |
 | --- | ---: | ---: | ---: | ---: |
