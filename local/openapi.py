@@ -111,7 +111,7 @@ _SECURITY_SCHEMES = {
         "type": "apiKey",
         "in": "query",
         "name": "ticket",
-        "description": "Of a stream_url: for this stream alone.",
+        "description": "The ticket of a stream_url: for this stream alone.",
     },
 }
 _SIGNED_IN: list[dict[str, list[str]]] = [{"bearerAuth": []}, {"password": []}]
@@ -130,13 +130,13 @@ _TAGS = {
     "users": "Oneself, and others as far as one may see them.",
     "avatars": "Users' pictures.",
     "likes": "Presets and chats that one likes.",
-    "credits": "What one has, and how it came to that.",
+    "credits": "The user's credits, and their ledger.",
     "codes": "Redeem codes. For administrators.",
-    "prices": "What models cost.",
+    "prices": "The prices of the models.",
     "presets": "Prompts with a model and its parameters.",
     "chats": "Conversations, and their messages.",
     "tasks": "Answers, as they are made.",
-    "admin": "What only administrators see.",
+    "admin": "For administrators only.",
     "health": "Whether it answers.",
     "docs": "This document.",
 }
@@ -241,7 +241,7 @@ _STREAM: dict[str, Any] = {
                     "name": "after",
                     "in": "query",
                     "schema": {"type": "string"},
-                    "description": "A position to begin from, where the client has received none.",
+                    "description": "The position to begin from, if the client has received none.",
                 },
                 {
                     "name": "lastEventId",

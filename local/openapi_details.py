@@ -11,8 +11,8 @@ from typing import Any
 from local import apidoc, refusals
 
 EXTRA_FIELDS: dict[str, dict[str, Any]] = {
-    "credits_left": {"type": "integer", "description": "What the user has besides what is held."},
-    "credits_needed": {"type": "integer", "description": "What the call takes at least."},
+    "credits_left": {"type": "integer", "description": "The user's credits besides those on hold."},
+    "credits_needed": {"type": "integer", "description": "The least that the call takes."},
     "model": {"type": "string", "description": "The model that was asked for."},
     "task_id": {"type": "string", "description": "The task that is answering."},
     "stream_url": {"type": ["string", "null"], "description": "Its stream, as in the accepted task."},

@@ -17,9 +17,13 @@ __all__ = ["handler"]
 @app.get("/api/v1/admin/audit", **documented("List what administrators did", errors=(403,), headers=PAGE_HEADERS))
 def show(
     _: Admin,
-    admin: Annotated[str | None, Query(min_length=1, max_length=64, description="Who did it: an id.")] = None,
-    user: Annotated[str | None, Query(min_length=1, max_length=64, description="Whose it was: an id.")] = None,
-    action: Annotated[trail.Action | None, Query(description="What was done.")] = None,
+    admin: Annotated[
+        str | None, Query(min_length=1, max_length=64, description="The id of the administrator that did it.")
+    ] = None,
+    user: Annotated[
+        str | None, Query(min_length=1, max_length=64, description="The id of the user that it belonged to.")
+    ] = None,
+    action: Annotated[trail.Action | None, Query(description="The action.")] = None,
     limit: pages.Limit = 10,
     cursor: pages.Cursor = None,
 ) -> Response[list[AuditEntry]]:

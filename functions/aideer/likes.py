@@ -76,7 +76,7 @@ def unlike(user: User, kind: Kind, id: str) -> None:
 
 
 def all_of(user: User) -> Likes:
-    """What a user likes, the newest first."""
+    """The likes of a user, newest first."""
     records = sorted(Record.query(_pk(user.id), consistent_read=True), key=lambda record: record.at, reverse=True)
     liked = [record.sk.split("#", 1) for record in records]
     return Likes(

@@ -131,7 +131,7 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
             raise
         metrics.emit({"Throttles": 1}, kind=kind)
         raise TooManyRequests(
-            "too_many_attempts", "That was too often. Try again later.", retry_after=ends - now
+            "too_many_attempts", "Too many attempts. Try again later.", retry_after=ends - now
         ) from None
     return counted
 

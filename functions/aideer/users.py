@@ -41,7 +41,7 @@ def sign_up(new: contract.NewUser, address: str) -> contract.User:
     names were asked for from this address, and Unprocessable where the password is a common one.
     """
     if new.permission >= auth.ADMIN:
-        raise Forbidden("not_admin", "Nobody signs up as an administrator.")
+        raise Forbidden("not_admin", "A sign-up never makes an administrator.")
     passwords.require_good(new.password)
     with throttling.attempt_from("sign_up", address, successes_too=True):
         try:

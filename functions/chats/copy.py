@@ -23,7 +23,8 @@ Upto = Annotated[
 def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[Chat]:
     """Copy one's own chat, or a shared one as one sees it; messages keep their n. The copy is private.
 
-    The copy of one's own chat keeps the preset's version. That of another's is on the preset's current version, as a new chat is.
+    The copy of one's own chat keeps the preset's version. A copy of another user's chat is on the preset's current version, as a
+    new chat is.
     """
     chat, page = copying.copy(user, id, upto)
     return tagged(Chat.of(chat, page.messages), chat.version)

@@ -13,8 +13,8 @@ from aideer.responses import PAGE_HEADERS, documented
 
 __all__ = ["handler"]
 
-Prefix = Annotated[str, Query(max_length=50, description="What the title begins with, in its case; orders by title.")]
-By = Annotated[OrderBy | None, Query(description="create_time, or with q title, where nothing is said.")]
+Prefix = Annotated[str, Query(max_length=50, description="A beginning of the title, case-sensitive; orders by title.")]
+By = Annotated[OrderBy | None, Query(description="The default is create_time, or title if q is given.")]
 
 
 @app.get("/api/v1/chats", **documented("List one's own chats", headers=PAGE_HEADERS))

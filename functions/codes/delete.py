@@ -1,4 +1,4 @@
-"""DELETE /api/v1/codes/{code}: what is unused of a code can no longer be redeemed."""
+"""DELETE /api/v1/codes/{code}: revoke a code. Nobody can redeem the rest of it any more."""
 
 from aideer import codes
 from aideer.auth import Admin

@@ -15,6 +15,6 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/codes", **documented("Revoke a batch of redeem codes", errors=(403, 404)))
 def delete(admin: Admin, batch: Annotated[str, Query(min_length=1, max_length=64)]) -> Done:
-    """Revoke a batch. Where that fails in the middle, the same request completes it."""
+    """Revoke a batch. If that fails in the middle, the same request completes it."""
     codes.revoke_batch(admin, batch)
     return Done(message="Revoked.")

@@ -22,9 +22,9 @@ __all__ = ["handler"]
 def create(
     grant_type: Annotated[oauth2.GrantType, Form()],
     address: Address,
-    username: Annotated[str | None, Form(max_length=255, description="Of grant_type=password.")] = None,
-    password: Annotated[Password | None, Form(description="Of grant_type=password.")] = None,
-    refresh_token: Annotated[str | None, Form(max_length=4096, description="Of grant_type=refresh_token.")] = None,
+    username: Annotated[str | None, Form(max_length=255, description="For grant_type=password.")] = None,
+    password: Annotated[Password | None, Form(description="For grant_type=password.")] = None,
+    refresh_token: Annotated[str | None, Form(max_length=4096, description="For grant_type=refresh_token.")] = None,
 ) -> Response[Tokens]:
     """The token endpoint of OAuth2: each refusal has `error` and `error_description` too (RFC 6749, section 5.2)."""
     tokens = oauth2.tokens(grant_type, username, password, refresh_token, address)

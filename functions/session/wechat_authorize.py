@@ -26,7 +26,7 @@ def authorize(
 ) -> Response[None]:
     """For browsers: the sign-in must end, within ten minutes, in the one in which it began.
 
-    Where tickets are handed to a page, it gives the challenge of a random verifier, which it keeps for the exchange (PKCE).
+    If a page receives the ticket, it gives the challenge of a random verifier, which it keeps for the exchange (PKCE).
     """
     location, cookie = wechat_website.begin(browser, code_challenge, code_challenge_method)
     return Response(status_code=302, headers={"Location": location, **NO_STORE}, cookies=[cookie])

@@ -22,6 +22,6 @@ __all__ = ["handler"]
     ),
 )
 def callback(browser: FromBrowser, address: Address, state: State, code: ReturnedCode = None) -> Response[Tokens]:
-    """Who comes for the first time is registered; who is known by the same unionid from a mini program is the same user."""
+    """A first sign-in registers the user. A user that a mini program knows by the same unionid is the same user."""
     tokens = wechat_website.finish(browser, code, state, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

@@ -16,6 +16,6 @@ __all__ = ["handler"]
     **documented("Sign in from a mini program", errors=(401, 403, 429, 502, 503), public=True),
 )
 def token(code: Code, address: Address) -> Response[Tokens]:
-    """`code` is what `wx.login` gives. Who comes for the first time is registered."""
+    """`code` is what `wx.login` gives. A first sign-in registers the user."""
     tokens = wechat_sessions.sign_in(code, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

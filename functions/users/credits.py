@@ -1,4 +1,4 @@
-"""GET /api/v1/users/me/credits: what the user has, and the ledger that it comes from."""
+"""GET /api/v1/users/me/credits: the user's credits, and the ledger that they come from."""
 
 from aws_lambda_powertools.event_handler import Response
 

@@ -11,9 +11,9 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/users/<id>", **documented("Delete a user", errors=(403, 404, 409, 429)))
 def delete(user: Visitor, auth_time: AuthTime, id: NamedUser, body: Confirmation | None = None) -> Done:
-    """Delete oneself (`me` or the own id), or, as an administrator, anybody. Nobody can sign in as them any more.
+    """Delete oneself (`me` or the own id), or, as an administrator, anybody. The user cannot sign in any more.
 
-    What is theirs goes within minutes.
+    The user's data goes within minutes.
 
     It needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
     """

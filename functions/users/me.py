@@ -1,4 +1,4 @@
-"""GET /api/v1/users/me: who is signed in."""
+"""GET /api/v1/users/me: the signed-in user."""
 
 from aideer import users
 from aideer.auth import Visitor

@@ -1,4 +1,4 @@
-"""What only administrators see."""
+"""For administrators only."""
 
 from typing import Annotated
 
@@ -8,16 +8,16 @@ from aideer import trail
 
 
 class AuditEntry(BaseModel):
-    """What an administrator did: ids, and no text of anybody's."""
+    """One act of an administrator: ids alone, and no text of users."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: str
     admin_id: Annotated[str, Field(validation_alias="actor_id")]
     action: trail.Action
-    user_id: Annotated[str | None, Field(description="Whose it was; null for what is nobody's.")]
+    user_id: Annotated[str | None, Field(description="The id of the owner; null if there is none.")]
     about: Annotated[str | None, Field(description="The id of the chat, preset or batch, or the code.")]
-    reason: Annotated[str | None, Field(description="What the administrator sent in X-Reason.")]
+    reason: Annotated[str | None, Field(description="The value of X-Reason.")]
     create_time: str
 
 
@@ -70,7 +70,7 @@ Uncovered = Annotated[
 
 
 class ModelStatistics(TaskStatistics):
-    """What one model's tasks came to."""
+    """The sums of one model's tasks."""
 
     model: str
 

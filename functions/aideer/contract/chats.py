@@ -64,7 +64,7 @@ class NewChat(Body):
 class PlacedMessage(Body):
     """A message of a replacement: with `n` it is a stored one, kept or edited; without, a new one.
 
-    What only answers have is taken and ignored, so that what was read can be sent back as it is.
+    Fields that only answers have are ignored, so that you can send back a message as you read it.
     """
 
     n: Annotated[int | None, Field(ge=1, le=2**53)] = None
@@ -75,7 +75,7 @@ class PlacedMessage(Body):
         StringConstraints(max_length=10**7),  # some constraint: see strings.py
         Field(description="At most 100 KB of UTF-8, unless it is what is stored."),
     ]
-    visibility: Annotated[bool | None, Field(description="Where left out: as it was, true for a new one.")] = None
+    visibility: Annotated[bool | None, Field(description="If left out: as it was, and true for a new message.")] = None
     create_time: Annotated[Any, Field(description="Ignored.")] = None
     task_id: Annotated[Any, Field(description="Ignored.")] = None
     model: Annotated[Any, Field(description="Ignored.")] = None
@@ -87,7 +87,7 @@ class PlacedMessage(Body):
 
 
 class ChatChange(Body):
-    """What to change of a chat; what is left out (or null) stays."""
+    """The changes of a chat. Fields that are left out (or null) stay."""
 
     title: Title | None = None
     visibility: Visibility | None = None
@@ -138,7 +138,9 @@ class _AnyChat(BaseModel):
 class Chat(_AnyChat):
     """A chat with messages of it, in the order of n. Readers of a shared chat see neither counts nor how answers were made."""
 
-    message_count: Annotated[int | None, Field(description="Of all, hidden ones too.", exclude_if=_is_none)] = None
+    message_count: Annotated[
+        int | None, Field(description="The number of all messages, hidden ones included.", exclude_if=_is_none)
+    ] = None
     messages: list[Message]
 
     @classmethod

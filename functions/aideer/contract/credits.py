@@ -52,7 +52,7 @@ class Redemption(Body):
 
 
 class Redeemed(BaseModel):
-    """What a code brought."""
+    """The credits that a code brought."""
 
     message: str
     value: int
@@ -69,7 +69,7 @@ class NewGrant(Body):
 
 
 class Granted(BaseModel):
-    """Where the user stands then."""
+    """The user's credits after it."""
 
     message: str
     amount: int
@@ -93,7 +93,7 @@ class CreditRecord(BaseModel):
 
 
 class Ledger(BaseModel):
-    """Where a user stands, and how it came to that, newest first."""
+    """The user's credits and ledger, newest first."""
 
     credits_left: int
     credits_held: int
@@ -111,7 +111,7 @@ class NewCode(Body):
         Field(description="ISO 8601, in the future. UTC if it has no offset. A date alone ends with that day."),
     ] = None
     description: Description | None = None
-    count: Annotated[int | None, Field(ge=1, le=500, description="Of a batch.")] = None
+    count: Annotated[int | None, Field(ge=1, le=500, description="The number of codes in a batch.")] = None
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
@@ -153,9 +153,9 @@ class PriceTier(BaseModel):
         int | None, Field(exclude_if=_is_none, description="In place of input, for what the provider had in its cache.")
     ] = None
     output: int
-    thinking: Annotated[int | None, Field(exclude_if=_is_none, description="In place of output, where it thought.")] = (
-        None
-    )
+    thinking: Annotated[
+        int | None, Field(exclude_if=_is_none, description="The price in place of output, if the model thought.")
+    ] = None
 
 
 class SearchFees(BaseModel):
@@ -166,7 +166,7 @@ class SearchFees(BaseModel):
 
 
 class SearchPrice(BaseModel):
-    """What a search costs, and how many tokens it adds to a prompt at most."""
+    """The price of a search, and the most tokens that it adds to a prompt."""
 
     tokens: int
     fees: SearchFees
@@ -215,7 +215,7 @@ class ModelPrice(BaseModel):
     ]
     endpoint: Annotated[Literal["text", "multimodal"], Field(description="The provider's interface.")]
     max_tokens_parameter: Annotated[
-        Literal["max_tokens", "max_completion_tokens"], Field(description="What the provider calls max_tokens.")
+        Literal["max_tokens", "max_completion_tokens"], Field(description="The provider's name for max_tokens.")
     ]
     confirm: Annotated[
         list[str], Field(description="Fields that the operator has not yet compared with the provider's own pages.")

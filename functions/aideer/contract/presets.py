@@ -155,7 +155,7 @@ class NewPreset(Body):
 
 
 class PresetChange(Body):
-    """A change of a preset: what is not given, or null, stays; only the description can be taken away.
+    """The changes of a preset. Fields that are left out (or null) stay; only a description can be removed.
 
     `parameters` and `messages` are replaced whole.
     """

@@ -7,8 +7,12 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from aideer.contract.strings import Body
 
-Code = Annotated[str, Query(min_length=1, max_length=256, description="What WeChat gave: good once, for some minutes.")]
-ReturnedCode = Annotated[str | None, Query(max_length=256, description="What WeChat gave; none where it was declined.")]
+Code = Annotated[
+    str, Query(min_length=1, max_length=256, description="The code from WeChat: valid once, for some minutes.")
+]
+ReturnedCode = Annotated[
+    str | None, Query(max_length=256, description="The code from WeChat; absent if the user declined.")
+]
 Challenge = Annotated[
     str | None,
     Query(
@@ -30,10 +34,10 @@ class Tokens(BaseModel):
 
 
 class Ticket(Body):
-    """What a website login hands over in place of a refresh token."""
+    """The ticket of a website sign-in, in place of a refresh token."""
 
     ticket: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     code_verifier: Annotated[
         Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._~-]{43,128}$")] | None,
-        Field(description="Whose hash `authorize` was given as `code_challenge` (RFC 7636)."),
+        Field(description="The verifier of the `code_challenge` that `authorize` got (RFC 7636)."),
     ] = None

@@ -6,12 +6,12 @@ from pydantic import BaseModel, Field
 
 from aideer.contract.strings import Body
 
-_STREAM_URL = "Where the answer streams. It opens once; null for a title."
+_STREAM_URL = "The URL of the answer's stream. It opens once; null for a title."
 _RESUME_URL = "The same stream from position 0. It opens at any time, also after a reload; null for a title."
 
 
 class NewTask(Body):
-    """What to generate. `stream` says that the client is about to open stream_url: the queue then waits a few seconds."""
+    """The kind of the task. `stream` says that the client is about to open stream_url: the queue then waits a few seconds."""
 
     chat_id: str = Field(min_length=1, max_length=64, examples=["01900000-0000-7000-8000-000000000000"])
     type: Literal["chat_generation", "title_generation"] = "chat_generation"
@@ -19,7 +19,7 @@ class NewTask(Body):
 
 
 class AcceptedTask(BaseModel):
-    """A task that has been accepted: where its text streams, and the credits set aside for it."""
+    """An accepted task: the URL of its stream, and the credits set aside for it."""
 
     task_id: str
     status: str
@@ -30,7 +30,7 @@ class AcceptedTask(BaseModel):
 
 
 class Quote(BaseModel):
-    """What a task would be accepted for, at most. Where it is not affordable: for an answer as long as the preset allows."""
+    """The most that a task would cost. If it is not affordable: for an answer as long as the preset allows."""
 
     input_tokens: int
     max_tokens: int

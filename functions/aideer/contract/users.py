@@ -24,7 +24,7 @@ class NewUser(Body):
 
     username: Username
     password: strings.PasswordToSet
-    nickname: Annotated[Nickname | None, Field(description="The username, where there is none.")] = None
+    nickname: Annotated[Nickname | None, Field(description="The default is the username.")] = None
     permission: Annotated[int, Field(ge=0, le=2)] = 1
 
 
@@ -43,7 +43,7 @@ class User(BaseModel):
     nickname: str
     permission: int
     avatar: Annotated[
-        str | None, Field(description="The picture's path, where there is one: another picture has another.")
+        str | None, Field(description="The path of the avatar, if there is one. Each avatar has a path of its own.")
     ]
     credits_left: int
     credits_held: Annotated[int, Field(description="Set aside for answers that are being made.")]
@@ -57,12 +57,12 @@ class PublicUser(BaseModel):
     id: str
     nickname: str
     avatar: Annotated[
-        str | None, Field(description="The picture's path, where there is one: another picture has another.")
+        str | None, Field(description="The path of the avatar, if there is one. Each avatar has a path of its own.")
     ]
 
 
 class UserChange(Body):
-    """What to change of a user; what is left out (or null) stays."""
+    """The changes of a user. Fields that are left out (or null) stay."""
 
     username: Username | None = None
     nickname: Nickname | None = None
@@ -73,7 +73,7 @@ class UserChange(Body):
 
 
 class Confirmation(Body):
-    """What confirms a deletion."""
+    """The confirmation of a deletion."""
 
     current_password: CurrentPassword = None
 
@@ -93,7 +93,7 @@ class NewPassword(Body):
 
 
 class WechatCode(Body):
-    """What a mini program's `wx.login` gave its user."""
+    """The code of a mini program's `wx.login`."""
 
     code: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     current_password: CurrentPassword = None
@@ -107,7 +107,7 @@ class NamedPassword(Body):
 
 
 class Likes(BaseModel):
-    """What a user likes, the newest first. What has been deleted or made private since is still among it."""
+    """The likes of a user, newest first. Items that were deleted or made private since are still among them."""
 
     preset_ids: list[str]
     chat_ids: list[str]
