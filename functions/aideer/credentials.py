@@ -8,7 +8,7 @@ from functools import partial
 
 from pynamodb.expressions.update import Action
 
-from aideer import clock, freshness, passwords, throttling, trail, users
+from aideer import auth, clock, freshness, passwords, throttling, trail, users
 from aideer.contract.users import NewPassword, PasswordChange
 from aideer.errors import BadRequest, Busy, InvalidToken
 from aideer.models import Identity, User
@@ -44,6 +44,8 @@ def _replace(
     password_hash = None
     while time.monotonic() < give_up_at:
         user = users.stored(user_id)
+        if admin and admin.id == user.id and not auth.is_admin(user):
+            raise auth.no_admin_now(admin)
         if user.username is None:
             raise BadRequest("no_username", "There is no username to sign in with: choose one first.")
         try:
@@ -53,7 +55,9 @@ def _replace(
         if old:
             _require_old(user, identity, old.old_password, auth_time)
         password_hash = password_hash or passwords.hashed(wanted.new_password)
-        transaction = _replacement(user, identity, password_hash, session)
+        transaction = _replacement(
+            user, identity, password_hash, session, as_admin=admin is not None and admin.id == user.id
+        )
         if admin:
             trail.record_in(transaction, admin, "user.password", user.id)
         try:
@@ -66,7 +70,9 @@ def _replace(
     raise Busy
 
 
-def _replacement(user: User, identity: Identity, password_hash: str, session: int | None) -> Transaction:
+def _replacement(
+    user: User, identity: Identity, password_hash: str, session: int | None, *, as_admin: bool
+) -> Transaction:
     transaction = Transaction()
     transaction.update(
         "identity",
@@ -77,6 +83,8 @@ def _replacement(user: User, identity: Identity, password_hash: str, session: in
     good = User.id.exists() & User.deleted.does_not_exist()
     if session is not None:
         good &= User.token_version == session
+    if as_admin:
+        good &= User.permission >= auth.ADMIN
     ended: list[Action] = [User.token_version.add(1), User.update_time.set(clock.timestamp())]
     transaction.update("user", User(user.id), ended, good)
     return transaction

@@ -143,23 +143,27 @@ def settle(
     sources: Sequence[Source] = (),
     *,
     thought: bool = False,
-    uncounted_credits: int = 0,
+    uncounted_credits: int | None = None,
 ) -> Task:
     """Close a task for its cost: the hold comes back less the cost, with one ledger entry, and the text becomes a message.
 
     An answer without content becomes no message. Neither does one that would replace another, if it has no content or was
-    filtered. `thought` says that the model reasoned, although `text` may not show it. `uncounted_credits` is what the provider
-    bills beyond that cost, most likely, for an answer of which it reported no usage: the user does not pay it.
+    filtered. `thought` says that the model reasoned, although `text` may not show it. `uncounted_credits` says that the
+    provider reported no usage, and what it bills beyond that cost, most likely: the user does not pay it.
 
     Returns the task as it is stored then: this end, or the one that another closer had reached before.
     """
     cost = pricing.cost(task.tariff, usage, thought=thought or bool(text.reasoning))
     credits = min(cost, task.hold)
+    if uncounted_credits is not None:
+        cost = credits  # an estimate above the hold is no cost that was reported
     line = entry(task.user_id, -credits, task.type, task.model)
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
     line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
-    lost = cost - credits + uncounted_credits
-    end = _End(status, finish_reason, usage, credits, uncovered=lost, uncounted=uncounted_credits > 0, sources=sources)
+    lost = cost - credits + (uncounted_credits or 0)
+    end = _End(
+        status, finish_reason, usage, credits, uncovered=lost, uncounted=bool(uncounted_credits), sources=sources
+    )
     return _close(task, closer, end, text, keep=_is_kept(task, finish_reason, text), line=line)
 
 

@@ -195,8 +195,8 @@ def _message(message: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
 
 def _received(coming: Iterable[Event], events: Events, body: aiohttp.StreamReader) -> Iterator[Event]:
     """Return the events that have been received already, without waiting for any."""
-    yield from coming
     with suppress(Exception):  # the connection may be lost, or an event too long: nothing more was received then
+        yield from coming
         yield from events.feed(body.read_nowait())
         if body.at_eof():
             yield from events.end()

@@ -131,7 +131,7 @@ _TABLE = tuple((re.compile(rule.code), re.compile(rule.message), rule.ours, rule
 """The first line that matches counts."""
 
 
-_NO_ERROR = frozenset({"", "0", "200", "ok", "success"})
+_NO_ERROR = frozenset({"", "0", "200", "null", "none", "ok", "success", "succeeded"})
 """Codes in lower case that name no error: gateways put them beside answers."""
 _CODE_SHAPE = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*|[0-9]{1,6}")
 _REQUEST_SHAPE = re.compile(r"(chatcmpl-)?[0-9A-Fa-f-]{1,64}")
@@ -173,13 +173,15 @@ class Refusal(NamedTuple):
 
 def _error_code(code: Any) -> str:
     """Return the code of an error as text, or "" for anything else, such as a code that says success."""
-    text = code.strip() if isinstance(code, str) else str(code) if type(code) is int else ""
+    text = code.strip() if isinstance(code, str) else f"{code:.0f}" if type(code) in (int, float) else ""
     return "" if text.lower() in _NO_ERROR else text
 
 
 def _ours(code: str, message: str, status: int) -> tuple[str, bool]:
     """Return (our code, whether the call may be repeated)."""
-    spelt, said = re.sub(r"[_\s-]", "", code).lower(), message[:_MESSAGE_CHARACTERS].lower()
+    # A gateway repeats the HTTP status as the code: such a number says nothing beside the message.
+    spelt = "" if code.isdecimal() else re.sub(r"[_\s-]", "", code).lower()
+    said = message[:_MESSAGE_CHARACTERS].lower()
     for code_pattern, message_pattern, ours, retryable in _TABLE:
         if code_pattern.fullmatch(spelt) and message_pattern.search(said):
             return ours, retryable

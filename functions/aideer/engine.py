@@ -91,6 +91,7 @@ class Run:
         self._usage: Usage | None = None
         """The largest count of each field that the provider has reported."""
         self._usage_known = asyncio.Event()
+        self._count: Usage | None = None
         self._sources: tuple[Source, ...] = ()
         self._thought = False
         """Set by the first reasoning of the model, shown or not: it decides the price of the output."""
@@ -98,6 +99,8 @@ class Run:
         """Set by a stop that waits for the usage: nothing more is shown."""
         self._called_at = self._first_text_at = 0.0
         self._bytes = 0
+        self._hidden: list[str] = []
+        """Text that came and is not shown: after a stop, or beyond the longest answer."""
         self._cut = False
         """Set when the text has grown as long as an answer may: nothing more is shown."""
         self._changed = asyncio.Event()
@@ -170,7 +173,8 @@ class Run:
             return self._settling("finished", outcome, usage)
         if self._stop.is_set():
             return self._settling("stopped", "stopped", self._billed())
-        if isinstance(outcome, OutOfTime) and (usage or len(text)):
+        cut = isinstance(outcome, UpstreamError) and self._cut  # what comes behind the cut changes no answer
+        if cut or (isinstance(outcome, OutOfTime) and (usage or len(text))):
             return self._settling("finished", "length", usage)
         code = self._failure(outcome)
         lost = self._unpaid(None)
@@ -180,7 +184,7 @@ class Run:
         self, status: Literal["finished", "stopped"], finish_reason: str, usage: Usage | None
     ) -> Callable[[Task], Task]:
         # The user pays what was reported. If nothing was, the operator's loss is counted: so provoking such ends has a bound.
-        uncounted = 0 if self._usage else self._unpaid(usage)
+        uncounted = None if self._usage else self._unpaid(usage)
         settle = partial(credits.settle, thought=self._thought, uncounted_credits=uncounted)
         closer, text, sources, paid = self._closer, self.text, self._sources, usage or Usage()
         return lambda task: settle(task, closer, status, text, finish_reason, paid, sources)
@@ -189,15 +193,20 @@ class Run:
         """Return what the provider bills, as far as it can be known: an accepted call whose usage never came costs its input."""
         if self._usage or not (self._call.accepted and self._prompt):
             return self._usage
-        return estimates.count(self.task.tariff, self._prompt, self.task.parameters)
+        return self._counted(self._prompt)
+
+    def _counted(self, prompt: Prompt) -> Usage:
+        """Count the input once: counting is slow, and two counts may differ."""
+        self._count = self._count or estimates.count(self.task.tariff, prompt, self.task.parameters)
+        return self._count
 
     def _unpaid(self, paid: Usage | None) -> int:
         """Return what the provider bills beyond what the user pays, in credits: by its usage, or most likely, up to the hold."""
         cost = partial(uncovered.cost, self.task, thought=self._thought)
         if self._usage or not (self._call.accepted and self._prompt):
             return cost(self._usage)
-        said = self.text.reasoning + self.text.content
-        likely = cost(estimates.count(self.task.tariff, self._prompt, self.task.parameters, said))
+        said = [self.text.reasoning, self.text.content, *self._hidden]
+        likely = cost(self._counted(self._prompt)._replace(output_tokens=estimates.tokens_of(self.task.tariff, said)))
         return max(min(likely, int(self.task.hold)) - cost(paid), 0)
 
     @property
@@ -255,13 +264,18 @@ class Run:
             finish_reason = chunk.finish_reason or finish_reason
             self._show("reasoning", chunk.reasoning)
             self._show("content", chunk.content)
-            if self._cut and self._usage:  # a provider that has told nothing yet tells it at the end
+            if (
+                self._cut and self._usage and not finish_reason
+            ):  # a provider that has told nothing yet tells it at the end
                 return "length"
-        return "length" if self._cut else finish_reason
+        return "length" if self._cut and finish_reason != "content_filter" else finish_reason
 
     def _show(self, kind: str, text: str) -> None:
         """Show a piece of text, as far as an answer may grow."""
-        if not text or self._muted or self._cut:
+        if not text:
+            return
+        if self._muted or self._cut:
+            self._hidden.append(text)
             return
         size = len(text.encode())
         room = TEXT_BYTES - self._bytes

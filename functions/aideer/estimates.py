@@ -33,17 +33,17 @@ def counted_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) ->
     return counted + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt)
 
 
-def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any], said: str = "") -> Usage:
+def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
     """Return the most likely usage of a call that was accepted and never told what it used: its input, and one search.
 
-    `tariff` and `parameters` are the task's own, and `said` is the output. Nothing counts as cached. If the model's vocabulary is
+    `tariff` and `parameters` are the task's own. Nothing counts as cached. If the model's vocabulary is
     not known, or not here, a text counts as its bytes. It may take tokens.COUNT_SECONDS: an event loop calls it in a thread.
     """
     searches = bool(parameters.get("enable_search"))
-    texts, output = _count(tariff, _texts(prompt, parameters)), _count(tariff, [said])
+    texts = tokens_of(tariff, _texts(prompt, parameters))
     found = tariff.get("search_tokens", 0) if searches else 0
     read = texts + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt) + found
-    return Usage(read, output, searches=int(searches))
+    return Usage(read, searches=int(searches))
 
 
 def is_countable(tariff: Tariff) -> bool:
@@ -51,7 +51,8 @@ def is_countable(tariff: Tariff) -> bool:
     return tariff.get("tokenizer") == "qwen"
 
 
-def _count(tariff: Tariff, texts: list[str]) -> int:
+def tokens_of(tariff: Tariff, texts: list[str]) -> int:
+    """Return the most likely number of tokens of these texts."""
     return tokens.count(texts) if is_countable(tariff) else sum(map(tokens.bound, texts))
 
 

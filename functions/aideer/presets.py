@@ -128,10 +128,14 @@ def delete(user: User, preset_id: str) -> None:
         left = Record(deleted_presets(str(head.owner_id)), head.id, data={"visibility": head.visibility})
         transaction.put("left", left)
         _record(transaction, user, "preset.delete", head)
+        own_public = head.owner_id == user.id and head.visibility == "public"
         if counted:
-            transaction.update(
-                "user", User(head.owner_id), [User.preset_count.add(-1)], User.id.exists() & (User.preset_count > 0)
-            )
+            condition = User.id.exists() & (User.preset_count > 0)
+            if own_public:
+                condition &= User.permission >= auth.ADMIN
+            transaction.update("user", User(head.owner_id), [User.preset_count.add(-1)], condition)
+        elif own_public:
+            admins.required(transaction, "admin", user.id, partial(auth.no_admin_now, user))
         try:
             transaction.commit(proof=lambda head=head: _stored(head.id) is None)  # type: ignore[misc]
         except Refused as refused:

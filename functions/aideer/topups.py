@@ -49,7 +49,7 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
         except (NotFound, PaymentRequired) as refusal:
             if answer := once.answer():  # the refusal was the echo of this very request's first attempt
                 return answer
-            if isinstance(refusal, PaymentRequired):
+            if isinstance(refusal, PaymentRequired) and trail.concerns(admin, user_id):
                 trail.record(admin, "user.read", user_id)  # it says how many credits they have
             raise
         message = "Granted." if new.amount > 0 else "Deducted."

@@ -131,6 +131,13 @@ CHANGES: dict[str, tuple[str, str, str, dict[str, object] | None]] = {
     "change one's own public preset": ("presets.update", "PUT", "/presets/{public}", {"title": "mine"}),
     "give a password": ("users.set_password", "PUT", "/users/{user}/password", {"new_password": "horse-staple-9"}),
     "change a user": ("users.update", "PUT", "/users/{user}", {"nickname": "mine"}),
+    "delete one's own public preset": ("presets.delete", "DELETE", "/presets/{public}", None),
+    "give oneself a password": (
+        "users.set_password",
+        "PUT",
+        "/users/{admin}/password",
+        {"new_password": "horse-staple-9"},
+    ),
     "delete a user": ("users.delete", "DELETE", "/users/{user}", None),
 }
 

@@ -16,7 +16,7 @@ from aideer.errors import TooManyRequests
 from aideer.idempotency import Once
 from aideer.models import Chat, CreditEntry, Message, Record, Task
 from aideer.usage import Source, Usage
-from tests.support import Person, accepted, caller, check_rules, in_loop, make_chat
+from tests.support import Api, Person, accepted, caller, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 Step = Chunk | UpstreamError | Literal["after the stop", "silence"]
@@ -339,6 +339,66 @@ def test_a_text_that_is_cut_waits_for_the_usage_that_comes_at_the_end(person: Ma
     assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
     assert tasks.text(task).content == text + "y"
     assert uncovered_of(me) == 0
+    check_rules(me)
+
+
+def test_a_fault_behind_the_cut_changes_no_answer(person: MakePerson, provider: Provider) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello", max_tokens=32000)
+    fault = UpstreamError("upstream_error", "reset", accepted=True)
+    provider.says(Chunk("", "x" * engine.TEXT_BYTES + "y", None, None), fault)
+    task = run(task_id)
+    assert (task.status, task.finish_reason, task.credits) == ("finished", "length", 0)
+    assert 0 < uncovered_of(me) <= task.hold
+    check_rules(me)
+
+
+def test_a_filter_behind_the_cut_keeps_the_answer_that_was_to_be_replaced(
+    api: Api, person: MakePerson, provider: Provider
+) -> None:
+    me = person()
+    first_id, _ = accepted(me, "hello", max_tokens=32000)
+    provider.says(Chunk("", "good", "stop", Usage(10, 1)))
+    first = run(first_id)
+    again = api("tasks.regenerate", "POST", f"/tasks/{first_id}/regenerate", user=me).json["task_id"]
+    cut = Chunk("", "x" * engine.TEXT_BYTES + "y", None, None)
+    provider.says(cut, Chunk("", "", "content_filter", Usage(10, 30_000)))
+    task = run(again)
+    assert (task.status, task.finish_reason, task.credits) == (
+        "finished",
+        "content_filter",
+        cost(task, Usage(10, 30_000)),
+    )
+    assert [message.content for message in Message.query(first.thread)][-1] == "good"
+    check_rules(me)
+
+
+def test_an_estimate_above_the_hold_is_no_shortfall(
+    person: MakePerson, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    monkeypatch.setattr(engine.estimates, "count", lambda *_: Usage(10_000_000, 0))
+    monkeypatch.setattr(engine, "FIRST_SECONDS", 0.2)
+    provider.says("silence")
+    task = run_and_stop(task_id, provider)
+    assert (task.status, task.credits) == ("stopped", task.hold)
+    assert uncovered_of(me) == 0
+    assert not uncovered.had_shortfall(me.id)
+    check_rules(me)
+
+
+def test_a_stop_counts_the_prompt_once_and_the_text_that_came_behind_it(
+    person: MakePerson, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = person()
+    task_id, _ = accepted(me, "hello", max_tokens=32000)
+    count, counted = engine.estimates.count, []
+    monkeypatch.setattr(engine.estimates, "count", lambda *given: counted.append(given) or count(*given))
+    provider.says("after the stop", Chunk("", "word " * 20_000, None, None), Chunk("", "", "stop", None))
+    task = run_and_stop(task_id, provider)
+    assert (task.status, task.text_length, len(counted)) == ("stopped", 0, 1)
+    assert cost(task, Usage(0, 20_000)) <= uncovered_of(me) <= task.hold
     check_rules(me)
 
 

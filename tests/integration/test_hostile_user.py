@@ -12,7 +12,7 @@ def test_whatever_a_hostile_user_does_the_provider_s_bill_is_paid_or_counted() -
             machine,
             settings=settings(
                 max_examples=12,
-                stateful_step_count=25,
+                stateful_step_count=40,
                 deadline=None,
                 phases=[Phase.generate],
                 derandomize=True,
