@@ -49,8 +49,8 @@ class Claims(TypedDict):
 def token_pair(user: User, method: Method, openid: str | None = None, auth_time: int | None = None) -> dict[str, Any]:
     """Return the access token and the refresh token of a new sign-in.
 
-    `openid` is the one that WeChat returned. A refresh uses it to ask WeChat whether the session is still valid. The sign-in was
-    at `auth_time`, in seconds since the epoch, by default now.
+    `openid` is the one that WeChat returned. In a mini program's session, a refresh uses it to ask WeChat whether that is still
+    valid. The sign-in was at `auth_time`, in seconds since the epoch, by default now.
     """
     signed_in = {"auth_time": int(clock.now()) if auth_time is None else auth_time}
     more = {"openid": openid} if openid else {}
@@ -163,7 +163,7 @@ def _reason(header: str | None) -> str | None:
 
 
 class Bearer:
-    """The holder of a valid access token, whose user has not been read yet.
+    """The holder of an access token that we signed. Its user has not been read yet.
 
     It serves the calls that create a task. They leave the check to a condition of their own write: credits.hold refuses revoked
     tokens and visitors, and `read` raises the matching error. Until one of these checks, the call must not reveal any data that it

@@ -39,8 +39,7 @@ class Answer:
     def __init__(self, model: str) -> None:
         self.finished = False
         self.usage_is_final = False
-        """True after a usage in the event that finished the answer, or in a later one. An earlier usage counts what was billed so
-        far.
+        """True after a usage in the event that finished the answer, or in a later one. Earlier ones count what was billed so far.
         """
         self.unreadable: set[str] = set()
         """The names of usage fields that were present but held no count."""

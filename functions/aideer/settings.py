@@ -45,6 +45,7 @@ WECHAT_CALLBACK_URL = os.environ["WECHAT_CALLBACK_URL"]
 WECHAT_LOGIN_PAGE = os.environ["WECHAT_LOGIN_PAGE"]
 """The page that receives a ticket from the callback. Empty: the callback itself returns tokens."""
 STREAM_BASE_URL = os.environ.get("STREAM_BASE_URL", "").rstrip("/")
-"""The origin of the stream function's URL. Only the functions that return stream_url have it. The stream function itself cannot:
-its template would refer to itself.
+"""The origin of the stream function's URL. Only the functions that return stream_url have it.
+
+The stream function itself cannot have it: its template would refer to itself.
 """

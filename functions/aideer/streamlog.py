@@ -1,4 +1,4 @@
-"""The stream log: the text of an answer in numbered slices, for viewers that were not connected from the start.
+"""The stream log: the text of an answer in numbered slices, for followers.
 
 Positions count code points of one text, in the order in which it was shown (reasoning, then content). A slice is stored once,
 under its start position. Only the task's executor writes, and it repeats only the same slices.

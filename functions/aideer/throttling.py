@@ -30,7 +30,7 @@ customer can have too. Their limits are 2 and 4 times that of a /64, because nei
 refuses does not count for the wider networks, so a single caller cannot exhaust them.
 
 If DynamoDB does not respond, the attempt is refused with 503, because the guarded data could not be read either. Only streams are
-then allowed (viewers.py): their limit spares the service and guards no secret.
+then allowed (viewers.py): their limit protects the service, and no secret depends on it.
 """
 
 import base64

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 COUNT_SECONDS = 2.0
 """The most processor time for one count, without loading. Text that is left after it counts as its bytes."""
 _PIECE = 100_000
-"""The number of characters that tiktoken gets at once. A longer run of spaces overflows its stack, and one of letters takes
-seconds.
+"""The number of characters that tiktoken gets at once.
+
+A longer run of spaces overflows its stack, and one of letters takes seconds.
 """
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -1,9 +1,8 @@
-"""Sessions of users that sign in by WeChat. A mini program's user signs in by a code, and the session lasts as long as WeChat's
-own.
+"""Sessions of users that sign in by WeChat.
 
-A refresh first asks WeChat, and only then uses the refresh token up, by the rules of sessions.py. So no user loses a session to a
-fault of WeChat. A session that WeChat calls valid counts as valid for VALID_SECONDS. If WeChat ends it meanwhile, refreshes are
-refused after that time.
+A mini program's user signs in by a code, and the session lasts as long as WeChat's own. A refresh first asks WeChat, and only then
+uses the refresh token up, by the rules of sessions.py. So no user loses a session to a fault of WeChat. A session that WeChat
+calls valid counts as valid for VALID_SECONDS. If WeChat ends it meanwhile, refreshes are refused after that time.
 
 Refreshes are counted for each user, failed ones too, because WeChat limits how often an application may ask. A user that signed in
 on a website has no session at WeChat that could end, so those refreshes do not ask WeChat.
