@@ -152,7 +152,7 @@ class Refusal(NamedTuple):
     def read(cls, value: Any) -> "Refusal | None":
         """Return the refusal if a JSON value is one, in DashScope's own format or in that of its compatible mode, else None.
 
-        A value with an error code is a refusal, whatever else it contains. In the compatible mode, an `error` with a message alone
+        A value with an error code is a refusal, even with other fields. In the compatible mode, an `error` with a message alone
         is a refusal too.
         """
         if not isinstance(value, dict):

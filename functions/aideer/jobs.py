@@ -4,7 +4,7 @@ A job is a record. It is written in the same transaction as its cause, or before
 sends due jobs to the queue, and jobs/run.py runs each one.
 
 Every job can be interrupted at any point and run again, because its record is deleted last. A job may be unfinished because its
-time ran out or because it waits for something. The next sweep sends it to the queue again.
+time ran out or because it waits for something. The sweeper then sends it to the queue again.
 """
 
 import secrets
@@ -57,7 +57,7 @@ def due(now: float) -> Iterator[Record]:
 
 
 def hand_over(job: Record) -> None:
-    """Send a job to the queue, unless another sweep has just done so."""
+    """Send a job to the queue, unless another run of the sweeper has just done so."""
     now = clock.now()
     free = Record.pk.exists() & (Record.at.does_not_exist() | (Record.at <= now))
     if _changed(job, Record.at.set(int(now) + HANDED_OVER_SECONDS), free):
