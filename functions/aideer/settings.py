@@ -47,5 +47,5 @@ WECHAT_LOGIN_PAGE = os.environ["WECHAT_LOGIN_PAGE"]
 STREAM_BASE_URL = os.environ.get("STREAM_BASE_URL", "").rstrip("/")
 """The origin of the stream function's URL. Only the functions that return stream_url have it.
 
-The stream function itself cannot have it: its template would refer to itself.
+The stream function itself cannot have it: its resource in template.yaml would refer to itself.
 """
