@@ -1,11 +1,14 @@
-"""Tokens, and who is calling. A token is a JWT (RFC 7519) signed with HS256 by the newest signing key.
+"""Tokens and the authentication of callers.
 
-Claims: sub (user id), typ (access, refresh or stream), amr (password or wechat), ver (the user's token_version when it was
-made), iat, exp, jti; a stream ticket also names its task, and a WeChat session's refresh token the openid that signed in. Raising
-token_version ends every token at once: the user is read, consistently, on every call.
+A token is a JWT (RFC 7519), signed with HS256 by the newest signing key. Its claims are sub (user id), typ (access, refresh or
+stream), amr (password or wechat), ver (the user's token_version when the token was made), iat, exp and jti. A stream ticket also
+names its task. The refresh token of a WeChat session also names the openid that signed in.
 
-auth_time is when the user signed in (OpenID Connect Core 1.0, section 2), in seconds since the epoch. A refresh keeps it. Tokens of
-release 0.1.0 have none, and count as old wherever a fresh sign-in is needed.
+Raising token_version revokes all tokens of the user at once, because every call reads the user consistently. The exception is
+`Bearer`: its call checks the version in a condition of its own write.
+
+The claim auth_time is the time of the sign-in (OpenID Connect Core 1.0, section 2), in seconds since the epoch. A refresh keeps
+it. Tokens of release 0.1.0 do not have it. If a call needs a fresh sign-in, they count as old.
 """
 
 import hashlib
@@ -31,7 +34,7 @@ Method = Literal["password", "wechat"]
 
 
 class Claims(TypedDict):
-    """What a token says. Times are seconds since the epoch."""
+    """The claims of a token. Times are seconds since the epoch."""
 
     sub: str
     typ: Literal["access", "refresh", "stream"]
@@ -44,10 +47,10 @@ class Claims(TypedDict):
 
 
 def token_pair(user: User, method: Method, openid: str | None = None, auth_time: int | None = None) -> dict[str, Any]:
-    """Return the access and refresh token of a new sign-in.
+    """Return the access token and the refresh token of a new sign-in.
 
-    `openid` is whom WeChat said that it was: refreshing asks whether it still says so. `auth_time` is when the user signed in, if
-    that was not now.
+    `openid` is the one that WeChat returned. In a mini program's session, a refresh uses it to ask WeChat whether that is still
+    valid. The sign-in was at `auth_time`, in seconds since the epoch, by default now.
     """
     signed_in = {"auth_time": int(clock.now()) if auth_time is None else auth_time}
     more = {"openid": openid} if openid else {}
@@ -55,10 +58,10 @@ def token_pair(user: User, method: Method, openid: str | None = None, auth_time:
 
 
 def next_pair(user: User, claims: dict[str, Any]) -> dict[str, Any]:
-    """Return the pair that follows the refresh token with these claims.
+    """Return the token pair that replaces the refresh token with these claims.
 
-    The new refresh token's jti follows from the old one's. Two who use one token at once get the same successor, so the second use
-    of that one, by whoever is slower, is noticed as any other second use is.
+    The new refresh token's jti is derived from the old one. If two clients use one token at the same time, both get the same
+    successor. So the second use of that successor is detected like any other second use.
     """
     signed_in = {"auth_time": claims["auth_time"]} if "auth_time" in claims else {}
     more = {"openid": claims["openid"]} if claims.get("openid") else {}
@@ -75,7 +78,7 @@ def _pair(user: User, method: Method, signed_in: dict[str, int], refresh: dict[s
 
 
 def _successor(jti: str) -> str:
-    # Without a key: a jti is no secret, and a rotation of the signing keys must not part a chain.
+    # No key is involved: a jti is no secret, and the chain must survive a rotation of the signing keys.
     return hashlib.sha256(f"successor of {jti}".encode()).hexdigest()[:32]
 
 
@@ -85,7 +88,7 @@ def sign(claims: dict[str, Any]) -> str:
 
 
 def verify(token: str) -> dict[str, Any]:
-    """Return a token's claims. Raises InvalidToken where it is not ours, is no token, or has expired."""
+    """Return a token's claims. Raises InvalidToken if none of our keys signed it, it is malformed, or it has expired."""
     for key in aws.signing_keys():
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -93,7 +96,7 @@ def verify(token: str) -> dict[str, Any]:
                 key,
                 algorithms=["HS256"],
                 options={"require": ["sub", "typ", "amr", "ver", "iat", "exp", "jti"], "verify_iat": False},
-                leeway=5,  # two machines' clocks
+                leeway=5,  # seconds: the clocks of two machines may differ
             )
         except jwt.InvalidSignatureError:
             continue
@@ -106,7 +109,7 @@ def verify(token: str) -> dict[str, Any]:
 
 
 def bearer(authorization: str | None) -> str:
-    """The token of an Authorization header (RFC 6750, section 2.1). Raises Unauthorized where there is none."""
+    """Return the token of an Authorization header (RFC 6750, section 2.1). Raises Unauthorized if it has none."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized
@@ -114,7 +117,7 @@ def bearer(authorization: str | None) -> str:
 
 
 def holder(claims: dict[str, Any]) -> User:
-    """The user of these claims, if the token is still good: neither signed out nor deleted since."""
+    """Return the user of these claims. Raises InvalidToken if the token was revoked or the user was deleted."""
     try:
         user = User.get(claims["sub"], consistent_read=True)
     except User.DoesNotExist:
@@ -125,7 +128,10 @@ def holder(claims: dict[str, Any]) -> User:
 
 
 def access_claims(authorization: str | None) -> dict[str, Any]:
-    """What the access token of an Authorization header says. Raises Unauthorized, and InvalidToken for another kind."""
+    """Return the claims of the access token in an Authorization header.
+
+    Raises Unauthorized if the header has no token, and InvalidToken if the token is invalid or of another kind.
+    """
     claims = verify(bearer(authorization))
     if claims["typ"] != "access":
         raise InvalidToken("wrong_token_type", "This takes an access token.")
@@ -134,13 +140,13 @@ def access_claims(authorization: str | None) -> dict[str, Any]:
 
 
 def auth_time(request: Request) -> int | None:
-    """Dependency: when the caller signed in, in seconds since the epoch; None where the token does not say."""
+    """Dependency: return when the caller signed in, in seconds since the epoch, or None if the token does not say."""
     said: int | None = access_claims(request.resolved_event.headers.get("authorization")).get("auth_time")
     return said
 
 
 def signed_in(request: Request) -> User:
-    """Dependency: whoever has an access token."""
+    """Dependency: return the user of the access token. Visitors are allowed."""
     headers = request.resolved_event.headers
     user = holder(access_claims(headers.get("authorization")))
     user.reason = _reason(headers.get("x-reason"))
@@ -148,16 +154,20 @@ def signed_in(request: Request) -> User:
 
 
 def _reason(header: str | None) -> str | None:
-    """Return the text of X-Reason, which may be percent-encoded UTF-8, on one line and with an end."""
+    """Return the text of X-Reason on one line, cut to REASON_CHARACTERS, or None if it is empty.
+
+    The header may be percent-encoded UTF-8.
+    """
     text = unquote(header or "", errors="replace")
     return "".join(c if c.isprintable() else " " for c in text).strip()[:REASON_CHARACTERS] or None
 
 
 class Bearer:
-    """Whoever holds an access token that is ours, and has not been read yet.
+    """The holder of an access token that we signed. Its user has not been read yet.
 
-    For the one call that can leave the reading to a condition of its own write: credits.hold refuses a token that was revoked and a
-    visitor, and `read` says so. Until then nothing of what is found may be told.
+    It serves the calls that create a task. They leave the check to a condition of their own write: credits.hold refuses revoked
+    tokens and visitors, and `read` raises the matching error. Until one of these checks, the call must not reveal any data that it
+    finds.
     """
 
     def __init__(self, claims: dict[str, Any]) -> None:
@@ -166,24 +176,24 @@ class Bearer:
         self._claims = claims
 
     def read(self) -> User:
-        """The user, as stored now. Raises Unauthorized where the token is no longer good, and Forbidden for a visitor."""
+        """Return the user as stored now. Raises InvalidToken if the token was revoked, and Forbidden for a visitor."""
         return member(holder(self._claims))
 
 
 def bearer_only(request: Request) -> Bearer:
-    """Dependency: an access token, whose user is not read."""
+    """Dependency: return the holder of the access token, without reading the user."""
     return Bearer(access_claims(request.resolved_event.headers.get("authorization")))
 
 
 def member(user: Annotated[User, Depends(signed_in)]) -> User:
-    """Dependency: a user, not a visitor."""
+    """Dependency: return the caller. Raises Forbidden for a visitor."""
     if user.permission < USER:
         raise Forbidden("visitor", "Visitors may not do this.")
     return user
 
 
 def admin(user: Annotated[User, Depends(signed_in)]) -> User:
-    """Dependency: an administrator."""
+    """Dependency: return the caller. Raises Forbidden unless the caller is an administrator."""
     if user.permission < ADMIN:
         raise _not_admin()
     return user
@@ -197,12 +207,15 @@ AuthTime = Annotated[int | None, Depends(auth_time)]
 
 
 def is_admin(user: User) -> bool:
-    """Whether this user is an administrator."""
+    """Return whether this user is an administrator."""
     return user.permission >= ADMIN
 
 
 def no_admin_now(actor: User) -> AideerError:
-    """Why a transaction was refused that required this caller to be an administrator still."""
+    """Return the error for a transaction that required this caller to be an administrator still, and was refused.
+
+    It is InvalidToken if the caller was deleted, Forbidden if the caller is no administrator any more, and otherwise Busy.
+    """
     try:
         user = User.get(actor.id, consistent_read=True)
     except User.DoesNotExist:
@@ -213,7 +226,7 @@ def no_admin_now(actor: User) -> AideerError:
 
 
 def may_manage(user: User, owner_id: str | None) -> bool:
-    """What API.md calls "own": the owner's, or an administrator."""
+    """Return whether this user may manage what `owner_id` owns: as its owner or as an administrator."""
     return user.id == owner_id or is_admin(user)
 
 

@@ -1,9 +1,10 @@
-"""Avatars: small pictures in S3, each under a name that its user's `avatar` has.
+"""Avatar images: small images in S3. The user's `avatar` attribute holds the name of the current one.
 
-What always holds: a name is used once (it is the picture's hash and a new id), so nothing is ever written over, and what a name
-stands for never changes. A user names only what is stored. Which of two uploads wins is a condition of the user's item. Before
-a picture is stored, a job is: a minute later it removes the old and the new one, except the one that the user names then. So
-whatever breaks off leaves nothing behind, and who has just read the old name can still read the picture.
+A name is used once, because it is the image's hash and a new id. So no object is ever overwritten, and a name always stands for
+the same image. A user item names only images that are stored. A condition on the user's item decides which of two uploads wins.
+
+A job is stored before the image. A minute later it removes the old and the new image, except the one that the user names by then.
+So an upload that breaks off leaves no image behind. A client that has just read the old name can still load the old image.
 """
 
 import functools
@@ -23,7 +24,7 @@ from aideer.models import User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 REPLACED_SECONDS = 60
-"""Longer than a request, which may still be reading the old picture or be about to name the new one."""
+"""Longer than a request lasts. A request may still be reading the old image, or be about to name the new one."""
 TYPE = "image/jpeg"
 ANSWER: dict[str, Any] = {TYPE: {"schema": {"type": "string", "format": "binary"}}}
 HEADERS: dict[str, Any] = {
@@ -36,23 +37,27 @@ HEADERS: dict[str, Any] = {
 """For `documented(...)`."""
 
 _VERSION = 16
-"""Characters of the hash that a path has."""
-_GONE = {"NoSuchKey", "AccessDenied"}  # the latter is S3's word for it to who may not list
+"""The number of the hash's characters in a path."""
+# S3 answers AccessDenied for a missing object if the caller may not list the bucket.
+_GONE = {"NoSuchKey", "AccessDenied"}
 
 logger = Logger(service="aideer")
 
 
 def path(user: User) -> str | None:
-    """Where a user's picture is, where there is one: another picture has another path, so it may be kept."""
+    """Return the path of a user's avatar image, or None without one.
+
+    Each image has its own path, so clients may cache it.
+    """
     return f"/api/v1/users/{user.id}/avatar?v={user.avatar[:_VERSION]}" if user.avatar else None
 
 
 def replace(user: User, file: bytes) -> User:
-    """Make this file's picture the user's, and return the user as stored.
+    """Replace the user's avatar image by one made from this file, and return the user as stored.
 
-    Raises what pictures.square does, Unauthorized where the user is gone, and Busy.
+    Raises the errors of pictures.square, Unauthorized if the user is gone, and Busy.
     """
-    from aideer import jobs, pictures  # which only this one function needs
+    from aideer import jobs, pictures  # only this function needs them
 
     picture = pictures.square(file)
     digest = hashlib.sha256(picture).hexdigest()
@@ -67,13 +72,17 @@ def replace(user: User, file: bytes) -> User:
         )
         try:
             return _named(user, name)
-        except Refused:  # another picture, or the end of the user, was faster
+        except Refused:  # another upload, or the deletion of the user, was faster
             user = credits.reread(user)
     raise Busy
 
 
 def shown(user: User, version: str | None, if_none_match: str | None) -> Response[Any]:
-    """The answer that shows a user's picture, or that the caller has it."""
+    """Return the response with a user's avatar image, or 304 if the caller already has it.
+
+    A user without an image gets the default one. `version` is the `v` of the request's path. If it names the current image, the
+    response may be cached for a year.
+    """
     picture = _default() if user.avatar is None else _Picture(user.avatar[:64])
     keep = user.avatar is not None and version == user.avatar[:_VERSION]
     headers = etags.headers(picture.digest)
@@ -90,7 +99,7 @@ def shown(user: User, version: str | None, if_none_match: str | None) -> Respons
 
 
 def remove(user_id: str) -> None:
-    """Remove all pictures of a user who is gone."""
+    """Remove all avatar images of a deleted user."""
     s3 = aws.client("s3")
     while found := s3.list_objects_v2(Bucket=settings.AVATARS_BUCKET, Prefix=f"avatars/{user_id}/").get("Contents"):
         for item in found:
@@ -98,7 +107,10 @@ def remove(user_id: str) -> None:
 
 
 def remove_unnamed(user_id: str, names: tuple[str, ...]) -> None:
-    """Remove those of these pictures that are not the user's: none of them can become it again."""
+    """Remove the images with these names, except the user's current one.
+
+    This is safe because a name is used once: none of the removed ones can become current again.
+    """
     try:
         current = User.get(user_id, consistent_read=True).avatar
     except User.DoesNotExist:

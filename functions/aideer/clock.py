@@ -1,24 +1,27 @@
-"""The one place that asks what time it is, so that tests can move it."""
+"""The current time. Only this module reads the clock, so that tests can change the time."""
 
 import time
 from datetime import UTC, datetime
 
 
 def now() -> float:
-    """Seconds since the epoch."""
+    """Return the current time in seconds since the epoch."""
     return time.time()
 
 
 def timestamp(seconds: float | None = None) -> str:
-    """ISO 8601 in UTC with microseconds, always of one width, so that text order is time order."""
+    """Return a time as ISO 8601 in UTC with microseconds. `seconds` is since the epoch, by default now.
+
+    All timestamps have the same width, so their text order is their time order.
+    """
     return written(datetime.fromtimestamp(now() if seconds is None else seconds, UTC))
 
 
 def written(moment: datetime) -> str:
-    """A moment in UTC as `timestamp` writes it."""
+    """Return a UTC datetime in the format of `timestamp`."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def seconds(text: str) -> float:
-    """Seconds since the epoch of an ISO 8601 time."""
+    """Return an ISO 8601 time in seconds since the epoch."""
     return datetime.fromisoformat(text).timestamp()

@@ -1,8 +1,10 @@
-"""Copies of chats: one's own or a shared one, whole or up to a message, to branch off there.
+"""Copies of chats: of the user's own or of shared ones, whole or up to a message, to continue from there.
 
-A copy is a chat of its own from the start: its messages are in place before it is, under a job that removes them should it never
-come to be. What its maker does not see of the original is not in it. It keeps the preset's version that the original pins
-only where the original is the maker's own; another's may pin a version that was never theirs to use.
+A copy is a new chat, independent of the original. Its messages are written before the chat. A job removes them if the chat is
+never created. The copy has only what its maker may see of the original.
+
+The copy keeps the preset version that the original pins if its maker may manage the original, as its owner or an administrator.
+Otherwise it pins the preset's current version, because the maker may never have been allowed to use the pinned one.
 """
 
 import time
@@ -17,8 +19,8 @@ from aideer.transactions import PATIENCE_SECONDS, Transaction
 def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     """Copy a chat, whole or up to and including the message `upto`, and return the copy with its last messages.
 
-    Raises NotFound, Forbidden (another's private chat, or on another's private preset), BadRequest (another's, whose preset is
-    gone), Unprocessable (no such message), TooLarge, and Busy where others keep changing the chat.
+    Raises NotFound, Forbidden (another user's private chat or preset), BadRequest (another user's chat, whose preset is gone),
+    Unprocessable (no message `upto`), TooLarge, and Busy if other requests keep changing the chat.
     """
     copied_id, generation = new_id(), new_id()
     original, preset_version, thread = _taken(user, chat_id, f"{copied_id}#{generation}", upto)
@@ -49,7 +51,10 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
 
 
 def _taken(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, int, list[Message]]:
-    """The chat, the preset's version that a copy pins, and its thread: all of one moment, as the chat did not change."""
+    """Return the chat, the preset version that the copy pins, and the copied thread.
+
+    All three are of one moment, because the chat did not change between two reads.
+    """
     chat = chats.readable(user, chat_id)
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:

@@ -1,7 +1,8 @@
-"""Counters by day (UTC) and model, added in the transaction that is counted. statistics.py reads them.
+"""Counters by day (UTC) and model. They grow in the transaction that they count. statistics.py reads them.
 
-Each is in 16 shards, so that many transactions can count at once; so a day is a handful of items under one key, however much
-happened on it, and one that is over does not change. A counter begins to exist with its first count, so there is no condition.
+Each counter has 16 shards, so that many transactions can count at the same time. So a day has few items, all under one key,
+however many tasks it had. Items of a past day do not change. The first count creates a counter, so these updates have no
+condition.
 """
 
 import secrets
@@ -22,7 +23,7 @@ _SHARDS = 16
 def count_task(
     transaction: Transaction, model: str, now: float, usage: Usage | None, credits: int, *, failed: bool
 ) -> None:
-    """Count a task's end: one that was billed, or one that failed."""
+    """Count the end of a task that was billed, or that failed."""
     actions: list[Action] = [Record.failed.add(1) if failed else Record.tasks.add(1)]
     if not failed:
         used = usage or Usage(0, 0)
@@ -35,13 +36,13 @@ def count_task(
 
 
 def count_uncovered(transaction: Transaction, code: str, credits: int, now: float) -> None:
-    """Count the cost of an answer that nobody pays, in credits, by the code of its end."""
+    """Count the cost, in credits, of an answer that no user pays, by the code of its end."""
     key = day(clock.timestamp(now)[:10]), f"{_UNCOVERED}{code}#{_shard()}"
     transaction.update("statistics_uncovered", Record(*key), [Record.uncovered.add(credits)], None)
 
 
 def count_user(transaction: Transaction, *, deleted: bool = False) -> None:
-    """Count a new user, or one who goes."""
+    """Count a new user, or a deleted one."""
     shard = f"{USERS}#{_shard()}"
     today = Record.deleted.add(1) if deleted else Record.users.add(1)
     transaction.update("statistics", Record(day(clock.timestamp()[:10]), shard), [today], None)
@@ -49,18 +50,18 @@ def count_user(transaction: Transaction, *, deleted: bool = False) -> None:
 
 
 def day(date: str) -> str:
-    """The hash key of a day's counters."""
+    """Return the hash key of a day's counters. `date` is YYYY-MM-DD."""
     return f"statistics#{date}"
 
 
 def uncovered_code(sort_key: str) -> str | None:
-    """Return the code of the ends whose uncovered costs this counts, or None for every other counter."""
+    """Return the code of the ends whose uncovered costs this counter sums, or None for every other counter."""
     name = sort_key.rpartition("#")[0]
     return name.removeprefix(_UNCOVERED) if name.startswith(_UNCOVERED) else None
 
 
 def model_of(sort_key: str) -> str | None:
-    """The model whose counter this is, or None of the users'."""
+    """Return the model of this counter, or None for the counter of users."""
     name = sort_key.rpartition("#")[0]
     return None if name == USERS else name.removeprefix("model#")
 

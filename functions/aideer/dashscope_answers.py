@@ -1,4 +1,4 @@
-"""One answer of DashScope as far as it came: each event in, what it adds out."""
+"""One answer of DashScope: it reads the events of a call and returns what each one adds."""
 
 import re
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from aideer.dashscope_events import Event
 from aideer.usage import Source, Usage
 
 _MOST_TOKENS = 1_000_000_000
-"""No call counts as many tokens: a larger count is an error of the provider."""
+"""No call uses this many tokens. A larger count is an error of the provider."""
 _DIGITS = re.compile("[0-9]{1,10}")
 _NOT_ASKED_FOR = ("tool_calls", "function_call", "sensitive", "insufficient_system_resource")
-"""Finish reasons of other interfaces that a log may name. Any other may be text."""
+"""Finish reasons of other interfaces that a log may name. Any other value may be text of a user."""
 _MOST_SOURCES = 50
 _TITLE_CHARACTERS, _NAME_CHARACTERS, _ADDRESS_CHARACTERS = 300, 100, 2_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -23,14 +23,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one event added. `usage` counts from the beginning of the call and never shrinks."""
+    """The part of the answer that one event added. `usage` counts from the beginning of the call and never shrinks."""
 
     reasoning: str
     content: str
     finish_reason: str | None
     usage: Usage | None
     sources: tuple[Source, ...] = ()
-    """The web pages that the provider found for this answer, all of them so far; empty where this event named none."""
+    """All web pages that the provider has found for this answer so far. Empty if this event added none."""
 
 
 class Answer:
@@ -39,9 +39,10 @@ class Answer:
     def __init__(self, model: str) -> None:
         self.finished = False
         self.usage_is_final = False
-        """Set by a usage in the event that finished the answer or behind it. An earlier one says what was billed until then."""
+        """True after a usage in the event that finished the answer, or in a later one. Earlier ones count what was billed so far.
+        """
         self.unreadable: set[str] = set()
-        """The fields of a usage that were there and held no count."""
+        """The names of usage fields that were present but held no count."""
         self._usage: Usage | None = None
         self._model = model
         self._reasoning, self._content = _Text(), _Text()
@@ -49,16 +50,19 @@ class Answer:
 
     @property
     def usage(self) -> Usage | None:
-        """The largest count of each field that was reported. Cached tokens are part of the input, whatever is reported."""
+        """The largest count of each field that was reported, or None.
+
+        Cached tokens are part of the input. If the provider reports more of them than of the input, they are cut to the input.
+        """
         if self._usage and self._usage.cached_tokens > self._usage.input_tokens:
             return self._usage._replace(cached_tokens=self._usage.input_tokens)
         return self._usage
 
     def read(self, event: Event) -> Iterator[Chunk]:
-        """Return what an event adds, if anything.
+        """Yield the chunks that an event adds, if any.
 
-        Raises UpstreamError for an event that is an error, and anything for one that brings a piece of the answer and cannot
-        be read. It raises nothing once the answer is finished.
+        Raises UpstreamError if the event is an error. Raises any exception if the event carries a piece of the answer and cannot
+        be read. Once the answer is finished, it raises nothing.
         """
         try:
             values = [] if event.data == b"[DONE]" else event.values()
@@ -66,7 +70,7 @@ class Answer:
             if event.carries_answer and not self.finished:
                 raise
             values = []
-        # All counts come first, so that an error in one value hides no usage behind it.
+        # Count all values first, so that an error in one value does not hide the usage of a later one.
         for value, (usage, grew) in [(value, self._count(value)) for value in values or [None]]:
             chunk = None if self.finished else self._chunk(value, event, usage)
             news = grew or (self.finished and usage and not self.usage_is_final)
@@ -113,7 +117,7 @@ class Answer:
         return Chunk(thought + self._reasoning.rest(), text + self._content.rest(), finish_reason, usage, sources)
 
     def _count(self, value: Any) -> tuple[Usage | None, bool]:
-        """Return the usage so far where an event reports one, and whether that event raised it."""
+        """Return the usage so far if an event reports one, and whether that event raised it."""
         reported = self._read_usage(value.get("usage")) if isinstance(value, dict) else None
         if reported is None:
             return None, False
@@ -121,9 +125,9 @@ class Answer:
         return self.usage, self._usage != before
 
     def _read_usage(self, reported: Any) -> Usage | None:
-        """Read the counts that are there, and leave out what is no count.
+        """Read the counts that are present, and ignore values that are no counts.
 
-        A usage without a single token is none: providers send `{}` and zeros before they know it.
+        Return None for a usage without a single token: providers send `{}` and zeros before they know the usage.
         """
         if not isinstance(reported, dict):
             return None
@@ -147,7 +151,7 @@ class Answer:
         return number or 0
 
     def _search(self, results: Any) -> tuple[Source, ...]:
-        """Return all sources so far where these results add any."""
+        """Return all sources so far if these results add one, else an empty tuple."""
         before = len(self._sources)
         for result in results if isinstance(results, list) else ():
             if len(self._sources) < _MOST_SOURCES and (source := _source(result, len(self._sources) + 1)):
@@ -156,15 +160,16 @@ class Answer:
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
-    """Return the object of that name within a JSON value; an empty one where there is none, or something else."""
+    """Return the object of that name within a JSON value, or an empty one if there is no object of that name."""
     inner = value.get(name) if isinstance(value, dict) else None
     return inner if isinstance(inner, dict) else {}
 
 
 def _whole(value: Any) -> int | None:
-    """Return a count: a whole number, also as a float or as digits; None for fractions, less than 0 and more than any call has.
+    """Return a count as an integer: from an integer, from a float without a fraction, or from a string of digits.
 
-    JSON knows no integers. A gateway may write 200 as 200.0 or as "200".
+    Return None for anything else: fractions, negative numbers, and more tokens than any call has. JSON has no integer type, so a
+    gateway may write 200 as 200.0 or as "200".
     """
     if (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
         value = int(value)
@@ -172,7 +177,10 @@ def _whole(value: Any) -> int | None:
 
 
 def _source(result: Any, position: int) -> Source | None:
-    """Read one search result. Clients make a link of it: only web addresses are taken, and titles are one line."""
+    """Read one search result, or return None if it has no web address.
+
+    Clients make a link of it. So only http and https addresses are accepted, and titles are cut to one line.
+    """
     if not isinstance(result, dict):
         return None
     url = result.get("url")
@@ -193,7 +201,7 @@ def _source(result: Any, position: int) -> Source | None:
 
 
 class _Text:
-    """Joins surrogate pairs that were cut between two events. What never finds its other half becomes U+FFFD."""
+    """Text that joins surrogate pairs cut between two events. A half without its other half becomes U+FFFD."""
 
     __slots__ = ("_half",)
 

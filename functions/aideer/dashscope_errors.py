@@ -1,8 +1,9 @@
-"""The refusals of DashScope and the codes that AIDeer has for them.
+"""The errors of DashScope and the AIDeer codes for them.
 
-The table follows "Error codes" of Alibaba Model Studio (help.aliyun.com/zh/model-studio/error-code, read 2026-11-28). The
-provider spells its codes in two ways, as `InvalidApiKey` and as `invalid_api_key`, and it names the real code within
-the message at times, as in "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]".
+The table follows "Error codes" of Alibaba Model Studio (help.aliyun.com/zh/model-studio/error-code, read 2026-11-28). The provider
+spells its codes in two ways, as `InvalidApiKey` and as `invalid_api_key`. Sometimes it names the real code within the message, as
+in "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]".
+
 Messages are only matched. They may quote a prompt, so no log and no error repeats them.
 """
 
@@ -10,15 +11,15 @@ import re
 from typing import Any, NamedTuple
 
 _MESSAGE_CHARACTERS = 2_000
-"""How much of a message is matched."""
+"""The number of a message's characters that are matched."""
 
 
 class UpstreamError(Exception):
-    """The call failed. `code` is one of AIDeer's, of those that `tasks.ERRORS` has a sentence for.
+    """The call failed. `code` is one of AIDeer's codes that have a sentence in `tasks.ERRORS`.
 
-    `retryable` says that the same call may work in a moment: the provider has not begun to work on it. `accepted` says that
-    the provider had answered with status 200: then it bills the call, so such an error is never retryable. `detail` names
-    the model, DashScope's code and its request id for the log, and never text.
+    If `retryable` is true, the same call may succeed in a moment, because the provider has not begun to work on it. If `accepted`
+    is true, the provider answered with status 200. Then it bills the call, so such an error is never retryable. `detail` is for
+    the log: it names the model, DashScope's code and its request id, and never contains text of a user.
     """
 
     def __init__(self, code: str, detail: str = "", *, retryable: bool = False, accepted: bool = False) -> None:
@@ -30,7 +31,10 @@ class UpstreamError(Exception):
 
 
 class _Rule(NamedTuple):
-    """One line of the table. `code` matches the whole code in lower case without "_"; `message` any part of the message."""
+    """One line of the table.
+
+    `code` matches the whole code in lower case without "_", "-" and spaces. `message` matches any part of the message.
+    """
 
     code: str
     message: str
@@ -63,7 +67,7 @@ _IMAGE = "|".join(
 )
 
 _RULES = (
-    # What the user wrote or showed. An inspection may also fail because it could not load the image.
+    # Errors of the user's text or images. A content inspection may also fail because it could not load the image.
     _Rule(r"invalidparameter\.datainspection", r"download|access|format|decode", "image_unavailable"),
     _Rule(
         r"badrequest\.(inputdownloadfailed|unsupportedfileformat)|invalid(url|file|image|person|garment|inputlength).*",
@@ -81,7 +85,7 @@ _RULES = (
     # The wrong endpoint for a model. Its message resembles that of a bad image address.
     _Rule(_ANY, r"url error, please check url", "model_unavailable"),
     _Rule(r"(invalid|badrequest|internalerror).*|", _IMAGE, "image_unavailable"),
-    # The operator's account: no retry helps.
+    # Errors of the operator's account. A retry does not help.
     _Rule(r"arrearage|.*overdue.*|commoditynotpurchased|budgetlimitexceeded|.*freetieronly", "", "upstream_auth"),
     _Rule(
         _ANY,
@@ -92,16 +96,16 @@ _RULES = (
     _Rule(
         r"invalidapikey|notauthorized|unauthorized|.*accessdenied.*|workspacenotfound|forbidden.*", "", "upstream_auth"
     ),
-    # The provider has no room. It refuses at once, so that the call may be made again.
+    # The provider has no capacity. It refuses at once, so the call may be repeated.
     _Rule(
         r"throttling.*|limit(requests|burstrate)|ratelimit.*|toomanyrequests|insufficientquota", "", "throttled", True
     ),
     _Rule(r".*modelservingerror.*", "", "throttled", True),
     _Rule(_ANY, r"too many requests|being throttled|exceeded your request limit", "throttled", True),
-    # A gateway's time-out says to try again. The others come from a model that has worked all the time.
+    # A gateway's timeout asks for a retry. The other timeouts come from a model that has worked all the time.
     _Rule(r"requesttimeout", "", "upstream_timeout", True),
     _Rule(r".*timeout.*", "", "upstream_timeout"),
-    # What the preset asks of its model: an unknown or retired model, the wrong endpoint, a parameter out of its range.
+    # Errors of the preset's model: it is unknown or retired, the endpoint is wrong, or a parameter is out of its range.
     _Rule(
         r"model(notfound|notsupported|notexist|retired|offline|deprecated)|mismatchedmodel|notfound",
         "",
@@ -118,7 +122,7 @@ _RULES = (
         "model_unavailable",
     ),
     _Rule(_ANY, r"<400> internalerror\.algo\.invalidparameter", "model_unavailable"),
-    # The provider itself.
+    # Errors of the provider itself.
     _Rule(
         r"internal(error|servererror).*|systemerror|serviceunavailable|modelunavailable|modelservicefailed",
         "",
@@ -128,17 +132,17 @@ _RULES = (
     _Rule(r"invokepluginfailed|appprocessfailed|rewritefailed|retriev?alfailed", "", "upstream_error", True),
 )
 _TABLE = tuple((re.compile(rule.code), re.compile(rule.message), rule.ours, rule.retryable) for rule in _RULES)
-"""The first line that matches counts."""
+"""The first matching line applies."""
 
 
 _NO_ERROR = frozenset({"", "0", "200", "null", "none", "ok", "success", "succeeded"})
-"""Codes in lower case that name no error: gateways put them beside answers."""
+"""Codes in lower case that name no error. Gateways send them beside answers."""
 _CODE_SHAPE = re.compile(r"(?=.{1,64}\Z)[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*|[0-9]{1,6}")
 _REQUEST_SHAPE = re.compile(r"(chatcmpl-)?[0-9A-Fa-f-]{1,64}")
 
 
 class Refusal(NamedTuple):
-    """What the provider says of an error. Each value may be anything."""
+    """The fields of a provider's error. Each value may be of any type."""
 
     code: Any = None
     message: Any = None
@@ -146,9 +150,10 @@ class Refusal(NamedTuple):
 
     @classmethod
     def read(cls, value: Any) -> "Refusal | None":
-        """Return the refusal where a JSON value is one: in DashScope's own shape, or in that of its compatible mode.
+        """Return the refusal if a JSON value is one, in DashScope's own format or in that of its compatible mode, else None.
 
-        A value is a refusal if it has the code of an error, whatever else it brings. The compatible mode may do without a code.
+        A value with an error code is a refusal, even with other fields. In the compatible mode, an `error` with a message alone
+        is a refusal too.
         """
         if not isinstance(value, dict):
             return None
@@ -161,9 +166,9 @@ class Refusal(NamedTuple):
         return cls(code, value.get("message"), request_id) if code else None
 
     def error(self, model: str, status: int, *, accepted: bool = False) -> UpstreamError:
-        """Return our error: by the provider's code and message, then by the HTTP status."""
+        """Return the matching AIDeer error: by the provider's code and message, else by the HTTP status."""
         code, message, request_id = (value if isinstance(value, str) else "" for value in self)
-        # Anything may stand in the place of a code or an id, a prompt too. Only what has their shape is logged.
+        # A code or an id may hold anything, even a prompt. So only values of the expected shape are logged.
         named = code if _CODE_SHAPE.fullmatch(code) else "a code of another shape" if code else "no code"
         request = request_id if _REQUEST_SHAPE.fullmatch(request_id) else "unknown"
         ours, retryable = _ours(code, message, status)
@@ -172,7 +177,7 @@ class Refusal(NamedTuple):
 
 
 def _error_code(code: Any) -> str:
-    """Return the code of an error as text, or "" for anything else, such as a code that says success."""
+    """Return the code of an error as text, or "" for anything else, such as a code that means success."""
     text = code.strip() if isinstance(code, str) else f"{code:.0f}" if type(code) in (int, float) else ""
     return "" if text.lower() in _NO_ERROR else text
 

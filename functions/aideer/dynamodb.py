@@ -1,4 +1,4 @@
-"""What AWS's errors mean. pynamodb wraps DynamoDB's all alike, also where there was no answer at all."""
+"""The meaning of AWS's errors. pynamodb wraps all errors of DynamoDB alike, even if no response came."""
 
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
@@ -16,30 +16,36 @@ _UNAVAILABLE = {
 
 
 def refused(error: PynamoDBException) -> bool:
-    """Whether the one condition of a single write did not hold."""
+    """Return whether the condition of a single write did not hold."""
     return _code(error) == "ConditionalCheckFailedException"
 
 
 def conflicting(error: PynamoDBException) -> bool:
-    """Whether a single write met a transaction on its item: nothing happened, and botocore does not try again."""
+    """Return whether a single write met a running transaction on its item.
+
+    The write did not happen, and botocore does not retry it.
+    """
     return _code(error) == "TransactionConflictException"
 
 
 def unavailable(error: Exception) -> bool:
-    """Whether the same call may work in a moment: too much is going on, the service failed, or gave no answer."""
+    """Return whether the same call may succeed in a moment.
+
+    This is so if it was throttled or met another transaction, if the service failed, or if no response came.
+    """
     if isinstance(error, PynamoDBException):
         return uncertain(error) or _code(error) in _UNAVAILABLE
-    if isinstance(error, ClientError):  # of a queue or a secret, as is what follows
+    if isinstance(error, ClientError):  # this and the line after it: errors of a queue or a secret
         answer = error.response
         return answer["Error"]["Code"] in _UNAVAILABLE or answer["ResponseMetadata"]["HTTPStatusCode"] >= 500
-    return isinstance(error, BotoCoreError)  # no answer came
+    return isinstance(error, BotoCoreError)  # no response came
 
 
 def uncertain(error: PynamoDBException) -> bool:
-    """Whether a write may have happened all the same: no answer came, or the service failed while it answered."""
+    """Return whether a write may have happened despite the error: no response came, or the service failed while it answered."""
     return isinstance(error.cause, BotoCoreError) or _code(error) == "InternalServerError"
 
 
 def _code(error: PynamoDBException) -> str | None:
-    # pynamodb fails to look for a code where there was no answer.
+    # pynamodb raises an error of its own when it looks for a code and no response came.
     return None if isinstance(error.cause, BotoCoreError) else error.cause_response_code

@@ -1,13 +1,15 @@
-"""Fresh sign-ins: what an access token alone may not do, because it lives for a day and can be stolen.
+"""Fresh sign-ins: a second check for calls that an access token alone may not make, because it lives a day and can be stolen.
 
     freshness.require(user, auth_time, body.current_password)  # raises Forbidden
 
-Changes of how a user signs in, and the deletion of an account, need a sign-in within FRESH_SECONDS, or the caller's password beside
-the token. The claim auth_time says when the sign-in was; refreshing keeps it, and a token without it counts as old. A user without
-a password signs in anew: a mini program sends another code to the sign-in, a website goes by WeChat's page once more. An
-administrator who acts on somebody else confirms with their own password.
+Three things need a sign-in within FRESH_SECONDS or, beside the token, the caller's password: to change how a user signs in, to
+change a permission, and to delete an account. The claim auth_time has the time of the sign-in. A refresh keeps it, and a token
+without it counts as old.
 
-The refusal is 403, not 401: a client that is told 401 refreshes its tokens and tries again, which would change nothing.
+A user without a password signs in again: a mini program sends another code, and a website goes through WeChat's page once more. An
+administrator that acts on another user confirms with the administrator's own password.
+
+The error is 403, not 401. After a 401, a client would refresh its tokens and retry, which would change nothing.
 """
 
 from aideer import clock, passwords, throttling, users
@@ -19,9 +21,9 @@ FRESH_SECONDS = 600
 
 
 def require(user: User, auth_time: int | None, password: str | None = None) -> None:
-    """Require that this caller signed in within FRESH_SECONDS, or that this is their password.
+    """Require that this caller signed in within FRESH_SECONDS, or that `password` is their password.
 
-    Raises Forbidden, and TooManyRequests after too many wrong passwords.
+    `auth_time` is in seconds since the epoch. Raises Forbidden, and TooManyRequests after too many wrong passwords.
     """
     if auth_time is not None and clock.now() <= auth_time + FRESH_SECONDS:
         return
@@ -33,7 +35,10 @@ def require(user: User, auth_time: int | None, password: str | None = None) -> N
 
 
 def require_for_change(caller: User, auth_time: int | None, user_id: str, wanted: UserChange) -> None:
-    """Require it for a change of a username or of a permission, but not of a nickname. Raises what `require` does."""
+    """Require a fresh sign-in to change a username or a permission, but not to change a nickname.
+
+    Raises the errors of `require`.
+    """
     renames = wanted.username is not None and (user_id != caller.id or wanted.username != caller.username)
     if renames or wanted.permission is not None:
         require(caller, auth_time, wanted.current_password)

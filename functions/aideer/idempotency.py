@@ -1,8 +1,9 @@
-"""Idempotency-Key: a repeated POST gives the first one's answer and has no second effect, for 24 hours.
+"""Idempotency-Key: for 24 hours, a repeated POST returns the answer of the first one and has no second effect.
 
-(draft-ietf-httpapi-idempotency-key-header.) The record is written in the same transaction as the effect, so there is never one
-without the other; refusals are not remembered. Look it up before any check, and again after any refusal: the refusal may be
-the echo of this very request's first attempt.
+The rules follow draft-ietf-httpapi-idempotency-key-header. The record is written in the same transaction as the effect, so neither
+exists without the other. Errors are not stored.
+
+Look the key up before any check, and again after any error: this request's own first attempt may have caused the error.
 """
 
 import hashlib
@@ -14,14 +15,14 @@ from aideer.errors import Unprocessable
 from aideer.models import Record
 from aideer.transactions import Transaction
 
-if TYPE_CHECKING:  # the functions that only close tasks need none of it
+if TYPE_CHECKING:  # functions that only close tasks do not need pydantic
     from pydantic import BaseModel
 
 SECONDS = 24 * 3600
 
 
 class Once:
-    """One user's one use of a key on one route; with no key, nothing is remembered."""
+    """One user's use of one key on one route. Without a key, nothing is stored."""
 
     def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel | str") -> None:
         canonical = body if isinstance(body, str) else json.dumps(body.model_dump(mode="json"), sort_keys=True)
@@ -29,9 +30,9 @@ class Once:
         self._pk, self._key = f"idempotency#{user_id}#{route}", key
 
     def answer(self) -> dict[str, Any] | None:
-        """What the first request with this key answered, if there was one.
+        """Return the answer of the first request with this key, or None if there was none.
 
-        Raises Unprocessable where that request had another body.
+        Raises Unprocessable if that request had another body.
         """
         if self._key is None:
             return None
@@ -47,7 +48,10 @@ class Once:
         return answer
 
     def join(self, transaction: Transaction, answer: dict[str, Any]) -> None:
-        """Remember the answer in the transaction that has the effect; refused as step "idempotency" if there is one."""
+        """Store the answer in the transaction that has the effect.
+
+        If an answer is already stored, the transaction is refused with the step "idempotency".
+        """
         if self._key is None:
             return
         now = int(clock.now())

@@ -1,8 +1,10 @@
-"""Work that what was done makes necessary, and that a request does not wait for.
+"""Jobs: work that a request causes and does not wait for.
 
-A job is a record, written with (or before) its cause, so that no crash in between loses it. The sweep hands those that are
-due to the queue; jobs/run.py works one. Every job can be broken off anywhere and worked again: its record goes last. One that
-is not done, because its time ran out or because it waits for something, is handed over again by the next sweep.
+A job is a record. It is written in the same transaction as its cause, or before it, so that a crash cannot lose it. The sweeper
+sends due jobs to the queue, and jobs/run.py runs each one.
+
+Every job can be interrupted at any point and run again, because its record is deleted last. A job may be unfinished because its
+time ran out or because it waits for something. The sweeper then sends it to the queue again.
 """
 
 import secrets
@@ -17,7 +19,7 @@ from aideer.transactions import Transaction
 
 SHARDS = 8
 HANDED_OVER_SECONDS = 300
-"""How long one who was handed a job has before it is handed over again."""
+"""Seconds after a job was sent to the queue until it may be sent again."""
 
 
 def create(kind: str, due_seconds: float, **data: str) -> Record:
@@ -33,13 +35,19 @@ def joined(transaction: Transaction, kind: str, due_seconds: float, **data: str)
 
 
 def turned(transaction: Transaction, job: Record, **data: str) -> None:
-    """Make a job about something else, in the transaction that makes it so: refused once it was worked. It is due as before."""
+    """Replace the data of a job within a transaction, and keep its due time.
+
+    The transaction is refused if the job has already run.
+    """
     about = Record(job.pk, job.sk, data={"kind": job.data["kind"], **data})
     transaction.put("job", about, Record.pk.exists())
 
 
 def due(now: float) -> Iterator[Record]:
-    """The jobs that are due at this time and in nobody's hands. The sweep hands them over."""
+    """Yield the jobs that are due at this time and that no worker has at the moment. The sweeper sends them to the queue.
+
+    `now` is in seconds since the epoch.
+    """
     for shard in range(SHARDS):
         yield from Record.query(
             _pk(shard),
@@ -49,7 +57,7 @@ def due(now: float) -> Iterator[Record]:
 
 
 def hand_over(job: Record) -> None:
-    """Put a job into the queue, unless another sweep just did."""
+    """Send a job to the queue, unless another run of the sweeper has just done so."""
     now = clock.now()
     free = Record.pk.exists() & (Record.at.does_not_exist() | (Record.at <= now))
     if _changed(job, Record.at.set(int(now) + HANDED_OVER_SECONDS), free):
@@ -57,7 +65,10 @@ def hand_over(job: Record) -> None:
 
 
 def run(pk: str, sk: str, deadline: float) -> bool:
-    """Work a job until it is done or `deadline` (of time.monotonic) comes; whether it is done. One that is gone is done."""
+    """Run a job until it is done or `deadline` (of time.monotonic) comes. Return whether it is done.
+
+    A job whose record is gone is done.
+    """
     try:
         job = Record.get(pk, sk, consistent_read=True)
     except Record.DoesNotExist:
@@ -71,8 +82,8 @@ def run(pk: str, sk: str, deadline: float) -> bool:
 
 
 def _remove_generation(data: dict[str, Any], deadline: float) -> bool:
-    """Remove the thread that was replaced, or, where the replacement broke off, the one that was to be."""
-    # A job that an earlier release wrote names both, of which it keeps the one that the chat points to.
+    """Remove the thread that was replaced or, if the replacement broke off, the new thread."""
+    # A job of an earlier release names both threads. The one that the chat points to is kept.
     generations = [data["generation"]] if "generation" in data else [data["old"], data["new"]]
     chat = _chat(data["chat_id"])
     current = chat.generation if chat else None
@@ -80,7 +91,10 @@ def _remove_generation(data: dict[str, Any], deadline: float) -> bool:
 
 
 def _remove_copy(data: dict[str, Any], deadline: float) -> bool:
-    """Remove the thread of a copy that never came to be: of one that did, the thread is the chat's and its other jobs'."""
+    """Remove the thread of a copy whose chat was never created.
+
+    If the chat was created, the thread belongs to it and to its other jobs.
+    """
     return _chat(data["chat_id"]) is not None or _remove_thread(data, data["generation"], deadline)
 
 
@@ -89,8 +103,8 @@ def _remove_thread(data: dict[str, Any], generation: str, deadline: float) -> bo
 
 
 def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
-    """Remove what a deleted chat's tombstone stands for, once its task has ended."""
-    from aideer import tasks  # only this one needs it
+    """Remove the messages and the tombstone of a deleted chat, once its task has ended."""
+    from aideer import tasks  # only this function needs it
 
     chat = _chat(data["chat_id"])
     if chat is None or not chat.deleted:
@@ -106,22 +120,22 @@ def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
 
 
 def _remove_user(data: dict[str, Any], deadline: float) -> bool:
-    """Remove what is a deleted user's."""
-    from aideer import deletion  # only these two need it
+    """Remove the data of a deleted user."""
+    from aideer import deletion  # only this function and _finish_user need it
 
     return deletion.remove(data["user_id"], deadline)
 
 
 def _finish_user(data: dict[str, Any], deadline: float) -> bool:
-    """Look again, and remove the user too."""
+    """Look for data that is left, then remove the user too."""
     from aideer import deletion
 
     return deletion.finish(data["user_id"], deadline)
 
 
 def _remove_replaced_avatar(data: dict[str, Any], _: float) -> bool:
-    """Of the two pictures of a replacement, keep the one that is the user's."""
-    from aideer import avatars  # only this one needs it
+    """Remove the old and the new image of a replacement, except the user's current one."""
+    from aideer import avatars  # only this function needs it
 
     avatars.remove_unnamed(data["user_id"], (data["old"], data["new"]))
     return True

@@ -1,8 +1,10 @@
-"""Likes: which presets and chats a user likes. A like is a record. A preset's like_count counts those of it, a user's their own.
+"""Likes: the presets and chats that a user likes. Each like is a record.
 
-The counts change in the transaction that writes or removes the record, so they never part from it. A user's count is the limit's
-condition. What has been liked may become private or be deleted: the like stays until it is taken back, which needs no right to see
-what it was of.
+A preset's like_count counts the likes of it, and a user's like_count counts the likes of that user. The transaction that writes or
+removes the record also changes the counts, so they always agree with it. The limit is a condition on the user's count.
+
+A liked preset or chat may become private or be deleted. The like then stays until the user takes it back, for which the user needs
+no read access.
 """
 
 import contextlib
@@ -20,14 +22,14 @@ from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 Kind = Literal["preset", "chat"]
 
 MOST = 1_000
-"""Likes of one user, so that all of them are one answer."""
+"""The most likes of one user, so that one response can list all of them."""
 
 
 def like(user: User, kind: Kind, id: str) -> None:
-    """Like what one may see.
+    """Add a user's like of a preset or chat that the user may read.
 
-    Raises NotFound, Forbidden (another's private one), BadRequest where it is liked already, Conflict where there are too many, and
-    InvalidToken where the user has been deleted meanwhile.
+    Raises NotFound, Forbidden (another user's private one), BadRequest if the user likes it already, Conflict if the user has too
+    many likes, InvalidToken if the user was deleted meanwhile, and Busy.
     """
     _require_count(user)
     give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -58,7 +60,7 @@ def like(user: User, kind: Kind, id: str) -> None:
                 raise Conflict("too_many_likes", f"One may have {MOST} likes.") from None
             if "user" in refused.steps and as_admin:
                 raise auth.no_admin_now(user) from None
-            continue  # the preset has become private or is gone, or a like has been taken back
+            continue  # the preset has become private or is gone, or a like was taken back
         return
     raise Busy
 
@@ -66,8 +68,8 @@ def like(user: User, kind: Kind, id: str) -> None:
 def unlike(user: User, kind: Kind, id: str) -> None:
     """Take a like back.
 
-    Raises BadRequest where there is none; or NotFound or Forbidden, where there is no such thing to see; and InvalidToken where
-    the user has been deleted meanwhile.
+    Raises InvalidToken if the user was deleted meanwhile. If there is no like, raises BadRequest, or NotFound or Forbidden for a
+    preset or chat that the user may not read.
     """
     record = _record(user.id, kind, id)
     if _stored(record) is None or not _take_back(record, user):
@@ -76,7 +78,7 @@ def unlike(user: User, kind: Kind, id: str) -> None:
 
 
 def all_of(user: User) -> Likes:
-    """The likes of a user, newest first."""
+    """Return the likes of a user, newest first."""
     records = sorted(Record.query(_pk(user.id), consistent_read=True), key=lambda record: record.at, reverse=True)
     liked = [record.sk.split("#", 1) for record in records]
     return Likes(
@@ -86,12 +88,15 @@ def all_of(user: User) -> Likes:
 
 
 def has_any(user_id: str) -> bool:
-    """Tell whether a user likes anything."""
+    """Return whether a user likes anything."""
     return next(iter(Record.query(_pk(user_id), consistent_read=True, limit=1)), None) is not None
 
 
 def remove_all(user_id: str, deadline: float) -> bool:
-    """Take back all likes of a user who is gone; False where `deadline` (of time.monotonic) came first, and there are some left."""
+    """Take back all likes of a deleted user.
+
+    Return False if `deadline` (of time.monotonic) came first, so that some likes are left.
+    """
     for record in Record.query(_pk(user_id), consistent_read=True):
         if time.monotonic() > deadline:
             return False
@@ -100,7 +105,10 @@ def remove_all(user_id: str, deadline: float) -> bool:
 
 
 def _take_back(record: Record, user: User | None = None) -> bool:
-    """Remove a like and what it counts; whether it was there. A user who is gone has no count."""
+    """Remove a like and subtract it from the counts. Return whether the like was there.
+
+    Without `user`, no user's count changes: a deleted user has none.
+    """
     kind, id = record.sk.split("#", 1)
     counted = kind == "preset"
     if user:
@@ -123,9 +131,9 @@ def _take_back(record: Record, user: User | None = None) -> bool:
             if "like" in refused.steps:
                 return False
             if "preset" in refused.steps:
-                counted = False  # it is gone, and its count with it
+                counted = False  # the preset is gone, and its count with it
             if user and "user" in refused.steps and _current_count(user) == 0:
-                user = None  # a function of release 0.1 wrote this like, and did not count it
+                user = None  # a function of release 0.1 wrote this like without counting it
             continue
         return True
 
@@ -135,18 +143,19 @@ def _require_seen(user: User, kind: Kind, id: str) -> Preset | Chat:
 
 
 def _require_count(user: User) -> None:
-    """Count the likes of a user whom release 0.1 made.
+    """Store the count of likes of a user that release 0.1 created.
 
-    Every change of likes needs the count, so that one which is not there yet means that no like came or went since they were read.
+    Every change of likes needs the count. So if the count does not exist at the write, no like has changed since they were read.
     """
     if user.like_count is not None:
         return
     stored = int(Record.count(_pk(user.id), consistent_read=True))
-    transaction = Transaction()  # of one step: a plain update would be turned away while the user's credits move
+    # A transaction of one step: DynamoDB would refuse a plain update while another transaction moves the user's credits.
+    transaction = Transaction()
     transaction.update(
         "user", User(user.id), [User.like_count.set(stored)], _is_there() & User.like_count.does_not_exist()
     )
-    with contextlib.suppress(Refused):  # somebody else did, or the user is gone
+    with contextlib.suppress(Refused):  # another request did it, or the user is gone
         transaction.commit()
 
 

@@ -1,17 +1,18 @@
-"""Linking: a user takes on the other way of signing in.
+"""Linking: a user adds the other way of signing in.
 
-A user has at most one name with a password, and at most one WeChat account. What is linked belongs to nobody else: an openid that
-has a user of its own is refused, unless that user was made by WeChat's sign-in and never used. Such a one is absorbed: in one
-transaction their identities come over, and they become a tombstone, whose job removes them. Their sign-up credits stay behind with
-their ledger, so the credit rules hold for both, and nobody gets a second welcome.
+A user has at most one name with a password, and at most one WeChat account. An openid that belongs to another user cannot be
+linked, unless WeChat's sign-in created that other user and it was never used. Then the other user is absorbed. One transaction
+moves its identities to the linking user and turns it into a tombstone, and a job removes the tombstone. The sign-up credits of the
+absorbed user stay in its own ledger. So the credit rules hold for both users, and nobody gets sign-up credits twice.
 
-Never used: nothing in the ledger but the sign-up, nothing on hold (money_version counts every change of either), no preset, no
-like, no name, and nothing about the user changed: nickname, picture, permission (update_time). All of it is on the user's own item,
-and so a condition of the transaction. Chats are looked for before it. One that is opened in the same moment, by the same person on
-another device, goes with the tombstone.
+A user was never used if all of these hold. The ledger has only the sign-up entry, and no credits are on hold: money_version counts
+every change of either. The user has no preset, no like and no name. The nickname, the avatar image and the permission never
+changed (update_time). All of this is on the user's own item, so it is a condition of the transaction. Chats are looked up before
+the transaction. A chat that the same person opens on another device at that moment is removed with the tombstone.
 
-Whatever is linked is linked for the session that asked for it: it has not ended when that is written (token_version, which signing
-out and a new password raise). Nor has the user got another WeChat account meanwhile (wechat_keys): of two at once one is linked.
+Linking requires that the session of the request has not ended at the write. Signing out and a new password raise token_version,
+and the write checks it. The user's WeChat identities (wechat_keys) must not have changed either, so only one of two simultaneous
+links succeeds.
 """
 
 from pynamodb.expressions.condition import Condition
@@ -24,21 +25,24 @@ from aideer.transactions import Refused, Transaction
 from aideer.wechat import Person
 
 MOST_ABSORBED = 50
-"""Identities that come over at most: a transaction holds 100 items."""
+"""The most identities that are moved: a transaction holds 100 items."""
 REMOVED_AFTER_SECONDS = 60
-"""As deletion.py has it, of whose tombstones this is one: longer than any request lasts."""
+"""The same delay as in deletion.py, for the same kind of tombstone: longer than any request lasts."""
 
 _GUESSES = frozenset(
     {"username_taken", "wechat_taken", "wechat_code_invalid", "wechat_code_used", "wechat_user_blocked"}
 )
-"""Refusals for what others have, or for WeChat's code. A conflict with what the user has is no guess."""
+"""The errors that count as guesses: they concern other users' names and accounts, or WeChat's code.
+
+A conflict with the user's own identities is no guess.
+"""
 
 
 def wechat_account(user: User, code: str) -> contract.User:
-    """Let the user sign in with the WeChat account that a mini program's code stands for; again and again, it changes nothing.
+    """Link the WeChat account of a mini program's code to the user. Repeating it changes nothing.
 
-    Raises Conflict where the account belongs to a user who has used it, or the user has another one, BadRequest where WeChat
-    refuses the code, and what a sign-in does.
+    Raises Conflict if the account belongs to a user that has been used, or if the user has another WeChat account. Raises
+    BadRequest if WeChat refuses the code, and the errors of a WeChat sign-in.
     """
     with throttling.attempt("link", user.id, guesses=_GUESSES):
         person = _person(code)
@@ -47,13 +51,13 @@ def wechat_account(user: User, code: str) -> contract.User:
 
 
 def password(user: User, username: str, password: str) -> contract.User:
-    """Let the user sign in with a name and a password.
+    """Link a name and a password to the user.
 
-    Raises Conflict where they have a password, or another name, and BadRequest where the name is somebody else's.
+    Raises Conflict if the user has a password or another name, and BadRequest if another user has the name.
     """
     passwords.require_good(password)
     with throttling.attempt("link", user.id, guesses=_GUESSES):
-        password_hash = passwords.hashed(password)  # slow on purpose, and so before anything is read
+        password_hash = passwords.hashed(password)  # slow on purpose, so it runs before anything is read
         linked = wechat_users.retried(lambda: _name(user, username, password_hash))
     return users.view(linked)
 
@@ -61,9 +65,8 @@ def password(user: User, username: str, password: str) -> contract.User:
 def _person(code: str) -> Person:
     try:
         return wechat.mini_program(code)
-    except (
-        Unauthorized
-    ) as error:  # the token is good: a 401 would make the client refresh it, and send the used code once more
+    except Unauthorized as error:
+        # Not a 401: the token is valid, and the client would refresh it and send the used code once more.
         if error.code == "wechat_code_used":
             raise BadRequest("wechat_code_used", "This code has been used. Get another one.") from None
         raise BadRequest("wechat_code_invalid", "WeChat does not know this code (any more). Get another one.") from None
@@ -85,24 +88,28 @@ def _link(caller: User, person: Person) -> User | None:
         if identity is None or identity.user_id != user.id:
             _require_same_account(user, person)
         _absorb(owner, user)
-    return None  # and look again: now it is nobody else's
+    return None  # retry: no other user has it now
 
 
 def _require_same_account(user: User, person: Person) -> None:
-    """Of an openid that is new to this user: that it is of the account that they have, if they have one."""
+    """Require that an openid that is new to this user is of the WeChat account that the user has, if any.
+
+    Raises Conflict if it is of another account.
+    """
     keys = user.wechat_keys or set()
     if person.unionid and wechat_users.union_key(person.unionid) in keys:
         return
     for key in sorted(keys):
         known = wechat_users.find(key)
-        # A website's openid without a unionid can be anybody's; another unionid or mini program's openid is another account.
+        # A website's openid without a unionid may belong to any account. Another unionid or another mini program's openid is
+        # another account.
         other_union = key.startswith(wechat_users.union_key("")) and person.unionid
         if known and (known.session_key or other_union):
             raise Conflict("wechat_already_linked", "You sign in with another WeChat account.")
 
 
 def _absorb(other: User, user: User) -> None:
-    """Take over the identities of a user who was never used. Raises Conflict where they were."""
+    """Move the identities of a user that was never used to `user`. Raises Conflict if `other` was used."""
     keys = other.wechat_keys or set()
     if not _unused(other) or not 0 < len(keys) <= MOST_ABSORBED:
         raise _taken()
@@ -132,7 +139,7 @@ def _unused(other: User) -> bool:
         return False
     if other.update_time != other.create_time or other.like_count:
         return False
-    if other.like_count is None and likes.has_any(other.id):  # release 0.1 did not count
+    if other.like_count is None and likes.has_any(other.id):  # release 0.1 did not count likes
         return False
     return next(iter(Chat.by_create_time.query(other.id, limit=1)), None) is None
 
@@ -157,7 +164,7 @@ def _name(caller: User, username: str, password_hash: str) -> User | None:
     key = users.password_key(username)
     found = wechat_users.find(key)
     if found and found.user_id == user.id and found.password_hash == password_hash:
-        return user  # it was this very request, whose answer was lost on the way
+        return user  # this same request did it, and its response was lost
     _require_no_password(user, key)
     if found and found.user_id != user.id:
         raise BadRequest("username_taken", "This name is taken.")
@@ -197,7 +204,7 @@ def _require_no_password(user: User, key: str) -> None:
 
 
 def _still(caller: User) -> User:
-    """The caller as they are now. Raises Unauthorized where they are gone, or their session has ended."""
+    """Return the caller as stored now. Raises InvalidToken if the caller is gone or their session has ended."""
     try:
         user = User.get(caller.id, consistent_read=True)
     except User.DoesNotExist:

@@ -1,7 +1,7 @@
-"""The executor's writer of the stream log: it writes what is shown, in slices, by time and by size.
+"""The executor's writer of the stream log. It writes the shown text in slices, by time and by size.
 
-A slice is cut once: writing one again after a lost answer must repeat it exactly. A write that fails is tried again at the next
-flush, because the stored message does not need the log.
+A slice is cut once, because a repeated write after a lost response must be exactly the same. A failed write is retried at the next
+flush. This suffices, because the stored message does not need the log.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from aideer.models import Task
 from aideer.streamlog import Slice
 
 FLUSH_PIECES = 1_000
-"""So many unwritten pieces are written at once, whatever the time."""
+"""The number of unwritten pieces that causes a write at once, before the time is up."""
 
 logger = Logger(service="aideer")
 
 
 class LogWriter:
-    """Writes the pieces of `shown`, a list of (kind, text) that only grows, every `seconds`."""
+    """Writes the pieces of `shown` every `seconds`. `shown` is a list of (kind, text) that only grows."""
 
     def __init__(self, task: Task, shown: list[tuple[str, str]], seconds: float) -> None:
         self._task = task
@@ -34,12 +34,12 @@ class LogWriter:
         self._now = asyncio.Event()
 
     def notice(self) -> None:
-        """Tell that `shown` has grown."""
+        """Signal that `shown` has grown."""
         if len(self._shown) - self._cut >= FLUSH_PIECES:
             self._now.set()
 
     async def keep(self) -> None:
-        """Write what is shown, by time and by size, until this is cancelled."""
+        """Write the shown text, by time and by size, until this task is cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
@@ -48,7 +48,7 @@ class LogWriter:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what is shown and not yet written, as far as DynamoDB takes it."""
+        """Write all shown text that is not yet written. If DynamoDB fails, log it and leave the rest for the next flush."""
         async with self._writing:
             for part in streamlog.slices(self._position, self._shown[self._cut :]):
                 self._unwritten.append(part)
@@ -58,5 +58,5 @@ class LogWriter:
                 while self._unwritten:
                     await asyncio.to_thread(streamlog.write, self._task.id, self._unwritten[0])
                     self._unwritten.popleft()
-            except Exception as error:  # the next flush goes on here
+            except Exception as error:  # the next flush continues here
                 logger.warning("log", extra={**leases.who(self._task), "error": type(error).__name__})

@@ -1,6 +1,6 @@
-"""What a closed task has left behind: its message, its chat, and its user's credits.
+"""The results of a closed task: its message, its chat and its user's credits.
 
-It is read after the close, consistently and by one call, so that nothing of it is older than the close.
+They are read after the close, consistently and by one call, so no part of them is older than the close.
 """
 
 import random
@@ -19,18 +19,18 @@ _PATIENCE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A closed task, and what is stored beside it. What is not there, or is deleted, is None."""
+    """A closed task and the items beside it. An item that does not exist or is deleted is None."""
 
     task: Task
     user: User | None
     chat: Chat | None
     message: Message | None
-    """The answer as its chat has it now; None where none was stored, or where it was edited or removed since."""
+    """The answer as its chat has it now, or None if no answer was stored, or if it was edited or removed since."""
     answer: Message | None
-    """The answer as it was stored at the close, while that is there."""
+    """The answer as it was stored at the close, as long as it exists."""
 
     def fields(self) -> dict[str, Any]:
-        """Return what the last event of a stream says besides the task itself."""
+        """Return the fields that the last event of a stream has besides those of the task itself."""
         message = contract.Message.model_validate(self.message).model_dump(mode="json") if self.message else None
         stored = self.answer or self.message
         return {
@@ -41,7 +41,7 @@ class Result:
         }
 
     def text(self) -> Text:
-        """Return the answer's text: from its message where there is one, else as far as the stream log holds it."""
+        """Return the answer's text: from its message if it exists, else from the stream log, as far as that holds it."""
         stored = self.answer or self.message
         if stored:
             return Text(stored.reasoning or "", stored.content)
@@ -49,7 +49,7 @@ class Result:
 
 
 def read(task: Task) -> Result:
-    """Read what a closed task has left behind. Raises Busy where DynamoDB leaves a part out for too long."""
+    """Read the results of a closed task. Raises Busy if DynamoDB keeps leaving out a part for too long."""
     keys: dict[type[Table], dict[str, Any]] = {
         User: {"id": {"S": task.user_id}},
         Chat: {"id": {"S": task.chat_id}},
@@ -69,12 +69,15 @@ def read(task: Task) -> Result:
 
 
 def _get(keys: dict[type[Table], dict[str, Any]]) -> dict[type[Table], Any]:
-    """Read one item of each table, by one BatchGetItem (AWS: it may leave out a part, to be asked for again)."""
+    """Read one item of each table, by one BatchGetItem.
+
+    DynamoDB may leave out a part (AWS: "BatchGetItem", UnprocessedKeys), which is then requested again. Raises Busy.
+    """
     tables = {model.Meta.table_name: model for model in keys}
     left = {model.Meta.table_name: {"Keys": [key], "ConsistentRead": True} for model, key in keys.items()}
     found: dict[type[Table], Any] = {}
     give_up_at, pause = time.monotonic() + _PATIENCE_SECONDS, 0.02
-    client: Any = connection().client  # pynamodb's own batches are of one table
+    client: Any = connection().client  # a batch of pynamodb reads one table only
     while True:
         answer = client.batch_get_item(RequestItems=left)
         for table, items in answer["Responses"].items():

@@ -1,4 +1,7 @@
-"""The environment of a function, read once. template.yaml declares every name; nothing else reads os.environ."""
+"""The environment variables of a function, read once at import.
+
+template.yaml declares every name. No other module reads os.environ.
+"""
 
 import os
 
@@ -21,25 +24,28 @@ SIGNING_SECRET_ARN = os.environ["SIGNING_SECRET_ARN"]
 DASHSCOPE_SECRET_ARN = os.environ["DASHSCOPE_SECRET_ARN"]
 WECHAT_SECRET_ARN = os.environ["WECHAT_SECRET_ARN"]
 WECHAT_WEBSITE_SECRET_ARN = os.environ["WECHAT_WEBSITE_SECRET_ARN"]
-"""Secrets of the providers. A function is told the ARN of a secret only if it may read it; the others are empty."""
+"""Secrets of the providers. A function gets the ARN of a secret only if it may read it. The other ARNs are empty."""
 
 AUDIT_DAYS = int(os.environ["AUDIT_DAYS"])
 SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
 UNCOVERED_CREDITS = int(os.environ["UNCOVERED_CREDITS"])
-"""The most that failed answers of one user may cost the operator in a day before new tasks are refused."""
+"""The most credits that one user's failed answers may cost the operator in a day. At this sum, new tasks are refused."""
 THROTTLES = os.environ["THROTTLES"]
 METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
-"""Where in CloudWatch metrics go; empty for none."""
+"""The CloudWatch namespace of the metrics. Empty: no metrics."""
 LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])
 TASK_SECONDS = float(os.environ["TASK_SECONDS"])
 PROVIDER_REGION = os.environ.get("PROVIDER_REGION") or "beijing"
-"""Whose price table is in force: the name of a file in aideer/prices."""
+"""The region whose price table applies: the name of a file in aideer/prices."""
 DASHSCOPE_HTTP_BASE_URL = os.environ["DASHSCOPE_HTTP_BASE_URL"]
 WECHAT_BASE_URL = os.environ["WECHAT_BASE_URL"].rstrip("/")
 WECHAT_OPEN_URL = os.environ["WECHAT_OPEN_URL"].rstrip("/")
 WECHAT_CALLBACK_URL = os.environ["WECHAT_CALLBACK_URL"]
-"""Where WeChat sends people back to, if that is not the domain that they came from."""
+"""The address that WeChat redirects browsers to. Empty: the callback on the domain that the request used."""
 WECHAT_LOGIN_PAGE = os.environ["WECHAT_LOGIN_PAGE"]
-"""The page that takes over from the callback with a ticket; none: the callback answers tokens."""
+"""The page that receives a ticket from the callback. Empty: the callback itself returns tokens."""
 STREAM_BASE_URL = os.environ.get("STREAM_BASE_URL", "").rstrip("/")
-"""Origin of the streaming door. Only the functions that hand out stream_url know it: the stream function cannot name itself."""
+"""The origin of the stream function's URL. Only the functions that return stream_url have it.
+
+The stream function itself cannot have it: its resource in template.yaml would refer to itself.
+"""

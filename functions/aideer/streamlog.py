@@ -1,7 +1,7 @@
-"""The stream log: an answer's text as it came, in slices, for viewers who were not there.
+"""The stream log: the text of an answer in numbered slices, for followers.
 
-Positions count code points of one text, in the order in which it was shown (reasoning, then content). A slice is stored under
-the position at which it begins, once: only the task's executor writes, and it repeats only what it wrote.
+Positions count code points of one text, in the order in which it was shown (reasoning, then content). A slice is stored once,
+under its start position. Only the task's executor writes, and it repeats only the same slices.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from aideer.models import TaskEvent
 
 TTL_SECONDS = 24 * 3600
 LONGEST = 300_000
-"""No answer has more positions: the executor cuts an answer at as many bytes."""
+"""The highest position of an answer: the executor cuts an answer at this number of bytes."""
 SLICE_CHARACTERS = 16_384
-"""A slice is never longer, so that it fits an item, and so that a reader finds the one that holds a position."""
+"""The longest slice. So a slice fits an item, and a reader can find the one that holds a position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class Slice:
 
     @property
     def end(self) -> int:
-        """The position after it."""
+        """The position after the slice."""
         return self.position + len(self.text)
 
 
 def slices(position: int, pieces: list[tuple[str, str]]) -> Iterator[Slice]:
-    """(kind, text) pieces, joined and cut into slices from a position on."""
+    """Join (kind, text) pieces and cut them into slices, from a position on."""
     for kind, group in groupby(pieces, key=lambda piece: piece[0]):
         text = "".join(piece[1] for piece in group)
         for start in range(0, len(text), SLICE_CHARACTERS):
@@ -46,7 +46,7 @@ def slices(position: int, pieces: list[tuple[str, str]]) -> Iterator[Slice]:
 
 
 def write(task_id: str, part: Slice) -> None:
-    """Store a slice, if it is not there yet."""
+    """Store a slice, if it is not stored yet."""
     event = TaskEvent(task_id, part.position, kind=part.kind, text=part.text, ttl=int(clock.now()) + TTL_SECONDS)
     try:
         event.save(condition=TaskEvent.n.does_not_exist())
@@ -56,7 +56,7 @@ def write(task_id: str, part: Slice) -> None:
 
 
 def read(task_id: str, position: int = 0, end: int | None = None) -> list[Slice]:
-    """What the log holds from a position on (and below `end`), without gaps, cut to begin exactly there."""
+    """Return the slices from a position on (and below `end`), without gaps. The first one is cut to begin at the position."""
     events = TaskEvent.query(task_id, TaskEvent.n > position - SLICE_CHARACTERS, consistent_read=True)
     now, parts = clock.now(), []
     for event in events:
@@ -64,14 +64,14 @@ def read(task_id: str, position: int = 0, end: int | None = None) -> list[Slice]
         if event.ttl <= now or part.end <= position:
             continue
         if part.position > position or (end is not None and part.position >= end):
-            break  # what lies before has expired, or what follows came after the task had ended
+            break  # earlier slices have expired, or this one came after the task had ended
         parts.append(Slice(position, part.kind, part.text[position - part.position :]))
         position = part.end
     return parts
 
 
 def text(task_id: str, end: int | None = None) -> Text:
-    """All that the log holds of an answer."""
+    """Return all text of an answer that the log holds, below position `end` if given."""
     parts = read(task_id, 0, end)
     return Text(
         reasoning="".join(part.text for part in parts if part.kind == "reasoning"),

@@ -1,34 +1,36 @@
-"""How often something may be tried: counters in Records, for whoever guesses or floods.
+"""Rate limits: counters in Records against guessing and flooding.
 
-    with throttling.attempt("password", user.id):    # raises TooManyRequests, before what is counted is looked at
-        ...                                          # a refusal that leaves here stays counted, and nothing else does
+    with throttling.attempt("password", user.id):    # raises TooManyRequests, before the password is checked
+        ...                                          # stays counted if a refusal is raised here; otherwise it is given back
 
     with throttling.counting() as counted:           # the same for several counters
         counted.append(throttling.count("sign_in", name))
         ...
 
-    throttling.count("stream", user.id)              # counted whatever it comes to
+    throttling.count("stream", user.id)              # counted whether it succeeds or not
 
-An attempt is counted before it is checked, by one UpdateItem whose condition is the limit: however many come at once, no more
-than the limit get through in a window. A window is a fixed stretch of time, and its counter is an item that goes when it is over.
-An answer that was lost can make one attempt count twice.
+An attempt is counted before it is checked. One UpdateItem counts it, with the limit as its condition. So even simultaneous
+attempts cannot exceed the limit in a window. A window is a fixed period of time, and its counter is an item with a TTL. If the
+response of the UpdateItem is lost, one attempt may count twice.
 
-Who signs in is counted by name and address, so that nobody else's failures lock them out, and by either alone, where the limits
-are higher: of one address many people may come, and of one name many addresses are needed before it is locked for all. What was
-right is given back, so only failures add up; the counters are not cleared by it, or one's own account would buy guesses at others.
-A fault of ours, of AWS or of WeChat is given back too, and so is another's 429: they say nothing about what was tried.
-And where a name or an address is locked for all, it is not for a name and an address from which its user has signed in within
-KNOWN_DAYS: such a pair has its own limit alone.
+Sign-ins are counted by name and address together, so that nobody can lock out a user from elsewhere. They are also counted by
+address alone and by name alone, with higher limits: many people may share an address, and only attempts from many addresses lock a
+name for all. A successful attempt is given back, so only failures add up. It does not clear the counters, because an attacker
+could then reset them with an account of their own. Faults of AIDeer, AWS or WeChat are given back too, and so is a 429 of another
+service: they say nothing about the attempt.
 
-Keys are HMACs: a table and its backups should hold nobody's address or what was typed as a name, and a plain hash of an IPv4
-address is undone by trying all of them.
+A locked name or address does not stop a name and address from which the user has signed in within KNOWN_DAYS. Such a pair has only
+its own limit.
 
-An IPv6 address counts as its /64, the least that a caller has (RFC 6177), and also as its /56 and its /48, which one customer can
-have too. Their limits are 2 and 4 times the one of a /64, because neighbours may share them. An attempt that the /64 refuses does
-not count for the wider networks, so that one caller alone cannot exhaust them.
+Keys are HMACs, because a table and its backups should hold no addresses and no typed names. A plain hash of an IPv4 address can be
+reversed by trying all addresses.
 
-Where DynamoDB does not answer, nothing is let through (the caller is told 503): what is guarded could not be read either. Streams
-alone are let through (tasks/stream.py): they are counted to spare the service, and guard no secret.
+An IPv6 address counts as its /64, the least that a caller has (RFC 6177). It also counts as its /56 and its /48, which one
+customer can have too. Their limits are 2 and 4 times that of a /64, because neighbours may share them. An attempt that the /64
+refuses does not count for the wider networks, so a single caller cannot exhaust them.
+
+If DynamoDB does not respond, the attempt is refused with 503, because the guarded data could not be read either. Only streams are
+then allowed (viewers.py): their limit protects the service, and no secret depends on it.
 """
 
 import base64
@@ -65,7 +67,7 @@ Kind = Literal[
 
 
 class Limit(NamedTuple):
-    """So many in so many seconds."""
+    """A rate limit: `times` attempts in `seconds` seconds."""
 
     times: int
     seconds: int
@@ -73,19 +75,19 @@ class Limit(NamedTuple):
 
 DEFAULTS: dict[Kind, Limit] = {
     "sign_in": Limit(10, 900),  # wrong passwords, of one name from one address
-    "sign_in_address": Limit(300, 900),  # wrong passwords, from one address: a school or a carrier may have but one
+    "sign_in_address": Limit(300, 900),  # wrong passwords, from one address: a school or a carrier may have only one
     "sign_in_name": Limit(100, 900),  # wrong passwords, of one name from anywhere
     "sign_up": Limit(100, 3600),  # new users, from one address
     "wechat": Limit(300, 900),  # refused codes, from one address
-    "wechat_refresh": Limit(30, 900),  # refreshes of WeChat sessions, of one user, whatever they came to
+    "wechat_refresh": Limit(30, 900),  # refreshes of WeChat sessions, of one user, successful or not
     "password": Limit(10, 900),  # wrong passwords that confirm something, of one user
     "name": Limit(10, 900),  # names that were taken, of one user
     "link": Limit(10, 900),  # identities that could not be linked, of one user
-    "redeem": Limit(20, 3600),  # codes that brought nothing, of one user
+    "redeem": Limit(20, 3600),  # refused redeem codes, of one user
     "stream": Limit(120, 60),  # streams from their beginning, of one user
-    "estimate": Limit(30, 60),  # prompts whose tokens are counted, of one user; beyond it their bytes count
+    "estimate": Limit(30, 60),  # prompts whose tokens are counted, of one user; above it, their bytes count
 }
-"""What the environment's THROTTLES does not say otherwise: `redeem=20/3600 stream=300/60`."""
+"""The limits that THROTTLES does not override: `redeem=20/3600 stream=300/60`."""
 
 KNOWN_DAYS = 30
 
@@ -93,7 +95,7 @@ logger = Logger(service="aideer")
 
 
 class Network(NamedTuple):
-    """A network that an address is in, and how many times a limit it may use."""
+    """A network of an address, and the factor by which its limits are higher."""
 
     text: str
     share: int
@@ -101,20 +103,20 @@ class Network(NamedTuple):
 
 _WIDER = ((56, 2), (48, 4))
 UNKNOWN = "unknown"
-"""What an address counts as that cannot be parsed: all of them together."""
+"""All addresses that cannot be parsed count as this one."""
 
 
 class Counted(NamedTuple):
-    """An attempt that was counted, to give back."""
+    """The key of a counter that has counted an attempt, to give it back."""
 
     pk: str
     sk: str
 
 
 def count(kind: Kind, *who: str, share: int = 1) -> Counted:
-    """Count an attempt of whom it is about (user id, network, name …), all parts together. Raises TooManyRequests.
+    """Count an attempt, and return it to give back. Raises TooManyRequests.
 
-    `share` is how many times the limit they may use.
+    The parts of `who` (user id, network, name …) together are one counter. `share` multiplies the limit.
     """
     limit, now = LIMITS[kind], int(clock.now())
     window = now - now % limit.seconds
@@ -122,7 +124,7 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
     ends = window + limit.seconds
     try:
         Record(*counted).update(
-            # The TTL is later than the end: what was counted a moment before it can be given back after it.
+            # The TTL is later than the end: an attempt counted just before the end can be given back after it.
             [Record.uses.add(1), Record.ttl.set(ends + limit.seconds)],
             Record.uses.does_not_exist() | (Record.uses < limit.times * share),
         )
@@ -137,13 +139,16 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
 
 
 def count_networks(kind: Kind, address: str) -> Iterator[Counted]:
-    """Count an attempt for each network that an address is in, as it is iterated over. Raises TooManyRequests."""
+    """Count an attempt for each network of an address, as the iteration proceeds. Raises TooManyRequests."""
     for network in networks(address):
         yield count(kind, network.text, share=network.share)
 
 
 def give_back(*counted: Counted) -> None:
-    """Have these attempts not count. Nobody is kept waiting or refused for a failure of it: then they do count."""
+    """Subtract these attempts from their counters.
+
+    If DynamoDB fails, log it and go on: then the attempts stay counted, and the caller is neither delayed nor refused.
+    """
     for attempt in counted:
         try:
             Record(*attempt).update([Record.uses.add(-1)], Record.uses > 0)
@@ -153,10 +158,10 @@ def give_back(*counted: Counted) -> None:
 
 @contextlib.contextmanager
 def attempt(kind: Kind, *who: str, guesses: Container[str] | None = None) -> Iterator[None]:
-    """Count what is done within; only where it is refused it stays counted. Raises TooManyRequests before it is done.
+    """Count the attempt that the `with` block makes. It stays counted only if it is refused.
 
-    A fault is no refusal, whosever it is: else WeChat's bad quarter of an hour would lock an address out for the next.
-    `guesses` are the codes of the refusals that count; without it, all do.
+    Raises TooManyRequests before the block runs. A fault is no refusal, whether ours or another's: otherwise an outage of WeChat
+    would lock addresses out for the next window. Only refusals with the codes in `guesses` count, by default all refusals.
     """
     with counting(guesses) as counted:
         counted.append(count(kind, *who))
@@ -165,7 +170,7 @@ def attempt(kind: Kind, *who: str, guesses: Container[str] | None = None) -> Ite
 
 @contextlib.contextmanager
 def attempt_from(kind: Kind, address: str, *, successes_too: bool = False) -> Iterator[None]:
-    """Count what is done within for each network that an address is in, as `attempt` does.
+    """Count the attempt for each network of an address, as `attempt` does.
 
     With `successes_too`, only a fault is given back.
     """
@@ -177,9 +182,9 @@ def attempt_from(kind: Kind, address: str, *, successes_too: bool = False) -> It
 
 @contextlib.contextmanager
 def counting(guesses: Container[str] | None = None, *, successes_too: bool = False) -> Iterator[list[Counted]]:
-    """Yield a list for what is counted within, and give all of it back unless what is done within is refused.
+    """Yield a list for counted attempts, and give all of them back unless the block is refused.
 
-    A refusal of one of our own counters leaves counted what was counted before it.
+    If one of our own counters refuses, the attempts counted before it stay counted.
     """
     counted: list[Counted] = []
     try:
@@ -194,12 +199,12 @@ def counting(guesses: Container[str] | None = None, *, successes_too: bool = Fal
 
 def _is_refusal(error: Exception, guesses: Container[str] | None) -> bool:
     if isinstance(error, TooManyRequests):
-        return error.code == "too_many_attempts"  # another's 429, such as WeChat's, says nothing about what was asked
+        return error.code == "too_many_attempts"  # a 429 of another service says nothing about the attempt
     return isinstance(error, AideerError) and error.status < 500 and (guesses is None or error.code in guesses)
 
 
 def remember(*who: str) -> None:
-    """Note that these belong together: a name, and an address from which its user has signed in."""
+    """Record a pair: a name, and an address from which its user has signed in."""
     try:
         Record(*_known(*who), ttl=int(clock.now()) + KNOWN_DAYS * 86400).save()
     except PynamoDBException as error:
@@ -207,7 +212,7 @@ def remember(*who: str) -> None:
 
 
 def remembered(*who: str) -> bool:
-    """Whether these were noted to belong together within KNOWN_DAYS."""
+    """Return whether this pair was recorded within KNOWN_DAYS."""
     try:
         return bool(Record.get(*_known(*who), consistent_read=True).ttl > clock.now())
     except Record.DoesNotExist:
@@ -215,7 +220,10 @@ def remembered(*who: str) -> bool:
 
 
 def source(address: str) -> str:
-    """Return what an address counts as: itself, or an IPv6 address's /64. All that cannot be parsed count as one."""
+    """Return the form in which an address is counted: an IPv4 address as it is, an IPv6 address as its /64.
+
+    An IPv6 address that maps an IPv4 address counts as that one. Anything that is no address counts as UNKNOWN.
+    """
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -228,7 +236,7 @@ def source(address: str) -> str:
 
 
 def networks(address: str) -> list[Network]:
-    """Return the networks that an address counts for, as `source` returned it, the narrowest first."""
+    """Return the networks of an address in the form of `source`, the narrowest first."""
     own = [Network(address, 1)]
     try:
         parsed = ipaddress.IPv6Network(address)
@@ -238,16 +246,19 @@ def networks(address: str) -> list[Network]:
 
 
 def _address(request: Request) -> str:
-    # What API Gateway saw. X-Forwarded-For says what the caller likes.
+    # The address that API Gateway saw. The caller can write anything into X-Forwarded-For.
     return source(request.resolved_event.request_context.http.source_ip)  # type: ignore[attr-defined]
 
 
 Address = Annotated[str, Depends(_address)]
-"""Dependency: the address that a request came from, as it is counted."""
+"""Dependency: the address of the request, in the form in which it is counted."""
 
 
 def limits(text: str) -> dict[Kind, Limit]:
-    """The limits as THROTTLES changes them; `all=…` is for those that it does not name. Raises ValueError for other names."""
+    """Return the limits, overridden by the text of THROTTLES.
+
+    The entry `all=…` is for all limits that the text does not name. Raises ValueError for unknown names.
+    """
     given: dict[str, Limit] = {}
     for part in text.split():
         kind, _, limit = part.partition("=")
@@ -263,7 +274,7 @@ def _known(*who: str) -> tuple[str, str]:
 
 
 def _hidden(*who: str) -> str:
-    text = f"throttle {json.dumps(who)}"  # no token's text begins so: one key for both is no danger
+    text = f"throttle {json.dumps(who)}"  # no token's signed text begins so, so both can safely share one key
     digest = hmac.digest(aws.signing_keys()[0].encode(), text.encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest[:18]).decode()
 

@@ -1,10 +1,10 @@
-"""Tokens of a text: an upper bound that costs nothing, and the count by Qwen's own vocabulary.
+"""Tokens of a text: a cheap upper bound, and the count by Qwen's own vocabulary.
 
-Qwen normalises a text to NFC before it splits it, and a token is at least one byte of the result: so the bytes of NFC are an
-upper bound, and the bytes of the text itself are not (U+1D1C0 has 4, and 12 in NFC).
+Qwen normalises a text to NFC before it splits it, and a token is at least one byte of the result. So the bytes of NFC are an upper
+bound. The bytes of the text itself are not: U+1D1C0 has 4 bytes, and 12 in NFC.
 
-The vocabulary is a file that the dashscope package carries. It and tiktoken are loaded at the first count, which few functions
-ever make. Special tokens that users type, such as <|im_start|>, count as plain text: the most that they can be.
+The vocabulary is a file in the dashscope package. It and tiktoken are loaded at the first count, because few functions count.
+Special tokens that users type, such as <|im_start|>, count as plain text, which is the most that they can be.
 """
 
 import functools
@@ -20,21 +20,33 @@ if TYPE_CHECKING:
     import tiktoken
 
 COUNT_SECONDS = 2.0
-"""The longest time of the processor for one count, without loading. What it leaves over counts as its bytes."""
+"""The most processor time for one count, without loading. Text that is left after it counts as its bytes."""
 _PIECE = 100_000
-"""Characters that tiktoken is given at once: a longer run of spaces overflows its stack, one of letters takes seconds."""
+"""The number of characters that tiktoken gets at once.
+
+A longer run of spaces overflows its stack, and one of letters takes seconds.
+"""
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen splits a text before it looks for tokens (dashscope.tokenizers.qwen_tokenizer.PAT_STR; a test compares them)."""
+"""The pattern by which Qwen splits a text before it looks for tokens.
+
+It is dashscope.tokenizers.qwen_tokenizer.PAT_STR, and a test compares them.
+"""
 _NORMALIZED_AT_ONCE = 128
-"""Characters. Normalising takes time with the square of a run of combining marks: 15 s for 100,000 of them."""
+"""The number of characters that are normalised at once.
+
+The time grows with the square of a run of combining marks: 15 s for 100,000 of them.
+"""
 _CUT_BYTES = 16
-"""What normalising two halves of a text apart can hide: a mark that undoes and reorders what the half before was composed of."""
+"""The most bytes that a separate normalisation of two pieces can hide.
+
+A mark at the start of a piece may decompose and reorder the end of the piece before it.
+"""
 
 
 def bound(text: str) -> int:
-    """Return the most tokens that a text can be: its bytes in NFC."""
+    """Return the most tokens that a text can have: its bytes in NFC."""
     if text.isascii():
         return len(text)
     if unicodedata.is_normalized("NFC", text):
@@ -43,9 +55,9 @@ def bound(text: str) -> int:
 
 
 def count(texts: Iterable[str], seconds: float = COUNT_SECONDS) -> int:
-    """Return how many tokens of Qwen's vocabulary these texts are.
+    """Return how many tokens of Qwen's vocabulary these texts have.
 
-    Text for which `seconds` did not suffice, or which tiktoken cannot take, counts as its bytes.
+    Text counts as its bytes if `seconds` of processor time did not suffice for it, or if tiktoken fails on it.
     """
     encoding = _encoding()
     give_up_at = time.thread_time() + seconds
@@ -60,7 +72,7 @@ def _count(encoding: "tiktoken.Encoding", piece: str) -> int:
     try:
         return len(encoding.encode_ordinary(piece))
     except BaseException as error:
-        # Rust's panics come as pyo3_runtime.PanicException, which no module exports and which is no Exception.
+        # A panic in Rust raises pyo3_runtime.PanicException. No module exports it, and it is no Exception.
         if type(error).__name__ != "PanicException":
             raise
         return len(piece.encode())
@@ -87,7 +99,8 @@ def _encoding() -> "tiktoken.Encoding":
 
 
 def _vocabulary() -> Path:
-    # Found without importing the package: it takes a second, and the layer of the functions that only count is without it.
+    # The package is not imported: an import takes a second. The layer of the functions that only count has no more of the package
+    # than the vocabulary.
     found = find_spec("dashscope")
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError("dashscope, which carries Qwen's vocabulary")

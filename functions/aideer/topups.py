@@ -1,9 +1,10 @@
-"""Credits that come from outside, by redeem codes and from administrators. The rules of credits.py hold here too (I1, I2, I5).
+"""Credits from outside: from redeem codes and from administrators. The rules of credits.py hold here too (I1, I2, I5).
 
-A code is redeemed in one transaction: the user's credits and ledger, the code's count under its limit, and the record (user,
-code), of which there is one. A code that is revoked or has expired at the write brings nothing, whatever was read before. Who
-guesses codes is stopped (throttling.py): every attempt counts before the code is looked at, and stays counted if it is refused for
-its code.
+One transaction redeems a code. It changes the user's credits and ledger, raises the code's count under its limit, and writes the
+one record of (user, code). A code that is revoked or expired at the write gives no credits, even if it was valid when it was read.
+
+A rate limit stops users that guess codes (throttling.py). Every attempt counts before the code is read. It stays counted if the
+code was the reason for the refusal.
 """
 
 import functools
@@ -23,21 +24,21 @@ _GUESSES = frozenset({"code_unknown", "code_already_redeemed", "code_revoked", "
 
 
 def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
-    """Redeem a code for this user: {message, value, credits_left}.
+    """Redeem a code for this user and return {message, value, credits_left}, in credits.
 
-    Raises Unprocessable where the code is unknown, used up, revoked, expired, or was redeemed by this user before, and
-    TooManyRequests after too many of those.
+    Raises Unprocessable if the code is unknown, used up, revoked, expired, or already redeemed by this user. Raises
+    TooManyRequests after too many of these refusals, and Busy.
     """
-    if answer := once.answer():  # a request that is repeated is no guess
+    if answer := once.answer():  # a repeated request is no guess
         return answer
     with throttling.attempt("redeem", user.id, guesses=_GUESSES):
         return _redeemed(user, code_text, once)
 
 
 def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, object]:
-    """Give credits to a user, or take some of those that no task holds: {message, amount, credits_left}.
+    """Give credits to a user, or deduct some that no task holds. Return {message, amount, credits_left}, in credits.
 
-    Raises NotFound, and PaymentRequired where the user has fewer than are to be taken.
+    Raises NotFound, PaymentRequired if the user has fewer credits than are to be deducted, and Busy.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
@@ -47,10 +48,10 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
             user = users.stored(user_id)
             left = _left(user, new.amount)
         except (NotFound, PaymentRequired) as refusal:
-            if answer := once.answer():  # the refusal was the echo of this very request's first attempt
+            if answer := once.answer():  # this request's own first attempt may have caused the refusal
                 return answer
             if isinstance(refusal, PaymentRequired) and trail.concerns(admin, user_id):
-                trail.record(admin, "user.read", user_id)  # it says how many credits they have
+                trail.record(admin, "user.read", user_id)  # the error reveals the user's credits
             raise
         message = "Granted." if new.amount > 0 else "Deducted."
         answer = {"message": message, "amount": new.amount, "credits_left": left}
@@ -59,9 +60,8 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
         transaction = Transaction()
         if user.id == admin.id and not auth.is_admin(user):
             raise auth.no_admin_now(admin)
-        _add(
-            transaction, user, entry, User.permission == user.permission
-        )  # which is an administrator's, if it is their own
+        # For their own credits, the caller must be an administrator still: the check above read this permission.
+        _add(transaction, user, entry, User.permission == user.permission)
         trail.record_in(transaction, admin, "user.grant", user.id)
         once.join(transaction, answer)
         if _happened(transaction, entry):
@@ -87,7 +87,7 @@ def _redeemed(user: User, code_text: str, once: Once) -> dict[str, object]:
         try:
             code = _redeemable(user, code_text)
         except Unprocessable:
-            if answer := once.answer():  # the refusal was the echo of this very request's first attempt
+            if answer := once.answer():  # this request's own first attempt may have caused the refusal
                 return answer
             raise
         answer = {"message": "Redeemed.", "value": code.value, "credits_left": user.credits + code.value}
@@ -120,7 +120,7 @@ def _add(transaction: Transaction, user: User, entry: CreditEntry, *conditions: 
         "user",
         User(user.id),
         [User.credits.add(entry.amount), User.money_version.add(1)],
-        # As it was read, so that what is answered as credits_left is exact, and none are taken that are not there.
+        # The user must be unchanged since the read, so that credits_left is exact and credits never fall below 0.
         functools.reduce(operator.and_, conditions, User.deleted.does_not_exist() & unmoved),
     )
     transaction.put("entry", entry)

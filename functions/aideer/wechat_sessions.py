@@ -1,9 +1,11 @@
-"""Sessions of those who sign in by WeChat: a mini program's user by a code, and as long as WeChat's own session goes on.
+"""Sessions of users that sign in by WeChat.
 
-A refresh asks WeChat first, and only then uses the refresh token up, by the rules of sessions.py: so that a fault of WeChat's
-costs nobody their session. A session that WeChat calls valid counts as valid for VALID_SECONDS; one that it ends meanwhile is
-refused after that. Refreshes are counted for each user, failed ones too, because WeChat limits how often an application may ask.
-Who came by the website has no session at WeChat that could end, and none is asked for.
+A mini program's user signs in by a code, and the session lasts as long as WeChat's own. A refresh first asks WeChat, and only then
+uses the refresh token up, by the rules of sessions.py. So no user loses a session to a fault of WeChat. A session that WeChat
+calls valid counts as valid for VALID_SECONDS. If WeChat ends it meanwhile, refreshes are refused after that time.
+
+Refreshes are counted for each user, failed ones too, because WeChat limits how often an application may ask. A user that signed in
+on a website has no session at WeChat that could end, so those refreshes do not ask WeChat.
 """
 
 from typing import Annotated, Any
@@ -18,15 +20,15 @@ from aideer.errors import InvalidToken
 from aideer.models import Identity
 
 VALID_SECONDS = 300
-"""A session counts as valid for so long after WeChat said so."""
+"""The number of seconds for which a session counts as valid after WeChat confirmed it."""
 
 logger = Logger(service="aideer")
 
 
 def sign_in(code: str, address: str) -> Tokens:
-    """Tokens for whom a mini program's code stands for; their user is made if there is none.
+    """Return tokens for the user of a mini program's code. If the user does not exist yet, create it.
 
-    Raises what wechat.mini_program does, and TooManyRequests after too many bad codes from this address.
+    Raises the errors of wechat.mini_program, and TooManyRequests after too many bad codes from this address.
     """
     with throttling.attempt_from("wechat", address):
         person = wechat.mini_program(code)
@@ -41,14 +43,14 @@ def _refresh_claims(request: Request) -> dict[str, Any]:
 
 
 RefreshClaims = Annotated[dict[str, Any], Depends(_refresh_claims)]
-"""Dependency: what a WeChat session's refresh token says."""
+"""Dependency: the claims of a WeChat session's refresh token."""
 
 
 def refresh(claims: dict[str, Any]) -> Tokens:
-    """A new pair for a refresh token.
+    """Return a new token pair for the claims of a refresh token.
 
-    Raises InvalidToken where it was used up or revoked, or WeChat's session is over; TooManyRequests, and what
-    wechat.session_is_valid does.
+    Raises InvalidToken if the token was used up or revoked, or if WeChat's session is over. Raises TooManyRequests, and the errors
+    of wechat.session_is_valid.
     """
     user = auth.holder(claims)
     throttling.count("wechat_refresh", user.id)
@@ -69,8 +71,7 @@ def _goes_on(openid: str, identity: Identity) -> bool:
     try:
         identity.update([Identity.checked_at.set(now)], Identity.session_key == identity.session_key)
     except UpdateError as error:
-        if not dynamodb.refused(
-            error
-        ):  # a refusal: they have signed in anew meanwhile, and nothing is known of that session
+        # A refusal means that the user has signed in again meanwhile. WeChat has not confirmed that new session yet.
+        if not dynamodb.refused(error):
             logger.warning("wechat", extra={"error": type(error).__name__})
     return True

@@ -1,13 +1,14 @@
-"""Signing in to a website: a way to WeChat's page with the QR code, and the way back.
+"""The sign-in of a website: the redirect to WeChat's page with the QR code, and the callback from it.
 
-What goes with a person is a state: when it ends, and a MAC over that and over a secret of their browser's, which is in a cookie
-that only our own host can set and read. So a state that we did not make, that is too old, or that was given to another browser is
-refused: nobody can be signed in to an attacker's account by a link with the attacker's code (RFC 6749, section 10.12). Where people
-go and where they come back to is the operator's to say, and no part of a request; so nobody is redirected anywhere else.
+A state goes with the browser. It holds the time at which it ends, and a MAC over that time and over a secret of the browser. The
+secret is in a cookie that only our own host can set and read. So a state is refused if we did not make it, if it is too old, or if
+it was given to another browser. An attacker therefore cannot sign a victim in to the attacker's account with a link that has the
+attacker's code (RFC 6749, section 10.12). The operator sets all redirect targets, and no part of a request can change them. So
+nobody is redirected to another site.
 
-Where a page takes over with a ticket (WECHAT_LOGIN_PAGE), the cookie is not enough: an attacker can finish a sign-in of their own
-and send somebody to the page with its ticket. So the page gives a challenge (PKCE, RFC 7636), which travels within the state and
-binds the ticket to the page's verifier.
+If a page receives a ticket (WECHAT_LOGIN_PAGE), the cookie is not enough. An attacker can finish a sign-in of their own and send a
+victim to the page with the attacker's ticket. So the page gives a challenge (PKCE, RFC 7636). The state carries it, and it binds
+the ticket to the page's verifier.
 """
 
 import base64
@@ -29,31 +30,31 @@ from aideer.responses import NO_STORE
 
 STATE_SECONDS = 600
 _PATH = "/api/v1/session/wechat/callback"
-# WeChat takes letters and digits, 128 at most: so a challenge is in hexadecimal, and the MAC is shorter beside it.
+# WeChat accepts letters and digits, at most 128. So a challenge is in hexadecimal, and the MAC beside it is shorter.
 _STATE = re.compile(r"([0-9a-f]{8})(?:([0-9a-f]{64})|([0-9a-f]{64})([0-9a-f]{48}))")
 _SHORT_MAC = 48  # hexadecimal digits: 192 bits
 _SECRET = re.compile(r"[0-9a-f]{32}")
 
 
 class SeeOther(Exception):
-    """Somebody is sent on to a page of the operator's."""
+    """Redirects the browser to a page of the operator's, with status 303."""
 
     def __init__(self, location: str) -> None:
         self.location = location
 
 
 class Browser(NamedTuple):
-    """What a request says of where it comes from."""
+    """The browser that sent a request."""
 
     callback: str
-    """Where WeChat sends this browser back to."""
+    """The address to which WeChat redirects this browser."""
     secret: str | None
-    """Of the cookie that it brings, if it brings one."""
+    """The secret in the browser's cookie, if it sent a valid one."""
 
 
 def _browser(request: Request) -> Browser:
     event = request.resolved_event
-    # The domain is the one that API Gateway was reached by, and not what a header says.
+    # The domain is the one under which API Gateway was called. A header could name any domain.
     domain = event.request_context.domain_name  # type: ignore[attr-defined]
     callback = settings.WECHAT_CALLBACK_URL or f"https://{domain}{_PATH}"
     cookies = dict(pair.strip().partition("=")[::2] for pair in event.raw_event.get("cookies") or [])
@@ -62,17 +63,18 @@ def _browser(request: Request) -> Browser:
 
 
 FromBrowser = Annotated[Browser, Depends(_browser)]
-"""Dependency: the browser that asks."""
+"""Dependency: the browser that sent the request."""
 
 
 def begin(browser: Browser, challenge: str | None = None, method: str | None = None) -> tuple[str, Cookie]:
-    """Where to send this browser, and the cookie that it must bring back.
+    """Return the address to redirect this browser to, and the cookie that it must bring back.
 
-    Raises BadRequest where the challenge that a page needs is missing, or its method, and Unavailable (not set up).
+    `challenge` and `method` come from the page that receives the ticket. Raises BadRequest if only one of them is given, or if a
+    page is set up and gives none. Raises Unavailable if the sign-in is not set up.
     """
     if bool(challenge) != bool(method) or (settings.WECHAT_LOGIN_PAGE and not challenge):
         raise BadRequest("code_challenge_required", "This needs code_challenge, and code_challenge_method=S256.")
-    secret = browser.secret or secrets.token_hex(16)  # kept, where there is one: another tab may be on its way
+    secret = browser.secret or secrets.token_hex(16)  # kept if there is one: a sign-in may be under way in another tab
     ends = f"{int(clock.now()) + STATE_SECONDS:08x}"
     state = _state(aws.signing_keys()[0], ends, _in_hex(challenge) if challenge else "", secret)
     location = wechat.website_login_url(browser.callback, state)
@@ -83,18 +85,19 @@ def begin(browser: Browser, challenge: str | None = None, method: str | None = N
         secure=_is_secure(browser.callback),
         http_only=True,
         max_age=STATE_SECONDS,
-        same_site=SameSite.LAX_MODE,  # it must come along when WeChat's page leads back
+        same_site=SameSite.LAX_MODE,  # the browser must send it when WeChat's page redirects back
     )
     return location, cookie
 
 
 def finish(browser: Browser, code: str | None, state: str, address: str) -> Tokens:
-    """Tokens for whom WeChat has sent back. Raises SeeOther where a page is to have a ticket for them.
+    """Return tokens for the user that WeChat has redirected back.
 
-    Raises Unauthorized (the state is not this browser's, or the code is bad), and what wechat.website does.
+    Raises SeeOther if a page receives a ticket instead. Raises Unauthorized if the state is not this browser's or has expired, if
+    the sign-in was declined, or if the code is bad. Raises the errors of wechat.website, and TooManyRequests.
     """
     challenge = _checked(state, browser.secret)
-    if settings.WECHAT_LOGIN_PAGE and not challenge:  # begun before there was a page, or under release 0.1.0
+    if settings.WECHAT_LOGIN_PAGE and not challenge:  # begun before a page was set up, or under release 0.1.0
         raise _too_long()
     if not code:
         raise Unauthorized("wechat_declined", "WeChat says that the sign-in was declined.")
@@ -107,7 +110,10 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
 
 
 def _checked(state: str, secret: str | None) -> str | None:
-    """The challenge of a state that was given to the browser with this secret, if the sign-in began with one."""
+    """Return the challenge of a state that this browser was given, or None if the sign-in began without one.
+
+    Raises Unauthorized if the state is not this browser's, or has expired.
+    """
     match = _STATE.fullmatch(state)
     if not (match and secret):
         raise _wrong_state()
@@ -120,7 +126,7 @@ def _checked(state: str, secret: str | None) -> str | None:
 
 
 def _state(key: str, ends: str, challenge: str, secret: str) -> str:
-    # No token's signed text begins so: one key for both is no danger.
+    # No token's signed text begins so, so both can safely share one key.
     signed = " ".join(filter(None, ["wechat-state", ends, challenge, secret]))
     mac = hmac.new(key.encode(), signed.encode(), hashlib.sha256).hexdigest()
     return ends + challenge + mac[: _SHORT_MAC if challenge else None]
@@ -143,14 +149,14 @@ def _wrong_state() -> Unauthorized:
 
 
 def _with_ticket(page: str, ticket: str) -> str:
-    """The page's address with the ticket in its fragment, which browsers send to no server and in no Referer."""
+    """Return the page's address with the ticket in its fragment. Browsers send a fragment to no server and in no Referer."""
     fragment = urlsplit(page).fragment
-    joint = "#" if "#" not in page else "&" if "?" in fragment else "?"  # a fragment may be a route of the page's own
+    joint = "#" if "#" not in page else "&" if "?" in fragment else "?"  # a fragment may be a route within the page
     return f"{page}{joint}ticket={ticket}"
 
 
 def _cookie_name(callback: str) -> str:
-    # The prefix keeps other hosts of the domain from setting it, and browsers want https for it.
+    # The prefix keeps other hosts of the domain from setting the cookie. Browsers require https for it.
     return "__Host-wechat" if _is_secure(callback) else "wechat"
 
 
