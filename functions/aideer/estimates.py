@@ -1,7 +1,8 @@
 """The input tokens of a prompt: the most before the call, and the most likely number if the provider reported none.
 
-A prompt consists of its texts, the wrapping of its messages (measured: 5 tokens each, and 3 in all), its images, the JSON
-schema of its answer, and the results of a search. A prompt without a system prompt gets a default one of about 30 tokens.
+A prompt consists of its texts, its images, the JSON schema of its answer, and the results of a search. The wrapping of its
+messages adds tokens (measured: 5 for each message, and 3 once). A prompt without a system prompt gets a default one of about
+30 tokens.
 """
 
 import json

@@ -16,7 +16,7 @@ UNITS = {
     "AnswersFinished": "Count",
     "AnswersStopped": "Count",
     "AnswersFailed": "Count",  # also by code
-    "InputTokens": "Count",  # of all three kinds of answers
+    "InputTokens": "Count",  # for all three kinds of answers
     "OutputTokens": "Count",
     "CreditsSettled": "Count",
     "UncoveredCredits": "Count",  # the provider bills them and no user pays them; also by code

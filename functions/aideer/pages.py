@@ -58,7 +58,7 @@ def headers(next_cursor: str | None) -> dict[str, str | list[str]]:
 
 
 def link(**changes: object) -> str:
-    """Return a Link (RFC 8288) to the next page: this request with these query parameters changed. None removes a parameter."""
+    """Return a Link (RFC 8288) to the next page: this request with these query parameters changed, or left out if None."""
     event = app.current_event
     query = {**event.query_string_parameters, **changes}
     return f'<{event.path}?{urlencode({k: v for k, v in query.items() if v is not None})}>; rel="next"'

@@ -5,9 +5,9 @@ viewer's position is ahead of the log, the follower waits until the log has pass
 the final event is sent. Its content replaces all text that was shown.
 
 If the viewer's session ends or the task is deleted, the viewer receives no more text and no final event. `follow` stops without
-a `close`. `live` is the executor's own response, so it must not end before the answer. Otherwise Lambda would freeze the
-executor, and the answer would be free. So `live` continues with comments only. A client that connects again is refused, with
-the reason.
+a `close`. But `live` is the executor's own response, so it must not end before the answer. Otherwise Lambda would freeze the
+executor, and the answer would be free. So `live` continues with comments only. If the client connects again, it is refused,
+with the reason.
 """
 
 import asyncio
