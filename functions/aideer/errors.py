@@ -1,4 +1,4 @@
-"""The errors that a caller may see. Only http.py and asgi.py turn them into responses."""
+"""The errors that a caller may see. http.py, asgi.py and, during an answer, tasks/stream.py turn them into responses."""
 
 from typing import Any
 
