@@ -1,4 +1,4 @@
-"""What http.py is for the resolver, for the one ASGI app: the place where errors become answers, and log lines name the request."""
+"""The ASGI app: errors become responses, and log lines carry the request's id. http.py does the same for the resolver."""
 
 import contextlib
 import json
@@ -25,10 +25,10 @@ logger = Logger(service="aideer")
 
 
 def application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
-    """An app of these routes, and of /ready, which the web adapter asks for. Another method than a route's is answered 404."""
+    """Return an app with these routes and with /ready, which the web adapter polls. A method that a route lacks gets 404."""
     for route in routes:
         if isinstance(route, Route) and route.methods:
-            # Starlette adds it to every GET. Whoever only looks must not begin a stream.
+            # Starlette adds HEAD to every GET route, but a HEAD request must not open a stream.
             route.methods.discard("HEAD")
     return Starlette(
         routes=[*routes, Route("/ready", _alive)],
@@ -60,9 +60,10 @@ async def _alive(_: Request) -> Response:
 
 
 class _Logged:
-    """Middleware: log lines name the request, and every answer says that it is what its type says, and for nobody's cache.
+    """Middleware: add the request's id to log lines, and USUAL_HEADERS to every response.
 
-    What nobody foresaw has a log line too, and not the traceback that a server would log.
+    An unexpected error gets one log line, without the traceback that a server would log. The client gets a 500, unless the
+    response has already begun.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -93,7 +94,7 @@ class _Logged:
 
 
 def _correlation_id(scope: Scope) -> str | None:
-    """The request's id: API Gateway's, or the Function URL's, whose context the web adapter passes in a header."""
+    """Return the request's id from API Gateway or the Function URL. The web adapter passes the latter's context in a header."""
     with contextlib.suppress(KeyError, ValueError, TypeError):
         if "aws.event" in scope:
             return str(scope["aws.event"]["requestContext"]["requestId"])

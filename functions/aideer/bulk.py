@@ -1,4 +1,4 @@
-"""Many items of one table, written without conditions by BatchWriteItem."""
+"""Batch writes: write or delete many items of one table without conditions, by BatchWriteItem."""
 
 import random
 import time
@@ -16,8 +16,8 @@ _PATIENCE_SECONDS = 8.0
 def write(
     model: type[Model], *, puts: Sequence[Any] | None = None, deletes: Sequence[dict[str, Any]] | None = None
 ) -> None:
-    """Write at most SIZE items, or delete at most SIZE keys, as DynamoDB has them. Raises Busy where it takes too long."""
-    # pynamodb's own gives up after two immediate repetitions, which is when throttling has just begun.
+    """Write at most SIZE items, or delete at most SIZE keys, in DynamoDB's format. Raises Busy after _PATIENCE_SECONDS."""
+    # pynamodb's own batch write gives up after two immediate retries, when throttling has only just begun.
     give_up_at = time.monotonic() + _PATIENCE_SECONDS
     pause = 0.02
     while True:
@@ -34,7 +34,7 @@ def write(
 
 
 def delete(model: type[Model], keys: Sequence[dict[str, Any]], deadline: float) -> bool:
-    """Delete the items of these keys; False where `deadline` (of time.monotonic) came first."""
+    """Delete the items with these keys. Return False if `deadline` (of time.monotonic) comes first."""
     for start in range(0, len(keys), SIZE):
         if time.monotonic() > deadline:
             return False

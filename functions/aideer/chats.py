@@ -1,9 +1,10 @@
-"""Chats: who may see and change them, and how they change.
+"""Chats: access rights and changes.
 
-A chat points to one thread (its generation) and counts it: version, next_n, message_count and preview change in the same
-write as the messages do, or, where all are replaced, in the write that turns the pointer. Every such write requires the
-version that it was made from, so that of two at once one is told. A deleted chat is a tombstone until its job has cleaned
-up; to everyone but that job and its task it is gone.
+A chat points to one thread, its generation. A write that changes the messages also updates the chat's version, next_n,
+message_count and preview. If all messages are replaced, the write that changes the pointer updates these fields. Each such
+write requires the version that it was made from, so one of two concurrent writes is refused. The close of a task requires
+instead that the task is the chat's active task. A deleted chat stays as a tombstone until its job has cleaned up. Only that
+job and the chat's task still use the tombstone.
 """
 
 import contextlib
@@ -33,15 +34,15 @@ from aideer.models import Chat, Message, Preset, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 REPLACED_SECONDS = 20 * 60
-"""How long a replaced thread stays for those who are reading it: from the beginning of the request that replaces it."""
+"""How long a replaced thread stays for its current readers, from the start of the request that replaces it."""
 
 _INDEXES = {"create_time": Chat.by_create_time, "update_time": Chat.by_update_time, "title": Chat.by_title}
 
 
 def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
-    """Open a chat on a preset's current version, with these messages if any.
+    """Create a chat on a preset's current version, with these messages if any.
 
-    Raises BadRequest where there is no such preset, and Forbidden where it is not this user's to use.
+    Raises BadRequest if there is no such preset, and Forbidden if this user may not use it.
     """
     preset = usable_preset(user, new.preset_id)
     now = clock.timestamp()
@@ -74,9 +75,9 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
 def listed(
     user: User, order_by: OrderBy | None, order: Order, *, prefix: str, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[Chat], str | None]:
-    """A page of one's own chats, and the cursor of the next. A prefix (of the title) orders by title.
+    """Return a page of the user's own chats, and the cursor of the next page. A title prefix orders the chats by title.
 
-    The page may be shorter than `limit` while there are more: an index lags behind what is deleted.
+    The page may be shorter than `limit` although more chats follow, because an index lags behind deletions.
     """
     if prefix and order_by not in (None, "title"):
         raise Unprocessable("order_by_not_title", "With q, chats are ordered by title.")
@@ -99,9 +100,10 @@ def listed(
 
 
 def read(user: User, chat_id: str, window: Window, if_none_match: str | None = None) -> tuple[Chat, Page]:
-    """A chat and a window of its messages: all of them for who may manage it, only visible ones of a shared one.
+    """Return a chat and a window of its messages.
 
-    Raises NotFound, Forbidden for another's private one, and NotModified where the caller has this, as they are shown it.
+    A user that may manage the chat gets all messages. Other readers of a shared chat get the visible ones only. Raises NotFound,
+    Forbidden for another user's private chat, and NotModified if `if_none_match` names the chat as this user is shown it.
     """
     chat = readable(user, chat_id)
     if if_none_match is not None and etags.names(if_none_match, tag := shown_tag(user, chat)):
@@ -113,13 +115,13 @@ def read(user: User, chat_id: str, window: Window, if_none_match: str | None = N
 
 
 def shown_tag(user: User, chat: Chat) -> int | str:
-    """What names a chat as this user is shown it: the version, or another tag where hidden messages are left out."""
+    """Return the chat's tag for this user: the version, or another tag if hidden messages are left out."""
     version = int(chat.version)
     return version if auth.may_manage(user, chat.owner_id) else f"{version}-shared"
 
 
 def readable(user: User, chat_id: str) -> Chat:
-    """The chat, which this user may read. Raises NotFound, and Forbidden where it is another's private one."""
+    """Return the chat if this user may read it. Raises NotFound, and Forbidden for another user's private chat."""
     chat = _found(chat_id)
     if not auth.may_manage(user, chat.owner_id) and chat.visibility != "shared":
         raise Forbidden("forbidden", "This chat is private.")
@@ -127,7 +129,7 @@ def readable(user: User, chat_id: str) -> Chat:
 
 
 def usable_preset(user: User, preset_id: str) -> Preset:
-    """The head of a preset that this user may open a chat on. Raises BadRequest where there is none, and Forbidden."""
+    """Return the head of a preset that this user may open a chat on. Raises BadRequest if there is none, and Forbidden."""
     try:
         return presets.readable(user, preset_id)
     except NotFound:
@@ -135,10 +137,10 @@ def usable_preset(user: User, preset_id: str) -> Preset:
 
 
 def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -> tuple[Chat, Page]:
-    """Change what is given of a chat, all at once, and return it with its last messages.
+    """Change the given fields of a chat in one write, and return the chat with its last messages.
 
-    Raises NotFound, Forbidden, BadRequest (preset), and where messages are replaced or If-Match is given
-    PreconditionRequired, Conflict (a task is running) and PreconditionFailed (the chat has moved).
+    Raises NotFound, Forbidden and BadRequest (preset). Replacing messages also raises PreconditionRequired without If-Match,
+    and Conflict while a task is running. If-Match raises PreconditionFailed if the chat has changed.
     """
     chat = _managed(user, chat_id)
     if wanted.messages is not None:
@@ -177,9 +179,9 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
 
 
 def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
-    """Append messages to one's own chat, while a task runs too: its answer has its n already.
+    """Append messages to the user's own chat. A running task is no obstacle, because its answer already has its n.
 
-    Raises NotFound, Forbidden (even to administrators), TooLarge, and Busy where others keep changing the chat.
+    Raises NotFound, Forbidden (even for administrators), TooLarge, and Busy if other writes keep changing the chat.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
@@ -213,18 +215,18 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
 
 
 def delete(user: User, chat_id: str) -> None:
-    """Delete a chat: it is gone for everyone at once; its task is stopped, and a job removes what it held.
+    """Delete a chat for everyone at once, and stop its task. A job removes the chat's contents.
 
     Raises NotFound and Forbidden.
     """
-    from aideer import tasks  # only this one needs it
+    from aideer import tasks  # only this function needs it
 
     chat = _managed(user, chat_id)
     transaction = Transaction()
     transaction.update(
         "chat",
         Chat(chat.id),
-        [Chat.deleted.set(True), Chat.owner_id.remove()],  # without an owner, it leaves the lists
+        [Chat.deleted.set(True), Chat.owner_id.remove()],  # without an owner, the chat leaves the lists
         Chat.id.exists() & Chat.deleted.does_not_exist(),
     )
     jobs.joined(transaction, "chat", 0, chat_id=chat.id)
@@ -234,10 +236,10 @@ def delete(user: User, chat_id: str) -> None:
         transaction.commit(proof=lambda: (_find(chat.id) or chat).deleted is True)
     except Refused:
         raise _gone() from None
-    # No task can begin now; the one that had it at that moment is named on the tombstone.
+    # No task can begin now. The tombstone names the task that was active at the deletion.
     tombstone = _find(chat.id)
     if tombstone and tombstone.active_task:
-        with contextlib.suppress(Busy):  # the job stops it again
+        with contextlib.suppress(Busy):  # the job stops the task too
             tasks.request_stop(tombstone.active_task)
 
 
@@ -247,12 +249,12 @@ def _record_use(transaction: Transaction, user: User, preset: Preset) -> None:
 
 
 def exists(chat_id: str) -> bool:
-    """Whether there is a chat, or its tombstone."""
+    """Return whether the chat or its tombstone is stored."""
     return _find(chat_id) is not None
 
 
 def show_last(chat: Chat, thread: list[Message]) -> None:
-    """Let a new chat's preview show the last visible message of its thread."""
+    """Set a new chat's preview to the last visible message of its thread."""
     if last := _last_visible(thread):
         chat.preview, chat.preview_n = last.content[:PREVIEW_CHARACTERS], last.n
 
@@ -280,7 +282,7 @@ def _find(chat_id: str) -> Chat | None:
 
 def _start(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
     value, chat_id = pages.decode(name, cursor, (str, str))
-    # DynamoDB refuses a key that cannot be, and one outside of what is asked for.
+    # DynamoDB refuses an impossible key, and a key outside the queried range.
     if not (0 < len(value.encode()) <= 1024 and 0 < len(chat_id) <= 64 and value.startswith(prefix)):
         raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
     return {"owner_id": {"S": user.id}, by: {"S": value}, "id": {"S": chat_id}}
@@ -301,14 +303,14 @@ def _fields(user: User, wanted: ChatChange) -> list[Action]:
 def _replacement(
     transaction: Transaction, user: User, chat: Chat, wanted: ChatChange, placed: list[PlacedMessage], now: str
 ) -> list[Action]:
-    """Write the thread that a chat shall point to, and return the actions that make it do so.
+    """Write a chat's new thread, and return the actions that make the chat point to it.
 
-    Its job goes before, and is about the new thread until the transaction that turns the pointer makes it about the old one:
-    no crash leaves either behind, and what a younger replacement replaces is left to that one's job.
+    A job that removes the new thread is written first. The transaction that changes the pointer retargets the job to the old
+    thread, so no crash leaves either thread behind. If a later replacement replaces the new thread, its own job removes it.
     """
     generation = new_id()
     thread = messages.laid_out(chat.thread, f"{chat.id}#{generation}", chat.next_n, placed, now)
-    if _has_image(message for message in thread if message.create_time == now):  # what was there before may stay
+    if _has_image(message for message in thread if message.create_time == now):  # earlier images may stay
         preset = usable_preset(user, wanted.preset_id) if wanted.preset_id else _pinned(chat)
         images.require_vision(preset.parameters)
     job = jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, generation=generation)
@@ -355,7 +357,7 @@ def _pinned(chat: Chat) -> Preset:
 
 
 def _last_visible(thread: list[Message]) -> Message | None:
-    # An answer without content, which was stopped while it thought, says nothing that could be quoted.
+    # An answer that was stopped during its reasoning has no content to quote.
     return next((message for message in reversed(thread) if message.visibility and message.content), None)
 
 

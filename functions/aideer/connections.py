@@ -1,6 +1,6 @@
-"""The connections on which a provider is called: one pool per event loop and address, closed with its loop.
+"""Connections to a provider: one pool per event loop and address, closed with its loop.
 
-A request is written once: aiohttp repeats no POST, and a pooled connection that its server may have closed is not used.
+A request is sent only once. aiohttp does not retry a POST, and a connection that its server may have closed is not used.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 IDLE_SECONDS = 50
-"""How long a pooled connection may wait for its next request: servers close theirs after a minute or more."""
+"""How long a pooled connection may stay idle. Servers close idle connections after a minute or more."""
 _T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class Call:
-    """How far a call got, for its caller, who must know whether the provider bills it."""
+    """The progress of a call. From it, the caller knows whether the provider bills the call."""
 
     sent: bool = False
-    """The request's headers have left: from here on the provider may work on it."""
+    """The request's headers were sent. From now on, the provider may process the request."""
     accepted: bool = False
-    """The provider has answered with status 200: it bills the call."""
+    """The provider answered with status 200, so it bills the call."""
 
 
 class Silence:
-    """How long a provider may go on without progress. Only the time that is spent waiting for it counts.
+    """A limit on the time without progress of a provider. Only the time spent waiting for the provider counts.
 
-    One timer serves a whole answer and is seldom moved: a time-out around each read would cost 8 µs of CPU an event.
+    One timer serves a whole answer and is rarely restarted. A time-out around each read would cost 8 µs of CPU per event.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -44,7 +44,7 @@ class Silence:
         self._timer: asyncio.TimerHandle | None = None
 
     async def wait(self, coming: Awaitable[_T]) -> _T:
-        """Wait for what comes. Raises TimeoutError where the patience ends first."""
+        """Return the result of `coming`. Raises TimeoutError if the time runs out first."""
         since = self._loop.time()
         async with asyncio.timeout(self.left):
             came = await coming
@@ -52,7 +52,7 @@ class Silence:
         return came
 
     async def read(self, reader: aiohttp.StreamReader) -> bytes:
-        """Return what has come, or b"" at the end. Raises TimeoutError where the patience ends first."""
+        """Return the bytes that have arrived, or b"" at the end. Raises TimeoutError if the time runs out first."""
         self._reader, self._since = reader, self._loop.time()
         if self._timer is None:
             self._look()
@@ -62,13 +62,13 @@ class Silence:
         return piece
 
     def renew(self, seconds: float) -> None:
-        """Begin anew with this patience."""
+        """Start again with this limit."""
         if seconds < self.left and self._timer:
             self.end()
         self.seconds = self.left = seconds
 
     def end(self) -> None:
-        """Wait for nothing more."""
+        """Cancel the timer."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -83,14 +83,14 @@ class Silence:
 
 _Key = tuple[asyncio.AbstractEventLoop, str]
 _sessions: dict[_Key, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] = {}
-"""One pool per event loop, so also per thread, and address. The SDK's own stops at 100 streams and reads ~/.netrc."""
+"""One pool per event loop (so also per thread) and address. The SDK's own pool stops at 100 streams and reads ~/.netrc."""
 
 
 async def session(base_url: str) -> aiohttp.ClientSession:
-    """Return this event loop's pool of connections to that address."""
+    """Return this event loop's pool of connections to `base_url`."""
     key = (asyncio.get_running_loop(), base_url)
     if key in _sessions:
-        # The loop may have stood still, as between two invocations, while a server hung up: let it notice.
+        # A server may have closed a connection while the loop did not run, as between invocations. Let the loop notice it.
         for _ in range(3):
             await asyncio.sleep(0)
     else:
@@ -108,16 +108,16 @@ async def session(base_url: str) -> aiohttp.ClientSession:
 
 
 async def post(base_url: str, url: str, headers: Mapping[str, str], body: bytes, call: Call) -> aiohttp.ClientResponse:
-    """Send one request and return its response, whose body is still to be read. `call` learns how far it got."""
+    """Send one request and return its response, with the body still unread. `call` records the progress."""
     pool = await session(base_url)
-    # A redirect would send the prompt and the key to somewhere else.
+    # A redirect would send the prompt and the key to another address.
     response = await pool.post(url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=call)
     call.accepted = response.status == 200
     return response
 
 
 async def hang_up(response: aiohttp.ClientResponse) -> None:
-    """Close the connection of a response, unless its body was read to the end: then the pool has it back already."""
+    """Close a response's connection. If the body was read to its end, the connection is already back in the pool."""
     if not response.closed:
         response.close()
         await asyncio.sleep(0)  # the transport closes its socket in the loop's next round
@@ -130,7 +130,7 @@ async def _sent(
 
 
 async def _close_with_loop(key: _Key, session: aiohttp.ClientSession) -> AsyncGenerator[None, None]:
-    """asyncio.run ends a loop's generators before it closes the loop: this one then closes the session."""
+    """Close the session when its loop ends: asyncio.run ends a loop's generators before it closes the loop."""
     try:
         yield
     finally:
@@ -140,21 +140,24 @@ async def _close_with_loop(key: _Key, session: aiohttp.ClientSession) -> AsyncGe
 
 @atexit.register
 def _close_with_process() -> None:
-    """A loop that is kept for as long as the process lives, as between invocations, is closed by nobody."""
+    """Close the sessions of loops that live as long as the process, as between invocations. No other code closes them."""
     for (loop, _), (_, closer) in list(_sessions.items()):
         if not loop.is_running() and not loop.is_closed():
             loop.run_until_complete(closer.aclose())
 
 
 async def close() -> None:
-    """Close this event loop's connections. Needed only where a loop is closed without shutdown_asyncgens()."""
+    """Close this event loop's connections. This is needed only if a loop is closed without shutdown_asyncgens()."""
     loop = asyncio.get_running_loop()
     for _, closer in [pooled for key, pooled in _sessions.items() if key[0] is loop]:
         await closer.aclose()
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A connection that died while Lambda was frozen must fail within seconds, not after 15 minutes (tcp(7))."""
+    """Return a socket that fails within seconds if its connection died while Lambda was frozen.
+
+    Without TCP_USER_TIMEOUT, it fails after 15 minutes (tcp(7)).
+    """
     family, kind, protocol, *_ = address
     connection = socket.socket(family, kind, protocol)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -163,7 +166,7 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 
 def _proxy(base_url: str) -> str | None:
-    """The environment's proxy (HTTPS_PROXY, NO_PROXY), but never one to this machine."""
+    """Return the environment's proxy (HTTPS_PROXY, NO_PROXY) for `base_url`. Addresses of this machine have none."""
     url = urlsplit(base_url)
     host = url.hostname or ""
     if host in ("localhost", "127.0.0.1", "::1") or proxy_bypass(host):

@@ -1,18 +1,20 @@
-"""Credits: this module moves them, for answers, and topups.py does, by codes and grants; nothing else. Each function of both is one
-transaction, and these always hold, under any interleaving, any duplicate delivery and any crash between two calls:
+"""Credits: only this module (for answers) and topups.py (by redeem codes and grants) move them. Each move is one transaction.
+
+These rules always hold, under any interleaving, any duplicate delivery and any crash between two calls:
 
 I1  credits >= 0.
 I2  credits + sum(holds) = the sum of the user's ledger.
 I3  holds are exactly the user's open tasks.
 I4  a finished or stopped task has exactly one ledger entry, a failed one none.
-I5  a code is never used more than max_uses times, nor twice by one user.
+I5  a redeem code is never used more than max_uses times, nor twice by one user.
 I6  for each call that the provider accepted: charged + uncovered >= the cost of the largest usage that it reported.
 
 The user pays for every end that the question, the preset or the user caused: finished (also when empty or filtered) and stopped.
-Failures of the provider, of AIDeer and of AWS are free; uncovered.py counts what they cost the operator, and bounds it.
+Failures of the provider, of AIDeer and of AWS are free. uncovered.py counts their cost for the operator, and limits it.
 
-A hold sets the worst case aside when a task is accepted. Every close takes it back in one transaction that requires the hold
-to be there still and the closer's own condition, so that a task closes once, whoever tries: its executor, a stop, the sweep.
+A hold reserves the worst case when a task is accepted. Every close returns the hold in one transaction. The transaction
+requires that the hold still exists, and adds the closer's own condition. So a task closes once, although its executor, a stop
+and the sweeper may all try.
 """
 
 from collections.abc import Sequence
@@ -32,14 +34,14 @@ from aideer.usage import Source, Usage
 
 logger = Logger(service="aideer")
 TASK_DAYS = 30
-"""How long a closed task can be read."""
+"""How many days a closed task can be read."""
 PREVIEW_CHARACTERS = 200
 PROVIDERS_FAULTS = {"throttled", "upstream_auth", "upstream_error", "upstream_timeout", "model_unavailable"}
-"""Codes of failures that are not ours, nor the question's."""
+"""Error codes of failures that neither AIDeer nor the question caused."""
 
 
 def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> None:
-    """Create a user with a first way to sign in, or several, and `credits` to begin with. Raises Refused where one is taken."""
+    """Create a user with one or more identities and with `credits` to begin with. Raises Refused if an identity is taken."""
     transaction = Transaction()
     user.credits = credits
     user.list_shard = str(int(user.id[-1], 16) % User.LIST_SHARDS)  # a UUIDv7 ends at random
@@ -55,11 +57,15 @@ def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> 
 
 
 def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[str, object]) -> None:
-    """Accept a task: set its hold aside, make the chat its own, and remember the answer of its Idempotency-Key.
+    """Accept a task: hold its credits, make it the chat's active task, and store the response for its idempotency key.
 
-    `chat` is as it was priced, and `token_version` is what the caller's token says. Raises Refused with the steps "user" (gone,
-    signed out since, a visitor, or with fewer credits than the hold), "chat" (gone, changed since, or another task has it),
-    uncovered.STEP (the user's failed answers have reached their daily bound) or "idempotency".
+    A title's task does not become the active task. `chat` is the chat as it was priced. `token_version` comes from the caller's
+    token. Raises Refused with one or more of these steps:
+
+    - "user": the user is deleted, signed out, a visitor, or has fewer credits than the hold.
+    - "chat": the chat is deleted, has changed, or has another active task.
+    - uncovered.STEP: the user's failed answers have reached their daily limit.
+    - "idempotency": another request has used the key.
     """
     transaction = Transaction()
     transaction.update(
@@ -97,24 +103,24 @@ def _occupy(transaction: Transaction, task: Task, chat: Chat) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Closer:
-    """Who closes a task, told apart from every other closer, and what must still hold when it does."""
+    """The closer of a task: an id that differs from every other closer's, and the condition of the close."""
 
     by: str
     condition: Condition
 
     @classmethod
     def executor(cls, executor: str) -> "Closer":
-        """The one that makes the answer, while the task is still its own."""
+        """Return the closer for the executor that makes the answer, as long as the task is its own."""
         return cls(executor, (Task.status == "running") & (Task.executor == executor))
 
     @classmethod
     def stop(cls) -> "Closer":
-        """A user's stop of a task that nobody has begun."""
+        """Return the closer for a user's stop of a pending task."""
         return cls(f"stop#{new_id()}", Task.status == "pending")
 
     @classmethod
     def sweep(cls, task: Task) -> "Closer":
-        """The sweep, of a task whose lease is as expired at the write as it was when it was read."""
+        """Return the sweeper's closer. Its condition: the lease has expired, and is unchanged since `task` was read."""
         return cls(
             f"sweep#{new_id()}",
             (Task.status == task.status) & (Task.lease_until == task.lease_until) & (Task.lease_until < clock.now()),
@@ -123,13 +129,13 @@ class Closer:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """An answer as far as it came."""
+    """The text of an answer, as far as it was made."""
 
     reasoning: str = ""
     content: str = ""
 
     def __len__(self) -> int:
-        """Positions of the stream: code points of both."""
+        """Return the number of positions in the stream: the code points of both parts."""
         return len(self.reasoning) + len(self.content)
 
 
@@ -145,13 +151,13 @@ def settle(
     thought: bool = False,
     uncounted_credits: int | None = None,
 ) -> Task:
-    """Close a task for its cost: the hold comes back less the cost, with one ledger entry, and the text becomes a message.
+    """Close a task for its cost: return the rest of the hold, write one ledger entry, and store the text as a message.
 
     An answer without content becomes no message. Neither does one that would replace another, if it has no content or was
     filtered. `thought` says that the model reasoned, although `text` may not show it. `uncounted_credits` says that the
     provider reported no usage, and what it bills beyond that cost, most likely: the user does not pay it.
 
-    Returns the task as it is stored then: this end, or the one that another closer had reached before.
+    Returns the task as it is stored afterwards: with this end, or with the end of an earlier closer.
     """
     cost = pricing.cost(task.tariff, usage, thought=thought or bool(text.reasoning))
     credits = min(cost, task.hold)
@@ -170,16 +176,17 @@ def settle(
 def release(
     task: Task, closer: Closer, error_code: str, text: Text, usage: Usage | None = None, *, uncovered_credits: int = 0
 ) -> Task:
-    """Close a task that failed, for nothing: the whole hold comes back; what was shown is kept as interrupted.
+    """Close a failed task for free: return the whole hold, and keep the shown text as an interrupted message.
 
-    `uncovered_credits` is what the provider bills for it all the same. Returns the task as it is stored then, as `settle` does.
+    A failed answer that would replace another one is not kept. `uncovered_credits` is the provider's charge for the task. Returns
+    the task as it is stored afterwards, as `settle` does.
     """
     end = _End("failed", "interrupted", usage, 0, error_code, uncovered_credits)
     return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, line=None)
 
 
 def reread(user: User) -> User:
-    """The user as stored now, after a refusal. Raises InvalidToken where they are gone."""
+    """Return the user as stored now, after a refusal. Raises InvalidToken if the user is deleted."""
     try:
         user = User.get(user.id, consistent_read=True)
     except User.DoesNotExist:
@@ -190,24 +197,24 @@ def reread(user: User) -> User:
 
 
 def redemptions(code: str) -> str:
-    """The hash key of a code's redemptions, one record for each user: so that a code's uses can be counted."""
+    """Return the hash key of a redeem code's redemptions. Each user has one record there, so that the uses can be counted."""
     return f"redemption#{code}"
 
 
 def credits_held(user: User) -> int:
-    """What the user's open tasks have set aside."""
+    """Return the credits that the user's open tasks hold."""
     return int(sum(user.holds.attribute_values.values()))
 
 
 def entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntry:
-    """A new line of a ledger, to be written with what it says."""
+    """Return a new ledger entry. The caller writes it in the transaction that moves the credits."""
     return CreditEntry(
         user_id, new_id(), amount=amount, kind=kind, description=description, create_time=clock.timestamp()
     )
 
 
 def exists(item: User | Task | Record | CreditEntry) -> bool:
-    """Whether this item is stored; then it is as stored."""
+    """Return whether this item is stored. If so, refresh it from the table."""
     try:
         item.refresh(consistent_read=True)
     except type(item).DoesNotExist:
@@ -225,7 +232,7 @@ class _End:
     uncovered: int = 0
     """Credits that the provider bills and the user does not pay."""
     uncounted: bool = False
-    """Whether those are for what the provider did not report."""
+    """Whether these credits are for usage that the provider did not report."""
     sources: Sequence[Source] = ()
 
     @property
@@ -238,7 +245,7 @@ class _End:
 
 
 def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
-    """Whether a billed answer becomes a message. Reasoning alone is kept only for a reader who saw it break off."""
+    """Return whether a billed answer becomes a message. Reasoning alone is kept only if its reader saw it break off."""
     if task.replaces is not None:
         return bool(text.content) and finish_reason != "content_filter"
     if finish_reason in ("stopped", "content_filter"):
@@ -279,8 +286,8 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, lin
         try:
             transaction.commit(proof=lambda: Task.get(task.id, consistent_read=True).closed_by == closer.by)
         except Refused as refused:
-            # Messages that were appended behind the answer are what the chat shows last. A chat that is gone, or has got another
-            # title, takes nothing, and the answer is billed all the same.
+            # First retry without the preview: messages that were appended after the answer keep it. Then retry without the chat: it
+            # is deleted, or has another title by now. The answer is billed in any case.
             if refused.steps == {"chat"} and with_chat:
                 with_chat, shown_last = shown_last, False
                 continue

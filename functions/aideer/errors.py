@@ -1,4 +1,4 @@
-"""What can go wrong, as the caller sees it. http.py turns these into answers, and nothing else does."""
+"""The errors that a caller may see. http.py, asgi.py and, during an answer, tasks/stream.py turn them into responses."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ _INNERMOST = 6
 
 
 def place(error: BaseException) -> list[str]:
-    """Where an error was raised, for a log: its message could quote what a user wrote."""
+    """Return where an error was raised, for a log. The error's message could quote a user's text."""
     places, frame = [], error.__traceback__
     while frame:
         places.append(f"{frame.tb_frame.f_globals.get('__name__')}:{frame.tb_lineno}")
@@ -15,7 +15,7 @@ def place(error: BaseException) -> list[str]:
 
 
 class AideerError(Exception):
-    """An error that a caller may see: a stable code, a sentence, and fields that help to go on."""
+    """An error that a caller may see: a stable code, a sentence, and fields that help the caller to continue."""
 
     status = 500
 
@@ -27,7 +27,7 @@ class AideerError(Exception):
         self.extra = extra
 
     def body(self) -> dict[str, Any]:
-        """The answer's JSON."""
+        """Return the response's JSON."""
         return {"detail": self.detail, "code": self.code, **self.extra}
 
 
@@ -36,17 +36,17 @@ class BadRequest(AideerError):
 
 
 class Unauthorized(AideerError):
-    """No token was sent, or what signs in (a password, a code, a ticket) is wrong."""
+    """The request has no token, or its password, code or ticket is wrong."""
 
     status = 401
-    challenge = "Bearer"  # without an error: no token was judged (RFC 6750, section 3.1)
+    challenge = "Bearer"  # without `error`, because no token was checked (RFC 6750, section 3.1)
 
     def __init__(self, code: str = "unauthorized", detail: str = "Sign in first.") -> None:
         super().__init__(code, detail, headers={"WWW-Authenticate": self.challenge})
 
 
 class InvalidToken(Unauthorized):
-    """A token was sent that is no good here: malformed, expired, revoked, or of another kind (RFC 6750, section 3.1)."""
+    """The token is malformed, expired, revoked, or of another kind (RFC 6750, section 3.1)."""
 
     status = 401
     challenge = 'Bearer error="invalid_token"'
@@ -106,22 +106,22 @@ class TooManyRequests(AideerError):
 
 
 class BadGateway(AideerError):
-    """Somebody else's service failed; nothing is wrong with the request."""
+    """An external service failed. The request itself is correct."""
 
     status = 502
 
 
 class Unavailable(AideerError):
-    """What the operator has not set up."""
+    """The operator has not set up this feature."""
 
     status = 503
 
     def __init__(self, code: str, detail: str) -> None:
-        super().__init__(code, detail, headers={"Retry-After": "300"})  # aws.py reads secrets anew after that
+        super().__init__(code, detail, headers={"Retry-After": "300"})  # aws.py reads secrets again after that
 
 
 class Busy(AideerError):
-    """Nothing is wrong but the moment: contention outlasted our patience, and nothing happened."""
+    """Contention lasted longer than all retries, and nothing was changed. The request itself is correct."""
 
     status = 503
 

@@ -1,7 +1,8 @@
-"""How many tokens a prompt is: at most, before it is sent, and most likely, where the provider never told.
+"""The input tokens of a prompt: the most before the call, and the most likely number if the provider reported none.
 
-A prompt is its texts, what wraps each message (measured: 5 tokens each, and 3), a default system prompt of about 30 tokens
-if it has none of its own, its images, the JSON schema that its answer obeys, and what a search adds.
+A prompt consists of its texts, its images, the JSON schema of its answer, and the results of a search. The wrapping of its
+messages adds tokens (measured: 5 for each message, and 3 once). A prompt without a system prompt gets a default one of about
+30 tokens.
 """
 
 import json
@@ -15,26 +16,27 @@ from aideer.usage import Usage
 _START = 3
 _DEFAULT_SYSTEM = 30
 _SPARE = 3
-"""Tokens a message that the bound adds to what was measured."""
+"""Tokens per message that `bound` adds to the measured wrapping."""
 
 
 def bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
-    """Return the most input tokens that a prompt can be, by its bytes, without a search."""
+    """Return the most input tokens that a prompt can have, by its bytes, without a search."""
     texts = sum(map(tokens.bound, _texts(prompt, parameters)))
     return texts + _wrapping(prompt, MESSAGE_TOKENS + _SPARE) + _images(tariff, prompt)
 
 
 def counted_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
-    """Return the most input tokens that a prompt can be, by the model's own vocabulary, without a search.
+    """Return the most input tokens that a prompt can have, by the model's own vocabulary, without a search.
 
-    A twentieth more than the count, for what the provider may do otherwise. Only for a model whose vocabulary is known.
+    The bound adds a twentieth to the count of the texts, because the provider may count differently. The model's vocabulary
+    must be known.
     """
     counted = -(-tokens.count(_texts(prompt, parameters)) * 21 // 20)
     return counted + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt)
 
 
 def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
-    """Return the most likely usage of a call that was accepted and never told what it used: its input, and one search.
+    """Return the most likely usage of an accepted call without reported usage: its input, its output, and one search if enabled.
 
     `tariff` and `parameters` are the task's own. Nothing counts as cached. If the model's vocabulary is
     not known, or not here, a text counts as its bytes. It may take tokens.COUNT_SECONDS: an event loop calls it in a thread.
@@ -47,7 +49,7 @@ def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
 
 
 def is_countable(tariff: Tariff) -> bool:
-    """Tell whether the table says that the model's vocabulary is Qwen's."""
+    """Return whether the price table says that the model's vocabulary is Qwen's."""
     return tariff.get("tokenizer") == "qwen"
 
 

@@ -1,4 +1,4 @@
-"""The ledger as its user reads it. credits.py writes it."""
+"""The ledger as its user reads it. credits.py and topups.py write it."""
 
 from aideer import credits, pages
 from aideer.contract.credits import CreditRecord, Ledger
@@ -10,7 +10,7 @@ _LONGEST_ID = 64
 
 
 def page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[Ledger, str | None]:
-    """A page of the user's ledger, newest first, and the cursor of the next."""
+    """Return a page of the user's ledger, newest first, and the cursor of the next page."""
     before = CreditEntry.entry_id < _entry_id(cursor) if cursor is not None else None
     entries = list(
         CreditEntry.query(user.id, before, scan_index_forward=False, limit=offset + limit + 1, consistent_read=True)

@@ -1,7 +1,7 @@
-"""What a model can do, as the price table says, and the refusal of parameters that ask for anything else.
+"""Model limits from the price table, and the refusal of parameters that exceed them.
 
-A new preset must be within all limits. A stored one may have been accepted under another table: its numbers are cut to the
-model's own (offers.py), and an ability that the model has not is refused before the provider would refuse it.
+A new preset must be within all limits. A stored preset may have been accepted under another price table. Then offers.py
+reduces its numbers to the model's limits. An ability that the model lacks is refused before the provider would refuse it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from aideer.pricing import Tariff
 
 
 def offered(model: str) -> Tariff:
-    """Return the tariff of a model that can be used now. Raises Unprocessable where there is none, or not any more."""
+    """Return the tariff of a model that can be used now. Raises Unprocessable if the model has none, or is retired."""
     tariff = pricing.tariff(model)
     if tariff is None:
         raise Unprocessable("model_not_priced", f"The model {model} is not in the price table, so it cannot be used.")
@@ -25,7 +25,7 @@ def offered(model: str) -> Tariff:
 
 
 def require_abilities(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
-    """Raise Unprocessable where the parameters ask the model for what it has not."""
+    """Raise Unprocessable if the parameters need an ability that the model lacks."""
     model, mode = tariff["model"], pricing.thinking(tariff)
     if mode == "never" and (parameters.get("enable_thinking") or parameters.get("thinking_budget")):
         raise Unprocessable("thinking_not_supported", f"The model {model} does not think.")
@@ -43,7 +43,7 @@ def require_abilities(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
 
 
 def require_ranges(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
-    """Raise Unprocessable where a new preset's parameters are beyond the model's limits."""
+    """Raise Unprocessable if a new preset's parameters exceed the model's limits."""
     model = tariff["model"]
     if (parameters.get("max_tokens") or 0) > tariff["max_output"]:
         raise Unprocessable(
@@ -64,9 +64,9 @@ def require_ranges(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
 
 
 def require_word(parameters: Mapping[str, Any], messages: Iterable[Mapping[str, Any]]) -> None:
-    """Raise Unprocessable where a preset asks for a JSON object, and none of its messages says JSON.
+    """Raise Unprocessable if a preset asks for a JSON object, and none of its messages has the word JSON.
 
-    The provider refuses such a prompt. Every prompt has the preset's own messages, so it is enough to look at these, once.
+    The provider refuses such a prompt. Every prompt has the preset's own messages, so checking these once is enough.
     """
     if (parameters.get("response_format") or {}).get("type") != "json_object":
         return

@@ -1,7 +1,7 @@
 """Threads: the messages of one generation of a chat, one item each.
 
-n only grows within a chat, and a message's n is its place. Who may see a thread, and which one a chat points to, is
-chats.py's; here a thread is read a page at a time, laid out anew, written in batches, and deleted.
+Within a chat, n only grows. A message's n is its position. chats.py decides which thread a chat points to, and checks access.
+This module reads a thread page by page, lays out a new one, writes it by batch writes, and deletes it.
 """
 
 import json
@@ -16,45 +16,45 @@ from aideer.errors import TooLarge, Unprocessable
 from aideer.models import Message
 
 PAGE_BYTES = 4 * 1024 * 1024
-"""Of a page, as it leaves: Lambda's answers end at 6 MB."""
+"""The most bytes of a page in its response. A Lambda response may have 6 MB."""
 TRANSACTION_BYTES = 3_000_000
-"""Of contents that are written in one transaction, which ends at 4 MB."""
+"""The most bytes of contents in one transaction. A transaction may have 4 MB."""
 REPLACED_READS = 32
-"""Queries (1 MB each) that a replacement makes at most: beyond, it would outlast the request."""
+"""The most queries (1 MB each) of a replacement. More would take longer than the request may last."""
 REPLACED_HIDDEN = 2000
 COPIED = 2000
 COPIED_READS = 16
-"""Queries (1 MB each) that a copy makes at most: one partition takes about 1 MB of writes a second, and a request 30."""
+"""The most queries (1 MB each) of a copy. A partition takes about 1 MB of writes a second, and a request may last 30 seconds."""
 _FILTERED_READS = 16
 _FILTERED_PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which messages of a thread to read: the last `limit` below `before`, or, with `after`, the first `limit` above it."""
+    """The messages of a thread to read: the last `limit` below `before`, or, with `after`, the first `limit` above it."""
 
     limit: int = 100
     before: int | None = None
     after: int | None = None
 
     def rest(self, last: int) -> "Window":
-        """What follows in the direction of reading, once `last` has been read."""
+        """Return the next window in the direction of reading, after the message `last`."""
         return Window(self.limit, self.before, last) if self.after is not None else Window(self.limit, last)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Messages in the order of n, and the window that goes on, where there may be more."""
+    """Messages in the order of n, and the next window if there may be more."""
 
     messages: list[Message]
     rest: Window | None = None
 
 
 def page(thread: str, window: Window, *, hidden: bool) -> Page:
-    """Read a window of a thread, at most PAGE_BYTES of it (one message at least), with its hidden messages or without.
+    """Return a window of a thread, with its hidden messages or without.
 
-    A page can end early, after much that is hidden: its `rest` goes on. It is read consistently: one that lagged behind the chat's
-    version would be confirmed under that version's tag ever after.
+    The page has at most PAGE_BYTES, but at least one message. It can end early after many hidden messages, and `rest` continues
+    it. The read is consistent. A page older than the chat's version would stay confirmed by that version's ETag.
     """
     forward = window.after is not None
     low = (window.after or 0) + 1
@@ -83,9 +83,9 @@ def page(thread: str, window: Window, *, hidden: bool) -> Page:
 
 
 def stored(thread: str, first_n: int, new: Sequence[NewMessage], create_time: str) -> list[Message]:
-    """New messages as items of a thread, to be written in one transaction.
+    """Return new messages as items of a thread, to be written in one transaction.
 
-    Raises TooLarge where they are more than it holds, and Unprocessable for what is not supported.
+    Raises TooLarge if they exceed TRANSACTION_BYTES, and Unprocessable if a message is not supported.
     """
     if sum(len(message.content.encode()) for message in new) > TRANSACTION_BYTES:
         raise TooLarge("too_large", f"These messages are more than {TRANSACTION_BYTES} bytes of UTF-8 in all.")
@@ -93,11 +93,11 @@ def stored(thread: str, first_n: int, new: Sequence[NewMessage], create_time: st
 
 
 def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], create_time: str) -> list[Message]:
-    """The thread `new`: that of `old` with its visible messages replaced by these.
+    """Return the thread `new`: the thread `old` with its visible messages replaced by these.
 
-    A message with n keeps its place: as it was with all that an answer has, or, with another role or content, as an edited
-    one without. One without n is new and goes to the end. Hidden ones stay where they are, and can be addressed like others.
-    Raises Unprocessable where this does not fit what is stored, and TooLarge where it is too long to be laid out at once.
+    A message with n keeps its position. It keeps all fields of an answer, unless its role, type or content differs. A message
+    without n is new and goes to the end. Hidden messages stay in their positions, and can be addressed like others. Raises
+    Unprocessable if `placed` does not fit the stored messages, and TooLarge if the thread is too long for one request.
     """
     sent = _by_n(placed)
     kept: dict[int, Message] = {}
@@ -117,10 +117,11 @@ def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], c
 
 
 def copied(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
-    """The thread `new`: a copy of `old`, whole or up to and including the message `upto`; of another's, what is visible.
+    """Return the thread `new`: a copy of `old`, whole or up to and including the message `upto`.
 
-    An answer does not keep its task, which is the old chat's. A copy of another's chat has what a reader sees of it alone.
-    Raises Unprocessable where there is no message `upto`, and TooLarge where it is more than COPIED messages or COPIED_READS.
+    An answer loses its task, because the task belongs to the old chat. A copy of another user's chat has only the visible
+    messages, with the fields that a reader sees. Raises Unprocessable if there is no message `upto`, and TooLarge if the copy
+    exceeds COPIED messages or COPIED_READS.
     """
     reads = Message.query(
         old,
@@ -141,13 +142,13 @@ def copied(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
 
 
 def write(messages: Sequence[Message]) -> None:
-    """Write a thread that nothing points to yet. Raises Busy where DynamoDB takes too long."""
+    """Write a thread that no chat points to yet. Raises Busy if DynamoDB takes too long."""
     for start in range(0, len(messages), bulk.SIZE):
         bulk.write(Message, puts=[message.serialize() for message in messages[start : start + bulk.SIZE]])
 
 
 def delete(thread: str, deadline: float) -> bool:
-    """Delete a thread's messages; False where `deadline` (of time.monotonic) came first, and there are some left."""
+    """Delete a thread's messages. Return False if `deadline` (of time.monotonic) comes first and some are left."""
     reads = Message.query(thread, consistent_read=True, attributes_to_get=["thread", "n"]).page_iter
     return all(bulk.delete(Message, raw["Items"], deadline) for raw in reads)
 
@@ -217,6 +218,6 @@ def _new(
 
 
 def _sent_bytes(message: Message) -> int:
-    """What a message takes of the answer: JSON in Lambda's JSON, which escapes once more what the first had escaped."""
+    """Return a message's bytes in the response: JSON inside Lambda's JSON, which escapes the inner escapes once more."""
     text = json.dumps([message.content, message.reasoning], ensure_ascii=False)
     return len(json.dumps(text, ensure_ascii=False).encode()) + 500

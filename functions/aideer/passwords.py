@@ -1,7 +1,7 @@
 """Password hashes: argon2id with OWASP's parameters (Password Storage Cheat Sheet: 19 MiB, 2 passes, 1 lane).
 
-A password is hashed as RFC 8265 prepares it (section 4.2.2, OpaqueString): two keyboards that encode one text in two ways give one
-password. Release 0.1 hashed what was sent: such a hash still verifies, and is replaced at the next sign-in.
+A password is prepared by RFC 8265 (section 4.2.2, OpaqueString) before it is hashed. So two keyboards that encode the same text
+differently give the same password. Release 0.1 hashed the raw text. Such a hash still verifies, and the next sign-in replaces it.
 """
 
 import functools
@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Literal
 
 from aideer.errors import Unprocessable
 
-if TYPE_CHECKING:  # imported where a password is at hand: most functions that know users never see one
+if TYPE_CHECKING:  # imported at the first hash: most functions that read users never handle a password
     from argon2 import PasswordHasher
 
-# Of no password, and ready-made: to make it on first use would tell, by its time, that nobody had that name.
+# A hash of no password. Making it at the first use would take time, and so reveal that no user has that name.
 _NOBODYS = "$argon2id$v=19$m=19456,t=2,p=1$UWL4ZSuq498sKLxD0wu1PA$fdyCXtWckodShRFEndV03hez0Rr5bpuTJofS2r7LXow"
 _COMMON = Path(__file__).with_name("tables") / "common_passwords.txt.gz"
 
 
 def normalized(password: str) -> str:
-    """Return a password as it is hashed: every space a plain one, and in NFC."""
+    """Return a password in the form that is hashed: in NFC, with every space character as a plain space."""
     spaced = "".join(" " if unicodedata.category(c) == "Zs" else c for c in password)
     return unicodedata.normalize("NFC", spaced)
 
 
 def require_good(password: str) -> None:
-    """Require of a password that is to be set that it is no common one, and a text that any keyboard can repeat.
+    """Raise Unprocessable if a new password is a common one, or has characters that a keyboard may not be able to repeat.
 
-    Raises Unprocessable. The operator's own administrator is exempt: operations/make_admin does not ask.
+    The operator's own administrator is exempt: operations/make_admin does not call this.
     """
     if not _is_opaque_string(password):
         raise Unprocessable("password_characters", "A password has no control characters or unassigned code points.")
@@ -38,19 +38,22 @@ def require_good(password: str) -> None:
 
 
 def hashed(password: str) -> str:
-    """A salted hash of this password."""
+    """Return a salted hash of this password."""
     return _hasher().hash(normalized(password))
 
 
 def matches(password_hash: str | None, password: str) -> bool:
-    """Whether this is the password. With no hash (no such user) it takes as long and says no, so that time tells nothing."""
+    """Return whether this is the password.
+
+    Without a hash (no such user), it returns False after the same time, so that timing reveals nothing.
+    """
     return matching_form(password_hash, password) is not None
 
 
 def matching_form(password_hash: str | None, password: str) -> Literal["normalized", "raw"] | None:
-    """Return in which form this is the password: a hash of the raw form is to be replaced. None: it is not the password.
+    """Return the form in which the password matches, or None if it does not. A hash of the raw form must be replaced.
 
-    How long it takes depends on the password alone, unless it is right.
+    The time depends on the password alone, unless the password is right.
     """
     form = normalized(password)
     if _verifies(password_hash, form):

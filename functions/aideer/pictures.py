@@ -1,8 +1,8 @@
-"""Pictures that people send, and the small one that is made of each.
+"""Avatar images: decode the image that a user uploads, and make a small one from it.
 
-What always holds: what comes out is a JPEG of SIDE × SIDE that carries pixels alone: no metadata, no colour profile, nothing of the
-file. What goes in is read by a decoder of this list or by none (Pillow would hand PostScript to a program that runs it), its
-size is judged by its header before anything is decoded, and whatever a decoder stumbles over is the sender's error.
+Invariants: the result is a JPEG of SIDE × SIDE with pixels only: no metadata, no colour profile, no other part of the file. Only
+the decoders of _FORMATS read an upload, because Pillow would pass PostScript to a program that executes it. The size in the
+header is checked before any decoding. Every error of a decoder counts as an error of the sender.
 """
 
 import contextlib
@@ -18,28 +18,28 @@ if TYPE_CHECKING:  # Pillow is slow to import, and not in every function's layer
 SIDE = 128
 MOST_BYTES = 4 * 1024 * 1024
 MOST_PIXELS = 25_000_000
-"""Decoded, the worst of that many take some 500 MB: docs/decisions.md, "Pictures"."""
+"""The worst image with that many pixels takes some 500 MB when it is decoded: docs/decisions.md, "Pictures"."""
 _MOST_SCANS = 60
-"""Of a JPEG. Progressive ones have about ten; each goes over the whole picture, and can be made of almost no bytes."""
+"""The most scans of a JPEG. A progressive JPEG has about ten. A scan of almost no bytes can cover the whole image."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _COLOUR_MAP, _EXTRA_SAMPLES = 258, 262, 320, 338
-"""TIFF 6.0."""
+"""Tags of TIFF 6.0."""
 _PNG_DEPTH = 24
-"""Where a PNG has the bits of a sample: in IHDR, which is first."""
+"""The position of a PNG's bits per sample: in IHDR, the first chunk."""
 _QUALITY = 88
 
 
 def square(file: bytes) -> bytes:
-    """The middle of a picture, as large as it is wide or high, as a JPEG of SIDE × SIDE: upright, over white, in sRGB.
+    """Return the largest square in the middle of an image, as a JPEG of SIDE × SIDE: upright, over white, in sRGB.
 
-    Of an animated one it is the first frame. Raises TooLarge (more than MOST_BYTES) and Unprocessable: unsupported_picture,
+    An animated image gives its first frame. Raises TooLarge (more than MOST_BYTES) and Unprocessable: unsupported_picture,
     broken_picture, too_many_pixels.
     """
     if len(file) > MOST_BYTES:
         raise TooLarge("file_too_large", f"A picture may have {MOST_BYTES} bytes.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that are odd: they are refused, or read all the same
+        warnings.simplefilter("ignore")  # about odd files: each is refused, or read anyway
         picture, pixels = _decoded(file)
         small = _upright(_in_srgb(_small(picture, pixels), picture), picture)
     written = io.BytesIO()
@@ -48,16 +48,16 @@ def square(file: bytes) -> bytes:
 
 
 def _decoded(file: bytes) -> tuple["Image", "Image"]:
-    """The file as Pillow reads it, and its pixels as they are meant."""
-    # Each imported by name: Pillow would otherwise look through all its plugins.
+    """Return the file as Pillow reads it, and its pixels after _repaired."""
+    # Import the plugins by name. Otherwise Pillow would search all of them.
     from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
     if file.startswith(b"\xff\xd8\xff") and file.count(b"\xff\xda") > _MOST_SCANS:
         raise Unprocessable("broken_picture", "This picture is in too many parts.")
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # it refuses from twice this on, and warns from this on
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow warns above this, and refuses above twice this
     try:
         picture = Image.open(io.BytesIO(file), formats=_FORMATS)
-        # A JPEG is decoded at the eighth, quarter or half that is still large enough.
+        # Decode a JPEG at an eighth, a quarter or a half of its size, as long as that is large enough.
         picture.draft(None, (2 * SIDE, 2 * SIDE))
         picture.load()
         return picture, _repaired(picture, file)
@@ -65,17 +65,17 @@ def _decoded(file: bytes) -> tuple["Image", "Image"]:
         raise Unprocessable("unsupported_picture", f"A picture is one of {', '.join(_FORMATS)}.") from None
     except Image.DecompressionBombError:
         raise Unprocessable("too_many_pixels", f"A picture may have {MOST_PIXELS} pixels.") from None
-    except Exception:  # decoders of broken files raise whatever they come upon
+    except Exception:  # a decoder may raise any exception on a broken file
         raise Unprocessable("broken_picture", "This picture cannot be read.") from None
 
 
 def _repaired(picture: "Image", file: bytes) -> "Image":
-    """What Pillow reads otherwise than the format's own definition, or than other programs do."""
+    """Return the pixels, corrected if Pillow reads them differently from the format's definition or from other programs."""
     from PIL import ImageChops, TiffImagePlugin
 
     transparent = picture.info.get("transparency")
     if picture.format == "PNG" and transparent is not None:
-        # The transparent colour is in the file's depth (PNG 11.3.2.1), and Pillow's pixels have 8 bits.
+        # The transparent colour has the file's depth (PNG 11.3.2.1), but Pillow's pixels have 8 bits.
         depth = file[_PNG_DEPTH]
         if picture.mode == "L" and depth in (2, 4):
             picture.info["transparency"] = transparent * 255 // (2**depth - 1)
@@ -84,17 +84,17 @@ def _repaired(picture: "Image", file: bytes) -> "Image":
     if picture.mode == "RGBA" and _has_unmeant_alpha(picture) and picture.getchannel("A").getextrema() == (0, 0):
         return picture.convert("RGB")
     if picture.format == "JPEG" and picture.mode == "CMYK" and "adobe" not in picture.info:
-        return ImageChops.invert(picture)  # Adobe's are stored negative, and Pillow takes all for Adobe's
+        return ImageChops.invert(picture)  # Adobe stores CMYK negative, and Pillow treats every file as Adobe's
     if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.mode == "P":
         colours = picture.tag_v2.get(_COLOUR_MAP, ())
-        if colours and max(colours) < 256:  # of 16 bits by the definition, and of 8 by some writers
+        if colours and max(colours) < 256:  # the definition has 16 bits, but some writers use 8
             third = len(colours) // 3
             picture.putpalette([value for n in range(third) for value in colours[n::third]])
     return picture
 
 
 def _has_unmeant_alpha(picture: "Image") -> bool:
-    """Whether a fourth channel may be padding: many a program writes zeros there, and every program shows such a file."""
+    """Return whether a fourth channel may be padding. Many programs write zeros there, and every program shows such a file."""
     from PIL import TiffImagePlugin
 
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
@@ -103,7 +103,7 @@ def _has_unmeant_alpha(picture: "Image") -> bool:
 
 
 def _grey_range(picture: "Image") -> tuple[float, float]:
-    """What is black and what is white in numbers of up to 16 bits."""
+    """Return the values of black and of white in numbers of up to 16 bits."""
     from PIL import TiffImagePlugin
 
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
@@ -113,14 +113,14 @@ def _grey_range(picture: "Image") -> tuple[float, float]:
 
 
 def _is_negative(picture: "Image") -> bool:
-    """Whether the least number is white. Pillow sees to that itself where it has 8 bits or fewer."""
+    """Return whether the lowest number is white. At 8 bits or fewer, Pillow handles that itself."""
     from PIL import TiffImagePlugin
 
     return isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_PHOTOMETRIC, 0) == 0
 
 
 def _small(picture: "Image", pixels: "Image") -> "Image":
-    """The middle of it over white, in its own colours: L, RGB, CMYK, YCbCr or LAB."""
+    """Return the small square over white, in the image's own colours: L, RGB, CMYK, YCbCr or LAB."""
     from PIL import Image, ImageMath
 
     ends: tuple[float, float] | None = None
@@ -132,8 +132,8 @@ def _small(picture: "Image", pixels: "Image") -> "Image":
             pixels = Image.merge("LA", (_in_grey(pixels, ends), seen.point(lambda value: 255 if value else 0)))
             pixels = pixels.convert("RGBA").convert("RGBa")
     elif pixels.has_transparency_data:
-        pixels = pixels.convert("RGBA").convert("RGBa")  # so that what cannot be seen does not shine through
-    elif pixels.mode in ("1", "P"):  # of which no mean can be taken
+        pixels = pixels.convert("RGBA").convert("RGBa")  # so that invisible pixels do not tint visible ones
+    elif pixels.mode in ("1", "P"):  # pixels of these modes have no mean
         pixels = pixels.convert("L" if pixels.mode == "1" else "RGB")
     side = min(pixels.size)
     left, top = (pixels.width - side) / 2, (pixels.height - side) / 2
@@ -150,13 +150,13 @@ def _small(picture: "Image", pixels: "Image") -> "Image":
 
 
 def _found_range(numbers: "Image", *, negative: bool) -> tuple[float, float]:
-    """What is black and what is white in numbers of which nothing says it."""
+    """Return the values of black and of white if the file does not define them: the extremes of its numbers."""
     least, greatest = numbers.convert("F").getextrema()
     return (greatest, least) if negative else (least, greatest)  # type: ignore[return-value]
 
 
 def _in_grey(numbers: "Image", ends: tuple[float, float]) -> "Image":
-    """Numbers as shades, from the one that is black to the one that is white."""
+    """Return numbers as shades of grey. `ends` are the values of black and of white."""
     black, white = ends
     scale = 255 / (white - black) if white != black else 0.0
     return numbers.convert("F").point(lambda value: value * scale - black * scale).convert("L")
@@ -171,17 +171,17 @@ def _in_srgb(small: "Image", picture: "Image") -> "Image":
         to_rgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         converted = ImageCms.applyTransform(small, to_rgb)
     elif profile and small.mode in ("L", "RGB", "CMYK"):
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):  # not one of these colours
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):  # wrong kind of profile
             own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(small, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    # Pasted on a new one: Pillow would write out a comment that came with the file.
+    # Paste onto a new image, because Pillow would write a comment of the file into the JPEG.
     bare = Image.new("RGB", small.size)
     bare.paste((converted or small).convert("RGB"))
     return bare
 
 
 def _upright(small: "Image", picture: "Image") -> "Image":
-    """Turned as the file says (EXIF 2.3, 4.6.4 A): done last, because the middle of a picture is the middle however it lies."""
+    """Return the image turned as the file says (EXIF 2.3, 4.6.4 A). This can come last: turning does not move the middle."""
     from PIL.Image import Transpose
 
     try:

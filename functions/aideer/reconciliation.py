@@ -1,9 +1,9 @@
-"""Reconciliation: now and then, look over all that is stored whether the credit rules hold, and report where they do not.
+"""Reconciliation: check regularly that the credit rules hold over all stored data, and report the violations.
 
-A run goes through all users, then tasks, then codes (audit.py), and mends nothing. It is one record, (reconciliation, current),
-while it is under way, so that there is one at most; the record says how far it has come after every page, so that it goes on
-from there whenever an invocation ends, for whatever reason. Whoever works on it holds it until their invocation's end. When
-it has ended, it is kept as (reconciliation, its id) for KEEP_DAYS.
+A run checks all users, then tasks, then codes (audit.py), and repairs nothing. A run in progress is the one record
+(reconciliation, current), so at most one run exists at a time. The record stores the progress after every page. So the next
+invocation continues from there, however the previous one ended. An invocation claims the run until its own end. When a run has
+ended, it is kept as (reconciliation, its id) for KEEP_DAYS.
 """
 
 import time
@@ -21,9 +21,9 @@ from aideer.transactions import Refused, Transaction
 
 KEEP_DAYS = 90
 RESERVE_SECONDS = 30
-"""Of an invocation, kept for the page under way."""
+"""Seconds of an invocation that are reserved for the page in progress."""
 OVERLAP_SECONDS = 3600
-"""Before the last run's beginning, from where on tasks count as new: their writers' clocks, and reads that lag."""
+"""Seconds before the last run's start from which tasks count as new. They cover wrong clocks of writers, and reads that lag."""
 
 _RUNS = "reconciliation"
 _CURRENT = "current"  # sorts after every id
@@ -32,12 +32,12 @@ _NEXT = {"users": "tasks", "tasks": "codes", "codes": None}
 
 @dataclass
 class Run:
-    """A run as far as it came. Times are ISO 8601; examples hold a rule and ids."""
+    """A run and its progress. Times are ISO 8601. Examples hold a rule and ids."""
 
     id: str
     started: str
     since: str
-    """The end from which on tasks are looked at; empty for all."""
+    """The end time from which tasks are checked. It is empty for all tasks."""
     phase: str | None = "users"
     start: dict[str, Any] | None = None
     ended: str | None = None
@@ -49,16 +49,16 @@ class Run:
     drifts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
     examples: list[dict[str, str]] = field(default_factory=list)
     unsettled: bool = False
-    """Whether tasks had drifts: then the next run looks at the same ones again."""
+    """Whether tasks had drifts. If so, the next run checks the same tasks again."""
 
     @classmethod
     def of(cls, record: Record) -> "Run":
-        """A stored run, of an earlier version too."""
+        """Return the run in a record. Another version of AIDeer may have stored it."""
         known = {part.name for part in fields(cls)}
         return cls(**{name: value for name, value in record.data.items() if name in known})
 
     def add(self, page: Page) -> None:
-        """Count a page of the phase, and go on to the next."""
+        """Add the results of a page, and move on to the next page or phase."""
         found = Findings(examples=self.examples)
         found.join(page.findings)
         self.examples = found.examples
@@ -79,9 +79,9 @@ class Run:
 
 
 def work(seconds: float, *, begin: bool) -> Run | None:
-    """Go on with the run that is under way, for this long at most; with none, begin one if that is asked for.
+    """Continue the run in progress for at most `seconds`. If there is none and `begin` is true, begin one.
 
-    Returns the run where it has ended, else None.
+    Returns the run if it has ended, otherwise None.
     """
     until = clock.now() + seconds
     deadline = time.monotonic() + seconds - RESERVE_SECONDS
@@ -89,11 +89,11 @@ def work(seconds: float, *, begin: bool) -> Run | None:
         record = _claimed(until) or (_begun(until) if begin else None)
         return _worked(Run.of(record), deadline, until) if record else None
     finally:
-        _changed(until, Record.at.remove())  # whoever comes next need not wait
+        _changed(until, Record.at.remove())  # so that the next invocation need not wait
 
 
 def runs() -> tuple[Run | None, Run | None]:
-    """The last run that has ended, and the one that is under way."""
+    """Return the last run that has ended, and the run in progress."""
     newest = list(Record.query(_RUNS, scan_index_forward=False, limit=2, consistent_read=True))
     under_way = Run.of(newest.pop(0)) if newest and newest[0].sk == _CURRENT else None
     return Run.of(newest[0]) if newest else None, under_way
@@ -116,7 +116,7 @@ def _worked(run: Run, deadline: float, until: float) -> Run | None:
 def _claimed(until: float) -> Record | None:
     record = Record(_RUNS, _CURRENT)
     free = Record.at.does_not_exist() | (Record.at <= clock.now())
-    # Or mine: the refusal of a repeated call is the echo of the first, whose answer was lost.
+    # Accept this invocation's own claim. A retry is refused if the first call succeeded and only its response was lost.
     claimed = _updated(record, Record.at.set(until), Record.pk.exists() & (free | (Record.at == until)))
     return record if claimed else None
 
@@ -146,7 +146,7 @@ def _ended(run: Run, until: float) -> Run | None:
     try:
         transaction.commit(proof=lambda: bool(list(Record.query(_RUNS, Record.sk == run.id, consistent_read=True))))
     except Refused:
-        return None  # somebody else works on it
+        return None  # another invocation has claimed the run
     return run
 
 

@@ -1,6 +1,6 @@
-"""What the OpenAPI document says of an endpoint besides its types. Plain data: nothing here costs a cold start anything.
+"""OpenAPI descriptions of an endpoint's responses, and the headers of every response. Plain data adds no time to a cold start.
 
-The schemas named here are added to the document where it is made (local/openapi.py).
+local/openapi.py adds the schemas that are named here to the document.
 """
 
 from http import HTTPStatus
@@ -29,24 +29,24 @@ def documented(
     done: bool = True,
     error: str = "Error",
 ) -> dict[str, Any]:
-    """The keyword arguments of `@app.get(path, **documented("Get a chat", errors=(403, 404)))`.
+    """Return the keyword arguments for `@app.get(path, **documented("Get a chat", errors=(403, 404)))`.
 
     Parameters
     ----------
     errors
-        The statuses with which it refuses; 401 (of the token), 422 and 503 are added where they belong.
+        The statuses of its errors. 422 is always added; 401 (of the token) and 503 are added unless it is public.
     public
-        Whether it takes no access token.
+        Whether the endpoint takes no access token.
     content
-        What a 200 holds, by media type, where that is not what the return annotation says.
+        The body of a 200 by media type, if it differs from the return annotation.
     headers
         OpenAPI's description of a 200's headers.
     also
-        Answers besides 200 that are no refusals, with what they mean.
+        Statuses besides 200 that are not errors, with their meanings.
     done
-        Whether it answers 200 at all: a redirection does not.
+        Whether the endpoint answers 200 at all. A redirection does not.
     error
-        The schema of its refusals.
+        The schema of its errors.
     """
     refusal = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     answer: dict[str, Any] = {"description": "Done."}
@@ -59,19 +59,19 @@ def documented(
         responses[status] = {"description": meaning}
     for status in sorted({*errors, *(() if public else (401, 503))}):
         responses[status] = {"description": HTTPStatus(status).phrase, "content": refusal}
-    # Named here in any case: Powertools would put its own schema in its place, which lacks `code`.
+    # Always set 422. Otherwise Powertools would add its own schema, which lacks `code`.
     responses[422] = {"description": "The request is not valid.", "content": _INVALID}
     return {"summary": summary, "responses": responses, "security": None if public else [{"bearerAuth": []}]}
 
 
 USUAL_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
-"""Of every answer that does not set them itself."""
+"""Headers of every response that does not set them itself."""
 
 
 def secured(headers: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer's headers with the usual ones.
+    """Return a response's headers with the usual ones added.
 
-    A browser may not guess another type than the named one. An answer is private and not stored, unless its handler sets a
+    A browser must not guess another type than the named one. A response is private and not stored, unless its handler sets
     Cache-Control.
     """
     named = {name.lower() for name in headers}
@@ -79,9 +79,9 @@ def secured(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-"""Headers of an answer that holds tokens (RFC 6749, section 5.1)."""
+"""Headers of a response that holds tokens (RFC 6749, section 5.1)."""
 PAGE_HEADERS = {
     "Link": {"description": 'The next page: <…>; rel="next" (RFC 8288).', "schema": {"type": "string"}},
     "X-Next-Cursor": {"description": "`cursor` of the next page.", "schema": {"type": "string"}},
 }
-"""Of every list: `**documented("List the chats", headers=PAGE_HEADERS)`."""
+"""Headers of every list: `**documented("List the chats", headers=PAGE_HEADERS)`."""

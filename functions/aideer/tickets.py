@@ -1,10 +1,11 @@
-"""Tickets: what a website's page is handed in its address after a sign-in, and exchanges for tokens. Once, and within a minute.
+"""Login tickets: after a sign-in, a website's page gets a ticket in its address, and exchanges it for tokens.
 
-Tokens themselves must not stand in an address, where histories and logs keep them. A ticket is random, and stored as its hash
-only. Whoever deletes its record, in one transaction with the condition that it is there and in time, has the tokens.
+A ticket works once, and within a minute. Tokens must not be in an address, because histories and logs keep addresses. A ticket
+is random, and only its hash is stored. The exchange deletes its record in a transaction, which requires that the record is
+stored and has not expired. So only one exchange returns tokens.
 
-A ticket is bound to the page that began the sign-in by PKCE (RFC 7636, S256): the page keeps a random verifier, and the sign-in
-carried its hash, the challenge. So a page that is handed somebody else's ticket cannot exchange it.
+PKCE (RFC 7636, S256) binds a ticket to the page that began the sign-in. The page keeps a random verifier, and the sign-in carries
+its hash, the challenge. So a page that receives another page's ticket cannot exchange it.
 """
 
 import base64
@@ -23,7 +24,7 @@ _KIND = "sign_in"
 
 
 def issue(user: User, openid: str, challenge: str | None = None) -> str:
-    """A ticket for this user, as they are signed in now; with a challenge, for the holder of its verifier alone."""
+    """Return a ticket for this user's current session. With a challenge, only the holder of its verifier can exchange it."""
     ticket = secrets.token_urlsafe(32)
     said = {"sub": user.id, "ver": user.token_version, "openid": openid, "auth_time": int(clock.now())}
     if challenge:
@@ -33,10 +34,10 @@ def issue(user: User, openid: str, challenge: str | None = None) -> str:
 
 
 def exchange(ticket: str, verifier: str | None = None) -> Tokens:
-    """Tokens for a ticket.
+    """Return tokens for a ticket.
 
-    Raises Unauthorized where it is unknown, used or too old, or the verifier is not that of its challenge, and InvalidToken where
-    its user is signed out or gone. A wrong verifier does not use the ticket up.
+    Raises Unauthorized if the ticket is unknown, used or expired, or if the verifier does not match its challenge. Raises
+    InvalidToken if its user is signed out or deleted. A wrong verifier does not use the ticket up.
     """
     try:
         record = Record.get(_pk(ticket), _KIND, consistent_read=True)
@@ -52,13 +53,13 @@ def exchange(ticket: str, verifier: str | None = None) -> Tokens:
 
 
 def challenge_of(verifier: str) -> str:
-    """The S256 challenge of a verifier (RFC 7636, section 4.2)."""
+    """Return the S256 challenge of a verifier (RFC 7636, section 4.2)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
 
 
 def _is_verified(challenge: str | None, verifier: str | None) -> bool:
     if challenge is None or verifier is None:
-        # One without the other would let a sign-in do without PKCE (RFC 9700, section 2.1.1). Tickets of 0.1.0 have no challenge.
+        # Refuse one without the other: it would bypass PKCE (RFC 9700, section 2.1.1). Tickets of 0.1.0 have no challenge.
         return challenge is verifier
     return hmac.compare_digest(challenge_of(verifier), challenge)
 

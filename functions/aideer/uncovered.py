@@ -1,9 +1,10 @@
-"""Costs of the provider that no user pays: counted in the transaction that closes the task, and bounded per user and day.
+"""Uncovered costs: the provider bills them, and no user pays them. They are counted at the close, and limited per user and day.
 
-A failure of the provider or of AIDeer is free for the user, but the provider bills what it had accepted. Each user has one item
-per day (UTC) that sums these costs. A hold requires that the sum of the day is below settings.UNCOVERED_CREDITS, so every way to
-provoke free answers ends there. What one user can cost in a day is that bound and what the tasks cost that were open when it was
-reached: at most their holds, unless the provider bills more than a hold foresees.
+The transaction that closes a task counts its uncovered cost. A failure of the provider or of AIDeer is free for the user, but
+the provider bills every call that it accepted. Each user has one item per day (UTC) that sums these costs. A hold requires that
+the sum of the day is below settings.UNCOVERED_CREDITS. So every way to provoke free answers is limited. In a day, one user can
+cost that limit, plus the cost of the tasks that were open when it was reached. These cost at most their holds, unless the
+provider bills more than a hold covers.
 """
 
 from pynamodb.expressions.update import Action
@@ -15,7 +16,7 @@ from aideer.transactions import Transaction
 from aideer.usage import Usage
 
 STEP = "uncovered"
-"""The step of a hold that is refused where the user has reached the bound."""
+"""The name of the step that refuses a hold if the user has reached the limit."""
 HOLD_EXCEEDED = "hold_exceeded"
 UNCOUNTED = "uncounted"
 """The codes of a cost above the hold, and of an answer without any usage. Every other code is a task's error code."""
@@ -26,13 +27,13 @@ _EXCESS_TOKENS = 10
 
 
 def require_room(transaction: Transaction, user_id: str) -> None:
-    """Add the condition that this user's uncovered costs of today are below the bound."""
+    """Add the condition that this user's uncovered costs of today are below the limit."""
     condition = Record.uncovered.does_not_exist() | (Record.uncovered < settings.UNCOVERED_CREDITS)
     transaction.check(STEP, Record, *_key(user_id, clock.now()), condition)
 
 
 def refusal() -> TooManyRequests:
-    """Return the error of a user who has reached the bound: it ends with the day (UTC)."""
+    """Return the error for a user that has reached the limit, which ends with the day (UTC)."""
     return TooManyRequests(
         "too_many_failed_answers",
         "Too many of your answers have failed today. Try again tomorrow (UTC).",
@@ -41,7 +42,7 @@ def refusal() -> TooManyRequests:
 
 
 def count(transaction: Transaction, user_id: str, code: str, credits: int, now: float) -> None:
-    """Add a cost that nobody pays, in credits, to the counters of (day, code) and of (user, day)."""
+    """Add an uncovered cost, in credits, to the counters of (day, code) and of (user, day)."""
     ttl = int(now) + _KEPT_SECONDS
     actions: list[Action] = [Record.uncovered.add(credits), Record.ttl.set(ttl)]
     if code == HOLD_EXCEEDED:
@@ -51,21 +52,21 @@ def count(transaction: Transaction, user_id: str, code: str, credits: int, now: 
 
 
 def cost(task: Task, usage: Usage | None, *, thought: bool) -> int:
-    """Return what the provider bills for a failed call, in credits: the cost of what it reported."""
+    """Return the provider's charge for a failed call, in credits: the cost of the reported usage."""
     return pricing.cost(task.tariff, usage, thought=thought) if usage else 0
 
 
 def most(task: Task) -> int:
-    """Return an upper bound of what the provider bills for an answer whose executor is lost.
+    """Return an upper bound, in credits, of the provider's charge for an answer whose executor is lost.
 
-    The executor stored the usage at its last renewal of the lease. After that, the model can have generated up to the limits of the
-    call. Without any stored usage, the bound is the hold.
+    The executor stored the usage at its last renewal of the lease. After that, the model can have generated up to the limits of
+    the call. Without any stored usage, the bound is the hold.
     """
     if not task.usage_so_far:
         return int(task.hold)
     usage, parameters = Usage(**task.usage_so_far), task.parameters
     thought = bool(parameters.get("enable_thinking")) or pricing.thinking(task.tariff) == "always"
-    unbounded = task.tariff.get("max_thinking", 0) if thought else 0  # where the call could not say a budget
+    unbounded = task.tariff.get("max_thinking", 0) if thought else 0  # for a call without a budget
     limit = int(task.max_tokens) + int(parameters.get("thinking_budget") or unbounded) + _EXCESS_TOKENS
     bound = cost(task, usage._replace(output_tokens=max(usage.output_tokens, limit)), thought=thought)
     # A search may have added to the input, and its fee, after the usage was stored.

@@ -1,8 +1,8 @@
-"""Request validation: media types, query parameters and bodies, and the errors that a caller may see of them.
+"""Request validation: media types, query parameters and bodies, and the validation errors that a caller may see.
 
-What always holds: a call takes the media type that its parameters name, whatever its letter case and parameters, and no other. A
-call takes no query parameter that it does not know, and no parameter of a query or a form twice. No error repeats what the client
-sent, neither a value nor a name. The caller is let in before any of it is looked at.
+Invariants: a call accepts only the media type that its parameters declare, in any letter case and with any media type parameters.
+A call refuses an unknown query parameter, and a repeated parameter of a query or a form. No error repeats a value or a name that
+the client sent. The caller is authenticated before the request is validated.
 """
 
 import base64
@@ -23,16 +23,16 @@ from aws_lambda_powertools.event_handler.openapi.params import File, Form
 from pydantic import BaseModel
 
 KEYS = 32
-"""Of one object in a body: no type has so many fields, and each unknown one costs an error of a kilobyte."""
+"""The most keys of one object in a body. No type has so many fields, and each unknown one costs an error of a kilobyte."""
 WIDE_KEYS = 200
-"""Of all objects in a body that have more than KEYS: the JSON schema of a response_format may have such objects."""
+"""The most keys of all objects in a body that exceed KEYS. The JSON schema of a response_format may have such objects."""
 FIELDS = 100
-"""Of a form."""
+"""The most fields of a form."""
 ERRORS = 100
-"""That an answer lists. Otherwise it could outgrow its request, and Lambda's 6 MB."""
+"""The most errors in a response. More could make it larger than its request, and than Lambda's 6 MB."""
 JSON, FORM, MULTIPART = "application/json", "application/x-www-form-urlencoded", "multipart/form-data"
 EXTENSIBLE = frozenset({"/api/v1/session/wechat/callback"})
-"""Routes that another server calls: RFC 6749, section 4.1.2, has a client ignore response parameters that it does not know."""
+"""Routes that another server calls. RFC 6749, section 4.1.2, requires a client to ignore unknown response parameters."""
 SCHEMA_CONTEXT = frozenset(
     {
         *("ge", "gt", "le", "lt", "multiple_of", "min_length", "max_length", "pattern", "expected", "field_type"),
@@ -41,13 +41,13 @@ SCHEMA_CONTEXT = frozenset(
         "actual_length",  # a count
     }
 )
-"""Pydantic's message contexts that come from our schema. All others (`error`, `tag`, `input_value` …) may quote the input."""
+"""Pydantic's message contexts that come from the schema. All others (`error`, `tag`, `input_value` …) may quote the input."""
 
 
 def read_json(body: str) -> Any:
-    """Return a body's JSON (RFC 8259). Raise ValueError where it is none.
+    """Return a body's JSON (RFC 8259). Raises ValueError if it is not valid JSON, is a bare array, or has too many keys.
 
-    No endpoint takes a bare array, of which Powertools would take the first item for the whole. A byte order mark is ignored, as
+    No endpoint takes a bare array, and Powertools would take its first item for the whole. A byte order mark is ignored, as
     section 8.1 allows.
     """
     wide_keys = 0
@@ -65,7 +65,7 @@ def read_json(body: str) -> Any:
     except RecursionError:
         raise ValueError from None
     if isinstance(value, list):
-        raise ValueError  # noqa: TRY004 - the answer is that of any body that cannot be read
+        raise ValueError  # noqa: TRY004 - the response is the same as for any unreadable body
     return value
 
 
@@ -75,15 +75,19 @@ def media_type(header: str | None) -> str:
 
 
 class RequestValidation(OpenAPIRequestValidationMiddleware):
-    """Powertools' validation, which reads a body by its Content-Type's exact spelling and ignores unknown query parameters."""
+    """Powertools' validation with stricter rules.
+
+    Powertools itself reads a body by its Content-Type's exact spelling, and ignores unknown query parameters.
+    """
 
     def handler(self, app: Any, next_middleware: NextMiddleware) -> Any:
-        """Let the caller in, then validate the request of `app`.
+        """Authenticate the caller, then validate the request of `app`.
 
-        Raise RequestValidationError, RequestUnsupportedContentType, and DependencyResolutionError, from what a dependency raised.
+        Raises RequestValidationError and RequestUnsupportedContentType. If a dependency raises an error, raises
+        DependencyResolutionError from it.
         """
         route = app.context["_route"]
-        # Powertools solves dependencies after validation, and takes from here what has been solved: no user is read twice.
+        # Powertools solves dependencies after validation, but reuses the ones in this cache. So no user is read twice.
         solved: dict[Any, Any] = {}
         app.context[_DEPENDS_CACHE_KEY] = solved
         solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request, dependency_cache=solved)
@@ -95,7 +99,7 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
         return super().handler(app, next_middleware)
 
     def _get_body(self, app: Any) -> Any:
-        """Return the body, read as the media type that the route declares. An empty body is none, of whatever type."""
+        """Return the body, parsed as the media type that the route declares, or None if it is empty."""
         event = app.current_event
         if not event.body:
             return None
@@ -108,7 +112,7 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
         if expected == FORM:
             parts: dict[str, list[Any]] = parse_qs(event.decoded_body, keep_blank_values=True, max_num_fields=FIELDS)
         else:
-            from aideer import multipart  # which only an upload needs
+            from aideer import multipart  # only an upload needs it
 
             body = base64.b64decode(event.body) if event.is_base64_encoded else event.body.encode()
             parts = multipart.read(header, body)
@@ -126,9 +130,10 @@ def declared_type(route: Any) -> str:
 
 
 def _require_single(place: str, known: Collection[str], sent: Mapping[str, list[Any]]) -> None:
-    """Require that each known parameter comes once at most. Raise RequestValidationError.
+    """Raise RequestValidationError if a known parameter comes more than once.
 
-    No call takes a list in a query or a form. RFC 6749, section 3.2, forbids repetition and has unknown parameters ignored.
+    No call takes a list in a query or a form. RFC 6749, section 3.2, forbids repetition, and requires that unknown parameters are
+    ignored.
     """
     if repeated := [name for name in known if len(sent.get(name, ())) > 1]:
         msg = "This parameter may come only once."
@@ -136,9 +141,9 @@ def _require_single(place: str, known: Collection[str], sent: Mapping[str, list[
 
 
 def public_errors(route: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first of these Pydantic errors as {loc, msg, type}, without anything that the client sent.
+    """Return the first ERRORS of these Pydantic errors as {loc, msg, type}, without any data that the client sent.
 
-    An unknown field's `loc` is that of its object, and the message lists the fields that there are.
+    For an unknown field, `loc` names its object, and the message lists the known fields.
     """
     shown: dict[tuple[Any, ...], dict[str, Any]] = {}
     for error in errors:
@@ -160,7 +165,7 @@ def public_errors(route: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str
 
 
 def _no_number(_: str) -> Any:
-    raise ValueError  # NaN and Infinity, which Python reads and JSON has not
+    raise ValueError  # Python reads NaN and Infinity, but JSON does not have them
 
 
 def _fields(route: Any, loc: list[str | int]) -> list[str]:

@@ -1,12 +1,13 @@
-"""What a viewer of a task's stream is sent, as text/event-stream.
+"""Streaming: the events that a viewer of a task's stream receives, as text/event-stream.
 
-Beside the executor (`live`) the text is relayed as it comes. From anywhere else (`follow`) it is read from the stream log, which
-lags: a position ahead of the log waits until the log has passed it. Where the task ended before that, only the final event is
-sent, whose content replaces all that was shown.
+In the executor's process, `live` relays the text as it comes. Elsewhere, `follow` reads it from the stream log, which lags. If a
+viewer's position is ahead of the log, the follower waits until the log has passed it. If the task has ended before that, only
+the final event is sent. Its content replaces all text that was shown.
 
-A viewer whose session ends, or whose task is deleted, sees no more of it, and no end: `follow` stops without a `close`. `live` is
-the executor's own response and may not end before the answer does, or Lambda would freeze the executor and the answer would cost
-nothing: it goes on with comments alone. A client that connects again is refused, and told why.
+If the viewer's session ends or the task is deleted, the viewer receives no more text and no final event. `follow` stops without
+a `close`. But `live` is the executor's own response, so it must not end before the answer. Otherwise Lambda would freeze the
+executor, and the answer would be free. So `live` continues with comments only. If the client connects again, it is refused,
+with the reason.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from aideer.engine import Run
 
 SILENCE_SECONDS = 15.0
-"""After this long without an event, a comment keeps the connection open."""
+"""After this many seconds without an event, a comment keeps the connection open."""
 POLL_SECONDS = 0.25
 RECONNECT_MILLISECONDS = 500
 INTERRUPT_SECONDS = 5.0
@@ -39,7 +40,7 @@ logger = Logger(service="aideer")
 
 
 async def live(run: "Run", viewer: Viewer) -> AsyncGenerator[str, None]:
-    """The whole stream of an answer that is being made in this process. It ends when the answer does, whatever the viewer may."""
+    """Yield the whole stream of an answer that this process makes. It ends with the answer, even if the viewer's session ends."""
     seen, position, spoke = 0, 0, clock.now()
     async with viewer.checked():
         yield sse.started(run.task.id, run.task.chat_id, 0)
@@ -64,7 +65,7 @@ async def live(run: "Run", viewer: Viewer) -> AsyncGenerator[str, None]:
 
 
 async def wait(run: "Run") -> AsyncGenerator[None, None]:
-    """Wait for the end of an answer, and say every SILENCE_SECONDS that it is not there yet."""
+    """Wait for the end of an answer. Until then, yield after every SILENCE_SECONDS without new text."""
     while not run.over:
         if not await run.changed(len(run.shown), SILENCE_SECONDS):
             yield
@@ -73,12 +74,12 @@ async def wait(run: "Run") -> AsyncGenerator[None, None]:
 async def follow(
     task: Task, position: int, viewer: Viewer, patience: float | None = None, *, interrupts: bool = False
 ) -> AsyncGenerator[str, None]:
-    """The stream from a position on, out of the log, to the end.
+    """Yield the stream from a position to its end, read from the stream log.
 
-    With `patience` (seconds) it is one answer to a client that cannot be streamed to: it ends as soon as there was
-    something new, or nothing for so long, and the client comes back with its position. So it does where the tables do not
-    answer, and the stream ends without an end. With `interrupts` a task whose executor has died is closed as the sweep would, which
-    takes permissions on credits.
+    `patience` (seconds) is for clients that cannot receive a stream. The response ends as soon as there is new text, or after
+    `patience` without any. Then the client calls again with its position. If the tables do not respond, the stream stops without a
+    final event, and the client calls again too. With `interrupts`, a task whose executor has died is closed as the sweeper would
+    close it. This needs permissions on credits.
     """
     with _quiet():
         async with viewer.checked(), aclosing(_followed(task, position, viewer, patience, interrupts)) as events:
@@ -120,7 +121,7 @@ async def _followed(
 
 
 async def _end(task: Task, viewer: Viewer, text: Text | None = None) -> list[str]:
-    """The last two events of a closed task, for a viewer who may still see them; its text, where it is not known, is read."""
+    """Return the last two events of a closed task, or none if the viewer may not see them. Without `text`, read the text."""
     result = await asyncio.to_thread(results.read, task)
     if not viewer.may_see(result.user):
         return []
@@ -129,18 +130,18 @@ async def _end(task: Task, viewer: Viewer, text: Text | None = None) -> list[str
 
 
 async def _interrupted(task: Task) -> Task:
-    from aideer import sweeping  # for the few streams whose executor dies
+    from aideer import sweeping  # only for the few streams whose executor dies
 
     try:
         return await asyncio.to_thread(sweeping.interrupt, task)
-    except Exception as error:  # the sweep will
+    except Exception as error:  # the sweeper will close the task
         logger.warning("interrupt", extra={**leases.who(task), "error": type(error).__name__})
         return task
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Where the tables do not answer, a stream ends without an end, and its client comes back with its position."""
+    """End the stream without a final event if the tables do not respond. Its client connects again with its position."""
     try:
         yield
     except Busy:

@@ -1,4 +1,4 @@
-"""For administrators only."""
+"""Schemas of the calls for administrators."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from aideer import trail
 
 
 class AuditEntry(BaseModel):
-    """One act of an administrator: ids alone, and no text of users."""
+    """One action of an administrator. An entry has ids only, and no text of users."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -22,7 +22,7 @@ class AuditEntry(BaseModel):
 
 
 class Drift(BaseModel):
-    """A rule that does not hold, and what it does not hold of."""
+    """A credit rule that does not hold, and the ids that it does not hold for."""
 
     rule: Annotated[str, Field(description="I1 to I5: docs/reconciliation.md says what they are.")]
     user_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
@@ -32,7 +32,7 @@ class Drift(BaseModel):
 
 
 class ReconciliationRun(BaseModel):
-    """One look over all credits, with what it has checked so far."""
+    """One check of all credits, with the numbers of what it has checked so far."""
 
     id: str
     started: str
@@ -47,14 +47,14 @@ class ReconciliationRun(BaseModel):
 
 
 class Reconciliation(BaseModel):
-    """The last run that has ended, and the one that is under way."""
+    """The last run that has ended, and the run in progress."""
 
     last: ReconciliationRun | None
     running: ReconciliationRun | None
 
 
 class TaskStatistics(BaseModel):
-    """What tasks came to."""
+    """The sums over tasks."""
 
     tasks: Annotated[int, Field(description="Billed ones: finished or stopped.")]
     failed: int
@@ -76,7 +76,7 @@ class ModelStatistics(TaskStatistics):
 
 
 class UserStatistics(BaseModel):
-    """How many users there are now, and how many came and went in these days."""
+    """The number of users now, and the numbers of sign-ups and deletions in these days."""
 
     total: int
     signed_up: int
@@ -94,7 +94,7 @@ class DayStatistics(TaskStatistics):
 
 
 class Statistics(TaskStatistics):
-    """The days from the first to the last, together and each, the empty ones too."""
+    """The sums over the days from the first to the last, and over each day, including empty ones."""
 
     model_config = ConfigDict(populate_by_name=True)
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class Health(BaseModel):
-    """It answers."""
+    """The API answers."""
 
     status: Literal["ok"]
     version: str
