@@ -213,7 +213,7 @@ def _batch(batch: str) -> Record:
 
 
 def _revoked(name: str, admin: User | None = None) -> bool:
-    transaction = Transaction()  # of one step: a plain update would be refused while a user redeems the code
+    transaction = Transaction()  # because a plain update would be refused while a user redeems the code
     transaction.update("code", Code(name), [Code.revoked.set(True)], Code.code.exists())
     if admin:
         trail.record_in(transaction, admin, "code.revoke", about=name)

@@ -82,7 +82,7 @@ class Run:
         self.shown: list[tuple[str, str]] = []
         """(kind, text) in order of arrival. The executor only appends to it."""
         self.asked = asyncio.Event()
-        """Set when the executor calls the model. From then on it only waits, so that other work does not delay the answer."""
+        """Set when the executor calls the model. From then on it only waits, so other work does not delay it."""
         self.over = False
         self.end: Task | None = None
         """The task as it is stored after the run. It is None if the task could neither be closed nor read."""
