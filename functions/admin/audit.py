@@ -1,4 +1,4 @@
-"""GET /api/v1/admin/audit: what administrators did with what is not theirs."""
+"""GET /api/v1/admin/audit: the actions of administrators on data of other users, and on public data."""
 
 from typing import Annotated
 
@@ -27,9 +27,9 @@ def show(
     limit: pages.Limit = 10,
     cursor: pages.Cursor = None,
 ) -> Response[list[AuditEntry]]:
-    """List the records, the newest first. A page may be shorter than `limit` while there are more: go by X-Next-Cursor.
+    """List the records, newest first. A page may be shorter than `limit` even if more records follow, so check X-Next-Cursor.
 
-    `reason` is what the administrator sent in the header X-Reason, which may be percent-encoded.
+    `reason` is the text that the administrator sent in the header X-Reason, which may be percent-encoded.
     """
     name = f"audit {admin} {user} {action}"
     [before] = pages.decode(name, cursor, (str,)) if cursor else [None]

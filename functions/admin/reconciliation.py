@@ -1,4 +1,4 @@
-"""GET /api/v1/admin/reconciliation: the last look over all credits, and the one under way."""
+"""GET /api/v1/admin/reconciliation: the last reconciliation of all credits, and the one under way."""
 
 from dataclasses import asdict
 
@@ -13,7 +13,7 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/admin/reconciliation", **documented("The last reconciliation of all credits", errors=(403, 404)))
-def show(user: Admin) -> Reconciliation:  # noqa: ARG001 - that it is an administrator is all that matters
+def show(user: Admin) -> Reconciliation:  # noqa: ARG001 - its type lets administrators in only
     last, running = reconciliation.runs()
     if not last and not running:
         raise NotFound("no_reconciliation", "There has been none yet.")

@@ -1,16 +1,16 @@
-"""Whether the credit rules of credits.py hold over what is stored: read a page at a time, and never mended.
+"""Check that the credit rules of credits.py hold for the stored data. The audit reads one page at a time and corrects nothing.
 
-Users prove I1, I2 and their side of I3; their ledgers' lines, that no task and no redemption is billed twice (I4, I5); tasks the
-other sides of I3 and I4; codes the counts of I5.
+Users prove I1, I2 and their side of I3. The lines of their ledgers prove that no task and no redemption is billed twice (I4, I5).
+Tasks prove the other sides of I3 and I4. Codes prove the counts of I5.
 
-One look takes several reads, and credits move meanwhile. So a user is read before and after, and one whose money_version has
-changed is looked at again; and as a reader may meet a transaction of which one item shows and the other does not yet, a drift
-is what two looks, a moment apart, have found.
+One look takes several reads, and credits move meanwhile. So a look reads each user before and after. If the user's money_version
+has changed, the audit looks again. A reader may also see one item of a transaction before the other. So the audit reports a drift
+only after two looks, a moment apart, have found it.
 
-A ledger is read from its checkpoint on: the sum of the lines up to one. The newest lines stay outside of it, because an
-earlier line may still come (ids are made before their transaction, and clocks differ); so does everything from the first
-line with a drift on, which is so reported until it is mended. A checkpoint is never believed against a drift, and not
-for ever: after CHECKPOINT_DAYS, the ledger is read from its beginning.
+A ledger is read from its checkpoint on. The checkpoint holds the sum of the lines up to one line. The newest lines stay outside it,
+because an earlier line may still come (ids are made before their transaction, and clocks differ). All lines from the first line
+with a drift on stay outside too. So each run reports this drift until it is corrected. If a user drifts (I2), the checkpoint of an
+earlier run is deleted and the next look reads the whole ledger. A checkpoint also ends after CHECKPOINT_DAYS.
 """
 
 import time
@@ -28,7 +28,7 @@ from aideer.models import Code, CreditEntry, Record, Task, User
 RULES = ("I1", "I2", "I3", "I4", "I5")
 EXAMPLES = 100
 PAGE = 100
-"""Users, or codes, that are read at once: one BatchGetItem."""
+"""Users, or codes, to read at once: one BatchGetItem."""
 TASKS = 500
 LINES = 500
 LOOKS = 5
@@ -36,7 +36,7 @@ PAUSE_SECONDS = 0.2
 SETTLING_SECONDS = 900
 CHECKPOINT_DAYS = 30
 CHECKPOINT_LINES = 20
-"""What a checkpoint must be ahead of the one before: to write it costs more than to read a few lines again."""
+"""How many lines a new checkpoint must be ahead of the old one. Writing it costs more than reading a few lines again."""
 THREADS = 8
 
 Key = dict[str, Any]
@@ -49,24 +49,24 @@ _CODE = ["code", "used", "max_uses"]
 
 
 class OutOfTime(Exception):
-    """The deadline came within a page. Nothing of the page counts, and what was read of its ledgers is in their checkpoints."""
+    """The deadline passed within a page. The page's results do not count, but the checkpoints keep what was read of its ledgers."""
 
 
 @dataclass
 class Findings:
-    """Drifts: how many of each rule, and what the first of them are about, by ids."""
+    """Drifts: the count for each rule, and the ids of the first EXAMPLES."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, rule: str, **ids: str) -> None:
-        """Add one."""
+        """Count one drift, and keep its ids while there are fewer than EXAMPLES."""
         self.counts[rule] += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append({"rule": rule, **ids})
 
     def join(self, other: "Findings") -> None:
-        """Add another's."""
+        """Add the drifts of another object."""
         self.counts += other.counts
         self.examples += other.examples[: EXAMPLES - len(self.examples)]
 
@@ -76,19 +76,19 @@ class Findings:
 
 @dataclass
 class Page:
-    """What one page of users, tasks or codes came to."""
+    """The result of checking one page of users, tasks or codes."""
 
     next: Key | None
     checked: int
     entries: int = 0
     moving: int = 0
-    """How many moved whenever they were looked at: of them nothing is known."""
+    """Items without a result after LOOKS looks, because they changed during them."""
     findings: Findings = field(default_factory=Findings)
 
 
 @dataclass
 class _Checkpoint:
-    """The sum of a ledger's lines up to one. Without a line, it is the ledger's beginning."""
+    """The sum of a ledger's lines up to `entry_id`. Without `entry_id`, it is the ledger's beginning."""
 
     user_id: str
     run: str
@@ -116,7 +116,10 @@ class _Ledger:
 
 
 class Audit:
-    """One run's reading, in one invocation. `deadline` is of time.monotonic, `since` the end from which on tasks are new."""
+    """One run's reads in one invocation.
+
+    `deadline` is on the clock of time.monotonic. Tasks that ended at or after `since` are new.
+    """
 
     def __init__(self, run: str, since: str, deadline: float) -> None:
         self._run = run
@@ -131,20 +134,20 @@ class Audit:
         self._threads.shutdown(cancel_futures=True)
 
     def users(self, start: Key | None) -> Page:
-        """Check the users after a key. Raises OutOfTime."""
+        """Check the users after the key `start`. Raises OutOfTime."""
         page, users = _scanned(User, _USER, PAGE, start)
         _confirm(page, users, partial(self._look_at_users, page), _users)
         return page
 
     def tasks(self, start: Key | None) -> Page:
-        """Check the tasks after a key: the open ones, and those that have ended since the last run."""
+        """Check the tasks after the key `start`: the open ones, and those that have ended since the last run."""
         fresh = Task.end_time.does_not_exist() | (Task.end_time >= self._since)
         page, tasks = _scanned(Task, _TASK, TASKS, start, fresh if self._since else None)
         _confirm(page, tasks, _look_at_tasks, _tasks)
         return page
 
     def codes(self, start: Key | None) -> Page:
-        """Check the codes after a key: those that were used since they were last counted. Raises OutOfTime."""
+        """Check the codes after the key `start` that were used since they were last counted. Raises OutOfTime."""
         page, codes = _scanned(Code, _CODE, PAGE, start)
         counted = {
             record.pk: record.data["used"] for record in _records(_checkpoint_key(code.code, "code") for code in codes)
@@ -162,7 +165,7 @@ class Audit:
         looks: list[Findings | None] = []
         for user, ledger, checkpoint in zip(users, ledgers, checkpoints, strict=True):
             if user.id not in after:
-                looks.append(Findings())  # deleted, its ledger before it
+                looks.append(Findings())  # deleted, and its ledger before it
             elif after[user.id].money_version != user.money_version:
                 looks.append(None)
             else:
@@ -185,7 +188,7 @@ class Audit:
     def _ledger(self, user: User, checkpoint: _Checkpoint) -> _Ledger:
         ledger = _Ledger(checkpoint.sum, 0, Findings())
         if user.deleted:
-            return ledger  # it may be going already
+            return ledger  # the deletion may have begun to remove its lines
         settled, ahead = _first_id(clock.now() - SETTLING_SECONDS), 0
         reads = CreditEntry.query(
             user.id,
@@ -251,7 +254,10 @@ def _confirm(
     look: Callable[[list[T]], list[Findings | None]],
     reread: Callable[[list[T]], list[T]],
 ) -> None:
-    """Add to the page what two looks have found. A look tells what is wrong with each item, or None where it moved meanwhile."""
+    """Add the drifts that two looks have found to the page.
+
+    `look` returns the findings of each item, or None if the item changed meanwhile. `reread` reads items again.
+    """
     seen: set[str] = set()
     for attempt in range(LOOKS):
         again = []
@@ -280,7 +286,7 @@ def _user_findings(user: User, ledger: _Ledger, held: dict[str, Task]) -> Findin
         findings.add("I2", user_id=user.id)
     for task_id, amount in _holds(user).items():
         task = held.get(task_id)
-        # Out of the index the sweep would never find it.
+        # The sweeper finds open tasks through the index only, so a task without open_shard would never end.
         found = task and leases.is_open(task) and task.user_id == user.id and task.hold == amount and task.open_shard
         if not found:
             findings.add("I3", user_id=user.id, task_id=task_id)
@@ -289,7 +295,10 @@ def _user_findings(user: User, ledger: _Ledger, held: dict[str, Task]) -> Findin
 
 
 def _line_drifts(user_id: str, lines: list[CreditEntry]) -> dict[str, list[tuple[str, dict[str, str]]]]:
-    """What is wrong with lines, by entry id: a task and a redemption name the one line that is theirs. A task may be gone."""
+    """Return the drifts of lines as (rule, ids), by entry id.
+
+    Each task and each redemption names the one line that belongs to it. The task of a line may be deleted.
+    """
     tasks = _by_ids(Task, (line.task_id for line in lines if line.task_id), ["id", "entry_id"])
     line_of_task = {task.id: task.entry_id for task in tasks}
     uses = _records((credits.redemptions(line.code), user_id) for line in lines if line.code)
@@ -322,7 +331,7 @@ def _look_at_tasks(tasks: list[Task]) -> list[Findings | None]:
 
 
 def _is_billed(task: Task, line: CreditEntry | None) -> bool:
-    """Whether a task has the line that its status asks for, or none."""
+    """Return whether a finished or stopped task has its line with the right amount, and any other task has none."""
     if task.status not in ("finished", "stopped"):
         return task.entry_id is None
     return line is not None and line.task_id == task.id and line.amount == -(task.credits or 0)
@@ -372,6 +381,6 @@ def _key(item: User | Task | Code) -> str:
 
 
 def _first_id(seconds: float) -> str:
-    """What all UUIDv7s of this moment and later sort after (RFC 9562, section 5.7)."""
+    """Return a string that every UUIDv7 of this moment or later sorts after (RFC 9562, section 5.7)."""
     text = f"{int(seconds * 1000):012x}"
     return f"{text[:8]}-{text[8:]}"

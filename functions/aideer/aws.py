@@ -1,4 +1,7 @@
-"""botocore clients for what is no table (queues, secrets), made on first use and kept: clients are thread-safe."""
+"""botocore clients for services other than DynamoDB (queues, secrets).
+
+The process makes them on first use and keeps them: clients are thread-safe.
+"""
 
 import functools
 import json
@@ -25,16 +28,16 @@ logger = Logger(service="aideer")
 
 @functools.cache
 def session() -> Session:
-    """The process's botocore session: what it has loaded once, every client uses."""
+    """Return the process's botocore session. All clients share the data that it has loaded."""
     shared = get_session()
-    # A fixed name: botocore would put together a long one twice for each call, a tenth of the call's work.
+    # A fixed name: botocore would build its long one twice for each call, which is a tenth of the call's work.
     shared.set_default_client_config(Config(user_agent=f"AIDeer/{__version__}"))
     return shared
 
 
 @functools.cache
 def client(service: str) -> Any:
-    """The process's client of this service."""
+    """Return the process's client of this service."""
     return session().create_client(service, config=_CONFIG)
 
 
@@ -44,9 +47,10 @@ def enqueue(queue_url: str, message: dict[str, str], delay_seconds: int = 0) -> 
 
 
 def secret(arn: str) -> dict[str, str]:
-    """Return a JSON secret, at most five minutes old: a rotated one is in use everywhere after that.
+    """Return a JSON secret, read at most five minutes ago. So a rotated secret is in use everywhere after five minutes.
 
-    While Secrets Manager does not answer it may be an hour old, and is asked for once a minute, because that can take seconds.
+    While Secrets Manager does not answer, the secret may be an hour old. Then it is asked for once a minute, because that can take
+    seconds.
     """
     read_at, value = _secrets.get(arn, (0.0, {}))
     now = clock.now()
@@ -68,17 +72,17 @@ def secret(arn: str) -> dict[str, str]:
 
 
 def signing_keys() -> list[str]:
-    """Keys that sign our tokens: the first signs, all verify (two during a rotation)."""
+    """Return the keys that sign our tokens. The first signs and all verify; there are two during a rotation."""
     keys = secret(settings.SIGNING_SECRET_ARN)
     return [key for key in (keys["current"], keys.get("previous")) if key]
 
 
 def dashscope_api_key() -> str:
-    """Return the key of DashScope."""
+    """Return the API key of DashScope."""
     return secret(settings.DASHSCOPE_SECRET_ARN)["dashscope_api_key"]
 
 
 def wechat_application(*, website: bool) -> tuple[str, str]:
-    """Return the appid and the secret of the WeChat website application or mini program, empty where it is not set up."""
+    """Return the appid and the secret of the WeChat website application or mini program. Both are empty if it is not set up."""
     keys = secret(settings.WECHAT_WEBSITE_SECRET_ARN if website else settings.WECHAT_SECRET_ARN)
     return keys.get("appid", ""), keys.get("secret", "")

@@ -1,13 +1,14 @@
 """Redeem codes, as administrators make, see and revoke them. topups.py redeems them.
 
-A code is never deleted, so that its uses can be counted and its name is not given twice: one that is revoked stays, and brings
-nothing any more. The list is one partition of an index, which only making codes writes to; its pages cost the same however many
+A code is never deleted, so its uses can be counted and its name is not given twice. A revoked code stays, but cannot be redeemed
+any more. The list is one partition of an index. Only making codes writes to it, and its pages cost the same however many codes
 there are.
 
-A batch has more codes than one transaction takes. Its record names all of them, and is written before the first, together with
-the Idempotency-Key. They follow in chunks, in order, each whole or not at all. So a batch that broke off is completed by the same
-request again, and its answer is the same: it is made of the record. Revoking a batch marks the record first, which no chunk gets
-past, and then each code that is there; to repeat it does no harm, and completes it.
+A batch may have more codes than one transaction can write. Its record names all of them. One transaction writes the record and the
+Idempotency-Key before the first code. The codes follow in chunks, in order, and each chunk is written whole or not at all. If a
+batch breaks off, the same request completes it. Its answer is the same, because it is made from the record. Revoking a batch marks
+the record first, so that no further chunk is written. Then it revokes each code that exists. Repeating the revocation does no harm,
+and completes it.
 """
 
 import re
@@ -26,18 +27,18 @@ from aideer.models import Code, Record, User, new_id
 from aideer.transactions import Refused, Transaction
 
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # no 0 and O, no 1, I and L
-_GROUPS, _GROUP = 4, 5  # 20 characters of 31 are 99 bits: nobody guesses one
+_GROUPS, _GROUP = 4, 5  # 20 characters of 31 are 99 bits: too many to guess
 _LONGEST = 64
 _FORMULA = re.compile("""(?:^(?=[\t\r\n])|(?:^|(?<=[;,|\t\r\n]))(?=[\\s"]*[=+\\-@＝＋－＠﹦﹢﹣﹫]))""")
-_CHUNK = 99  # and the batch's record: a transaction takes a hundred items
+_CHUNK = 99  # and the batch's record: a transaction takes 100 items
 _THREADS = 8
 
 
 def create(admin: User, new: NewCode, once: Once) -> RedeemCode | CodeBatch:
     """Make a code, or a batch of them.
 
-    Raises Conflict where there is one of that name, or the batch was revoked before it was complete, and Unprocessable where
-    they would have expired already.
+    Raises Conflict if a code of this name exists, or if the batch was revoked before it was complete. Raises Unprocessable if the
+    codes would have expired already.
     """
     answer = once.answer()
     if answer is None and new.expires_at and new.expires_at <= clock.timestamp():
@@ -48,7 +49,7 @@ def create(admin: User, new: NewCode, once: Once) -> RedeemCode | CodeBatch:
 
 
 def get(admin: User, text: str) -> RedeemCode:
-    """The code of this name, in any case of letters. Raises NotFound."""
+    """Return the code of this name, in any case of letters. Raises NotFound."""
     code = _stored(pasted(text).upper())
     if code is None:
         raise _not_found()
@@ -59,7 +60,7 @@ def get(admin: User, text: str) -> RedeemCode:
 def page(
     admin: User, batch: str | None, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[RedeemCode], str | None]:
-    """A page of all codes, the newest first, or of a batch's, and the cursor of the next."""
+    """Return a page of codes, and the cursor of the next page. All codes come newest first, and the codes of a batch by name."""
     most = offset + limit + 1
     if batch is None:
         place = _place("codes", cursor, "create_time", "code")
@@ -82,14 +83,14 @@ def page(
 
 
 def revoke(admin: User, text: str) -> None:
-    """Make a code worthless from now on; what it has brought stays. Raises NotFound."""
+    """Revoke a code: it cannot be redeemed any more. Credits that it has already brought stay. Raises NotFound."""
     name = pasted(text).upper()
     if not 0 < len(name) <= _LONGEST or not _revoked(name, admin):
         raise _not_found()
 
 
 def revoke_batch(admin: User, batch: str) -> None:
-    """Make a batch's codes worthless from now on. Raises NotFound."""
+    """Revoke all codes of a batch. Raises NotFound."""
     record = _batch(batch)
     transaction = Transaction()
     transaction.update("batch", record, [Record.at.set(int(clock.now()))], Record.pk.exists())
@@ -100,7 +101,7 @@ def revoke_batch(admin: User, batch: str) -> None:
 
 
 def csv(codes: Iterable[RedeemCode], description: str | None) -> str:
-    """Return codes as a table (RFC 4180) with a first line of names; every cell is quoted and none is a formula."""
+    """Return codes as a table (RFC 4180) with a first line of names. Every cell is quoted, and no cell is a formula."""
     import csv
     import io
 
@@ -114,12 +115,12 @@ def csv(codes: Iterable[RedeemCode], description: str | None) -> str:
 
 
 def generated() -> str:
-    """A new code that can be read out and typed: groups of unambiguous letters and digits."""
+    """Return a new code that is easy to read out and to type: groups of unambiguous letters and digits."""
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
 
 
 def view(code: Code) -> RedeemCode:
-    """A code as administrators see it."""
+    """Return a code as administrators see it."""
     if code.used >= code.max_uses:
         state = "used_up"
     elif code.revoked:
@@ -164,12 +165,12 @@ def _single(admin: User, new: NewCode, once: Once) -> RedeemCode:
 
 
 def _begun(admin: User, new: NewCode, count: int, once: Once) -> Record:
-    """A batch's record, as the first of all who come with this key has written it."""
+    """Write a batch's record and return it. If another request with the same key was first, return the record of that one."""
     batch, codes = new_id(), new.model_dump(include={"value", "max_uses", "expires_at", "description"})
     codes |= {"create_time": clock.timestamp(), "names": [generated() for _ in range(count)]}
     record = Record(f"batch#{batch}", "codes", data=codes)
     transaction = Transaction()
-    transaction.put("batch", record)  # nobody else has this id
+    transaction.put("batch", record)  # no other record has this id
     trail.record_in(transaction, admin, "codes.create", about=batch)
     once.join(transaction, {"batch": batch})
     try:
@@ -182,7 +183,7 @@ def _begun(admin: User, new: NewCode, count: int, once: Once) -> Record:
 
 
 def _complete(record: Record) -> CodeBatch:
-    """Write what is missing of a batch. Raises Conflict where it was revoked."""
+    """Write the missing codes of a batch, and return the batch. Raises Conflict if it was revoked."""
     batch, common = record.pk.partition("#")[2], {**record.data}
     codes = [Code(name, batch=batch, **common) for name in common.pop("names")]
     if not _stored(codes[-1].code):
@@ -199,7 +200,7 @@ def _write(record: Record, codes: list[Code]) -> None:
     try:
         transaction.commit()
     except Refused as refused:
-        if "codes" in refused.steps:  # an earlier request has written them: nobody else could know their names
+        if "codes" in refused.steps:  # an earlier request wrote them: no other code has such random names
             return
         raise Conflict("batch_revoked", "This batch was revoked before it was complete.") from None
 
@@ -212,7 +213,7 @@ def _batch(batch: str) -> Record:
 
 
 def _revoked(name: str, admin: User | None = None) -> bool:
-    transaction = Transaction()  # of one step: a plain update would be turned away while somebody redeems the code
+    transaction = Transaction()  # because a plain update would be refused while a user redeems the code
     transaction.update("code", Code(name), [Code.revoked.set(True)], Code.code.exists())
     if admin:
         trail.record_in(transaction, admin, "code.revoke", about=name)
@@ -235,7 +236,7 @@ def _place(list_name: str, cursor: str | None, *names: str) -> dict[str, Any] | 
 def _no_formula(text: str) -> str:
     """Put ' before each part of a cell that a spreadsheet could take for a formula (OWASP: "CSV Injection").
 
-    A spreadsheet may divide lines at another separator than the comma. So a part begins after each separator, too.
+    A spreadsheet may split lines at a separator other than the comma. So a part also begins after each separator.
     """
     return _FORMULA.sub("'", text)
 

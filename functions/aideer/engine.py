@@ -1,11 +1,11 @@
 """The task engine: one executor makes one answer, from its claim to its settle.
 
-It runs as a task of its own on the event loop, so that a viewer who leaves changes nothing, and one who is slow delays
-nothing: viewers read `Run.shown` at their own pace. While the answer comes, one loop keeps the lease and watches for a stop,
-and another writes the stream log. DynamoDB is called in threads.
+The executor runs as a separate task on the event loop. So it goes on if a viewer leaves, and a slow viewer does not delay it.
+Viewers read `Run.shown` at their own pace. While the answer comes, one loop renews the lease and looks for a stop request. Another
+loop writes the stream log. Calls of DynamoDB run in threads.
 
-The provider bills a call from the moment it accepts it (HTTP 200). So a call that was accepted is never repeated, and a stop keeps
-its connection until the provider has said what it bills.
+The provider bills a call from the moment it accepts it (HTTP 200). So the executor never repeats an accepted call. After a stop, it
+keeps the connection until the provider has reported its usage.
 """
 
 import asyncio
@@ -42,21 +42,24 @@ from aideer.prompts import Prompt
 from aideer.usage import Source, Usage
 
 IDLE_SECONDS = 60.0
-"""The longest time without progress once text has come."""
+"""The longest time in seconds without progress, after the first text."""
 FIRST_SECONDS, TOKENS_A_SECOND = 60.0, 5_000
-"""The longest wait for the first text: that many seconds, and one more for each so many tokens of the prompt."""
+"""The longest wait for the first text: FIRST_SECONDS, and one second more for each TOKENS_A_SECOND tokens of the prompt."""
 TEXT_BYTES = 300_000
-"""Reasoning and content together, in UTF-8: what a message item holds with room to spare."""
+"""The most bytes of reasoning and content together, in UTF-8. A message item holds them with room to spare."""
 SOURCES_BYTES = 50_000
-"""The sources beside that text, as JSON in UTF-8. An item of DynamoDB has at most 400 KB."""
+"""The most bytes of sources beside that text, as JSON in UTF-8. A DynamoDB item has at most 400 KB."""
 SETTLE_SECONDS = 15.0
-"""Kept free before the deadline to save and bill."""
+"""Seconds kept free before the deadline, to save and settle."""
 RETRY_SECONDS = 60.0
-"""How long a throttled call is tried again before its first token."""
+"""Seconds for which a throttled call is tried again before its first token."""
 STOP_SECONDS = 0.7
-"""How often the executor looks for a stop."""
+"""Seconds between two looks for a stop request."""
 FLUSH_ATTENDED, FLUSH_ALONE = 1.0, 0.2
-"""How long shown text may wait for the log: its readers are second viewers then, or all there are."""
+"""Seconds that shown text may wait for the stream log.
+
+If a viewer is attached, only second viewers read the log; otherwise all do.
+"""
 
 
 class OutOfTime(Exception):
@@ -64,7 +67,7 @@ class OutOfTime(Exception):
 
 
 class NothingToAsk(Exception):
-    """The messages that a title is about are gone."""
+    """The messages that a title would describe are gone."""
 
 
 logger = Logger(service="aideer")
@@ -77,12 +80,12 @@ class Run:
     def __init__(self, task: Task, deadline: float, *, attended: bool) -> None:
         self.task = task
         self.shown: list[tuple[str, str]] = []
-        """(kind, text) as it came; only ever appended to."""
+        """(kind, text) in order of arrival. The executor only appends to it."""
         self.asked = asyncio.Event()
-        """Set once the model has been asked: from then on, waiting is all there is to do."""
+        """Set when the executor calls the model. From then on it only waits, so other work does not delay it."""
         self.over = False
         self.end: Task | None = None
-        """The task as it is stored, once this is over; None if not even that could be learnt."""
+        """The task as it is stored after the run. It is None if the task could neither be closed nor read."""
         self._deadline = deadline
         self._attended = attended
         self._closer = Closer.executor(task.executor)
@@ -94,29 +97,29 @@ class Run:
         self._count: Usage | None = None
         self._sources: tuple[Source, ...] = ()
         self._thought = False
-        """Set by the first reasoning of the model, shown or not: it decides the price of the output."""
+        """Set by the first reasoning of the model, shown or not. It decides the price of the output."""
         self._muted = False
-        """Set by a stop that waits for the usage: nothing more is shown."""
+        """Set by a stop that waits for the usage. Later text is not shown."""
         self._called_at = self._first_text_at = 0.0
         self._bytes = 0
         self._hidden: list[str] = []
         """Text that came and is not shown: after a stop, or beyond the longest answer."""
         self._cut = False
-        """Set when the text has grown as long as an answer may: nothing more is shown."""
+        """Set when the text has reached TEXT_BYTES. Later text is not shown."""
         self._changed = asyncio.Event()
         self._stop, self._lost = asyncio.Event(), asyncio.Event()
         self._log = LogWriter(task, self.shown, FLUSH_ATTENDED if attended else FLUSH_ALONE)
 
     @property
     def text(self) -> Text:
-        """All that was shown."""
+        """All text that was shown."""
         return Text(
             reasoning="".join(text for kind, text in self.shown if kind == "reasoning"),
             content="".join(text for kind, text in self.shown if kind == "content"),
         )
 
     async def changed(self, seen: int, seconds: float) -> bool:
-        """Wait until more than `seen` pieces are shown or all is over; False after `seconds` of silence."""
+        """Wait until more than `seen` pieces are shown or the run is over. Return False if `seconds` pass before."""
         try:
             async with asyncio.timeout(seconds):
                 while len(self.shown) <= seen and not self.over:
@@ -126,7 +129,7 @@ class Run:
         return True
 
     async def work(self) -> None:
-        """Make the answer and close the task; afterwards `end` says how."""
+        """Make the answer and close the task. Afterwards `end` is the task as it is stored."""
         keepers = [asyncio.create_task(self._keep_lease()), asyncio.create_task(self._log.keep())]
         try:
             close = await self._answer()
@@ -140,7 +143,7 @@ class Run:
             self._notify()
 
     async def _answer(self) -> Callable[[Task], Task]:
-        """Call the model until it ends, fails, or is stopped; return how to close the task."""
+        """Call the model until it ends, fails, or is stopped. Return the function that closes the task."""
         pump = asyncio.create_task(self._pump())
         signals = [asyncio.create_task(signal.wait()) for signal in (self._stop, self._lost)]
         await self._wait(pump, *signals)
@@ -154,12 +157,12 @@ class Run:
         return await asyncio.to_thread(self._closing, outcome if in_time else OutOfTime())
 
     async def _wait(self, *tasks: asyncio.Task[Any], seconds: float = float("inf")) -> None:
-        """Wait for the first of these tasks, up to `seconds` or the time that the settling needs before the deadline."""
+        """Wait for the first of these tasks: for `seconds`, or until only SETTLE_SECONDS are left before the deadline."""
         left = self._deadline - SETTLE_SECONDS - clock.now()
         await asyncio.wait(tasks, timeout=max(min(left, seconds), 0), return_when=asyncio.FIRST_COMPLETED)
 
     async def _learn_usage(self, pump: asyncio.Task[str], lost: asyncio.Task[Any]) -> None:
-        """After a stop, wait for what the provider bills: it may have accepted the call, and then it bills the input at least."""
+        """After a stop, wait for the usage. The provider may have accepted the call, and then it bills at least the input."""
         self._muted = True
         if self._call.sent and not self._usage_known.is_set():
             known = asyncio.create_task(self._usage_known.wait())
@@ -167,7 +170,7 @@ class Run:
             known.cancel()
 
     def _closing(self, outcome: object) -> Callable[[Task], Task]:
-        """Tell how to close the task after this outcome of the pump: a finish_reason, or an exception."""
+        """Return the function that closes the task after this outcome of the pump: a finish_reason, or an exception."""
         closer, text, usage = self._closer, self.text, self._usage
         if isinstance(outcome, str) and not self._muted:
             return self._settling("finished", outcome, usage)
@@ -183,14 +186,17 @@ class Run:
     def _settling(
         self, status: Literal["finished", "stopped"], finish_reason: str, usage: Usage | None
     ) -> Callable[[Task], Task]:
-        # The user pays what was reported. If nothing was, the operator's loss is counted: so provoking such ends has a bound.
+        # user can cause such ends.
         uncounted = None if self._usage else self._unpaid(usage)
         settle = partial(credits.settle, thought=self._thought, uncounted_credits=uncounted)
         closer, text, sources, paid = self._closer, self.text, self._sources, usage or Usage()
         return lambda task: settle(task, closer, status, text, finish_reason, paid, sources)
 
     def _billed(self) -> Usage | None:
-        """Return what the provider bills, as far as it can be known: an accepted call whose usage never came costs its input."""
+        """Return the usage that the provider bills, as far as it can be known.
+
+        An accepted call without reported usage costs its input.
+        """
         if self._usage or not (self._call.accepted and self._prompt):
             return self._usage
         return self._counted(self._prompt)
@@ -201,7 +207,10 @@ class Run:
         return self._count
 
     def _unpaid(self, paid: Usage | None) -> int:
-        """Return what the provider bills beyond what the user pays, in credits: by its usage, or most likely, up to the hold."""
+        """Return the credits that the provider bills and the user does not pay.
+
+        If the provider reported no usage for an accepted call, this is the likely cost, at most the hold.
+        """
         cost = partial(uncovered.cost, self.task, thought=self._thought)
         if self._usage or not (self._call.accepted and self._prompt):
             return cost(self._usage)
@@ -211,11 +220,11 @@ class Run:
 
     @property
     def _first_seconds(self) -> float:
-        tokens = sum(len(text.encode()) for text in self._prompt.contents) if self._prompt else 0  # at most
+        tokens = sum(len(text.encode()) for text in self._prompt.contents) if self._prompt else 0  # an upper bound
         return FIRST_SECONDS + tokens / TOKENS_A_SECOND
 
     async def _pump(self) -> str:
-        """Show what the model says as it says it, and return its finish_reason."""
+        """Show the model's text as it comes, and return its finish_reason."""
         task = self.task
         prompt, api_key = await asyncio.gather(
             asyncio.to_thread(_prompt, task),
@@ -243,7 +252,7 @@ class Run:
                 ) as answer:
                     return await self._relay(answer)
             except UpstreamError as error:
-                # Only a refusal for lack of room is tried again: anything else may have cost the provider's work.
+                # Only a throttled call is tried again. In any other failure, the provider may have worked, and may bill it.
                 final = error.code != "throttled" or self._call.accepted or self._stop.is_set()
                 if final or clock.now() + pause > give_up_at:
                     raise
@@ -271,7 +280,7 @@ class Run:
         return "length" if self._cut and finish_reason != "content_filter" else finish_reason
 
     def _show(self, kind: str, text: str) -> None:
-        """Show a piece of text, as far as an answer may grow."""
+        """Show a piece of text, up to TEXT_BYTES for the whole answer."""
         if not text:
             return
         if self._muted or self._cut:
@@ -300,7 +309,7 @@ class Run:
         self._changed = asyncio.Event()
 
     async def _keep_lease(self) -> None:
-        """Renew the lease in time, and see a stop or the loss of the task within a second."""
+        """Renew the lease in time, and notice a stop request or the loss of the task within a second."""
         renewed = clock.now()
         while True:
             await asyncio.sleep(min(STOP_SECONDS, leases.RENEW_SECONDS))
@@ -309,7 +318,7 @@ class Run:
             try:
                 renewal = partial(leases.renew, usage=self._usage) if due else leases.mine
                 stored = await asyncio.to_thread(renewal, self.task)
-            except Exception as error:  # the next round tries again; a lease that runs out is the sweep's
+            except Exception as error:  # the next round tries again; the sweeper closes the task if its lease expires
                 logger.warning("lease", extra={**leases.who(self.task), "error": type(error).__name__})
                 continue
             if stored is None:
@@ -320,7 +329,7 @@ class Run:
                 self._stop.set()
 
     async def _patiently(self, close: Callable[[Task], Task]) -> Task:
-        """Close the task, again and again while DynamoDB fails, up to the deadline: then the sweep will."""
+        """Close the task, and try again until the deadline if DynamoDB fails. After that, the sweeper closes it."""
         while True:
             try:
                 return await asyncio.to_thread(close, self.task)
@@ -346,7 +355,7 @@ class Run:
 
 
 def start(task: Task, deadline: float) -> Run:
-    """Begin to work on a claimed task with a viewer attached; it goes on whether or not the viewer stays."""
+    """Start the executor of a claimed task with an attached viewer. It goes on if the viewer leaves."""
     run = Run(task, deadline, attended=True)
     working = asyncio.create_task(run.work(), name=task.id)
     _working.add(working)
@@ -355,14 +364,14 @@ def start(task: Task, deadline: float) -> Run:
 
 
 async def execute(task_id: str, deadline: float) -> None:
-    """Claim a task, where it is still pending, and work on it with nobody watching."""
+    """Claim a task, if it is still pending, and execute it without a viewer."""
     task = await asyncio.to_thread(leases.claim, task_id)
     if task:
         await Run(task, deadline, attended=False).work()
 
 
 async def finish(seconds: float) -> None:
-    """Give the answers of this process a moment to end: what is still open then, the sweep closes."""
+    """Wait up to `seconds` for the answers of this process to end. The sweeper closes those that are still open."""
     if _working:
         await asyncio.wait(_working, timeout=seconds)
     await connections.close()

@@ -1,7 +1,7 @@
-"""A chat as a file to keep: JSON, or Markdown that no content can break out of.
+"""A chat as a file to keep: JSON, or Markdown whose structure no content can break.
 
-A file holds what a page of messages may, and says where the next one begins. Whoever may manage the chat gets its hidden messages
-too; the preset's are not in the chat, so they are in no file.
+A file holds as much as a page of messages may, and the response says where the next file begins. A user that may manage the chat
+also gets its hidden messages. The preset's messages are not in the chat, so no file has them.
 """
 
 import json
@@ -19,16 +19,16 @@ from aideer.models import Chat, Message, User
 Format = Literal["json", "markdown"]
 
 MESSAGES = 10_000
-"""Of one file, where they are so short that this many fit."""
+"""The most messages in one file, if they are so short that this many fit."""
 _ENDINGS = {"json": "json", "markdown": "md"}
 _FORBIDDEN = set('<>:"/\\|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
 def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, dict[str, str | list[str]], int | None]:
-    """A file of one's own chat, from behind the message `after` on: its text, its name as headers, and `after` of the next file.
+    """Return a file of a chat that the user may manage, beginning after the message `after`.
 
-    Raises NotFound and Forbidden.
+    The result is (text, headers with the file's name, `after` of the next file or None). Raises NotFound and Forbidden.
     """
     chat = chats.readable(user, chat_id)
     if not auth.may_manage(user, chat.owner_id):
@@ -46,9 +46,10 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
 
 
 def disposition(name: str, ending: str) -> str:
-    """Content-Disposition for a file of this name (RFC 6266), which may hold whatever a user wrote: no path, no trick, no header.
+    """Return the Content-Disposition of a file with this name (RFC 6266).
 
-    `filename*` (RFC 8187) is what browsers take; `filename` is for the rest, in ASCII.
+    A user may have written any text as the name. It must not become a path, a reserved name or another header. Browsers use
+    `filename*` (RFC 8187); other clients use `filename`, in ASCII.
     """
     clean = "".join(" " if c in _FORBIDDEN or unicodedata.category(c)[0] in "CZ" else c for c in name)
     clean = " ".join(clean.split()).strip(". ") or "chat"
@@ -59,12 +60,15 @@ def disposition(name: str, ending: str) -> str:
 
 
 def _markdown(chat: Chat, thread: list[Message], rest: int | None) -> tuple[str, int | None]:
-    """A chat to read, and where it goes on: before the page's end, where fences make it longer than a page may be."""
+    """Return a chat as Markdown, and the `after` of the next file.
+
+    Fences can make the text longer than a page may be. Then the file ends before the page does.
+    """
     parts = [f"# {_escaped(chat.title)}\n\nChat {chat.id}, begun {chat.create_time}.\n"]
     size, last = 0, None
     for message in thread:
         part = _section(message)
-        size += len(json.dumps(part, ensure_ascii=False).encode())  # as it leaves, in Lambda's JSON
+        size += len(json.dumps(part, ensure_ascii=False).encode())  # as Lambda's JSON encodes it
         if last is not None and size > messages.PAGE_BYTES:
             return "\n".join(parts), last
         parts.append(part)
@@ -85,7 +89,7 @@ def _section(message: Message) -> str:
 
 
 def _fenced(text: str) -> str:
-    """Text in a fence that is longer than any in it: nothing else ends a fence (CommonMark, section 4.5)."""
+    """Return text in a fence that is longer than any fence in it, so that the text cannot end it (CommonMark, section 4.5)."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}\n"

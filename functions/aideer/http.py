@@ -1,6 +1,6 @@
-"""The one resolver of all endpoints, and the one place where errors become answers.
+"""The one resolver of all endpoints, and the one place that turns errors into responses.
 
-A handler file imports `app` to declare its route and `handler` to be Lambda's entry. Each Lambda loads one such file.
+A handler file imports `app` to declare its route, and `handler` as Lambda's entry. Each Lambda function loads one such file.
 """
 
 import base64
@@ -27,7 +27,7 @@ from aideer.responses import secured
 from aideer.validation import RequestValidation, declared_type, public_errors, read_json
 
 BODY = 1_000_000
-"""Characters of a body, as the event has it, but for what holds long messages or a picture: those end at Lambda's 6 MB."""
+"""The most characters of a body, as the event has it. Long messages and images have only Lambda's limit of 6 MB."""
 _LONG = ("/api/v1/chats", "/api/v1/users/me/avatar")
 _BODILESS = (204, 304)
 
@@ -44,12 +44,12 @@ app._request_validation_middleware = RequestValidation()  # type: ignore[no-unty
 
 
 refusals: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""By path: what gives a refusal, as Lambda answers it, the form that a standard wants of this endpoint."""
+"""By path: a function that gives a refusal, as Lambda returns it, the form that this endpoint's standard requires."""
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Lambda's entry for every HTTP endpoint. HEAD, where the template routes it, is GET without the body."""
+    """Answer a request to any HTTP endpoint (Lambda's entry). If the template routes HEAD, it is GET without the body."""
     answer = _resolve(event, context)
     shape = refusals.get(event["rawPath"]) if answer["statusCode"] >= HTTPStatus.BAD_REQUEST else None
     return shape(answer) if shape else answer
@@ -72,7 +72,7 @@ def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer of a HEAD (RFC 9110, section 9.3.2): the headers that GET has, its length included."""
+    """Return the response to a HEAD (RFC 9110, section 9.3.2): the headers of GET, including its length."""
     body = answer.get("body") or ""
     length = len(base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode())
     headers = (
@@ -88,7 +88,7 @@ def _declared(error: AideerError) -> Response[Any]:
 
 @app.exception_handler(DependencyResolutionError)
 def _not_let_in(error: DependencyResolutionError) -> Response[Any]:
-    # Its cause is no error of a body, whatever its type is.
+    # The cause is no error of the body, even if it is a ValueError.
     cause = error.__cause__
     if isinstance(cause, AideerError):
         return _answer(cause)
@@ -102,7 +102,7 @@ def _invalid(error: RequestValidationError) -> Response[Any]:
 
 @app.exception_handler([UnicodeDecodeError, ValueError])
 def _unreadable(error: ValueError) -> Response[Any]:
-    # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary); from a handler they are bugs.
+    # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary). From a handler they are bugs.
     if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
         return _broken(error)
     detail = [{"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}]

@@ -1,7 +1,8 @@
-"""Who may work on a task. One executor, ever: a task is claimed once, from pending, and nobody claims a running one.
+"""Claims on tasks. A task has one executor, ever: it is claimed once, from pending, and a running task is never claimed again.
 
-The executor's lease tells the sweep that it is alive. Where a lease has expired the sweep closes the task, and the executor,
-should it come back, finds its conditions refused. Clocks of two machines differ, so a lease is renewed with two thirds left.
+The executor's lease shows the sweeper that the executor is alive. If the lease has expired, the sweeper closes the task. If the
+executor comes back after that, its conditions are refused. Clocks of two machines differ, so an executor renews its lease with two
+thirds left.
 """
 
 import random
@@ -18,27 +19,27 @@ from aideer.usage import Usage
 
 RENEW_SECONDS = settings.LEASE_SECONDS / 3
 RESEND_SECONDS = 60
-"""After this long without an executor, the sweep sends a task's message again."""
+"""Seconds without an executor after which the sweeper sends a task's message again."""
 QUEUE_SECONDS = 900
-"""After this long without an executor, a task fails."""
+"""Seconds without an executor after which a task fails."""
 SHARDS = 8
 
 OPEN = ("pending", "running")
 _PATIENCE_SECONDS = 2.0
 _ID_CHARACTERS = 64
-"""More than any id has: a caller may name anything, and DynamoDB answers a key of over 2,048 bytes with an error."""
+"""More characters than any id has. A caller may send any text, and DynamoDB answers a key of over 2,048 bytes with an error."""
 
 
 def shard(task_id: str) -> str:
-    """Where the sweep finds an open task. (The last hex digit of a UUIDv7 is random.)"""
+    """Return the shard in which the sweeper finds an open task. The last hex digit of a UUIDv7 is random."""
     return str(int(task_id[-1], 16) % SHARDS)
 
 
 def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
-    """Make a pending task this caller's to execute, or return None where it is not pending any more, or there is none.
+    """Claim a pending task for this caller as its executor. Return None if the task is not pending any more or does not exist.
 
-    `viewer_of` is the user whose first viewer is attached: then the task must be theirs and no title's, and is marked as
-    streamed.
+    `viewer_of` is the user whose first viewer is attached. Then the task must belong to this user, must not have been streamed
+    before, and must not be a title's. The claim marks it as streamed.
     """
     if len(task_id) > _ID_CHARACTERS:
         return None
@@ -55,14 +56,14 @@ def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
     task = Task(task_id)
     if update(task, actions, condition):
         return task
-    stored = read(task_id)  # the refusal may be the echo of our own write, its answer lost
+    stored = read(task_id)  # our own write may have happened, with its answer lost
     return stored if stored and stored.executor == executor else None
 
 
 def renew(task: Task, usage: Usage | None = None) -> Task | None:
-    """Prolong the executor's lease and store the usage so far, so that the sweep knows what a lost answer has cost.
+    """Renew the executor's lease and store the usage so far, so that the sweeper knows the cost of a lost answer.
 
-    Returns the task as it is stored then, or None if it is no longer this executor's.
+    Return the task as it is stored then, or None if it does not belong to this executor any more.
     """
     stored = Task(task.id)
     actions: list[Action] = [Task.lease_until.set(clock.now() + settings.LEASE_SECONDS)]
@@ -72,13 +73,13 @@ def renew(task: Task, usage: Usage | None = None) -> Task | None:
 
 
 def mine(task: Task) -> Task | None:
-    """The task as it is stored now, or None where it is the executor's no more."""
+    """Return the task as it is stored now, or None if it does not belong to this executor any more."""
     stored = read(task.id)
     return stored if stored and stored.status == "running" and stored.executor == task.executor else None
 
 
 def read(task_id: str) -> Task | None:
-    """The task as it is stored now, if there is one."""
+    """Return the task as it is stored now, or None if there is none."""
     if len(task_id) > _ID_CHARACTERS:
         return None
     try:
@@ -88,24 +89,24 @@ def read(task_id: str) -> Task | None:
 
 
 def who(task: Task) -> dict[str, str]:
-    """The ids that every line of a log about this task has."""
+    """Return the ids that every log line about this task has."""
     return {"task_id": task.id, "user_id": task.user_id}
 
 
 def is_open(task: Task) -> bool:
-    """Whether the task has yet to end."""
+    """Return whether the task has not ended yet."""
     return task.status in OPEN
 
 
 def expired(task: Task) -> bool:
-    """Whether the executor of a running task has let its lease run out."""
+    """Return whether the task is running and its lease has expired."""
     return task.status == "running" and task.lease_until < clock.now()
 
 
 def update(task: Task, actions: Sequence[Action], condition: Condition) -> bool:
-    """Change a task on a condition, and `task` to what is stored then; False where the condition was refused.
+    """Change a task on a condition, and `task` to the stored state. Return False if the condition was refused.
 
-    A close or a stop under way at that moment is waited for.
+    If a close or a stop is under way at that moment, wait for it.
     """
     give_up_at = time.monotonic() + _PATIENCE_SECONDS
     while True:

@@ -1,7 +1,8 @@
-"""Reservations for names of release 0.1, which reserved nothing of what looks like them.
+"""Reservations for names of release 0.1, which reserved no look-alikes of its names.
 
-Users are read by their list, oldest shard first, and each that has a name without reservations gets them in one transaction. It may
-be broken off anywhere and run again. Two old names that look alike keep both: the first of them has the reservation.
+The job reads users through their list, shard by shard, and the oldest of a shard first. Each user with a name without reservations
+gets them in one transaction. The job may break off anywhere and be run again. If two old names look alike, both users keep their
+names, and the first of them has the reservation.
 """
 
 import time
@@ -14,7 +15,10 @@ _READ_AT_ONCE = 100
 
 
 def reserve_all(seconds: float) -> dict[str, int | bool]:
-    """Reserve what each name looks like. Returns {reserved, lookalikes (of others), done (whether all users were looked at)}."""
+    """Reserve the look-alikes of each name, for at most `seconds`. Return {reserved, lookalikes, done}.
+
+    `lookalikes` counts the names that look like a reserved name of another user. `done` is whether all users were read.
+    """
     give_up_at = time.monotonic() + seconds
     found = {"reserved": 0, "lookalikes": 0}
     for shard in range(User.LIST_SHARDS):
@@ -35,6 +39,6 @@ def _reserve(user: User, username: str) -> bool:
     transaction.update("user", User(user.id), actions, User.deleted.does_not_exist() & unchanged)
     try:
         transaction.commit()
-    except Refused:  # taken, or they have just got another name, with what it reserves
+    except Refused:  # taken, or the user has just got another name with its reservations
         return False
     return True

@@ -1,7 +1,7 @@
-"""The tables. A model is the data layer: no repository stands on top of it. DESIGN: docs/decisions.md, "Data".
+"""The tables. These models are the data layer, and no repository stands on top of them. DESIGN: docs/decisions.md, "Data".
 
-Reads that decide anything are consistent; every write that can race carries a condition; a change of more than one item
-is one transaction (aideer/transactions.py). An item past its `ttl` counts as absent even while DynamoDB still has it.
+A read that decides something is consistent. A write that can race has a condition. A change of several items is one transaction
+(aideer/transactions.py). An item past its `ttl` counts as absent, even while DynamoDB still has it.
 """
 
 import functools
@@ -28,7 +28,7 @@ from aideer import aws, settings
 
 
 class Json(JSONAttribute):
-    """JSON in UTF-8. pynamodb's own escapes what is not ASCII: twice the bytes for Chinese, and DynamoDB bills bytes."""
+    """JSON in UTF-8. pynamodb's own JSON escapes text that is not ASCII: twice the bytes for Chinese, and DynamoDB bills bytes."""
 
     def serialize(self, value: Any) -> str | None:
         return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -47,7 +47,7 @@ class Whole(Attribute[int]):
 
 
 def new_id() -> str:
-    """A UUIDv7: unique, and later ones sort after earlier ones (RFC 9562, section 5.7)."""
+    """Return a UUIDv7. It is unique, and later ones sort after earlier ones (RFC 9562, section 5.7)."""
     return str(uuid7())
 
 
@@ -56,17 +56,20 @@ _opening = threading.Lock()
 
 @functools.cache
 def connection() -> Connection:
-    """The process's one connection to DynamoDB. Time-outs are short: a call that hangs must not outlive a lease."""
+    """Return the process's one connection to DynamoDB.
+
+    Its time-outs are short, so that a call that hangs does not outlive a lease.
+    """
     opened = Connection(
         connect_timeout_seconds=2, read_timeout_seconds=2, max_retry_attempts=3, max_pool_connections=64
     )
     opened._local.session = aws.session()
-    _ = opened.client  # made here, under the caller's lock: botocore makes clients in one thread only
+    _ = opened.client  # made here, under the caller's lock, because botocore makes clients in one thread only
     return opened
 
 
 class Table(Model):
-    """A model whose calls go through the one connection: pynamodb would make a client, and its sockets, for each table."""
+    """A model that uses the one connection. pynamodb would make a client, and its sockets, for each table."""
 
     _joined = False
 
@@ -92,21 +95,21 @@ class UsersById(GlobalSecondaryIndex["User"]):
 
 
 class User(Table):
-    """A person. `holds` maps each open task to the credits set aside for it; `credits` is what is left besides."""
+    """A person. `holds` maps each open task to its held credits; `credits` does not include them."""
 
     class Meta:
         table_name = settings.USERS_TABLE
 
-    LIST_SHARDS = 4  # a thousand sign-ups a second each
+    LIST_SHARDS = 4  # each takes a thousand sign-ups a second
 
     id = UnicodeAttribute(hash_key=True)
-    list_shard = UnicodeAttribute(null=True)  # what is deleted has none, and so leaves the list
-    username = UnicodeAttribute(null=True)  # none for who came by WeChat and chose no name
+    list_shard = UnicodeAttribute(null=True)  # a deleted user has none, and so leaves the list
+    username = UnicodeAttribute(null=True)  # a user that came by WeChat may have none
     nickname = UnicodeAttribute()
     permission = Whole()  # 0 visitor, 1 user, 2 admin
     avatar = UnicodeAttribute(null=True)
-    name_keys = UnicodeSetAttribute(null=True)  # of the identities that reserve what the username looks like
-    wechat_keys = UnicodeSetAttribute(null=True)  # of the identities by which they sign in with WeChat
+    name_keys = UnicodeSetAttribute(null=True)  # keys of the identities that reserve the username's look-alikes
+    wechat_keys = UnicodeSetAttribute(null=True)  # keys of the identities for signing in with WeChat
     token_version = Whole(default=0)
     credits = Whole()
     holds: MapAttribute[str, Any] = MapAttribute(default=dict)
@@ -120,7 +123,7 @@ class User(Table):
     by_id = UsersById()
 
     reason: str | None = None
-    """Why they do it, as the request says: X-Reason. It is not stored here."""
+    """The reason of an administrator's request, from X-Reason. It is not stored here."""
 
 
 class AuditByUser(GlobalSecondaryIndex["AuditRecord"]):
@@ -133,19 +136,19 @@ class AuditByUser(GlobalSecondaryIndex["AuditRecord"]):
 
 
 class AuditRecord(Table):
-    """What an administrator did: trail.py. It is added, never changed, and goes by its TTL."""
+    """A record of an administrator's action (trail.py). It is never changed, and its TTL removes it."""
 
     class Meta:
         table_name = settings.AUDIT_TABLE
 
     ALL = "records"
-    """The one partition of the list: only administrators add to it."""
+    """The one partition of the list. Only administrators add to it."""
 
     list = UnicodeAttribute(hash_key=True)
     id = UnicodeAttribute(range_key=True)
     actor_id = UnicodeAttribute()
     action = UnicodeAttribute()
-    user_id = UnicodeAttribute(null=True)  # whose it was
+    user_id = UnicodeAttribute(null=True)  # the owner of the data
     about = UnicodeAttribute(null=True)  # the id of a chat, preset or batch, or a code
     reason = UnicodeAttribute(null=True)
     create_time = UnicodeAttribute()
@@ -155,20 +158,18 @@ class AuditRecord(Table):
 
 
 class Identity(Table):
-    """A way to sign in, and its secret part. Only session, password and linking functions may read this table."""
+    """A way to sign in, and its secret part. Only functions for sessions, passwords and linking may read this table."""
 
     class Meta:
         table_name = settings.IDENTITIES_TABLE
 
     key = UnicodeAttribute(
         hash_key=True
-    )  # password#<casefolded name>, skeleton#<its looks> or wechat#<openid>: uniqueness is this key's condition
+    )  # password#<casefolded name>, skeleton#<its looks>, wechat#<openid> or wechat-union#<unionid>: the key keeps each unique
     user_id = UnicodeAttribute()
     password_hash = UnicodeAttribute(null=True)
     session_key = UnicodeAttribute(null=True)
-    checked_at = Whole(
-        null=True
-    )  # when WeChat last said that the session of this key goes on, in seconds since the epoch
+    checked_at = Whole(null=True)  # when WeChat last confirmed the session of this key, in seconds since the epoch
     unionid = UnicodeAttribute(null=True)
 
 
@@ -212,9 +213,10 @@ class PresetsByTitle(GlobalSecondaryIndex["Preset"]):
 
 
 class Preset(Table):
-    """Version 0 is the head: what is listed, edited and deleted. Versions from 1 on never change, and chats pin them.
+    """One version of a preset. Version 0 is the head, which is listed, edited and deleted.
 
-    owner_id and visibility exist on heads only, which keeps versions out of the indexes.
+    Versions from 1 on never change, and chats pin them. Only heads have owner_id and visibility, so versions are not in the
+    indexes.
     """
 
     class Meta:
@@ -224,7 +226,7 @@ class Preset(Table):
 
     id = UnicodeAttribute(hash_key=True)
     version = Whole(range_key=True)
-    number = Whole()  # of the version that the head shows
+    number = Whole()  # the version that the head shows
     owner_id = UnicodeAttribute(null=True)
     visibility = UnicodeAttribute(null=True)
     title = UnicodeAttribute()
@@ -233,7 +235,7 @@ class Preset(Table):
     parameters = Json()
     messages = Json()  # [{role, type, content, visibility}]
     like_count = Whole(default=0)
-    # Whether others than the owner could open chats on this version, and so may pin it. Release 0.1 did not write it.
+    # Whether users other than the owner could open chats on this version, and so may pin it. Release 0.1 did not write it.
     shared = BooleanAttribute(null=True)
     create_time = UnicodeAttribute()
     update_time = UnicodeAttribute()
@@ -272,7 +274,7 @@ class ChatsByTitle(GlobalSecondaryIndex["Chat"]):
 
 
 class Chat(Table):
-    """A conversation, without its messages. Deleting leaves a tombstone without owner_id until the job has cleaned up."""
+    """A conversation, without its messages. A deleted chat stays as a tombstone without owner_id until the job has cleaned up."""
 
     class Meta:
         table_name = settings.CHATS_TABLE
@@ -284,11 +286,11 @@ class Chat(Table):
     title = UnicodeAttribute()
     visibility = UnicodeAttribute()  # private or shared
     version = Whole()  # raised by every change that a reader of the chat could see; the ETag
-    generation = UnicodeAttribute()  # which of the chat's message threads is current
+    generation = UnicodeAttribute()  # the current one of the chat's message threads
     next_n = Whole()
     message_count = Whole()
     preview = UnicodeAttribute(null=True)  # the last visible message's first 200 characters
-    preview_n = Whole(null=True)  # and its n
+    preview_n = Whole(null=True)  # the n of that message
     active_task = UnicodeAttribute(null=True)
     deleted = BooleanAttribute(null=True)
     create_time = UnicodeAttribute()
@@ -305,13 +307,13 @@ class Chat(Table):
 
 
 class Message(Table):
-    """One message, one item: an append costs the same at 10 and at 10,000. `n` only grows within a chat."""
+    """One message in one item, so an append costs the same at 10 messages and at 10,000. Within a chat, `n` only grows."""
 
     class Meta:
         table_name = settings.MESSAGES_TABLE
 
     CUT_OFF = ("interrupted", "content_filter")
-    """Answers with these finish reasons are kept for their reader, and left out of previews and later prompts."""
+    """Answers with these finish reasons are kept for their reader, but left out of previews and later prompts."""
 
     thread = UnicodeAttribute(hash_key=True)
     n = Whole(range_key=True)
@@ -331,7 +333,7 @@ class Message(Table):
 
 
 class OpenTasks(GlobalSecondaryIndex["Task"]):
-    """The tasks that are not closed, by the moment at which the sweep must look at them."""
+    """The open tasks, by the moment at which the sweeper must look at them."""
 
     class Meta:
         index_name = "open"
@@ -342,7 +344,7 @@ class OpenTasks(GlobalSecondaryIndex["Task"]):
 
 
 class Task(Table):
-    """One answer to be made: all that was priced when it was accepted, who makes it, and how it ended."""
+    """One answer to make: the accepted and priced request, its executor, and its end."""
 
     class Meta:
         table_name = settings.TASKS_TABLE
@@ -353,36 +355,36 @@ class Task(Table):
     type = UnicodeAttribute()
     status = UnicodeAttribute()  # pending, running, finished, stopped, failed
     streamed = BooleanAttribute(null=True)  # a viewer has opened the stream from its start
-    opening = UnicodeAttribute(null=True)  # which request that was, where it did not claim the task as well
+    opening = UnicodeAttribute(null=True)  # the request that opened the stream, if it did not claim the task as well
     stop_requested = BooleanAttribute(null=True)
-    # what was accepted and priced
+    # the accepted and priced request
     hold = Whole()
     model = UnicodeAttribute()
     tariff = Json()  # pricing.Tariff, frozen
     preset_id = UnicodeAttribute()
     preset_version = Whole()
-    parameters = Json()  # what the model is called with, max_tokens and thinking_budget included
+    parameters = Json()  # the parameters of the model's call, with max_tokens and thinking_budget
     max_tokens = Whole()
     thread = UnicodeAttribute()
     prompt_end = Whole()  # the prompt holds the messages below this n
     answer_n = Whole(null=True)
-    replaces = Whole(null=True)  # the answer that goes when this one settles with content
-    visibility = BooleanAttribute(null=True)  # of the answer that it replaces, and so of its own
-    title_before = UnicodeAttribute(null=True)  # of a title task: the title is set only if it still is this
-    # who works on it
+    replaces = Whole(null=True)  # the answer that is removed when this one settles with content
+    visibility = BooleanAttribute(null=True)  # the visibility of the replaced answer, and so of this one
+    title_before = UnicodeAttribute(null=True)  # on title tasks: the title is set only if it is still this one
+    # the executor
     executor = UnicodeAttribute(null=True)
     lease_until = NumberAttribute(null=True)
     open_shard = UnicodeAttribute(null=True)
     resends = Whole(default=0)
-    usage_so_far = Json(null=True)  # what the provider had reported at the last renewal; gone once the task is closed
-    # how it ended
+    usage_so_far = Json(null=True)  # the provider's usage as of the last renewal; removed when the task is closed
+    # the end
     closed_by = UnicodeAttribute(null=True)
     usage = Json(null=True)
     credits = Whole(null=True)
-    entry_id = UnicodeAttribute(null=True)  # of its line in the ledger
+    entry_id = UnicodeAttribute(null=True)  # the id of its line in the ledger
     finish_reason = UnicodeAttribute(null=True)
     error_code = UnicodeAttribute(null=True)
-    text_length = Whole(null=True)  # code points that the log holds of it
+    text_length = Whole(null=True)  # code points of it in the stream log
     create_time = UnicodeAttribute()
     end_time = UnicodeAttribute(null=True)
     ttl = Whole(null=True)
@@ -391,7 +393,7 @@ class Task(Table):
 
 
 class TaskEvent(Table):
-    """A slice of a task's text as it was shown: `n` is the position (in code points) at which it begins."""
+    """A slice of a task's text as it was shown. `n` is the position (in code points) at which it begins."""
 
     class Meta:
         table_name = settings.TASK_EVENTS_TABLE
@@ -443,13 +445,13 @@ class CodesByCreateTime(GlobalSecondaryIndex["Code"]):
 
 
 class Code(Table):
-    """A redeem code. One that is revoked stays, with what it was used for."""
+    """A redeem code. A revoked code stays, with the count of its uses."""
 
     class Meta:
         table_name = settings.CODES_TABLE
 
     ALL = "codes"
-    """The one partition of the list: only administrators add to it, and uses do not touch it."""
+    """The one partition of the list. Only administrators add to it, and redeeming does not change it."""
 
     code = UnicodeAttribute(hash_key=True)  # upper case
     value = Whole()
@@ -467,7 +469,7 @@ class Code(Table):
 
 
 class Record(Table):
-    """The small things: idempotency, redemptions, used refresh tokens, jobs, statistics, throttles."""
+    """Small records: idempotency, redemptions, used refresh tokens, jobs, statistics, rate limits."""
 
     class Meta:
         table_name = settings.RECORDS_TABLE
@@ -475,7 +477,7 @@ class Record(Table):
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
     data = Json(null=True)
-    at = NumberAttribute(null=True)  # seconds since the epoch; what it means depends on the kind of record
+    at = NumberAttribute(null=True)  # seconds since the epoch; its meaning depends on the kind of record
     tasks = Whole(null=True)  # these seven: a shard of a day's statistics, of one model or of users
     failed = Whole(null=True)
     input_tokens = Whole(null=True)
@@ -483,7 +485,7 @@ class Record(Table):
     credits = Whole(null=True)
     users = Whole(null=True)
     deleted = Whole(null=True)
-    uncovered = Whole(null=True)  # credits that nobody pays (uncovered.py)
+    uncovered = Whole(null=True)  # credits that no user pays (uncovered.py)
     shortfalls = Whole(null=True)  # answers that cost more than their hold
-    uses = Whole(null=True)  # what a throttle has counted
+    uses = Whole(null=True)  # the count of a rate limit
     ttl = Whole(null=True)

@@ -1,7 +1,7 @@
-"""The token endpoint as RFC 6749 has it: which grants it takes, and how it refuses.
+"""The token endpoint of RFC 6749: its grants, and its form of refusals.
 
-A grant is a name with a password (section 4.3), or a refresh token (section 6) of either kind of session. Every answer that is no
-token carries `error` and `error_description` (section 5.2) beside `detail` and `code`: OAuth2 clients take an answer without
+A grant is a name with a password (section 4.3), or a refresh token (section 6) of either kind of session. Every answer without a
+token carries `error` and `error_description` (section 5.2) beside `detail` and `code`. OAuth2 clients take an answer without
 `error` for a token.
 """
 
@@ -21,7 +21,7 @@ PATH = "/api/v1/session/oauth2/token"
 GrantType = Literal["password", "refresh_token"]
 
 _BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE}
-_NOT_ALLOWED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # of error_description
+_NOT_ALLOWED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # characters that error_description may not have
 _LONGEST_DESCRIPTION = 500
 
 
@@ -30,8 +30,8 @@ def tokens(
 ) -> Tokens:
     """Return a pair of tokens for a grant.
 
-    Raises RequestValidationError where a parameter of this grant is missing or empty, InvalidToken, and what sessions.sign_in
-    and wechat_sessions.refresh do.
+    Raises RequestValidationError if a parameter of this grant is missing or empty, and InvalidToken for another kind of token.
+    Raises also the errors of `sessions` and `wechat_sessions`.
     """
     if grant_type == "password":
         given = _required(username=username, password=password)
@@ -43,10 +43,10 @@ def tokens(
 
 
 def refusal(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return a refusal of this endpoint, given as Lambda answers it, in the form of RFC 6749, section 5.2.
+    """Return a refusal of this endpoint in the form of RFC 6749, section 5.2. `answer` is the refusal as Lambda returns it.
 
-    A wrong password or token is 400 `invalid_grant` there, and not 401; a form that is not as described is 400. The other statuses
-    stay.
+    A wrong password or token is 400 `invalid_grant` here, instead of 401 or 403. An invalid form is 400 instead of 422. The other
+    statuses stay.
     """
     body, status = json.loads(answer["body"]), HTTPStatus(answer["statusCode"])
     error = _error(status, body)

@@ -1,8 +1,9 @@
 """Presets: a prompt and the model's parameters, in versions.
 
-Version 0 is the head: what is listed, changed and deleted. Each change also writes an immutable version, and chats pin one of
-those, so no change and no deletion ever reaches a chat. A user's preset_count counts their heads, in the transactions that make
-and remove them. Messages that are not visible are the owner's secret: only the owner and administrators are ever shown them.
+Version 0 is the head, which is listed, changed and deleted. Each change also writes an immutable version, and chats pin one of
+those. So no change and no deletion ever reaches a chat. A user's preset_count is the number of the user's heads. The transactions
+that make and remove heads change it too. Messages that are not visible are the owner's secret. Only the owner and administrators
+ever see them.
 """
 
 import heapq
@@ -24,16 +25,19 @@ from aideer.models import Preset, Record, User, new_id
 from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 MOST = 200
-"""Presets of one's own."""
+"""The most presets of one user."""
 _LONGEST_ID = 64
-_LONGEST_SORT_KEY = 1024  # DynamoDB's, in bytes
+_LONGEST_SORT_KEY = 1024  # DynamoDB's limit, in bytes
 
 _Place = tuple[str, str] | None
-"""Where a source of a list has come to: the value that it is ordered by, and the id, of its last preset."""
+"""The position of one source of a list: the sort value and the id of its last preset."""
 
 
 def create(user: User, new: contract.NewPreset) -> contract.Preset:
-    """Make a preset. Raises Forbidden (a public one, of no admin), Unprocessable (parameters) and Conflict (too many)."""
+    """Make a preset.
+
+    Raises Forbidden (a public preset by a user that is no administrator), Unprocessable (parameters) and Conflict (too many).
+    """
     _may_have(user, new.visibility)
     _check(new.parameters, new.messages)
     now = clock.timestamp()
@@ -67,21 +71,24 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
     try:
         transaction.commit()
     except Refused as refused:
-        if "head" not in refused.steps:  # else it is this very one: nobody else has its id
+        if "head" not in refused.steps:  # otherwise the head is stored: no other preset has its id
             raise _none_more(user, new.visibility) from None
     return view(user, head)
 
 
 def get(user: User, preset_id: str) -> contract.Preset:
-    """A preset. Raises NotFound, and Forbidden where it is another's private one."""
+    """Return a preset. Raises NotFound, and Forbidden for another user's private preset."""
     head = readable(user, preset_id)
-    if trail.concerns(user, head.owner_id):  # who is shown its hidden messages
+    if trail.concerns(user, head.owner_id):  # an administrator sees its hidden messages
         trail.record(user, "preset.read", head.owner_id, head.id)
     return view(user, head)
 
 
 def readable(user: User, preset_id: str) -> Preset:
-    """The head of a preset that this user may read and use. Raises NotFound, and Forbidden where it is another's private one."""
+    """Return the head of a preset that this user may read and use.
+
+    Raises NotFound, and Forbidden for another user's private preset.
+    """
     head = _stored(preset_id)
     if head is None:
         raise _not_found()
@@ -91,7 +98,7 @@ def readable(user: User, preset_id: str) -> Preset:
 
 
 def update(user: User, preset_id: str, change: contract.PresetChange) -> contract.Preset:
-    """Change a preset: its head, and a new version. Raises NotFound, Forbidden and Unprocessable."""
+    """Change a preset: its head, and a new version. Raises NotFound, Forbidden, Unprocessable and Busy."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         head = _manageable(user, preset_id)
@@ -108,16 +115,16 @@ def update(user: User, preset_id: str, change: contract.PresetChange) -> contrac
         transaction.put("version", _version(head), Preset.id.does_not_exist())
         try:
             transaction.commit(proof=partial(_has_version, head))
-        except Refused:  # changed or deleted meanwhile: look again
+        except Refused:  # changed or deleted meanwhile: try again
             continue
         return view(user, head)
     raise Busy
 
 
 def delete(user: User, preset_id: str) -> None:
-    """Delete a preset. Its versions stay for the chats that pin them. Raises NotFound and Forbidden.
+    """Delete a preset. Its versions stay for the chats that pin them. Raises NotFound, Forbidden and Busy.
 
-    A record names it among its owner's deleted presets, by which deletion.py finds what is left of it.
+    A record names it among its owner's deleted presets. deletion.py finds its remaining versions by this record.
     """
     counted = True
     give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -139,24 +146,24 @@ def delete(user: User, preset_id: str) -> None:
         try:
             transaction.commit(proof=lambda head=head: _stored(head.id) is None)  # type: ignore[misc]
         except Refused as refused:
-            counted = counted and "user" not in refused.steps  # an owner who is gone has nothing to count
+            counted = counted and "user" not in refused.steps  # a deleted owner has no count
             continue
         return
     raise Busy
 
 
 def deleted_presets(owner_id: str) -> str:
-    """The hash key of the records that name the presets that this owner has deleted."""
+    """Return the hash key of the records that name this owner's deleted presets."""
     return f"deleted_presets#{owner_id}"
 
 
 def page(
     user: User, order_by: contract.OrderBy, order: contract.Order, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[contract.PresetSummary], str | None]:
-    """A page of the presets that are this user's or public (for an administrator also unlisted), and the next one's cursor.
+    """Return a page of the user's own presets and the public ones, and the next cursor. Administrators also get unlisted presets.
 
-    It is merged from the user's own presets, all of them, and one query of each index, so it costs the same however many public
-    presets there are. A cursor holds where each source has come to; so it is exact where many have the same title too.
+    The page merges all of the user's own presets with one query of each index. So it costs the same however many public presets
+    there are. A cursor holds the position of each source. So it is exact, even if many presets have the same title.
     """
     list_name, descending = f"presets by {order_by} {order}", order == "desc"
     places = _places(list_name, cursor)
@@ -177,12 +184,12 @@ def page(
 
 
 def view(user: User, head: Preset) -> contract.Preset:
-    """A preset as this user may see it."""
+    """Return a preset as this user may see it."""
     all_of_it = auth.may_manage(user, head.owner_id)
     shown = [message for message in head.messages if all_of_it or message["visibility"]]
     return contract.Preset(
         **dict(_summary(head)),
-        # As they were accepted: rules that have changed since must not make them unreadable.
+        # Stored messages are not validated again: rules that have changed since must not make them unreadable.
         messages=[contract.PresetMessage.model_construct(**message) for message in shown],
     )
 
@@ -302,7 +309,7 @@ def _actions(head: Preset) -> list[Action]:
 def _record(
     transaction: Transaction, user: User, action: trail.Action, head: Preset, visibility: str | None = None
 ) -> None:
-    """Record a change of another's preset, or of one that is public or was, of which `visibility` tells."""
+    """Record a change of another user's preset, or of one that is or was public. `visibility` is the one before the change."""
     if trail.concerns(user, head.owner_id) or "public" in (head.visibility, visibility):
         trail.record_in(transaction, user, action, head.owner_id, head.id)
 
@@ -329,7 +336,7 @@ def _version(head: Preset) -> Preset:
 
 
 def _has_version(head: Preset) -> bool:
-    """Whether this very change is stored: another one of the same number has another time."""
+    """Return whether this very change is stored. Another change with the same number has another time."""
     try:
         return bool(Preset.get(head.id, head.number, consistent_read=True).update_time == head.update_time)
     except Preset.DoesNotExist:
@@ -348,7 +355,7 @@ def _check(parameters: contract.Parameters | None, messages: list[contract.Prese
 
 
 def _see(head: Preset) -> None:
-    """Require of a preset with images a model that sees them."""
+    """If a preset has images, require a model that accepts them."""
     if any(message["type"] == "image" for message in head.messages):
         images.require_vision(head.parameters)
 

@@ -1,4 +1,7 @@
-"""What a model is asked: the pinned preset's messages, then the chat's up to the prompt's end, except answers that were cut off."""
+"""Prompts: the pinned preset's messages, then the chat's messages up to the prompt's end.
+
+Answers that were cut off are left out.
+"""
 
 import functools
 from collections.abc import Iterator
@@ -11,10 +14,10 @@ from aideer.models import Message, Preset
 from aideer.pricing import Tariff
 
 READS = 16
-"""Queries for one prompt at most: what fills the largest context in the shortest messages is less."""
+"""The most queries for one prompt. Even the largest context in the shortest messages needs fewer."""
 _PAGE = 100
 MESSAGE_TOKENS = 5
-"""What wraps a message, measured."""
+"""Tokens that wrap a message, measured."""
 _BYTES_A_TOKEN = 8
 _BYTES_A_BYTE_OF_NFC = 3
 _FIRST_RELEASE_MESSAGE = 16
@@ -22,35 +25,35 @@ _FIRST_RELEASE_MESSAGE = 16
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Messages as DashScope takes them: [{role, content}], where content is a text, or a list of {text} and {image}."""
+    """Messages in DashScope's form: [{role, content}]. The content is a text, or a list of {text} and {image}."""
 
     messages: list[dict[str, Any]]
     asks: bool
-    """Whether the last message of the chat is the user's, leaving out answers that were cut off."""
+    """Whether the last message of the chat is the user's. Answers that were cut off do not count."""
 
     @property
     def contents(self) -> list[str]:
-        """Their texts."""
+        """The texts of the messages."""
         whole = [message["content"] for message in self.messages]
         return [text for content in whole for text in _texts(content)]
 
     @property
     def has_system(self) -> bool:
-        """Whether a system message is among them. Without one, the provider adds one of its own."""
+        """Whether there is a system message. Without one, the provider adds one of its own."""
         return any(message["role"] == "system" for message in self.messages)
 
     @property
     def images(self) -> int:
-        """How many images are among them."""
+        """The number of images in the messages."""
         return sum("image" in part for message in self.messages if _parted(message) for part in message["content"])
 
 
 @functools.lru_cache(maxsize=64)
 def pinned(preset_id: str, version: int) -> Preset:
-    """The preset version that a chat pins, to be read only.
+    """Return the preset version that a chat pins. Callers must not change it.
 
-    Versions never change, so a process reads one once. Raises Unprocessable where it went with its owner: the chat pins a version
-    that was never its user's to use.
+    Versions never change, so a process reads each version once. Raises Unprocessable if the version was deleted with its owner.
+    This happens only if the chat pins a version that its user was never allowed to use.
     """
     try:
         return Preset.get(preset_id, version, consistent_read=True)
@@ -59,16 +62,16 @@ def pinned(preset_id: str, version: int) -> Preset:
 
 
 def last(thread: str) -> Message | None:
-    """A thread's last message, interrupted or not."""
+    """Return a thread's last message, interrupted or not."""
     return next(iter(Message.query(thread, consistent_read=True, scan_index_forward=False, limit=1)), None)
 
 
 def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
-    """The messages of a thread below `end` that a prompt shows, from the newest on, read as they are asked for.
+    """Yield the messages of a thread below `end` that a prompt shows, from the newest on. They are read on demand.
 
-    Few are read at first, because mostly few are asked for; then as many at a time as DynamoDB gives (1 MB). What is not
-    shown is read all the same, so it is the queries that are counted: raises TooLarge where `reads` of them do not reach
-    what is asked for.
+    The first query reads few messages, because callers mostly need few. Each later query reads as many as DynamoDB gives (1 MB).
+    Messages that are not shown are read too, so the limit counts queries. Raises TooLarge if `reads` queries do not reach the
+    message that the caller needs.
     """
     for size in (_PAGE, *[None] * (reads - 1)):
         pages = Message.query(
@@ -85,21 +88,21 @@ def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
 
 
 def reach(tariff: Tariff) -> tuple[int, int]:
-    """Return (how many bytes a prompt may be at most, how many of them each message is beside its text).
+    """Return (the most bytes of a prompt, the bytes that each message counts for beside its text).
 
-    A text of ordinary language has 4 bytes a token, Japanese 6: what has more than 8 is too long. If the model's vocabulary is
-    not known, a text is priced by its bytes in NFC, which may be a third of its own.
+    Ordinary text has 4 bytes a token, and Japanese text has 6. So a prompt is too long if it has more than 8 bytes for each token
+    of the limit. If the model's vocabulary is not known, a text is priced by its bytes in NFC, which may be a third of its own.
     """
-    if "max_input" not in tariff:  # of the first release, which priced each byte as a token
+    if "max_input" not in tariff:  # a tariff of the first release, which priced each byte as a token
         return tariff["context"], _FIRST_RELEASE_MESSAGE
     bytes_a_token = _BYTES_A_TOKEN if tariff.get("tokenizer") == "qwen" else _BYTES_A_BYTE_OF_NFC
     return tariff["max_input"] * bytes_a_token, MESSAGE_TOKENS * bytes_a_token
 
 
 def build(preset: Preset, thread: str, end: int, tariff: Tariff) -> Prompt:
-    """The prompt of a thread up to `end` (exclusive).
+    """Return the prompt of a thread up to `end` (exclusive).
 
-    Raises TooLarge where the texts are longer than `reach`, or where READS do not reach the thread's beginning before that.
+    Raises TooLarge if the texts are longer than `reach`, or if READS queries do not reach the thread's beginning.
     """
     enough, each = reach(tariff)
     head = [(message["role"], message["type"], message["content"]) for message in preset.messages]

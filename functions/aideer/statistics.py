@@ -1,4 +1,4 @@
-"""What administrators want to know by day and model: sums of counters.py, one query a day, and no item of what was counted."""
+"""Statistics for administrators, by day and model: the sums of counters.py. They take one query a day, and read no counted item."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -18,11 +18,17 @@ _OF_USERS = ("users", "deleted")
 
 _UNCOVERED = ""
 _Counts = dict[str | None, Counter[str]]
-"""By model, the users' under None, and uncovered credits by code under _UNCOVERED, which no model is named."""
+"""Counts by model.
+
+The key None has the counts of users, and the key _UNCOVERED has uncovered credits by code: no model has this name.
+"""
 
 
 def read(first: str | None, last: str | None) -> Statistics:
-    """The days from the first to the last, the empty ones too; without them, the thirty until today. Raises Unprocessable."""
+    """Return the statistics from the day `first` to the day `last`, including empty days.
+
+    Without both, these are the thirty days until today. Raises Unprocessable.
+    """
     begin, end = _range(first, last)
     days = [(begin + timedelta(n)).isoformat() for n in range((end - begin).days + 1)]
     with ThreadPoolExecutor(_THREADS) as pool:

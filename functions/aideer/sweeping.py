@@ -1,7 +1,7 @@
-"""The safety net: open tasks whose lease has run out, and jobs that are due.
+"""The sweeper ends open tasks whose lease has expired, and hands over jobs that are due.
 
-With SQS's own redelivery before a claim, this is all that mends what a crash leaves behind. Each task's end is conditioned on
-its lease being still as expired at the write as it was when it was read, so a late heartbeat wins over the sweep.
+Before a claim, SQS's own redelivery repairs a crash. The sweeper repairs everything else that a crash leaves behind. The sweeper
+ends a task only if the lease at the write is the same expired lease that it read. So a late renewal wins over the sweeper.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 def sweep() -> None:
-    """Look once at everything whose time has come."""
+    """Attend once to every expired task and every due job."""
     now, holds = clock.now(), 0
     for shard in range(leases.SHARDS):
-        for key in Task.open.query(str(shard)):  # the expired ones come first; the others are counted on the way
+        for key in Task.open.query(str(shard)):  # the expired ones come first; the others are only counted
             holds += 1
             if key.lease_until < now:
                 _guarded(attend, key.id, task_id=key.id)
@@ -31,7 +31,7 @@ def sweep() -> None:
 
 
 def attend(task_id: str) -> None:
-    """Send a task's message again, or end it, as its state asks for."""
+    """Send a task's message again, or end the task, depending on its state."""
     task = leases.read(task_id)
     now = clock.now()
     if task is None or not leases.is_open(task) or task.lease_until >= now:
@@ -56,8 +56,8 @@ def attend(task_id: str) -> None:
 def interrupt(task: Task) -> Task:
     """Close a running task whose lease has expired, and return it as it is stored then, open or closed.
 
-    The sweep calls this, and so does the first follower that sees the lease expired. It is one transaction on one condition: a late
-    renewal wins over both, and of two closers one wins.
+    The sweeper calls this, and so does the first follower that sees the expired lease. It is one transaction on one condition. So a
+    late renewal wins over both, and of two closers one wins.
     """
     closer = Closer.sweep(task)
     text, cost = streamlog.text(task.id), uncovered.most(task)
@@ -68,7 +68,10 @@ def interrupt(task: Task) -> Task:
 
 
 def _guarded(step: Callable[[T], None], item: T, **ids: str) -> None:
-    """One item that cannot be mended now must not keep the sweep from the others; the next sweep meets it again."""
+    """Run a step for one item and log its error, so that the sweeper goes on with the others.
+
+    The next sweep tries the item again.
+    """
     try:
         step(item)
     except Exception as error:

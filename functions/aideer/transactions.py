@@ -1,9 +1,9 @@
-"""One transaction = one TransactWriteItems, with the answers that DynamoDB really gives told apart.
+"""Transactions. Each is one TransactWriteItems, and tells the different answers of DynamoDB apart.
 
-A refused condition is an answer (Refused). A conflict with another transaction, throttling, an internal error or a lost answer
-is none: they are tried again with jitter, under one ClientRequestToken, so that a repetition of what did happen changes
-nothing (AWS: "TransactWriteItems", idempotency). Where the first outcome is unknown and the repetition is refused, `proof`
-tells by a consistent read whether it was ours that happened.
+A refused condition is a final answer (Refused). A conflict with another transaction, throttling, an internal error or a lost answer
+is not final. After these, the transaction is tried again with jitter. All tries have one ClientRequestToken, so repeating a
+transaction that did happen changes nothing (AWS: "TransactWriteItems", idempotency). If the first outcome is unknown and the
+repetition is refused, `proof` decides by a consistent read whether this transaction happened.
 """
 
 import random
@@ -28,7 +28,7 @@ _TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThro
 
 
 class Refused(Exception):
-    """Conditions of these steps did not hold; nothing was written."""
+    """Conditions of these steps did not hold. The transaction wrote no item."""
 
     def __init__(self, steps: set[str]) -> None:
         super().__init__(", ".join(sorted(steps)))
@@ -36,10 +36,13 @@ class Refused(Exception):
 
 
 class Transaction:
-    """Steps, each with the name under which its refusal is reported; `commit` writes them all or none."""
+    """Steps that are written together, each with the name under which its refusal is reported.
+
+    `commit` writes all of them or none.
+    """
 
     def __init__(self) -> None:
-        # As DynamoDB is given them by pynamodb, which is the order of the cancellation reasons.
+        # In the order in which pynamodb sends them, which is the order of the cancellation reasons.
         self._kinds: dict[str, list[tuple[str, Callable[[TransactWrite], None]]]] = {
             "check": [],
             "delete": [],
@@ -73,7 +76,7 @@ class Transaction:
         self._kinds["put"].append((step, lambda write: write.save(item, condition=condition)))
 
     def update(self, step: str, item: Model, actions: list[Action], condition: Condition | None) -> None:
-        """Change an item. Leaving out the condition must be said: without one, an update makes again what was deleted."""
+        """Change an item. The condition has no default, because an update without one creates a deleted item again."""
         self._kinds["update"].append((step, partial(_update, item=item, actions=actions, condition=condition)))
 
     @property
@@ -84,9 +87,8 @@ class Transaction:
     def commit(self, proof: Callable[[], bool] | None = None) -> None:
         """Write everything or nothing.
 
-        Raises Refused, or the error of a check, where a condition did not hold, and Busy where DynamoDB gave no answer within
-        PATIENCE_SECONDS.
-        `proof` reads consistently whether this very transaction has happened.
+        Raises Refused, or the error of a check, if a condition did not hold. Raises Busy if DynamoDB gave no final answer within
+        PATIENCE_SECONDS. `proof` reads consistently whether this very transaction has happened.
         """
         steps = [step for kind in self._kinds.values() for step in kind]
         token = str(uuid.uuid4())
@@ -127,7 +129,7 @@ def _update(write: TransactWrite, item: Model, actions: list[Action], condition:
 
 
 def _transient(error: TransactWriteError) -> bool:
-    # First whether there is an answer at all: pynamodb fails to look for reasons where there is none.
+    # First check whether there is an answer at all: pynamodb fails if it looks for reasons in a missing answer.
     return dynamodb.unavailable(error) or any(
         reason and reason.code in _TRANSIENT_REASONS for reason in error.cancellation_reasons
     )

@@ -1,4 +1,7 @@
-"""What the provider reports of one call beside its text. It imports nothing, so that every layer may use it."""
+"""The usage and sources that the provider reports for one call.
+
+The module imports no other of AIDeer, so every layer may use it.
+"""
 
 from typing import NamedTuple, TypedDict
 

@@ -1,7 +1,8 @@
-"""Who may watch a task's stream: whoever made the task, by an access token or by the ticket for this very stream.
+"""Stream access. Only the user that made a task may open its stream, by an access token or by the ticket for this very stream.
 
-Streams from their beginning are counted (throttling.py) and opened once; from a position on, anybody's own goes on at any time.
-A viewer's rights end with their session. An open stream looks again every CHECK_SECONDS, and once more before it says its end.
+Streams from their beginning have a rate limit (throttling.py), and each can be opened once. From a position on, the user may
+go on with it at any time. A viewer's rights end with the session. An open stream checks the session every CHECK_SECONDS, and once
+more before it sends its end.
 """
 
 import asyncio
@@ -18,28 +19,28 @@ from aideer.errors import InvalidToken, TooManyRequests, Unprocessable
 from aideer.models import Task, User, new_id
 
 CHECK_SECONDS = 5.0
-"""How long an open stream goes on at most after its viewer's session has ended; the user is read as often."""
+"""The most seconds that an open stream goes on after its viewer's session has ended. The user is read as often."""
 
 logger = Logger(service="aideer")
 
 
 @dataclass(slots=True)
 class Viewer:
-    """Somebody who watches a stream, by a token of this version."""
+    """A viewer of a stream, with a token of this version."""
 
     user_id: str
     token_version: int
     gone: bool = False
-    """Whether the session has ended: nothing of the answer may be shown any more."""
+    """Whether the session has ended. Then nothing more of the answer may be shown."""
 
     @classmethod
     def of(cls, claims: dict[str, Any]) -> "Viewer":
-        """The holder of these claims."""
+        """Return the holder of these claims."""
         return cls(claims["sub"], claims["ver"])
 
     @contextlib.asynccontextmanager
     async def checked(self) -> AsyncIterator[None]:
-        """Look again, while this context lasts, whether the session goes on; `gone` says so."""
+        """Check again and again, while this context lasts, whether the session goes on. The result is in `gone`."""
         checking = asyncio.create_task(self._keep_checking())
         try:
             yield
@@ -48,7 +49,7 @@ class Viewer:
             await asyncio.gather(checking, return_exceptions=True)
 
     def may_see(self, user: User | None) -> bool:
-        """Whether the session goes on, by the user as read just now (None where there is none)."""
+        """Return whether the session goes on. `user` is the user as read just now, or None if there is none."""
         self.gone = self.gone or user is None or bool(user.deleted) or user.token_version != self.token_version
         return not self.gone
 
@@ -57,12 +58,12 @@ class Viewer:
             await asyncio.sleep(CHECK_SECONDS)
             try:
                 self.may_see(await asyncio.to_thread(_stored, self.user_id))
-            except Exception as error:  # no answer ends no session: the next round asks again
+            except Exception as error:  # a failed read ends no session: the next round reads again
                 logger.warning("viewer", extra={"user_id": self.user_id, "error": type(error).__name__})
 
 
 def claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[str, Any]:
-    """What the access token says, or the ticket. Raises Unauthorized, and InvalidToken for another kind."""
+    """Return the claims of the access token, or of the ticket. Raises Unauthorized, and InvalidToken for another kind of token."""
     if ticket is None:
         return auth.access_claims(authorization)
     said = auth.verify(ticket)
@@ -74,11 +75,11 @@ def claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[
 
 
 async def admitted(claims: dict[str, Any], *, from_start: bool) -> User:
-    """The caller. Raises Unauthorized, and TooManyRequests where they open too many streams from their start."""
+    """Return the caller. Raises Unauthorized, and TooManyRequests if the caller opens too many streams from their start."""
     holder = asyncio.to_thread(auth.holder, claims)
     if not from_start:
         return await holder
-    # Beside the other call, as somebody waits for the first token.
+    # Both calls run at once, because a person waits for the first token.
     user, refusal = await asyncio.gather(holder, asyncio.to_thread(_too_many, claims["sub"]))
     if refusal:
         raise refusal
@@ -86,10 +87,9 @@ async def admitted(claims: dict[str, Any], *, from_start: bool) -> User:
 
 
 def opened(user: User, task_id: str, position: int | None) -> Task:
-    """The user's task, which is marked as streamed where the position is None: from its start.
+    """Return the user's task. If the position is None (from the start), mark the task as streamed.
 
-    Raises NotFound, and Unprocessable for a second stream from the start, for a position that nobody was ever sent, and for a
-    title.
+    Raises NotFound. Raises Unprocessable for a second stream from the start, for a position that was never sent, and for a title.
     """
     task = tasks.of(user, task_id)
     if task.type == titles.TYPE:
@@ -101,7 +101,7 @@ def opened(user: User, task_id: str, position: int | None) -> Task:
     task, opening = Task(task_id), new_id()
     actions = [Task.streamed.set(True), Task.opening.set(opening)]
     if not leases.update(task, actions, Task.id.exists() & Task.streamed.does_not_exist()):
-        stored = leases.read(task_id)  # the refusal may be the echo of our own write, its answer lost
+        stored = leases.read(task_id)  # our own write may have happened, with its answer lost
         if stored is None or stored.opening != opening:
             raise Unprocessable("already_streamed", "This was streamed before: go on from a position.")
         return stored
@@ -109,11 +109,11 @@ def opened(user: User, task_id: str, position: int | None) -> Task:
 
 
 def _furthest(task: Task) -> int:
-    """Return the last position that a viewer of this task can have been sent by now."""
+    """Return the last position that a viewer of this task can have received by now."""
     if task.status == "pending":
         return 0
     if leases.is_open(task) or task.text_length is None or task.closed_by.startswith("sweep#"):
-        # The log lags behind the viewer beside the executor, and its end is all that the sweep knows.
+        # The log lags behind the viewer beside the executor. If the sweeper closed the task, it knew the log only.
         return streamlog.LONGEST
     return int(task.text_length)
 
@@ -130,7 +130,7 @@ def _too_many(user_id: str) -> TooManyRequests | None:
         throttling.count("stream", user_id)
     except TooManyRequests as refusal:
         return refusal
-    except PynamoDBException as error:  # what it is to spare has other worries, and an answer was paid for
+    except PynamoDBException as error:  # an outage must not refuse a viewer: the answer was paid for
         if not dynamodb.unavailable(error):
             raise
     return None

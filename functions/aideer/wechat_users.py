@@ -1,11 +1,12 @@
-"""Whose an openid is. Everybody whom WeChat vouches for is exactly one user, who is made at first sight.
+"""The users of openids. Each person that WeChat confirms is exactly one user, and the first sign-in makes this user.
 
-An identity `wechat#<openid>` names its user, and `wechat-union#<unionid>` the user of all openids of one person. Both are made
-with, or joined to, a user in one transaction that also notes their keys on the user (wechat_keys), so deletion finds them all, and
-what a refusal means is looked up anew: two who come at once end up as the same user.
+An identity `wechat#<openid>` names its user. An identity `wechat-union#<unionid>` names the user of all openids of one person. One
+transaction makes both with a user, or joins them to one. It also notes their keys on the user (wechat_keys), so that deletion finds
+all of them. After a refusal, the identities are read anew. So two sign-ins at the same moment end up as the same user.
 
-An openid that has a user keeps it: where its unionid turns out to be another user's (the applications were bound to one account
-after both had come), nobody's things are moved unasked. Linking can join the two, where one of them was never used.
+An openid that has a user keeps it. Its unionid may turn out to belong to another user, if the applications were bound to one
+account after both users had come. Then no user's data is moved unasked. Linking can join the two users if one of them was never
+used.
 """
 
 import random
@@ -26,12 +27,12 @@ _ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 
 
 def user_of(person: Person) -> User:
-    """The user who signs in as this person, made if there is none; what WeChat said anew is kept."""
+    """Return the user that signs in as this person, and make one if there is none. New data from WeChat is stored."""
     return retried(lambda: _user_of(person))
 
 
 def retried(attempt: Callable[[], User | None]) -> User:
-    """What an attempt comes to that is made again where others were in its way. Raises Busy where they are for too long."""
+    """Return the result of an attempt, which is repeated if other requests were in its way. Raises Busy if this takes too long."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     pause = 0.01
     while time.monotonic() < give_up_at:
@@ -46,22 +47,22 @@ def retried(attempt: Callable[[], User | None]) -> User:
 
 
 def key(openid: str) -> str:
-    """The key of the identity of an openid."""
+    """Return the key of an openid's identity."""
     return f"wechat#{openid}"
 
 
 def union_key(unionid: str) -> str:
-    """The key of the identity of a unionid."""
+    """Return the key of a unionid's identity."""
     return f"wechat-union#{unionid}"
 
 
 def identities(person: Person) -> tuple[Identity | None, Identity | None]:
-    """The identities of a person's openid and of their unionid, as far as there are any."""
+    """Return the identities of a person's openid and unionid, or None for each that does not exist."""
     return find(key(person.openid)), find(union_key(person.unionid)) if person.unionid else None
 
 
 def find(identity_key: str) -> Identity | None:
-    """An identity."""
+    """Return an identity, or None if there is none."""
     try:
         return Identity.get(identity_key, consistent_read=True)
     except Identity.DoesNotExist:
@@ -69,7 +70,7 @@ def find(identity_key: str) -> Identity | None:
 
 
 def living(identity: Identity) -> User | None:
-    """The user of an identity, unless they are gone: then the identity goes too, as the deletion would have it."""
+    """Return the user of an identity. If the user is gone, delete the identity, as the deletion would, and return None."""
     try:
         user = User.get(identity.user_id, consistent_read=True)
     except User.DoesNotExist:
@@ -77,7 +78,7 @@ def living(identity: Identity) -> User | None:
     if user is not None and not user.deleted:
         return user
     transaction = Transaction()
-    # Checked together: a user who is just being made may be a moment later to be seen than their identity.
+    # Checked in the same transaction: a user that is just being made may become visible a moment after the identity.
     gone = User.id.does_not_exist() | (User.deleted == True)  # noqa: E712 - a condition
     transaction.check("user", User, identity.user_id, None, gone)
     transaction.delete("identity", Identity(identity.key), Identity.user_id == identity.user_id)
@@ -86,11 +87,11 @@ def living(identity: Identity) -> User | None:
 
 
 def join(user: User, person: Person, identity: Identity | None, union: Identity | None) -> None:
-    """Have the user be this person; both identities are theirs, or not there. Raises Refused where that has changed.
+    """Join this person's identities to the user. Each must belong to the user already, or not exist yet.
 
-    The user must still have the sessions and the keys with which they were read: who has ended their sessions meanwhile gets no new
-    way in, and of two accounts that are linked at once one is. Writes only what is new, so that who signs in again and again costs
-    a read.
+    The user must still have the sessions and the keys with which it was read. So a user that has ended its sessions meanwhile gets
+    no new way to sign in, and of two accounts linked at once only one is linked. Only changes are written, so a repeated sign-in
+    costs one read. Raises Refused if any of this has changed.
     """
     transaction, keys = Transaction(), set()
     if identity is None:
@@ -110,7 +111,7 @@ def join(user: User, person: Person, identity: Identity | None, union: Identity 
 
 
 def as_read(user: User) -> Condition:
-    """That a user is there, with the sessions and the keys with which they were read."""
+    """Return the condition that a user exists, with the sessions and the keys with which it was read."""
     condition: Condition = (
         User.id.exists()
         & User.deleted.does_not_exist()

@@ -11,5 +11,5 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/chats/<id>/messages", **documented("Append messages", errors=(403, 404, 413)))
 def append(user: Visitor, id: ChatId, new: NewMessages) -> list[Message]:
-    """Append messages, also while a task is answering. The answer is what was stored."""
+    """Append messages, even while a task is answering. The response holds the messages as they are stored."""
     return [Message.model_validate(message) for message in chats.append(user, id, new)]

@@ -1,4 +1,4 @@
-"""POST /chats/{id}/copy: a chat of one's own that begins as a copy."""
+"""POST /chats/{id}/copy: a new chat of one's own that begins as a copy."""
 
 from typing import Annotated
 
@@ -21,10 +21,10 @@ Upto = Annotated[
 
 @app.post("/api/v1/chats/<id>/copy", **documented("Copy a chat", errors=(400, 403, 404, 413), headers=ETAG_HEADER))
 def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[Chat]:
-    """Copy one's own chat, or a shared one as one sees it; messages keep their n. The copy is private.
+    """Copy your own chat, or a shared one as you see it. Messages keep their n, and the copy is private.
 
-    The copy of one's own chat keeps the preset's version. A copy of another user's chat is on the preset's current version, as a
-    new chat is.
+    The copy of your own chat keeps the preset's version. The copy of another user's chat uses the preset's current version, as a
+    new chat does.
     """
     chat, page = copying.copy(user, id, upto)
     return tagged(Chat.of(chat, page.messages), chat.version)

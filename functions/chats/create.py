@@ -14,6 +14,6 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/chats", **documented("Open a chat", errors=(400, 403, 413), headers=ETAG_HEADER))
 def create(user: Member, new: NewChat) -> Response[Chat]:
-    """Open a chat. The chat keeps this version of the preset, even if the preset changes or goes."""
+    """Open a chat. It keeps this version of the preset, even if the preset is changed or deleted later."""
     chat, messages = chats.create(user, new)
     return tagged(Chat.of(chat, messages), chat.version)

@@ -12,6 +12,6 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/chats/<id>", **documented("Delete a chat", errors=(403, 404)))
 def delete(user: Visitor, id: ChatId) -> Done:
-    """Delete a chat. A task that is answering in it stops, and costs what it has made by then."""
+    """Delete a chat. If a task is answering in it, the task stops, and you pay for its answer so far."""
     chats.delete(user, id)
     return Done(message="Deleted.")

@@ -33,9 +33,10 @@ MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=u
     ),
 )
 def export(user: Visitor, id: ChatId, format: exports.Format = "json", after: After = 0):  # type: ignore[no-untyped-def]
-    """Give one's own chat as a file of at most 5 MB, with its hidden messages; Link leads to the next one.
+    """Return your own chat as a file of at most 5 MB, with its hidden messages. If more messages follow, Link leads to the next
+    file.
 
-    As JSON it is what GET /chats/{id} shows.
+    As JSON, the file is a chat as GET /chats/{id} shows it.
     """
     text, headers, rest = exports.export(user, id, format, after)
     if rest is not None:

@@ -36,9 +36,10 @@ def get(
     after: N = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response[Chat]:
-    """Show a chat with its last messages, the last before one, or the first after one; Link goes on the same way.
+    """Show a chat with its last messages, the last ones before `before`, or the first ones after `after`.
 
-    An answer holds 4 MB, so perhaps fewer than `limit`. Others' shared chats come without hidden messages.
+    Link leads to more messages in the same direction. An answer holds at most 4 MB, so it may have fewer messages than `limit`.
+    Shared chats of other users come without hidden messages.
     """
     chat, page = chats.read(user, id, Window(limit, before, after), if_none_match)
     link = {"Link": pages.link(before=page.rest.before, after=page.rest.after)} if page.rest else {}

@@ -27,6 +27,6 @@ def list_(
     cursor: pages.Cursor = None,
     offset: pages.Offset = 0,
 ) -> Response[list[ListedChat]]:
-    """List one's own chats. A page may be shorter than `limit` while there are more: go by X-Next-Cursor."""
+    """List your chats. A page may be shorter than `limit` even if more chats follow, so check X-Next-Cursor."""
     found, next_cursor = chats.listed(user, order_by, order, prefix=q, limit=limit, cursor=cursor, offset=offset)
     return pages.answer([ListedChat.model_validate(chat) for chat in found], next_cursor)

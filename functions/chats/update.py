@@ -17,6 +17,6 @@ __all__ = ["handler"]
     **documented("Change a chat", errors=(400, 403, 404, 409, 412, 413, 428), headers=ETAG_HEADER),
 )
 def update(user: Visitor, id: ChatId, change: ChatChange, if_match: IfMatch = None) -> Response[Chat]:
-    """Change what is given; `messages` needs If-Match. The answer is the chat with its last messages."""
+    """Change the fields that you send; `messages` needs If-Match. The response is the chat with its last messages."""
     chat, page = chats.change(user, id, change, if_match)
     return tagged(Chat.of(chat, page.messages), chat.version)

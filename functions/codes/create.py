@@ -32,7 +32,10 @@ def create(
     idempotency_key: IdempotencyKey = None,
     format: Annotated[Literal["json", "csv"], Query()] = "json",
 ) -> Response[RedeemCode | CodeBatch | str]:
-    """Make a code, or with `count` a batch. A batch that broke off is completed by the same request with its Idempotency-Key."""
+    """Make a code, or with `count` a batch.
+
+    If a batch breaks off, send the same request with its Idempotency-Key to complete it.
+    """
     made = codes.create(user, body, Once(user.id, "POST /codes", idempotency_key, body))
     if format == "json":
         return Response(status_code=200, content_type="application/json", body=made)

@@ -1,4 +1,4 @@
-"""DELETE /api/v1/codes/{code}: revoke a code. Nobody can redeem the rest of it any more."""
+"""DELETE /api/v1/codes/{code}: revoke a code. Its remaining uses cannot be redeemed any more."""
 
 from aideer import codes
 from aideer.auth import Admin

@@ -1,4 +1,4 @@
-"""DELETE /api/v1/codes?batch=: what is unused of a batch can no longer be redeemed."""
+"""DELETE /api/v1/codes?batch=: revoke a batch. Its unused codes cannot be redeemed any more."""
 
 from typing import Annotated
 
@@ -15,6 +15,6 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/codes", **documented("Revoke a batch of redeem codes", errors=(403, 404)))
 def delete(admin: Admin, batch: Annotated[str, Query(min_length=1, max_length=64)]) -> Done:
-    """Revoke a batch. If that fails in the middle, the same request completes it."""
+    """Revoke a batch. If the request fails in the middle, send it again to complete it."""
     codes.revoke_batch(admin, batch)
     return Done(message="Revoked.")

@@ -20,5 +20,5 @@ Batch = Annotated[str | None, Query(min_length=1, max_length=64, description="On
 def list_(
     admin: Admin, batch: Batch = None, limit: pages.Limit = 10, cursor: pages.Cursor = None, offset: pages.Offset = 0
 ) -> Response[list[RedeemCode]]:
-    """List the codes, the newest first, or a batch's by name."""
+    """List the codes, newest first. With `batch`, list the codes of that batch by name."""
     return pages.answer(*codes.page(admin, batch, limit, cursor, offset))

@@ -1,4 +1,7 @@
-"""GET /docs: the OpenAPI document to read and to try (Swagger UI, all in one page: nothing is fetched from elsewhere)."""
+"""GET /docs: the OpenAPI document to read and to try (Swagger UI).
+
+The page has all its parts in it and fetches nothing from elsewhere.
+"""
 
 import base64
 import functools
@@ -20,7 +23,10 @@ _SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 
 @functools.cache
 def _page() -> bytes:
-    """Made with the first call: it is large, and where functions share a process (local runs), most never show it."""
+    """Make the page on the first call.
+
+    It is large. Local runs have all functions in one process, and most of these processes never show it.
+    """
     assets = Path(swagger_ui.__file__).parent
     page: str = swagger_ui.generate_swagger_html(
         spec=Path(__file__).with_name("openapi.json").read_text(encoding="utf-8").replace("</", "<\\/"),
@@ -28,19 +34,19 @@ def _page() -> bytes:
         swagger_css=(assets / "swagger-ui.min.css").read_text(encoding="utf-8"),
         swagger_base_url="",
         oauth2_config=None,
-        persist_authorization=False,  # localStorage would keep the token for whoever opens the browser next
+        persist_authorization=False,  # localStorage would keep the token for the next person at this browser
     )
-    # Powertools would serve the document at this very path.
+    # Powertools would serve the document at the path of the page itself.
     page = page.replace('currentUrl.pathname + "?format=json"', 'currentUrl.pathname.replace(/docs$/, "openapi.json")')
     page = page.replace("<title>Swagger UI</title>", "<title>AIDeer API</title>")
-    # An earlier version of this page kept the token there.
+    # An earlier version of this page kept the token in localStorage.
     page = page.replace("var ui = ", 'localStorage.removeItem("authorized");\n  var ui = ')
-    return page.encode()  # one astral character would make the text four times as large
+    return page.encode()  # as a str, one character beyond U+FFFF would make it four times as large
 
 
 @functools.cache
 def _policy() -> str:
-    """Return the Content-Security-Policy: the page's own scripts by their hashes, calls of the same host, and no frames."""
+    """Return the Content-Security-Policy: the page's own scripts by their hashes, calls to the same host, and no frames."""
     scripts = _SCRIPT.findall(_page().decode())
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     return "; ".join(
@@ -63,6 +69,6 @@ _described = documented("Read the documentation", public=True, content={"text/ht
 @app.get("/docs", **_described)
 @app.get("/api/v1/docs", **_described)
 def page():  # type: ignore[no-untyped-def] # no annotation: the body is HTML
-    """Show this document as a page where each call can be tried."""
+    """Show this document as a page on which you can try each call."""
     headers: dict[str, str | list[str]] = {"Content-Security-Policy": _policy(), "Referrer-Policy": "no-referrer"}
     return compression.answer(_page, "text/html; charset=utf-8", headers)

@@ -1,4 +1,4 @@
-"""Makes an administrator: no endpoint, an operator invokes it with {"username": …, "password": …}."""
+"""Make an administrator. It has no endpoint: an operator invokes it with {"username": …, "password": …}."""
 
 from typing import Any
 

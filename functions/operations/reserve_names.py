@@ -1,4 +1,7 @@
-"""Reserves what the names of release 0.1 look like: no endpoint, an operator invokes it after the update, as often as it says."""
+"""Reserve the names that look like those of release 0.1.
+
+It has no endpoint: an operator invokes it after the update, again and again until the result has "done": true.
+"""
 
 from typing import Any
 

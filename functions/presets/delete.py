@@ -1,4 +1,4 @@
-"""DELETE /api/v1/presets/{id}: delete a preset; chats keep the version that they pin."""
+"""DELETE /api/v1/presets/{id}: delete a preset. Chats keep the version that they pin."""
 
 from aideer import presets
 from aideer.auth import Member

@@ -1,4 +1,4 @@
-"""GET /api/v1/presets: one's own and the public ones."""
+"""GET /api/v1/presets: your own presets and the public ones."""
 
 from aws_lambda_powertools.event_handler import Response
 

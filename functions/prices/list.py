@@ -1,4 +1,4 @@
-"""GET /api/v1/prices: what an answer costs, by model."""
+"""GET /api/v1/prices: the prices of answers, by model."""
 
 from aideer import pricing
 from aideer.contract.credits import Prices
@@ -10,5 +10,5 @@ __all__ = ["handler"]
 
 @app.get("/api/v1/prices", **documented("List the prices", public=True))
 def list_prices() -> Prices:
-    """List all models with their prices, limits and abilities. Retired models are still listed, as such."""
+    """List all models with their prices, limits and abilities. Retired models are included, and marked as retired."""
     return Prices.model_validate(pricing.published())

@@ -1,6 +1,6 @@
-"""On schedule, or by an operator's hand: look over all users whether the credit rules hold, and report.
+"""Check the credit rules of all users and report the result. A schedule or an operator invokes it.
 
-The event {"begin": true} begins a run where none is under way; any event goes on with one that is.
+The event {"begin": true} begins a run if none is under way. Any event continues a run that is under way.
 """
 
 from typing import Any

@@ -26,6 +26,6 @@ def create(
     password: Annotated[Password | None, Form(description="For grant_type=password.")] = None,
     refresh_token: Annotated[str | None, Form(max_length=4096, description="For grant_type=refresh_token.")] = None,
 ) -> Response[Tokens]:
-    """The token endpoint of OAuth2: each refusal has `error` and `error_description` too (RFC 6749, section 5.2)."""
+    """The token endpoint of OAuth2. Each refusal also has `error` and `error_description` (RFC 6749, section 5.2)."""
     tokens = oauth2.tokens(grant_type, username, password, refresh_token, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

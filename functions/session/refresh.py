@@ -1,4 +1,4 @@
-"""POST /api/v1/session/refresh: go on with a refresh token, or begin with a website's ticket, in place of the access token."""
+"""POST /api/v1/session/refresh: new tokens for a refresh token, sent in place of the access token, or for a website's ticket."""
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -13,7 +13,7 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/session/refresh", **documented("Refresh a session, by its refresh token or a ticket"))
 def refresh(authorization: Authorization, body: Ticket | None = None) -> Response[Tokens]:
-    """The Bearer is the refresh token. With a ticket in the body none is needed, and none is looked at."""
+    """Send the refresh token as the Bearer. With a ticket in the body, no refresh token is needed, and a given one is ignored."""
     if body and body.ticket:
         tokens = tickets.exchange(body.ticket, body.code_verifier)
     else:

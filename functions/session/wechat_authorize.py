@@ -1,4 +1,4 @@
-"""GET /api/v1/session/wechat/authorize: the way to WeChat's page, where one signs in to a website."""
+"""GET /api/v1/session/wechat/authorize: redirect to WeChat's page, to sign in to a website."""
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -24,9 +24,9 @@ __all__ = ["handler"]
 def authorize(
     browser: FromBrowser, code_challenge: Challenge = None, code_challenge_method: ChallengeMethod = None
 ) -> Response[None]:
-    """For browsers: the sign-in must end, within ten minutes, in the one in which it began.
+    """For browsers: the sign-in must end, within ten minutes, in the browser in which it began.
 
-    If a page receives the ticket, it gives the challenge of a random verifier, which it keeps for the exchange (PKCE).
+    If your page receives the ticket, send the challenge of a random verifier here, and keep the verifier for the exchange (PKCE).
     """
     location, cookie = wechat_website.begin(browser, code_challenge, code_challenge_method)
     return Response(status_code=302, headers={"Location": location, **NO_STORE}, cookies=[cookie])

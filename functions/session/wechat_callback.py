@@ -1,4 +1,4 @@
-"""GET /api/v1/session/wechat/callback: the way back from WeChat's page, with tokens or a ticket at its end."""
+"""GET /api/v1/session/wechat/callback: return from WeChat's page with tokens or a ticket."""
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -22,6 +22,6 @@ __all__ = ["handler"]
     ),
 )
 def callback(browser: FromBrowser, address: Address, state: State, code: ReturnedCode = None) -> Response[Tokens]:
-    """A first sign-in registers the user. A user that a mini program knows by the same unionid is the same user."""
+    """A first sign-in registers the user. If a mini program already has a user with the same unionid, it is the same user."""
     tokens = wechat_website.finish(browser, code, state, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

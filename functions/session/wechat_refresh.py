@@ -1,4 +1,4 @@
-"""GET /api/v1/session/wechat/refresh: go on with a WeChat session's refresh token, while WeChat says that it is valid."""
+"""GET /api/v1/session/wechat/refresh: new tokens for a WeChat session's refresh token, while WeChat says that it is valid."""
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -15,6 +15,6 @@ __all__ = ["handler"]
     "/api/v1/session/wechat/refresh", **documented("Refresh a WeChat session, by its refresh token", errors=(429, 502))
 )
 def refresh(claims: RefreshClaims) -> Response[Tokens]:
-    """The Bearer is the refresh token. 401 `wechat_session_over`: sign in with a new code."""
+    """Send the refresh token as the Bearer. After 401 `wechat_session_over`, sign in with a new code."""
     tokens = wechat_sessions.refresh(claims)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

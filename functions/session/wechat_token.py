@@ -1,4 +1,4 @@
-"""GET /api/v1/session/wechat/token: sign in with a mini program's code; who comes for the first time is registered."""
+"""GET /api/v1/session/wechat/token: sign in with a mini program's code. A first sign-in registers the user."""
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -16,6 +16,6 @@ __all__ = ["handler"]
     **documented("Sign in from a mini program", errors=(401, 403, 429, 502, 503), public=True),
 )
 def token(code: Code, address: Address) -> Response[Tokens]:
-    """`code` is what `wx.login` gives. A first sign-in registers the user."""
+    """`code` is the result of `wx.login`. A first sign-in registers the user."""
     tokens = wechat_sessions.sign_in(code, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

@@ -1,4 +1,4 @@
-"""DELETE /tasks/{id}: forget a task that has ended."""
+"""DELETE /tasks/{id}: delete a task that has ended."""
 
 from aideer import tasks
 from aideer.auth import Visitor
@@ -11,6 +11,6 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/tasks/<id>", **documented("Delete a task", errors=(404,)))
 def delete(user: Visitor, id: str) -> Done:
-    """Delete one of one's own tasks that has ended. Its message and what it cost stay; it and its stream are 404 from now on."""
+    """Delete one of your tasks that has ended. Its message and its cost stay; the task and its stream are 404 from then on."""
     tasks.delete(tasks.of(user, id))
     return Done(message="Deleted.")

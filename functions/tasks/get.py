@@ -11,5 +11,5 @@ __all__ = ["handler"]
 
 @app.get("/api/v1/tasks/<id>", **documented("Look at a task", errors=(404,)))
 def get(user: Visitor, id: str) -> TaskView:
-    """Show one of one's own tasks."""
+    """Show one of your tasks."""
     return tasks.view(tasks.of(user, id), user)

@@ -1,7 +1,7 @@
-"""SQS: make the answers that nobody is watching, and those whose viewer never came.
+"""The consumer of the tasks queue. It makes the answers of tasks without a viewer.
 
-A message may come twice or late: a task that is not pending any more is somebody else's, and the message is done with. Only a
-failure before the claim brings the message back; after it, the sweep is the one that ends what was begun.
+A message may come twice or late. If its task is not pending any more, another executor claimed it or it has ended. Then the message
+is done. Only a failure before the claim brings the message back. After the claim, the sweeper ends a task whose executor failed.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ logger = Logger(service="aideer")
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Lambda's entry: SQS records with {"task_id"}; answers the ones to be delivered again."""
+    """Execute the tasks of these SQS records ({"task_id"} each), and return the records to deliver again."""
     failed = []
     for record in event["Records"]:
         logger.thread_safe_clear_keys()
@@ -27,7 +27,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             task_id = json.loads(record["body"])["task_id"]
             logger.thread_safe_append_keys(task_id=task_id)
             asyncio.run(_execute(task_id, deadline))
-        except Exception as error:  # named once, and delivered again
+        except Exception as error:  # logged once, and delivered again
             logger.error("on_queued", extra={"message_id": record["messageId"], "error": type(error).__name__})
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}

@@ -1,4 +1,4 @@
-"""POST /tasks/quote: what an answer would cost at most."""
+"""POST /tasks/quote: the most that an answer would cost."""
 
 from aideer import asking
 from aideer.auth import Member
@@ -11,5 +11,5 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/tasks/quote", **documented("Ask for the price of an answer", errors=(403, 404, 413)))
 def quote(user: Member, task: NewTask) -> Quote:
-    """Say what POST /tasks would hold now, and do nothing."""
+    """Return the hold that POST /tasks would make now, without making it."""
     return asking.quote(user, task)

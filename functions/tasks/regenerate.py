@@ -13,8 +13,8 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/tasks/<id>/regenerate", **documented("Answer again", errors=(402, 403, 404, 409, 413, 429)))
 def regenerate(caller: Unread, id: str, key: IdempotencyKey = None) -> AcceptedTask:
-    """Ask again for the chat's last answer. The old one goes when the new one has finished, or was stopped, with text, not before.
+    """Ask again for the chat's last answer. The new answer replaces the old one when it has finished, or was stopped, with text.
 
-    One that fails leaves the old answer as it is, and its own text is not kept.
+    If the new answer fails, the old one stays as it is, and the text of the new one is not kept.
     """
     return asking.regenerate(caller, id, Once(caller.id, "POST /tasks/{id}/regenerate", key, id))

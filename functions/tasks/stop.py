@@ -1,4 +1,4 @@
-"""POST /tasks/{id}/stop: end an answer with what it has, and pay for that much."""
+"""POST /tasks/{id}/stop: stop an answer, keep its text so far, and pay for that much."""
 
 from aws_lambda_powertools.event_handler import Response
 
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 5
     **documented("Stop a task", errors=(404,), also={202: "It will stop, but has not settled yet."}),
 )
 def stop(user: Visitor, id: str) -> Response[TaskView]:
-    """Answer with the task once it has settled, 202 where that takes longer; one that has ended is shown as it is."""
+    """Return the task once it has settled, or with 202 if that takes longer. A task that has already ended is returned as it is."""
     task = tasks.settled(tasks.stop(tasks.of(user, id)), PATIENCE_SECONDS)
     status = 202 if leases.is_open(task) else 200
     return Response(status_code=status, content_type="application/json", body=tasks.view(task, user))

@@ -1,8 +1,10 @@
-"""GET /tasks/{id}/stream: the answer as it is made. One ASGI app with two doors.
+"""GET /tasks/{id}/stream: the answer as it is made. One ASGI app serves two endpoints.
 
-The Function URL (under the web adapter, see stream.sh) streams: the first viewer of a pending task becomes its executor's
-viewer, with no queue, poll or database between. The HTTP API (`handler`, through Mangum) cannot stream and never claims: it asks
-for the task to be executed at once and answers with what the log has, so that a client reconnects with Last-Event-ID.
+The Function URL (under the web adapter, see stream.sh) streams. The first viewer of a pending task is attached to its executor in
+the same process, without a queue, polling or a database between them.
+
+The HTTP API (`handler`, through Mangum) cannot stream and never claims a task. It queues the task for execution at once, and
+answers with the text that the stream log has. Then the client reconnects with Last-Event-ID.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from aideer.engine import Run
 
 WAIT_SECONDS = 20.0
-"""How long the door that cannot stream waits for something new: less than API Gateway does."""
+"""Seconds for which the HTTP API, which cannot stream, waits for new text. API Gateway itself waits longer."""
 LEAVING_SECONDS = 5.0
 
 
@@ -40,7 +42,8 @@ async def stream(request: Request) -> Response:
     viewer = viewers.Viewer.of(claims)
     run = None
     if position is None and "aws.event" not in request.scope:
-        # Before the viewer is let in, whose user has paid for this answer anyway: it is one read less to wait for.
+        # The claim comes before the check of the viewer: the user has paid for this answer anyway, and the first text waits for one
+        # read less.
         run = await _begun(request, task_id, viewer_of=viewer.user_id)
         if run:
             await run.asked.wait()
@@ -66,11 +69,11 @@ async def stream(request: Request) -> Response:
 
 
 async def _begun(request: Request, task_id: str, *, viewer_of: str | None = None) -> "Run | None":
-    """The answer, if it was nobody's yet: then it is made here from now on, whether or not anybody stays to watch."""
+    """Claim the task if it is pending, and start its executor here. The executor goes on if its viewers leave."""
     claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=viewer_of)
     if claimed is None:
         return None
-    from aideer import engine  # the SDK is heavy, and most followers come for the log
+    from aideer import engine  # imported here: the SDK is heavy, and most followers read the log only
 
     return engine.start(claimed, _deadline(request))
 
@@ -88,24 +91,27 @@ async def _waiting(_: Request, task: Task, position: int, viewer: Viewer) -> Asy
 
 
 def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
-    """The refusal of a viewer whose answer, paid for, is being made: it says so at once, and ends when the answer does."""
+    """Refuse a viewer while the paid answer is being made here.
+
+    The body comes at once, and the response ends when the answer does.
+    """
 
     async def body() -> AsyncGenerator[str, None]:
         yield json.dumps(error.body())
         async for _ in watching.wait(run):
-            yield " "  # which JSON allows, and without which a proxy might give up
+            yield " "  # JSON allows it, and without it a proxy might give up
 
     return StreamingResponse(body(), error.status, headers=error.headers, media_type="application/json")
 
 
 async def _over(run: "Run") -> None:
-    """Wait for the end of an answer: Lambda freezes what goes on after a response."""
+    """Wait for the end of an answer, because Lambda freezes any work that goes on after the response."""
     async for _ in watching.wait(run):
         pass
 
 
 def _deadline(request: Request) -> float:
-    """When the invocation ends: the web adapter passes Lambda's context in a header."""
+    """Return when the invocation ends. The web adapter passes Lambda's context in a header."""
     latest = clock.now() + settings.TASK_SECONDS
     with contextlib.suppress(KeyError, ValueError, TypeError):
         return min(latest, float(json.loads(request.headers["x-amzn-lambda-context"])["deadline"]) / 1000)
@@ -114,7 +120,7 @@ def _deadline(request: Request) -> float:
 
 @contextlib.asynccontextmanager
 async def _lifespan(_: Starlette) -> AsyncIterator[None]:
-    # Under uvicorn only: what streams will need the SDK, and loading it now spares the first viewer the wait.
+    # Under uvicorn only. Streaming needs the SDK, and loading it now spares the first viewer the wait.
     from aideer import engine
 
     yield
@@ -126,6 +132,6 @@ app = asgi.application([Route("/api/v1/tasks/{id}/stream", stream, methods=["GET
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda's entry behind the HTTP API."""
-    from mangum import Mangum  # the streaming door does without
+    from mangum import Mangum  # imported here: streaming does not need it
 
     return Mangum(app, lifespan="off")(event, context)  # it finds, or makes, this thread's event loop

@@ -1,4 +1,4 @@
-"""Every minute: mend what a crash left behind, and hand due jobs to their queue."""
+"""Every minute: end expired tasks, and hand due jobs to their queue."""
 
 from typing import Any
 
@@ -11,6 +11,6 @@ logger = Logger(service="aideer")
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> None:  # noqa: ARG001 - a schedule says nothing
+def handler(event: dict[str, Any], context: LambdaContext) -> None:  # noqa: ARG001 - a schedule's event has no content
     """Lambda's entry."""
     sweeping.sweep()

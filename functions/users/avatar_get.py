@@ -1,4 +1,4 @@
-"""GET /api/v1/users/{id}/avatar: a user's picture."""
+"""GET /api/v1/users/{id}/avatar: a user's avatar image."""
 
 from aideer import avatars, users
 from aideer.auth import Visitor
@@ -19,8 +19,8 @@ _ANSWERS = documented(
 
 
 @app.get("/api/v1/users/<id>/avatar", **_ANSWERS)
-def get_avatar_of(  # type: ignore[no-untyped-def] # no annotation: the body is a picture
+def get_avatar_of(  # type: ignore[no-untyped-def] # no annotation: the body is an image
     id: UserId, _: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
 ):
-    """A JPEG of 128×128; the same one for all who have none."""
+    """A JPEG of 128×128 pixels. All users without an avatar image have the same one."""
     return avatars.shown(users.stored(id), v, if_none_match)

@@ -1,4 +1,4 @@
-"""GET /api/v1/users/me/avatar: one's own picture."""
+"""GET /api/v1/users/me/avatar: your own avatar image."""
 
 from aideer import avatars
 from aideer.auth import Visitor
@@ -15,8 +15,8 @@ _ANSWERS = documented(
 
 
 @app.get("/api/v1/users/me/avatar", **_ANSWERS)
-def get_avatar(  # type: ignore[no-untyped-def] # no annotation: the body is a picture
+def get_avatar(  # type: ignore[no-untyped-def] # no annotation: the body is an image
     user: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
 ):
-    """A JPEG of 128×128; the same one for all who have none."""
+    """A JPEG of 128×128 pixels. All users without an avatar image have the same one."""
     return avatars.shown(user, v, if_none_match)

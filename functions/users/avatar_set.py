@@ -1,4 +1,4 @@
-"""POST /api/v1/users/me/avatar: take in a picture of the user."""
+"""POST /api/v1/users/me/avatar: set your avatar image."""
 
 from typing import Annotated
 
@@ -18,5 +18,8 @@ def set_avatar(
     user: Visitor,
     avatar_file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, at most 4 MB.")],
 ) -> User:
-    """It becomes a JPEG of 128×128: its middle, upright, over white, without metadata; of an animated one the first frame."""
+    """The image becomes a JPEG of 128×128 pixels: its middle, upright, over white, without metadata.
+
+    An animated image gives its first frame.
+    """
     return users.view(avatars.replace(user, avatar_file.content))

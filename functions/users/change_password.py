@@ -1,4 +1,4 @@
-"""PUT /api/v1/users/me/password: another password of one's own."""
+"""PUT /api/v1/users/me/password: change your own password."""
 
 from aideer import credentials
 from aideer.auth import AuthTime, Visitor
@@ -11,9 +11,9 @@ __all__ = ["handler"]
 
 @app.put("/api/v1/users/me/password", **documented("Change one's password", errors=(400, 403, 429)))
 def change_password(user: Visitor, auth_time: AuthTime, body: PasswordChange) -> Done:
-    """Change one's password. It ends all sessions, this one too: sign in with the new one.
+    """Change your password. This ends all your sessions, also this one, so sign in with the new password.
 
-    A first password needs a sign-in within ten minutes: 403 `fresh_sign_in_required`.
+    To set a first password, you need a sign-in within ten minutes. Without it, the answer is 403 `fresh_sign_in_required`.
     """
     credentials.change_own(user, body, auth_time)
     return Done(message="Changed. Sign in with the new password.")

@@ -1,4 +1,4 @@
-"""GET /api/v1/users/me/credits: the user's credits, and the ledger that they come from."""
+"""GET /api/v1/users/me/credits: your credits, and the ledger that they come from."""
 
 from aws_lambda_powertools.event_handler import Response
 

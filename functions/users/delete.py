@@ -1,4 +1,4 @@
-"""DELETE /api/v1/users/{id}: remove a user and everything that is theirs."""
+"""DELETE /api/v1/users/{id}: delete a user and all data of that user."""
 
 from aideer import deletion, freshness, users
 from aideer.auth import AuthTime, Visitor
@@ -11,11 +11,11 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/users/<id>", **documented("Delete a user", errors=(403, 404, 409, 429)))
 def delete(user: Visitor, auth_time: AuthTime, id: NamedUser, body: Confirmation | None = None) -> Done:
-    """Delete oneself (`me` or the own id), or, as an administrator, anybody. The user cannot sign in any more.
+    """Delete yourself (`me` or your own id), or any user if you are an administrator. The user cannot sign in any more.
 
-    The user's data goes within minutes.
+    The user's data is removed within minutes.
 
-    It needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
+    You need a sign-in within ten minutes, or you send your password. Without both, the answer is 403 `fresh_sign_in_required`.
     """
     freshness.require(user, auth_time, body.current_password if body else None)
     deletion.delete(user, users.target_id(user, id))

@@ -11,5 +11,5 @@ __all__ = ["handler"]
 
 @app.get("/api/v1/users/<id>", **documented("Get a user", errors=(404,)))
 def get(user: Visitor, id: UserId) -> User | PublicUser:
-    """Get a user. Others than oneself are shown whole to administrators alone."""
+    """Get a user. You see all fields of yourself; only administrators see all fields of other users."""
     return users.shown(user, id)

@@ -14,6 +14,6 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/users/<id>/credits", **documented("Grant credits to a user", errors=(402, 403, 404)))
 def grant(user: Admin, id: UserId, body: NewGrant, idempotency_key: IdempotencyKey = None) -> Granted:
-    """Give credits, or with an amount below 0 take some: never more than the user has besides what is held."""
+    """Give credits, or take some with an amount below 0. You cannot take more than the user has without the held credits."""
     once = Once(user.id, f"POST /users/{id}/credits", idempotency_key, body)
     return Granted.model_validate(topups.grant(id, body, user, once))

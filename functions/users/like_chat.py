@@ -12,6 +12,6 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/users/me/likes/chat/<id>", **documented("Like a chat", errors=(400, 403, 404, 409)))
 def like(user: Visitor, id: ChatId) -> Done:
-    """Like a chat that one may read."""
+    """Like a chat that you may read."""
     likes.like(user, "chat", id)
     return Done(message="Liked.")

@@ -12,6 +12,6 @@ __all__ = ["handler"]
 
 @app.post("/api/v1/users/me/likes/preset/<id>", **documented("Like a preset", errors=(400, 403, 404, 409)))
 def like(user: Visitor, id: PresetId) -> Done:
-    """Like a preset that one may read; its like_count says how many do."""
+    """Like a preset that you may read. Its like_count is the number of users that like it."""
     likes.like(user, "preset", id)
     return Done(message="Liked.")

@@ -1,4 +1,4 @@
-"""GET /users/me/likes: what one likes."""
+"""GET /users/me/likes: the chats and presets that you like."""
 
 from aideer import likes as domain
 from aideer.auth import Visitor
@@ -11,5 +11,5 @@ __all__ = ["handler"]
 
 @app.get("/api/v1/users/me/likes", **documented("List what one likes"))
 def likes(user: Visitor) -> Likes:
-    """Name the presets and chats that one likes, the newest first."""
+    """List the presets and chats that you like, newest first."""
     return domain.all_of(user)

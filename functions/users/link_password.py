@@ -1,4 +1,4 @@
-"""POST /api/v1/users/me/identities/password: sign in with a name and a password too, from now on."""
+"""POST /api/v1/users/me/identities/password: add a name and a password to sign in with."""
 
 from aideer import freshness, linking
 from aideer.auth import AuthTime, Visitor
@@ -13,6 +13,9 @@ __all__ = ["handler"]
     "/api/v1/users/me/identities/password", **documented("Link a name and a password", errors=(400, 403, 409, 429))
 )
 def link_password(user: Visitor, auth_time: AuthTime, body: NamedPassword) -> User:
-    """Sign in with a name and a password too. It needs a sign-in within ten minutes: 403 `fresh_sign_in_required`."""
+    """Add a username and a password to sign in with.
+
+    You need a sign-in within ten minutes. Without it, the answer is 403 `fresh_sign_in_required`.
+    """
     freshness.require(user, auth_time)
     return linking.password(user, body.username, body.password)

@@ -1,4 +1,4 @@
-"""POST /api/v1/users/me/identities/wechat: sign in by WeChat too, from now on."""
+"""POST /api/v1/users/me/identities/wechat: add a WeChat account to sign in with."""
 
 from aideer import freshness, linking
 from aideer.auth import AuthTime, Visitor
@@ -13,9 +13,10 @@ __all__ = ["handler"]
     "/api/v1/users/me/identities/wechat", **documented("Link one's WeChat account", errors=(400, 403, 409, 429, 502))
 )
 def link_wechat(user: Visitor, auth_time: AuthTime, body: WechatCode) -> User:
-    """A user whom WeChat's sign-in has made and nobody has used is absorbed.
+    """Add your WeChat account to sign in with. If a WeChat sign-in made a user for it that was never used, your user absorbs that
+    one.
 
-    It needs a sign-in within ten minutes, or the caller's password: 403 `fresh_sign_in_required`.
+    You need a sign-in within ten minutes, or you send your password. Without both, the answer is 403 `fresh_sign_in_required`.
     """
     freshness.require(user, auth_time, body.current_password)
     return linking.wechat_account(user, body.code)

@@ -24,7 +24,7 @@ def list_(
     cursor: pages.Cursor = None,
     offset: pages.Offset = 0,
 ) -> Response[list[User]]:
-    """List users, the newest first. A page may be shorter than `limit` while there are more: go by X-Next-Cursor."""
+    """List users, newest first. A page may be shorter than `limit` even if more users follow, so check X-Next-Cursor."""
     found, more = (users.named(username), None) if username is not None else users.page(limit, cursor, offset)
     trail.record(admin, "users.list", found[0].id if username is not None and found else None)
     return pages.answer(found, more)

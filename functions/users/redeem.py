@@ -1,4 +1,4 @@
-"""POST /api/v1/users/me/credits: turn a redeem code into credits."""
+"""POST /api/v1/users/me/credits: redeem a code for credits."""
 
 from aideer import topups
 from aideer.auth import Visitor

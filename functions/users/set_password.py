@@ -1,4 +1,4 @@
-"""PUT /api/v1/users/{id}/password: give a user a password."""
+"""PUT /api/v1/users/{id}/password: set a user's password, as an administrator."""
 
 from aideer import credentials, freshness
 from aideer.auth import Admin, AuthTime
@@ -11,9 +11,9 @@ __all__ = ["handler"]
 
 @app.put("/api/v1/users/<id>/password", **documented("Give a user a password", errors=(400, 403, 404, 429)))
 def set_password(admin: Admin, auth_time: AuthTime, id: UserId, body: NewPassword) -> Done:
-    """Give a user a password, as an administrator. It ends all of their sessions.
+    """Set a user's password, as an administrator. This ends all sessions of that user.
 
-    It needs a sign-in within ten minutes, or the administrator's own password: 403 `fresh_sign_in_required`.
+    You need a sign-in within ten minutes, or you send your own password. Without both, the answer is 403 `fresh_sign_in_required`.
     """
     freshness.require(admin, auth_time, body.current_password)
     credentials.give(admin, id, body)

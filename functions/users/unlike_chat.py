@@ -1,4 +1,4 @@
-"""DELETE /users/me/likes/chat/{id}: like a chat no longer."""
+"""DELETE /users/me/likes/chat/{id}: remove your like of a chat."""
 
 from aideer import likes
 from aideer.auth import Visitor
@@ -12,6 +12,6 @@ __all__ = ["handler"]
 
 @app.delete("/api/v1/users/me/likes/chat/<id>", **documented("Take back the like of a chat", errors=(400, 403, 404)))
 def unlike(user: Visitor, id: ChatId) -> Done:
-    """Take a like back, of a deleted or private chat too."""
+    """Remove your like, even if the chat was deleted or made private since."""
     likes.unlike(user, "chat", id)
     return Done(message="Not liked any more.")

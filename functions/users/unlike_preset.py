@@ -1,4 +1,4 @@
-"""DELETE /users/me/likes/preset/{id}: like a preset no longer."""
+"""DELETE /users/me/likes/preset/{id}: remove your like of a preset."""
 
 from aideer import likes
 from aideer.auth import Visitor
@@ -14,6 +14,6 @@ __all__ = ["handler"]
     "/api/v1/users/me/likes/preset/<id>", **documented("Take back the like of a preset", errors=(400, 403, 404))
 )
 def unlike(user: Visitor, id: PresetId) -> Done:
-    """Take a like back, of a deleted or private preset too."""
+    """Remove your like, even if the preset was deleted or made private since."""
     likes.unlike(user, "preset", id)
     return Done(message="Not liked any more.")

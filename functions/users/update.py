@@ -11,10 +11,10 @@ __all__ = ["handler"]
 
 @app.put("/api/v1/users/<id>", **documented("Change a user", errors=(400, 403, 404, 429)))
 def update(user: Visitor, auth_time: AuthTime, id: NamedUser, body: UserChange) -> User:
-    """Change oneself (`me` or the own id), or, as an administrator, anybody.
+    """Change yourself (`me` or your own id), or any user if you are an administrator.
 
-    A new username is the one to sign in with from then on. It needs a sign-in within ten minutes, or the caller's password, and so
-    does a permission: 403 `fresh_sign_in_required`.
+    If you change a username, sign in with the new one from then on. To change a username or a permission, you need a sign-in within
+    ten minutes, or you send your password. Without both, the answer is 403 `fresh_sign_in_required`.
     """
     target_id = users.target_id(user, id)
     freshness.require_for_change(user, auth_time, target_id, body)

@@ -1,7 +1,7 @@
-"""What every request body is built from: strict objects and strings that can be stored, shown and sent on.
+"""The parts of every request body: strict objects, and strings that can be stored, shown and sent on.
 
-JSON can say what no text is: half a surrogate pair ("\\ud800") would crash whoever encodes it, so every string has a constraint
-(pydantic passes an unconstrained one through unread).
+JSON can hold strings that are not valid text. For example, half a surrogate pair ("\\ud800") cannot be encoded and would raise an
+error later. So every string has a constraint, because pydantic passes an unconstrained string through unread.
 """
 
 import unicodedata
@@ -13,24 +13,26 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 from aideer import characters
 
 _DECOMPOSED = 4
-"""A character of NFC is at most so many as it is typed (UAX #15)."""
+"""A character in NFC may be typed as at most this many characters (UAX #15)."""
 
 
 class Body(BaseModel):
-    """A request body: no type is converted into another, and a misspelt field is an error rather than lost."""
+    """A request body. No type is converted into another, and an unknown field is an error."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)  # a password may be among it
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)  # the input may hold a password
 
 
 def pasted(text: str) -> str:
-    """Return a pasted code as it was made: without invisible characters, in ASCII where compatible characters stand for it."""
+    """Return a pasted code in its original form: without invisible characters, and in ASCII for characters that stand for ASCII
+    ones.
+    """
     shown = "".join(c for c in text if not (characters.BLANK.match(c) or unicodedata.category(c) == "Cf"))
     dashed = "".join("-" if unicodedata.category(c) == "Pd" or c == "\u2212" else c for c in shown)
     return unicodedata.normalize("NFKC", dashed).strip()
 
 
 class NormalizedLength:
-    """Bounds of a text's length in NFC, which is the form that counts (RFC 8265, sections 3.3.2 and 4.2.2)."""
+    """Bounds of a text's length, counted in NFC (RFC 8265, sections 3.3.2 and 4.2.2)."""
 
     def __init__(self, least: int, most: int) -> None:
         self._least, self._most = least, most
@@ -38,17 +40,17 @@ class NormalizedLength:
         self.schema = WithJsonSchema({"type": "string", **bounds})
 
     def typed(self, text: str) -> str:
-        """Return a text, or raise an error where it is so long that it is too long in NFC; that is known at once."""
+        """Return a text, or raise an error if its length alone shows that it is too long in NFC."""
         if len(text) > self._most * _DECOMPOSED:
             raise PydanticKnownError("string_too_long", {"max_length": self._most})
         return text
 
     def either(self, text: str) -> str:
-        """Return a text, or raise an error where it is too long both as it is typed and in NFC."""
+        """Return a text, or raise an error if it is too long both as typed and in NFC."""
         return text if len(text) <= self._most else self.normalized(text)
 
     def normalized(self, text: str) -> str:
-        """Return a text as it is, or raise an error where it is too short or too long in NFC."""
+        """Return a text as it is, or raise an error if it is too short or too long in NFC."""
         length = len(unicodedata.normalize("NFC", self.typed(text)))
         if length > self._most:
             raise PydanticKnownError("string_too_long", {"max_length": self._most})
@@ -76,7 +78,7 @@ def _visible(text: str) -> str:
 
 
 def _name(text: str) -> str:
-    from aideer import names  # its tables are for the few functions that set a name
+    from aideer import names  # imported here, because only functions that set a name need its tables
 
     try:
         return names.enforced(text)
@@ -102,14 +104,14 @@ Username = Annotated[
 ]
 PasswordToSet = Annotated[
     str,
-    StringConstraints(min_length=0),  # some constraint: see above
+    StringConstraints(min_length=0),  # any constraint will do: see the docstring of the module
     AfterValidator(_NEW_PASSWORD_LENGTH.normalized),
     _NEW_PASSWORD_LENGTH.schema,
 ]
 Password = Annotated[
     str, StringConstraints(min_length=0), AfterValidator(_PASSWORD_LENGTH.either), _PASSWORD_LENGTH.schema
 ]
-"""A password that is compared. An earlier release bounded what was typed."""
+"""A password to compare. An earlier release limited the length as typed, so either length may fit."""
 Nickname = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(_one_line)
 ]

@@ -1,4 +1,4 @@
-"""Users, as they sign up and as they are shown."""
+"""Users, as they sign up and as responses show them."""
 
 from typing import Annotated
 
@@ -29,14 +29,14 @@ class NewUser(Body):
 
 
 class NewAdmin(Body):
-    """What the operator gives operations/make_admin."""
+    """The input of operations/make_admin."""
 
     username: Username
     password: strings.PasswordToSet
 
 
 class User(BaseModel):
-    """A user, as shown to themselves."""
+    """A user, as that user and administrators see it."""
 
     id: str
     username: str | None
@@ -52,7 +52,7 @@ class User(BaseModel):
 
 
 class PublicUser(BaseModel):
-    """A user, as shown to others: without the name that they sign in with."""
+    """A user, as other users see it: without the username."""
 
     id: str
     nickname: str
@@ -62,7 +62,7 @@ class PublicUser(BaseModel):
 
 
 class UserChange(Body):
-    """The changes of a user. Fields that are left out (or null) stay."""
+    """The changes of a user. A field that you leave out, or set to null, stays as it is."""
 
     username: Username | None = None
     nickname: Nickname | None = None
@@ -79,14 +79,14 @@ class Confirmation(Body):
 
 
 class PasswordChange(Body):
-    """A new password of one's own. A user without one leaves out the old one, and must have signed in within ten minutes."""
+    """A new password of your own. If you have none yet, leave out the old one; you must have signed in within ten minutes."""
 
     old_password: Password | None = None
     new_password: strings.PasswordToSet
 
 
 class NewPassword(Body):
-    """A password that an administrator gives a user."""
+    """A password that an administrator sets for a user."""
 
     new_password: strings.PasswordToSet
     current_password: CurrentPassword = None
@@ -100,20 +100,20 @@ class WechatCode(Body):
 
 
 class NamedPassword(Body):
-    """A name and a password to sign in with from now on."""
+    """A username and a password to sign in with from now on."""
 
     username: Username
     password: strings.PasswordToSet
 
 
 class Likes(BaseModel):
-    """The likes of a user, newest first. Items that were deleted or made private since are still among them."""
+    """The likes of a user, newest first. Items that were deleted or made private later are still among them."""
 
     preset_ids: list[str]
     chat_ids: list[str]
 
 
 class Done(BaseModel):
-    """An answer that only says that it happened."""
+    """An answer that only confirms success."""
 
     message: str
