@@ -71,8 +71,8 @@ class _Question:
 def create(caller: Bearer, wanted: NewTask, once: Once) -> AcceptedTask:
     """Accept a task: price it, hold its worst case, and queue it.
 
-    Raises NotFound or Forbidden for the chat, Conflict if another task runs in it, TooLarge for the prompt, Unprocessable if the
-    last message is not the user's, and PaymentRequired.
+    Raises NotFound or Forbidden for the chat, and Conflict if another task runs in it. Raises TooLarge for the prompt,
+    Unprocessable if the last message is not the user's, and PaymentRequired.
     """
     streamed = wanted.stream and wanted.type != titles.TYPE
     return _accept(caller, lambda: _wanted(caller, wanted), once, streamed=streamed)
@@ -288,7 +288,7 @@ def _threads() -> ThreadPoolExecutor:
 def _queue(task: Task, delay_seconds: int) -> None:
     try:
         aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id}, delay_seconds)
-    except Exception as error:  # the task is accepted and held for: the sweeper sends the message later
+    except Exception as error:  # the task is stored, and its credits are held: the sweeper sends it later
         logger.warning("queue", extra={**leases.who(task), "error": type(error).__name__})
 
 

@@ -19,9 +19,9 @@ from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None) -> None:
     """Change the user's own password, or set a first one. A first one needs a fresh sign-in instead of an old password.
 
-    `auth_time` is the time of the sign-in, in seconds since the epoch. Raises Forbidden if the sign-in is not fresh, BadRequest if
-    the old password is wrong or the user has no username, TooManyRequests after too many wrong passwords, Unprocessable if the new
-    password is common, and InvalidToken if the session has ended meanwhile.
+    `auth_time` is the time of the sign-in, in seconds since the epoch. Raises Forbidden if a fresh sign-in is missing, and
+    BadRequest if the old password is wrong or the user has no username. Raises TooManyRequests after too many wrong passwords,
+    Unprocessable if the new password is common, and InvalidToken if the session has ended meanwhile.
     """
     _replace(user.id, wanted, old=wanted, session=user.token_version, auth_time=auth_time)
 

@@ -1,12 +1,9 @@
 """One streamed call of DashScope. The SDK builds the request, and this module reads the response.
 
-Invariants:
-- The chunks put together are exactly the text that the provider sent.
-- A stream that ends normally had a finish_reason. Later events do not undo the answer.
-- If a content filter ends an accepted call, that is a finish_reason too.
-- Every other failure upstream is an UpstreamError with a stable code.
-- Errors and logs contain no text of a message.
-- Leaving the generator closes the upstream connection, which ends the provider's billing.
+Invariants: The chunks put together are exactly the text that the provider sent. A stream that ends normally had a finish_reason.
+Later events do not undo the answer. If a content filter ends an accepted call, that is a finish_reason too. Every other failure
+upstream is an UpstreamError with a stable code. Errors and logs contain no text of a message. Leaving the generator closes the
+upstream connection, which ends the provider's billing.
 
 This module uses only the part of the SDK that builds a request: address, headers and body. The classes above it do more than
 asked: MultiModalConversation uploads a file of this machine if a user's text is its name. The layer below repeats requests, treats

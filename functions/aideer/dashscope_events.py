@@ -1,8 +1,8 @@
 """The event stream of DashScope, from bytes to JSON: server-sent events (WHATWG HTML, 9.2.6), read leniently.
 
 A line ends in CR, LF or CRLF. A byte order mark may come first, and one event may have several data lines. The SDK's own reader
-treats each data line as an event, and ends lines at LF only. If the body is not a stream but JSON, this module returns it as one
-event, because a gateway may refuse a call in this way.
+treats each data line as an event, and ends lines at LF only. A gateway may refuse a call with a JSON body instead of a stream. This
+module returns such a body as one event.
 """
 
 import json

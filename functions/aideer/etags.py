@@ -27,7 +27,7 @@ ETAG_HEADER = {
         "schema": {"type": "string"},
     }
 }
-"""For `documented(headers=...)`."""
+"""The argument of `documented(headers=...)`."""
 
 
 class NotModified(Exception):

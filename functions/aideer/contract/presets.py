@@ -31,7 +31,7 @@ def _plain_json(schema: dict[str, Any]) -> dict[str, Any]:
             if _is_flat(schema, SCHEMA_DEPTH)
             else 0
         )
-    except ValueError:  # NaN, or half a surrogate pair
+    except ValueError:  # NaN, or half of a surrogate pair
         size = 0
     if not 0 < size <= SCHEMA_BYTES:
         raise PydanticCustomError("schema_invalid", "A JSON schema is plain JSON of at most 16 KB, 32 levels deep.")

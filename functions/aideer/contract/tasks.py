@@ -61,7 +61,7 @@ class Source(BaseModel):
 
 
 class TaskError(BaseModel):
-    """Why a task failed."""
+    """The reason why a task failed."""
 
     code: str
     message: str
