@@ -1,7 +1,8 @@
-"""Accepting tasks: what is asked for, what it may cost, and the hold that pays for it. Whatever raises has had no effect.
+"""Admission: check a new task, price it and hold its credits. A call that raises has had no effect.
 
-A viewer waits for this, so it makes as few calls as it can: the user is not read, but is a condition of the hold, and is read
-only where something is refused: first of all to say whether the caller may be told at all.
+A viewer waits for the admission, so it makes as few calls as possible. Normally it does not read the user: the hold's conditions
+check the user instead. It reads the user only after a refusal, or to return the answer of an earlier request again. The first
+purpose of that read is to check that the caller may learn the result.
 """
 
 import functools
@@ -50,43 +51,46 @@ from aideer.prompts import Prompt
 from aideer.transactions import PATIENCE_SECONDS, Refused
 
 VIEWER_SECONDS = 5
-"""How long the queue leaves a task to the viewer who is about to open its stream."""
+"""The delay of a task's queue message. It lets the viewer open the task's stream first."""
 
 logger = Logger(service="aideer")
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is to be answered: a chat's messages below `end`."""
+    """The question of a task: the chat's messages below number `end`."""
 
     chat: Chat
     type: str
     end: int
     replaces: int | None = None
     visibility: bool | None = None
-    """Of the answer that is replaced: its replacement is shown to the same readers."""
+    """The visibility of the replaced answer. The new answer is shown to the same readers."""
 
 
 def create(caller: Bearer, wanted: NewTask, once: Once) -> AcceptedTask:
     """Accept a task: price it, hold its worst case, and queue it.
 
-    Raises NotFound or Forbidden (the chat), Conflict (another task has the chat), TooLarge (the prompt), Unprocessable (the
-    last message is not the user's), PaymentRequired.
+    Raises NotFound or Forbidden for the chat, and Conflict if another task runs in it. Raises TooLarge for the prompt,
+    Unprocessable if the last message is not the user's, and PaymentRequired.
     """
     streamed = wanted.stream and wanted.type != titles.TYPE
     return _accept(caller, lambda: _wanted(caller, wanted), once, streamed=streamed)
 
 
 def regenerate(caller: Bearer, task_id: str, once: Once) -> AcceptedTask:
-    """Accept a task that answers the same question again. The old answer goes when the new one settles with text.
+    """Accept a task that answers the same question again. When the new answer settles with text, it replaces the old one.
 
-    Raises as `create` does, NotFound where there is no such task, and Conflict where its answer is not the chat's last message.
+    Raises as `create` does, NotFound if the task does not exist, and Conflict if its answer is not the chat's last message.
     """
     return _accept(caller, lambda: _again(caller, tasks.of(caller, task_id)), once, streamed=True)
 
 
 def quote(user: User, wanted: NewTask) -> Quote:
-    """What `create` would hold now, and whether the user has it. Raises as `create` does, but for another task's sake."""
+    """Return what `create` would hold now, and whether the user has enough credits.
+
+    Raises as `create` does, except PaymentRequired, and except Conflict for another task in the chat.
+    """
     chat = _chat(user, wanted.chat_id)
     call = _call(_Question(chat, wanted.type, int(chat.next_n)))
     affordable = True
@@ -107,7 +111,7 @@ _UNLIMITED = 10**15
 
 
 def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, streamed: bool) -> AcceptedTask:
-    credits_left = _UNLIMITED  # enough, until the hold says no
+    credits_left = _UNLIMITED  # assume enough credits until the hold is refused
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         try:
@@ -117,14 +121,14 @@ def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, strea
             task = _task(caller, question, _priced(caller.id, _call(question), credits_left))
         except AideerError:
             caller.read()
-            if answer := _before(caller, once):  # the refusal was the echo of this very request's first attempt
+            if answer := _before(caller, once):  # this request's first attempt succeeded and caused the refusal
                 return answer
             raise
-        # A viewer who is coming waits for this answer, and their message is delayed: it may leave before the task is there.
+        # A viewer waits for this response. The message of a streamed task is delayed, so it may be sent before the task is stored.
         queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
         try:
             credits.hold(task, caller.token_version, question.chat, once, _remembered(task))
-        except Refused as refused:  # look at what is there now: others may have been faster
+        except Refused as refused:  # another request may have been faster: read again
             credits_left = int(caller.read().credits)
             if uncovered.STEP in refused.steps:
                 raise uncovered.refusal() from None
@@ -156,10 +160,10 @@ def _again(user: Bearer, task: Task) -> _Question:
     chat = _chat(user, task.chat_id)
     _must_be_free(chat, user)
     last = prompts.last(chat.thread)
-    # An answer that its user has rewritten since is one no more, and stays.
+    # If the user has rewritten the answer since, it is an ordinary message without a task_id, and stays.
     if last is not None and last.task_id and task.type != titles.TYPE:
         mine = (last.n, last.task_id) == (task.answer_n, task.id)
-        if mine or last.n == task.replaces:  # the one that it was to replace, had it not failed
+        if mine or last.n == task.replaces:  # a failed task: the answer that it was to replace
             return _Question(chat, task.type, int(last.n), replaces=int(last.n), visibility=last.visibility)
     raise Conflict("not_last_answer", "Only the chat's last answer can be made again.")
 
@@ -189,7 +193,7 @@ def _must_be_free(chat: Chat, user: Bearer) -> None:
 
 
 class _Call:
-    """What the model would be asked, and how many input tokens that can be at most."""
+    """A model call's prompt and parameters, with upper bounds of its input tokens."""
 
     def __init__(self, tariff: Tariff, parameters: dict[str, Any], prompt: Prompt) -> None:
         self.tariff, self.parameters, self.prompt = tariff, parameters, prompt
@@ -216,15 +220,15 @@ def _call(question: _Question) -> _Call:
     prompt = prompts.build(preset, chat.thread, question.end, tariff)
     if not prompt.asks:
         raise Unprocessable("last_message_not_user", "The last message must be the user's.")
-    if prompt.images:  # the chat may have been moved to another preset since
+    if prompt.images:  # the chat may have moved to another preset since they were stored
         images.require_vision(preset.parameters)
     return _Call(tariff, preset.parameters, prompt)
 
 
 def _priced(user_id: str, call: _Call, credits_left: int) -> Offer:
-    """Price a call by its bytes, which costs nothing, and by its tokens only where that changes the answer.
+    """Price a call by its bytes, which takes no time. Count its tokens only if that can change the result.
 
-    That is where the bytes would refuse it, or put it into a dearer tier. Counting costs time: it is limited for each user.
+    It can if the bytes would refuse the call or put it into a dearer tier. Counting takes time, so each user has a rate limit.
     """
     try:
         accepted = offer(call.tariff, call.parameters, call.by_bytes, credits_left)
@@ -284,12 +288,12 @@ def _threads() -> ThreadPoolExecutor:
 def _queue(task: Task, delay_seconds: int) -> None:
     try:
         aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id}, delay_seconds)
-    except Exception as error:  # the task is accepted and paid for: the sweep sends what was not sent
+    except Exception as error:  # the task is stored, and its credits are held: the sweeper sends it later
         logger.warning("queue", extra={**leases.who(task), "error": type(error).__name__})
 
 
 def _remembered(task: Task) -> dict[str, object]:
-    """What `_accepted` shows of a task, which may be deleted by the time that it is asked for again."""
+    """Return the fields that `_accepted` shows. The task may be deleted when the request is repeated."""
     return {name: getattr(task, name) for name in ("id", "type", "status", "hold", "max_tokens", "create_time")}
 
 

@@ -1,6 +1,6 @@
-"""Which characters a line of text may have, and how a text from a model is brought to the same rules.
+"""The rules for characters in a line of text, and the cleaning of a model's text by the same rules.
 
-A user's text that breaks a rule is refused (contract/strings.py). A model cannot be asked again, so its text is cleaned; the
+A user's text that breaks a rule is refused (contract/strings.py). A model cannot be asked again, so its text is cleaned. The
 result obeys every rule that a user's text must obey.
 """
 
@@ -8,14 +8,14 @@ import re
 import unicodedata
 
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-"""What no text may have: it cannot be shown, and a terminal obeys it."""
+"""Characters that no text may have. They cannot be shown, and a terminal executes them."""
 _BREAKS = {"Cc", "Cs", "Zl", "Zp"}
 _DIRECTIONS = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Letters and marks that show nothing."""
+"""Invisible letters and marks."""
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # a control sequence, 7-bit or 8-bit
-    r"|\x1b[\]PX^_][^\n]*?(?:\x07|\x1b\\|(?=\n)|$)"  # a string for the terminal, ended or not
+    r"|\x1b[\]PX^_][^\n]*?(?:\x07|\x1b\\|(?=\n)|$)"  # a control string, ended or not
     r"|\x1b[ -/]*[0-~]"
 )
 """ANSI escapes (ECMA-48)."""
@@ -26,22 +26,22 @@ _END_OF_THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 def breaks_a_line(text: str) -> bool:
     """Tell whether a text has line breaks, control characters or halves of a surrogate pair, or changes its direction.
 
-    Directional overrides could make a name look like another, and turn round the text that follows it.
+    Directional overrides could make a name look like another, and reverse the text that follows it.
     """
     return any(unicodedata.category(c) in _BREAKS or c in _DIRECTIONS for c in text)
 
 
 def has_invisible(text: str) -> bool:
-    """Tell whether a text has characters that show nothing.
+    """Tell whether a text has invisible characters.
 
-    Letters and marks among them (Default_Ignorable_Code_Point, and the empty Braille pattern) would make a name another's twin.
-    Only names do without: emoji are made of joiners and variation selectors.
+    Some letters and marks are invisible (Default_Ignorable_Code_Point, and the empty Braille pattern). They would make two names
+    look the same. Only names must not contain them, because emoji need joiners and variation selectors.
     """
     return bool(BLANK.search(text)) or any(unicodedata.category(c)[0] == "C" for c in text)
 
 
 def without_thought(text: str) -> str:
-    """Return a model's text without blocks of <think>, closed or not, and without what comes before a lone </think>."""
+    """Return a model's text without blocks of <think>, closed or not, and without the text before a lone </think>."""
     return _END_OF_THOUGHT.sub("", _THOUGHT.sub("", text))
 
 
@@ -51,9 +51,10 @@ def without_controls(text: str) -> str:
 
 
 def one_line(text: str, characters: int) -> str:
-    """Return a text as one line of at most so many characters, without what `breaks_a_line` refuses; "" if none shows.
+    """Return a text as one line of at most `characters` characters, without those that `breaks_a_line` refuses.
 
-    For text from a model or from the provider that is used as data: titles, previews, names and titles of sources.
+    Return "" if no character is visible. This is for text from a model or from the provider that is used as data: titles,
+    previews, names and titles of sources.
     """
     line = " ".join(_ESCAPES.sub("", text).split())
     line = "".join(c for c in line if not breaks_a_line(c))[:characters].strip()

@@ -1,4 +1,4 @@
-"""Answers of large constant texts, compressed for clients that accept it (RFC 9110, section 12.5.3)."""
+"""Responses with large constant texts, compressed for clients that accept it (RFC 9110, section 12.5.3)."""
 
 import base64
 import functools
@@ -14,7 +14,10 @@ from aideer.http import app
 def answer(
     make: Callable[[], bytes], content_type: str, headers: dict[str, str | list[str]] | None = None
 ) -> Response[Any]:
-    """Return the constant text of `make` in UTF-8, for any cache, which keeps it for 5 minutes by the accepted encodings."""
+    """Return a response with the constant text of `make`, in UTF-8.
+
+    Any cache may keep it for 5 minutes, separately for each Accept-Encoding.
+    """
     usual: dict[str, str | list[str]] = {
         "Cache-Control": "public, max-age=300",
         "Vary": "Accept-Encoding",
@@ -24,12 +27,12 @@ def answer(
         return Response(status_code=200, content_type=content_type, headers=usual, body=make().decode())
     usual["Content-Encoding"] = "gzip"
     response = Response(status_code=200, content_type=content_type, headers=usual, body=_compressed(make))
-    response.base64_encoded = True  # already: Powertools would write bytes of this type as JSON
+    response.base64_encoded = True  # it is encoded already: Powertools would write bytes of this type as JSON
     return response
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Return whether gzip is accepted, and not less welcome than no compression.
+    """Return whether the client accepts gzip, with at least the weight of no compression.
 
     A client that refuses everything (`*;q=0`) gets the plain text: section 12.4.1 lets a server disregard the header.
     """
@@ -42,7 +45,7 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
 
 
 def _weight(parameters: list[str]) -> float:
-    """Return the `q` among a coding's parameters; one that is no number from 0 to 1 counts as a refusal."""
+    """Return the `q` among a coding's parameters, or 1 without one. A `q` that is no number from 0 to 1 counts as a refusal."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":

@@ -1,6 +1,7 @@
-"""Passwords of users: changed by themselves, who know the old one, or given by an administrator.
+"""Passwords of users. Users change their own with the old one, and an administrator can set one.
 
-The identity's hash and the user's token_version change in one transaction: a new password ends all sessions, the caller's own too.
+The identity's hash and the user's token_version change in one transaction. So a new password ends all sessions, the caller's own
+too.
 """
 
 import time
@@ -16,17 +17,20 @@ from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
 
 
 def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None) -> None:
-    """Give oneself another password, or a first one, for which there is no old one to know, but a fresh sign-in is needed.
+    """Change the user's own password, or set a first one. A first one needs a fresh sign-in instead of an old password.
 
-    Raises Forbidden where that is missing, BadRequest where the old one is wrong, or where there is no name to sign in with;
-    TooManyRequests after too many wrong ones; Unprocessable where the new one is common; and InvalidToken where the session has
-    ended meanwhile.
+    `auth_time` is the time of the sign-in, in seconds since the epoch. Raises Forbidden if a fresh sign-in is missing, and
+    BadRequest if the old password is wrong or the user has no username. Raises TooManyRequests after too many wrong passwords,
+    Unprocessable if the new password is common, and InvalidToken if the session has ended meanwhile.
     """
     _replace(user.id, wanted, old=wanted, session=user.token_version, auth_time=auth_time)
 
 
 def give(admin: User, user_id: str, wanted: NewPassword) -> None:
-    """Give a user a password. Raises NotFound, and BadRequest where they have no name to sign in with."""
+    """Set a user's password as an administrator.
+
+    Raises NotFound, BadRequest if the user has no username, and Unprocessable if the password is common.
+    """
     _replace(user_id, wanted, admin=admin)
 
 
@@ -50,7 +54,7 @@ def _replace(
             raise BadRequest("no_username", "There is no username to sign in with: choose one first.")
         try:
             identity = Identity.get(users.password_key(user.username), consistent_read=True)
-        except Identity.DoesNotExist:  # it has just got another name
+        except Identity.DoesNotExist:  # the user has just got another name
             continue
         if old:
             _require_old(user, identity, old.old_password, auth_time)
@@ -65,7 +69,7 @@ def _replace(
         except Refused as refused:
             if session is not None and "user" in refused.steps:
                 raise InvalidToken from None
-            continue  # another name or password since: look again
+            continue  # the name or the password has changed since: read again
         return
     raise Busy
 
@@ -93,13 +97,13 @@ def _replacement(
 def _require_old(user: User, identity: Identity, password: str | None, auth_time: int | None) -> None:
     if identity.password_hash is None:
         freshness.require(user, auth_time)
-    with throttling.attempt("password", user.id):  # the check alone: any other refusal is no guess
+    with throttling.attempt("password", user.id):  # only this check: another refusal is no guess
         if not _is_old(identity, password):
             raise BadRequest("wrong_password", "The old password is wrong.")
 
 
 def _is_old(identity: Identity, password: str | None) -> bool:
-    if identity.password_hash is None:  # of a user of WeChat who has chosen a name
+    if identity.password_hash is None:  # a WeChat user that has a name but no password
         return password is None
     return passwords.matches(identity.password_hash, password or "")
 

@@ -1,13 +1,13 @@
-"""One streamed call of DashScope, through its SDK.
+"""One streamed call of DashScope. The SDK builds the request, and this module reads the response.
 
-What always holds: chunks put together are exactly the text that was sent; a stream that ends normally had a
-finish_reason, and nothing that follows undoes the answer; a content filter that strikes after the call was accepted is a
-finish_reason too; everything else that can happen upstream is an UpstreamError with a stable code; neither errors nor logs
-carry text of a message; leaving the generator closes the upstream connection, which ends what is billed to us.
+Invariants: The chunks put together are exactly the text that the provider sent. A stream that ends normally had a finish_reason.
+Later events do not undo the answer. If a content filter ends an accepted call, that is a finish_reason too. Every other failure
+upstream is an UpstreamError with a stable code. Errors and logs contain no text of a message. Leaving the generator closes the
+upstream connection, which ends the provider's billing.
 
-Of the SDK this uses the part that builds a request: address, headers and body. The classes above it do more than asked:
-MultiModalConversation uploads a file of this machine when a user's text is its name. The layer below repeats requests,
-takes each `data:` line for an event and knows one shape of errors, so this module reads the response itself.
+This module uses only the part of the SDK that builds a request: address, headers and body. The classes above it do more than
+asked: MultiModalConversation uploads a file of this machine if a user's text is its name. The layer below repeats requests, treats
+each `data:` line as an event and knows only one format of errors.
 """
 
 import json
@@ -31,12 +31,12 @@ from aideer.dashscope_events import Event, Events
 __all__ = ["Call", "Chunk", "UpstreamError", "stream"]
 
 logger = Logger(service="aideer")
-# The SDK logs the provider's messages and tracebacks, and both can quote a prompt. UpstreamError says what is needed.
+# The SDK logs the provider's messages and tracebacks, and both can quote a prompt. UpstreamError has all needed details.
 _sdk_logger = logging.getLogger("dashscope")
 _sdk_logger.handlers = [logging.NullHandler()]
 _sdk_logger.propagate = False
 _sdk_logger.setLevel(logging.CRITICAL + 1)
-# The SDK names the processor in its User-Agent, which Python learns from a child process: better now than in a request.
+# The SDK names the processor in its User-Agent. Python starts a child process to learn it, so do that before the first request.
 platform.processor()
 
 _PARAMETERS = frozenset(
@@ -58,14 +58,14 @@ _PARAMETERS = frozenset(
         "top_p",
     }
 )
-"""The SDK takes these as keywords beside its own, such as base_address: no other name may come in with them."""
+"""The parameters that `stream` accepts. The SDK takes them as keywords beside its own, such as base_address, so no others may."""
 
 _LINGER_SECONDS = 0.3
-"""How long the end of the body may take once the answer and its final usage are there."""
+"""The longest wait for the end of the body after the answer and its final usage."""
 _LATE_USAGE_SECONDS = 5.0
-"""How long the final usage may take after the end of the answer. One from before that end is not final."""
+"""The longest wait for the final usage after the end of the answer. A usage from before that end is not final."""
 _REFUSAL_BYTES = 64 * 1024
-"""How much of a refusal is read."""
+"""The number of bytes of a refusal after which reading stops."""
 _IMAGE = re.compile(r"https://|data:image/[\w.+-]+;base64,")
 
 
@@ -82,28 +82,28 @@ async def stream(
     call: Call | None = None,
     log_ids: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Chunk, None]:
-    """Call a model and yield what it says as it says it.
+    """Call a model and yield chunks of its answer as they arrive.
 
-    Iterate to the end, also past the chunk with the finish_reason: a last chunk may bring the usage, and only at the end can
-    the connection be used again. The finish_reason is one of stop, length and content_filter.
+    Iterate to the end, even past the chunk with the finish_reason. A last chunk may bring the usage, and the connection can be
+    used again only after the end. The finish_reason is one of stop, length and content_filter.
 
     Parameters
     ----------
-    messages : {role, content}. On the multimodal endpoint content may be a list of {"text": …} and {"image": …}, whose
-        address begins with https:// or data:image/.
-    parameters : DashScope's, of those that a preset may have.
-    base_url : with /api/v1.
-    idle_seconds : the longest time without progress: text, reasoning, or a usage that grew. Comments are none.
-    first_seconds : the longest wait for the first text. It is `idle_seconds` where left out.
-    call : is told when the request has been sent, and when it has been accepted.
+    messages : {role, content}. On the multimodal endpoint, content may be a list of {"text": …} and {"image": …}. The address of
+        an image begins with https:// or data:image/.
+    parameters : DashScope's parameters, limited to those that a preset may have.
+    base_url : including /api/v1.
+    idle_seconds : the longest time without progress. Text, reasoning and a usage that grew are progress. Comments are not.
+    first_seconds : the longest wait for the first text. The default is `idle_seconds`.
+    call : records that the request was sent, and that it was accepted.
     log_ids : fields of the log line `usage`, which names the counts that could not be read.
 
     Raises
     ------
     UpstreamError
-        Where the provider, or the way to it, fails.
+        If the provider, or the connection to it, fails.
     ValueError
-        Where the arguments could make the SDK do anything else than this one request.
+        If the arguments could make the SDK do anything else than this one request.
     """
     if unknown := parameters.keys() - _PARAMETERS:
         raise ValueError(f"not a model parameter: {sorted(unknown)}")
@@ -143,7 +143,7 @@ async def stream(
                         if answer.finished:
                             silence.renew(_LINGER_SECONDS if answer.usage_is_final else _LATE_USAGE_SECONDS)
                         elif talking or silence.left < idle_seconds:
-                            # Before the first text, a usage that grows lengthens the patience and never shortens it.
+                            # Before the first text, a usage that grows can lengthen the wait but not shorten it.
                             silence.renew(idle_seconds)
                         yield chunk
             except Exception:
@@ -162,10 +162,10 @@ async def stream(
             raise UpstreamError("upstream_timeout", detail, accepted=call.accepted) from None
     except (aiohttp.ClientError, OSError) as error:
         if not answer.finished:
-            # A request that was written may be at work, though its connection is lost.
+            # The provider may still work on a request that was sent, even if the connection is lost.
             retryable, detail = not call.sent, f"{model}: {type(error).__name__}"
             raise UpstreamError("upstream_error", detail, retryable=retryable, accepted=call.accepted) from None
-    except Exception as error:  # anything may be on the wire: KeyError, TypeError, UnicodeDecodeError, ...
+    except Exception as error:  # the body can hold anything: KeyError, TypeError, UnicodeDecodeError, ...
         if not answer.finished:
             detail = f"{model}: unreadable answer: {type(error).__name__}"
             raise UpstreamError("upstream_error", detail, accepted=call.accepted) from None
@@ -194,8 +194,8 @@ def _message(message: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
 
 
 def _received(coming: Iterable[Event], events: Events, body: aiohttp.StreamReader) -> Iterator[Event]:
-    """Return the events that have been received already, without waiting for any."""
-    with suppress(Exception):  # the connection may be lost, or an event too long: nothing more was received then
+    """Yield the events that have been received already, without waiting for more."""
+    with suppress(Exception):  # if the connection is lost, or an event too long, there are no more
         yield from coming
         yield from events.feed(body.read_nowait())
         if body.at_eof():
@@ -210,7 +210,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _refusal(body: bytes) -> Refusal:
-    """Read a refusal: JSON, an event stream, or the page of some proxy, which says nothing."""
+    """Read a refusal from JSON or an event stream. Return an empty Refusal for anything else, such as a proxy's page."""
     events = Events()
     for event in (*events.feed(body), *events.end()):
         try:

@@ -1,8 +1,8 @@
 """The event stream of DashScope, from bytes to JSON: server-sent events (WHATWG HTML, 9.2.6), read leniently.
 
-A line ends in CR, LF or CRLF, a byte order mark may come first, and one event may have several data lines. The SDK's own
-reader takes each data line for an event and lines for ended by LF alone. A body that is one JSON object and no stream is
-one event here, because a gateway may answer so where it refuses a call.
+A line ends in CR, LF or CRLF. A byte order mark may come first, and one event may have several data lines. The SDK's own reader
+treats each data line as an event, and ends lines at LF only. A gateway may refuse a call with a JSON body instead of a stream. This
+module returns such a body as one event.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 EVENT_BYTES = 8 * 1024 * 1024
-"""The longest event."""
+"""The size of the longest accepted event."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _STATUS = re.compile(rb"\d{3}")
@@ -33,13 +33,13 @@ class Event(NamedTuple):
 
     @property
     def carries_answer(self) -> bool:
-        """Whether events of this name bring the answer. An event without a name is a `message` (WHATWG HTML, 9.2.6)."""
+        """Whether events of this name contain the answer. An event without a name is a `message` (WHATWG HTML, 9.2.6)."""
         return self.name in (b"result", b"message", b"")
 
     def values(self) -> list[Any]:
         """Return the JSON values of the data, usually one. Raises ValueError for anything else.
 
-        JSON that is cut over several data lines is one value, and several lines that each hold a value are several.
+        JSON that is split over several data lines is one value. If each line holds a value of its own, they are several.
         """
         text = self.data.decode().strip(_SPACES)
         values, position = [], 0
@@ -55,7 +55,7 @@ class Event(NamedTuple):
 
 
 class Events:
-    """Cuts bytes into events as they come."""
+    """Splits bytes into events as they arrive."""
 
     def __init__(self) -> None:
         self._line = bytearray()
@@ -65,7 +65,7 @@ class Events:
         self._begun = self._is_json = self._ended_in_cr = False
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """Return the events that these bytes complete. Raises ValueError where one is too long."""
+        """Yield the events that these bytes complete. Raises ValueError if one is too long."""
         if not self._begun:
             piece = self._begin(piece)
             if not self._begun:
@@ -89,7 +89,7 @@ class Events:
         self._limit(self._size + len(self._line))
 
     def end(self) -> Iterator[Event]:
-        """Return the event that the end of the body completes, where its blank line is missing."""
+        """Yield the event that the end of the body completes, if its blank line is missing."""
         if self._is_json:
             yield Event(name=b"", status=400, data=bytes(self._line))
             return
@@ -100,7 +100,7 @@ class Events:
             yield event
 
     def _begin(self, piece: bytes) -> bytes:
-        """Hold the first bytes back until they tell an event stream from a JSON object."""
+        """Keep the first bytes back until they show whether the body is an event stream or JSON."""
         self._line += piece
         if len(self._line) < len(_BOM) and _BOM.startswith(self._line):
             return b""
@@ -123,7 +123,7 @@ class Events:
             self._status = int(status[0])
 
     def _event(self) -> Event | None:
-        # Line feeds between data lines are dropped: in JSON they can only be white space, or a cut inside of a string.
+        # Drop the line feeds between data lines: in JSON they can only be white space, or a split inside a string.
         data = b"".join(self._data)
         event = Event(self._name, self._status, data)
         self._data.clear()

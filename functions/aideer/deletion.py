@@ -1,16 +1,21 @@
-"""The end of a user: gone for everyone at once, and what was theirs goes in the background.
+"""The deletion of a user. The user is gone for everyone at once, and background jobs remove the user's data.
 
-One transaction leaves a tombstone: without identities, so the name is free, and with another token_version, so no token is good.
-Credits and holds stay, and so do the credit rules. Its job is due BEFORE_SECONDS later, when no request that was let in before
-is still writing, and all others are refused. It ends the user's tasks and waits until nothing is on hold; then it removes chats,
-presets, likes and picture, looks for them once more a minute later, and then removes the ledger, and the user last. Each step looks
-for what is left, so it may be broken off anywhere and worked again, by two at once too.
+One transaction leaves a tombstone. It deletes the identities, so the name is free. It raises token_version, so no token is valid.
+Credits and holds stay, and the credit rules still hold. The same transaction writes a job that is due BEFORE_SECONDS later. By
+then, no request that was accepted before is still writing, and all later ones are refused. The job ends the user's tasks and waits
+until no credits are held. Then it removes chats, presets, likes and the avatar image. A second job, a minute later, looks for them
+once more, then removes the ledger, and the user last. Each step looks for the data that is left. So it can be interrupted anywhere
+and repeated, also by two workers at once.
 
-What stays: public presets, which belong to the product; the versions of presets that others could open chats on, which those
-chats may pin; redemptions, by which the uses of a code are counted, but without the user's id; and, until their TTL, ended
-tasks, stream logs, used keys and the audit trail's ids. A version that was written while its preset was private goes, also of a
-preset that is public now or was deleted before. Versions of release 0.1 do not say whether others could use them: they go with
-a private preset, and stay otherwise.
+These stay:
+- public presets, because they belong to the product;
+- versions of presets that others could open chats on, because those chats may pin them;
+- redemptions, because they count the uses of a code, but without the user's id;
+- until their TTL: ended tasks, stream logs, used keys and the audit trail's ids.
+
+A version that was written while its preset was private is removed. This includes presets that are public now or were deleted
+before. Versions of release 0.1 do not record whether others could use them. They are removed with a private preset, and stay
+otherwise.
 """
 
 import time
@@ -31,9 +36,9 @@ _THREADS = 8
 
 
 def delete(actor: User, user_id: str) -> None:
-    """Delete a user: oneself, or as an administrator anybody.
+    """Delete a user: the actor's own account, or as an administrator any account.
 
-    Raises NotFound, Forbidden (another's), and Conflict (the last administrator).
+    Raises NotFound, Forbidden for another user's account, and Conflict for the last administrator.
     """
     no_admins: set[str] = set()
     not_theirs: set[str] = set()
@@ -48,7 +53,7 @@ def delete(actor: User, user_id: str) -> None:
             admins.required(transaction, "left", left)
         try:
             transaction.commit(proof=partial(_is_deleted, user.id))
-        except Refused as refused:  # look again, without what was refused
+        except Refused as refused:  # try again without the steps that were refused
             if "left" in refused.steps:
                 no_admins.add(str(left))
             not_theirs |= refused.steps & _identities(user)
@@ -58,9 +63,9 @@ def delete(actor: User, user_id: str) -> None:
 
 
 def remove(user_id: str, deadline: float) -> bool:
-    """Remove what is a deleted user's, until `deadline` (of time.monotonic) comes; whether all of it is gone.
+    """Remove a deleted user's data until `deadline` (of time.monotonic). Return whether all of it is gone.
 
-    A second job follows and `finish`es: what is theirs is found by indexes, and one may lag behind what was written last.
+    A second job then calls `finish`. It is needed because indexes find the data, and an index may lag behind the last writes.
     """
     user = _tombstone(user_id)
     if user is None:
@@ -72,7 +77,7 @@ def remove(user_id: str, deadline: float) -> bool:
 
 
 def finish(user_id: str, deadline: float) -> bool:
-    """Remove what is left, the ledger, and the user; whether they are gone."""
+    """Remove the remaining data, the ledger and the user. Return whether the user is gone."""
     user = _tombstone(user_id)
     return user is None or (_removed(user, deadline) and _remove_ledger(user_id, deadline) and _remove(user))
 
@@ -89,7 +94,10 @@ def _removed(user: User, deadline: float) -> bool:
 
 
 def _admin_left(user: User, no_admins: set[str]) -> str | None:
-    """Return another administrator, who must still be one when this one deletes their own account."""
+    """Return another administrator, or None if the user is no administrator. Raises Conflict if there is no other.
+
+    The other must still be one when this one deletes their own account.
+    """
     if not admins.is_one(user):
         return None
     for other in admins.besides(user.id):
@@ -132,7 +140,7 @@ def _end_tasks(user: User, deadline: float) -> bool:
             return False
         tasks.request_stop(task_id)
     user = _stored(user.id) or user
-    return not user.holds.attribute_values  # what runs ends once its executor has seen it, or by the sweep
+    return not user.holds.attribute_values  # an executor, or the sweeper, ends a running task
 
 
 def _remove_chats(user_id: str, deadline: float) -> bool:
@@ -155,10 +163,10 @@ def _remove_presets(user_id: str, deadline: float) -> bool:
     for head in Preset.by_owner.query(user_id):
         if time.monotonic() > deadline or not _remove_versions(head.id, head.visibility, deadline):
             return False
-        transaction = Transaction()  # of one step: a plain deletion would be turned away while it is liked
+        transaction = Transaction()  # DynamoDB refuses a plain deletion during the transaction of a like
         own = (Preset.owner_id == user_id) & (Preset.visibility != "public")
         transaction.delete("head", Preset(head.id, Preset.HEAD), own)
-        with suppress(Refused):  # a public one, or gone already
+        with suppress(Refused):  # it is public, or gone already
             transaction.commit()
     for record in Record.query(presets.deleted_presets(user_id), consistent_read=True):
         if time.monotonic() > deadline or not _remove_versions(record.sk, record.data["visibility"], deadline):
@@ -168,7 +176,7 @@ def _remove_presets(user_id: str, deadline: float) -> bool:
 
 
 def _remove_versions(preset_id: str, visibility: str | None, deadline: float) -> bool:
-    """Remove the versions of a preset that nobody else could open a chat on. `visibility` is what the preset has, or had last."""
+    """Remove the versions of a preset that no other user could open a chat on. `visibility` is the preset's current or last one."""
     unknown = {"BOOL": visibility != "private"}
     reads = Preset.query(
         preset_id,
@@ -204,7 +212,7 @@ def _remove_ledger(user_id: str, deadline: float) -> bool:
 
 
 def _forget_redeemer(code: str, user_id: str) -> None:
-    """Put a redemption without a user in the place of this one: a code has as many redemptions as uses (I5)."""
+    """Replace this redemption by one without a user. A code keeps as many redemptions as uses (I5)."""
     key = credits.redemptions(code)
     transaction = Transaction()
     transaction.delete("theirs", Record(key, user_id), Record.pk.exists())

@@ -1,7 +1,7 @@
-"""What a caller is shown as its ETag, and the conditions that a caller sets with one (RFC 9110, section 13.1).
+"""ETags of responses, and the conditions that a caller sets with them (RFC 9110, section 13.1).
 
-A tag names one version as one kind of reader sees it, so a tag that somebody else was given revives nothing of theirs. The
-version alone is the tag of who may change the thing, and the one that If-Match takes.
+A tag names one version as one kind of reader sees it. So a tag from one reader never confirms the cached copy of another kind of
+reader. If the reader may change the resource, the tag is the version alone. If-Match takes only this tag.
 """
 
 from typing import Annotated, Any, TypeVar
@@ -27,28 +27,28 @@ ETAG_HEADER = {
         "schema": {"type": "string"},
     }
 }
-"""For `documented(headers=...)`."""
+"""The argument of `documented(headers=...)`."""
 
 
 class NotModified(Exception):
-    """The caller has this already."""
+    """The caller has the current version already. The response is 304."""
 
     def __init__(self, tag: int | str) -> None:
         self.tag = tag
 
 
 def headers(tag: int | str) -> dict[str, str | list[str]]:
-    """The headers of an answer that has this tag. What it shows depends on who asks, so nobody else may keep it."""
+    """Return the headers of a response with this tag. The response depends on the caller, so no shared cache may keep it."""
     return {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Authorization"}
 
 
 def tagged(body: T, tag: int | str, **more: str) -> Response[T]:
-    """An answer with this tag, and what other headers it has."""
+    """Return a response with this tag. `more` are its other headers."""
     return Response(status_code=200, content_type="application/json", body=body, headers={**headers(tag), **more})
 
 
 def names(header: str, tag: int | str) -> bool:
-    """Whether an If-Match or If-None-Match names this tag; quotes and weakness do not matter here."""
+    """Return whether an If-Match or If-None-Match header names this tag. Quotes and weakness do not matter here."""
     named = [name.strip().removeprefix("W/").strip('"') for name in header.split(",")]
     return "*" in named or str(tag) in named
 

@@ -1,8 +1,8 @@
-"""Images in messages: addresses, which the provider fetches. Nothing here, and nothing that is called from here, opens one.
+"""Images in messages. A message holds an address, and the provider fetches it. This module and the code that it calls open none.
 
-What always holds for what is stored and sent on: it is an https address of a public name, in the characters of RFC 3986, with
-nothing that two parsers could read in two ways. So it is neither a file of ours (the SDK would upload one) nor, as far as a name
-can say, a machine inside somebody's network. What a name resolves to is the provider's to judge, who connects to it.
+Every address that is stored and sent on is an https address of a public name, in the characters of RFC 3986. No two parsers can
+read it differently. So it is never a file of this machine (the SDK would upload one). As far as a name can tell, it is also never
+a machine in a private network. The provider connects to the address, so the provider must judge what the name resolves to.
 """
 
 import re
@@ -15,7 +15,7 @@ from aideer.errors import Unprocessable
 LONGEST = 2048
 _ADDRESS = re.compile(
     r"https://"
-    # The last label begins with a letter, so it is no IP address, however one writes it.
+    # The last label begins with a letter, so the host is no IP address in any notation.
     r"(?P<host>(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9]))"
     r"(?::(?P<port>[1-9][0-9]{0,4}))?"
     r"(?:[/?](?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?"
@@ -52,16 +52,16 @@ def check(role: str, address: str) -> None:
 
 
 def require_vision(parameters: dict[str, Any]) -> None:
-    """Raise Unprocessable where the model of these parameters sees no images."""
+    """Raise Unprocessable if the model of these parameters takes no images."""
     tariff = pricing.tariff(parameters["model"])
     if tariff is None or not tariff["vision"]:
         raise Unprocessable("model_without_vision", "The preset's model takes no images.")
 
 
 def parts(messages: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
-    """(role, type, content) as DashScope takes them: {role, content}.
+    """Return messages as DashScope takes them, {role, content}, from (role, type, content).
 
-    An image and what the same role says right before and after it are one message, of parts: models are trained on turns.
+    An image and the messages of the same role right before and after it become one message of parts. Models are trained on turns.
     """
     said: list[dict[str, Any]] = []
     for role, kind, content in messages:

@@ -1,16 +1,15 @@
-"""What an answer costs. 1 credit = 0.0001 CNY; amounts are whole credits; prices are integer credits per `per` tokens.
+"""The cost of an answer. 1 credit = 0.0001 CNY. Amounts are whole credits. Prices are integer credits per `per` tokens.
 
-Prices are data that an operator edits: one table for each region of the provider, prices/REGION.json, which
-prices/schema.json describes and `python -m local.prices` checks. Each edit raises the table's version. Every task freezes the
-tariff under which it was accepted, so an edit never changes what an open task costs.
+An operator edits the prices: one table for each region of the provider, prices/REGION.json. prices/schema.json describes it, and
+`python -m local.prices` checks it. Each edit raises the table's version. Every task freezes the tariff under which it was accepted,
+so an edit never changes the cost of an open task.
 
-A tariff without `per` is of the first release: its prices are per 1,000 tokens, and it knows no cached price and no search
-fee. It is settled at exactly the cost that it had then.
+A tariff without `per` is of the first release. Its prices are per 1,000 tokens, and it has no cached price and no search fee. It
+is settled at exactly the cost that it had then.
 
-If a model has a `thinking` price, an answer that thought pays it for all of its output, and any other answer pays `output`
-(Alibaba Model Studio, "Billing for text generation models": thinking mode prices chain of thought and answer alike).
-The text that the answer showed tells whether it thought: the provider's own samples report no reasoning tokens where there
-was reasoning.
+If a model has a `thinking` price, an answer that thought pays it for all of its output. Any other answer pays `output`. (Alibaba
+Model Studio, "Billing for text generation models": thinking mode prices chain of thought and answer alike.) An answer that showed
+reasoning thought, even if no reasoning tokens were reported. The provider's own samples report none for answers with reasoning.
 """
 
 import functools
@@ -24,13 +23,13 @@ from aideer.usage import Usage
 
 TABLES = Path(__file__).with_name("prices")
 SMALLEST_ANSWER = 16
-"""Tokens. A hold that pays for less than this is refused."""
+"""Tokens. A hold that pays for fewer is refused, unless the preset asks for fewer."""
 DEFAULT_MAX_TOKENS = 2048
 DEFAULT_THINKING_BUDGET = 4096
 SEARCHES_PER_FEE = 1000
-"""Search fees are credits per so many searches, as the provider's price page has them."""
+"""The number of searches that a search fee is for, as on the provider's price page."""
 _FIRST_RELEASE = 1000
-"""Tokens that a price of the first release is for."""
+"""The number of tokens that a price of the first release is for."""
 _PROVIDERS_ZONE = timezone(timedelta(hours=8))
 _NOT_FROZEN = (
     "confirm",
@@ -53,22 +52,22 @@ class Tier(TypedDict):
     input: int
     output: int
     cached: NotRequired[int]  # in place of `input`, for the input that the provider had in its cache
-    thinking: NotRequired[int]  # in place of `output`, where the answer thought
+    thinking: NotRequired[int]  # in place of `output`, if the answer thought
 
 
 class Search(TypedDict):
-    """What a search costs: tokens that it adds to a prompt at most, and credits per 1,000 searches by strategy."""
+    """The cost of a search: the most tokens that it adds to a prompt, and credits per 1,000 searches by strategy."""
 
     tokens: int
     fees: dict[Strategy, int]
 
 
 class Tariff(TypedDict):
-    """One model's prices and limits, with the version of the table that they are from.
+    """One model's prices and limits, with the version of their table.
 
-    The table's own entries have every field that is not marked; `search_fee` is in frozen ones only. Tariffs of the first
-    release have `model`, `endpoint`, `context`, `max_output`, `vision`, `tiers` and `version`, and may have `image_tokens`,
-    `search_tokens` and `always_thinks`.
+    The table's own entries have every field that is not marked NotRequired, except `version`, which `tariff` adds. Only frozen
+    tariffs have `search_fee`. Tariffs of the first release have `model`, `endpoint`, `context`, `max_output`, `vision`, `tiers`
+    and `version`. They may have `image_tokens`, `search_tokens` and `always_thinks`.
     """
 
     model: str
@@ -81,12 +80,12 @@ class Tariff(TypedDict):
     per: NotRequired[int]  # tokens that a price is for
     max_input: NotRequired[int]
     thinking: NotRequired[Thinking]
-    max_thinking: NotRequired[int]  # of a model that may think
+    max_thinking: NotRequired[int]  # for a model that may think
     thinking_budget: NotRequired[bool]  # whether a model that may think keeps within a thinking_budget
-    reasoning_effort: NotRequired[list[str]]  # the values that the model takes; without it, none
+    reasoning_effort: NotRequired[list[str]]  # the values that the model takes; a model without it takes none
     effort_with_budget: NotRequired[bool]  # whether the model takes both at once
     max_tokens_parameter: NotRequired[Literal["max_tokens", "max_completion_tokens"]]
-    image_tokens: NotRequired[int]  # the most that one image can be
+    image_tokens: NotRequired[int]  # the most tokens of one image
     structured_output: NotRequired[list[Literal["json_object", "json_schema"]]]
     tools: NotRequired[bool]
     search: NotRequired[Search]  # a model without it does not search
@@ -94,8 +93,8 @@ class Tariff(TypedDict):
     retires_on: NotRequired[str]  # the first day without it, in the provider's time zone
     confirm: NotRequired[list[str]]  # the fields that an operator must compare with the provider's pages
     search_fee: NotRequired[int]  # frozen: credits per 1,000 searches of the task's strategy
-    search_tokens: NotRequired[int]  # frozen: what a search adds to the prompt at most
-    always_thinks: NotRequired[bool]  # of the first release
+    search_tokens: NotRequired[int]  # frozen: the most tokens that a search adds to the prompt
+    always_thinks: NotRequired[bool]  # first release only
 
 
 @functools.cache
@@ -124,9 +123,9 @@ def published() -> dict[str, Any]:
 
 
 def frozen(tariff: Tariff, strategy: Strategy | None) -> Tariff:
-    """Return what a task keeps of a tariff: all that its execution and its bill need.
+    """Return the part of a tariff that a task keeps: all that its execution and its bill need.
 
-    `strategy` is that of the task's searches; None if it does not search. The fee of another strategy is not kept.
+    `strategy` is that of the task's searches, or None if it does not search. The fees of other strategies are not kept.
     """
     kept = {name: value for name, value in tariff.items() if name not in _NOT_FROZEN}
     if strategy and "search" in tariff:
@@ -141,7 +140,7 @@ def is_retired(tariff: Tariff) -> bool:
 
 
 def thinking(tariff: Tariff) -> Thinking:
-    """Tell whether the model thinks. In the first release a model with a thinking price could."""
+    """Tell whether the model thinks. In the first release, a thinking price or `always_thinks` told this."""
     if "thinking" in tariff:
         return tariff["thinking"]
     if tariff.get("always_thinks"):
@@ -150,15 +149,15 @@ def thinking(tariff: Tariff) -> Thinking:
 
 
 def can_think(tariff: Tariff) -> bool:
-    """Tell whether the model takes enable_thinking and thinking_budget."""
+    """Tell whether the model can think, and so takes enable_thinking."""
     return thinking(tariff) != "never"
 
 
 def cost(tariff: Tariff, usage: Usage, *, thought: bool = False) -> int:
     """Return the whole credits for this usage, rounded up once.
 
-    `thought`: the answer showed reasoning, whatever the usage says of it. Cached input is billed at the tier's cached price,
-    and never as more than the input that was reported. Each search is billed at the fee that the tariff froze.
+    `thought`: the answer showed reasoning, even if the usage reports none. Cached input is billed at the tier's cached price, and
+    never as more than the input that was reported. Each search is billed at the fee that the tariff froze.
     """
     tier = _tier(tariff, usage.input_tokens)
     cached = min(usage.cached_tokens, usage.input_tokens) if "cached" in tier else 0
@@ -175,7 +174,7 @@ def worst_cost(tariff: Tariff, input_tokens: int, output_tokens: int, *, thinkin
 
 
 def affordable_output(tariff: Tariff, credits: int, input_tokens: int, *, thinking: bool, searches: int = 0) -> int:
-    """Return the most output tokens (thinking included) that `credits` pay for after the input; negative where none."""
+    """Return the most output tokens (thinking included) that `credits` pay for after the input. It is negative if they do not."""
     tier = _tier(tariff, input_tokens)
     per = tariff.get("per", _FIRST_RELEASE)
     left = (credits * per - input_tokens * tier["input"]) * SEARCHES_PER_FEE - searches * tariff.get(

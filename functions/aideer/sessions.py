@@ -1,9 +1,9 @@
-"""Sessions: signing in by password, going on, and signing out.
+"""Sessions: sign-in by password, refresh, and sign-out.
 
-A refresh token is good for one use, and for the minute after it, because an answer can be lost and a phone can ask twice. A use
-later than that means that two people hold it, and ends all of the user's sessions (RFC 9700, section 4.14.2: rotation). All uses
-within the minute give one successor (auth.next_pair): a thief who is in time shares a chain with its owner, and is noticed when
-both go on.
+A refresh token is valid for one use, and for the minute after it. This is because a response can be lost, and a phone can ask
+twice. A later use means that two parties hold the token. It ends all of the user's sessions (RFC 9700, section 4.14.2: rotation).
+All uses within the minute return the same successor (auth.next_pair). So a thief that uses the token within the minute shares one
+chain of tokens with the owner. When both continue, the second use is detected.
 """
 
 import contextlib
@@ -23,13 +23,14 @@ GRACE_SECONDS = 60
 
 
 def sign_in(typed: str, password: str, address: str) -> Tokens:
-    """Tokens for whoever has this name and password.
+    """Return tokens for a correct name and password. `address` is the caller's IP address.
 
-    Raises Unauthorized, at equal length for a name that nobody has, and TooManyRequests after too many wrong passwords: of this
-    name from this address, from this address, or of this name. In this order, so that who is stopped by the first does not bring
-    the name nearer to being locked for everybody. The latter two are not for a name that has signed in from this address before.
+    Raises Unauthorized, after the same time for a name that does not exist. Raises TooManyRequests after too many wrong passwords:
+    of this name from this address, from this address, or of this name. The rate limits are checked in this order. So an attempt
+    that the first one refuses does not bring the name nearer to a lock for everybody. The latter two do not apply to a name that
+    has signed in from this address before.
     """
-    username = " ".join(typed.split())  # as names are set; an earlier release left their spaces as they were
+    username = " ".join(typed.split())  # as names are set now; an earlier release kept their spaces
     name = password_key(username)
     own, *wider = throttling.networks(address)
     with throttling.counting() as counted:
@@ -41,7 +42,7 @@ def sign_in(typed: str, password: str, address: str) -> Tokens:
                 counted.append(one)
             counted.append(throttling.count("sign_in_name", name))
         except TooManyRequests:
-            if not throttling.remembered(name, address):  # nobody else locks them out of where they always are
+            if not throttling.remembered(name, address):  # others cannot lock users out of their known addresses
                 raise
         tokens = _signed_in(username, typed, password)
         throttling.remember(name, address)
@@ -55,7 +56,8 @@ def _signed_in(username: str, typed: str, password: str) -> Tokens:
         raise _wrong()
     try:
         user = User.get(identity.user_id, consistent_read=True)
-        # Again, now that the token_version is known: a password changed in between must not get tokens of the new version.
+        # Read it again after the token_version. If the password changed in between, the old one must not get tokens of the new
+        # version.
         current = Identity.get(identity.key, consistent_read=True)
     except (User.DoesNotExist, Identity.DoesNotExist):
         raise _wrong() from None
@@ -67,7 +69,7 @@ def _signed_in(username: str, typed: str, password: str) -> Tokens:
 
 
 def _hash_again(identity: Identity, password: str) -> None:
-    """Replace the hash of a password that release 0.1 did not normalize. It can wait: whatever fails, the old one is good."""
+    """Replace the hash of a password that release 0.1 did not normalize. If this fails, the old hash stays valid."""
     with contextlib.suppress(PynamoDBException):
         Identity(identity.key).update(
             [Identity.password_hash.set(passwords.hashed(password))], Identity.password_hash == identity.password_hash
@@ -80,11 +82,11 @@ def _authorization(request: Request) -> str | None:
 
 
 Authorization = Annotated[str | None, Depends(_authorization)]
-"""Dependency: the header, which a ticket in the body makes needless."""
+"""Dependency: the Authorization header, or None. With a ticket in the body it is not needed."""
 
 
 def refresh_claims(authorization: str | None) -> dict[str, Any]:
-    """What a password session's refresh token says. Raises Unauthorized, and InvalidToken for another kind."""
+    """Return the claims of a password session's refresh token. Raises Unauthorized, and InvalidToken for another kind."""
     claims = auth.verify(auth.bearer(authorization))
     if claims["typ"] != "refresh" or claims["amr"] != "password":
         raise InvalidToken("wrong_token_type", "This takes the refresh token of a password session.")
@@ -92,12 +94,12 @@ def refresh_claims(authorization: str | None) -> dict[str, Any]:
 
 
 def refresh(claims: dict[str, Any]) -> Tokens:
-    """A new pair for a password session's refresh token. Raises Unauthorized where it was used up or revoked."""
+    """Return a new pair for a password session's refresh token. Raises InvalidToken if it was used up or revoked."""
     return renewed(auth.holder(claims), claims)
 
 
 def renewed(user: User, claims: dict[str, Any]) -> Tokens:
-    """A new pair for a refresh token of this user, who has been read. Raises Unauthorized where it was used up."""
+    """Return a new pair for a refresh token of this user. The caller has read the user. Raises InvalidToken if it was used up."""
     now = int(clock.now())
     use = Record(f"refresh#{user.id}", claims["jti"], at=now, ttl=claims["exp"] + 3600)
     try:
@@ -115,11 +117,11 @@ def renewed(user: User, claims: dict[str, Any]) -> Tokens:
 
 
 def sign_out(user: User) -> None:
-    """End all of the user's sessions that this one is among."""
-    transaction = Transaction()  # of one step: a plain update would be turned away while the user's credits move
+    """End all sessions of the user, as it was read. Do nothing if they have ended since."""
+    transaction = Transaction()  # DynamoDB refuses a plain update while the user's credits change
     version = User.token_version
     transaction.update("user", User(user.id), [version.add(1)], version == user.token_version)
-    with contextlib.suppress(Refused):  # somebody else ended them first
+    with contextlib.suppress(Refused):  # another request ended them first
         transaction.commit()
 
 

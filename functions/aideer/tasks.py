@@ -1,4 +1,4 @@
-"""Tasks as their user sees them: look at one, stop it. asking.py accepts them, and engine.py makes the answers."""
+"""Tasks as their user sees them: read, stop and delete one. asking.py accepts them, and engine.py makes the answers."""
 
 import time
 from typing import Any
@@ -12,9 +12,9 @@ from aideer.models import Message, Task, User
 from aideer.usage import Usage
 
 TICKET_SECONDS = 900
-"""How much longer than its task a stream's ticket is good."""
+"""How much longer than its task a stream's ticket is valid."""
 DELETED_SECONDS = 3600
-"""How long ago a deleted task's TTL ended: more than clocks differ, and less than what DynamoDB would leave for ever."""
+"""How long ago a deleted task's TTL ended. It is more than clocks differ, and too little for DynamoDB to ignore the item."""
 
 ERRORS = {
     "throttled": "The model has too much to do. Try again in a minute.",
@@ -35,7 +35,7 @@ _FORMER_ERRORS = {"empty_answer": "The model gave no answer."}
 
 
 def of(user: User | Bearer, task_id: str) -> Task:
-    """This user's task. Raises NotFound where there is none, or it is somebody else's."""
+    """Return this user's task. Raises NotFound if there is none, or if it is another user's."""
     task = leases.read(task_id)
     if task is None or task.user_id != user.id or is_deleted(task):
         raise NotFound("task_not_found", "There is no such task.")
@@ -43,18 +43,18 @@ def of(user: User | Bearer, task_id: str) -> Task:
 
 
 def is_deleted(task: Task) -> bool:
-    """Whether this task counts as deleted, though DynamoDB still has it."""
+    """Return whether this task counts as deleted, even if DynamoDB still has it."""
     return bool(task.ttl and task.ttl <= clock.now())
 
 
 def view(task: Task, user: User) -> TaskView:
-    """The task with its text so far."""
+    """Return the task with its text so far."""
     addresses = {"stream_url": stream_url(task, user), "resume_url": resume_url(task, user)}
     return TaskView(**ending(task, text(task)), **_identity(task), **addresses)
 
 
 def ending(task: Task, shown: Text) -> dict[str, Any]:
-    """How it stands with a task: what GET shows, and what a stream's last event says first."""
+    """Return the state and the result of a task, as GET shows them. A stream's last event begins with the same fields."""
     return {
         "status": task.status,
         "content": shown.content,
@@ -69,20 +69,20 @@ def ending(task: Task, shown: Text) -> dict[str, Any]:
 
 
 def text(task: Task) -> Text:
-    """A task's text: from its message where it has one, else as far as the stream log holds it."""
+    """Return a task's text from its message. If it has none, return the text that the stream log holds."""
     if not leases.is_open(task) and task.answer_n is not None:
         try:
             message = Message.get(task.thread, int(task.answer_n), consistent_read=True)
             return Text(message.reasoning or "", message.content)
         except Message.DoesNotExist:
-            pass  # nothing was shown, or the chat is gone
+            pass  # the answer had no text, or the chat is gone
     return streamlog.text(task.id, None if task.text_length is None else int(task.text_length))
 
 
 def stop(task: Task) -> Task:
-    """Ask a task to end with what it has. What has not begun ends here; what runs ends once its executor has seen it.
+    """Ask a task to end with the text that it has. Return the task as it is stored then.
 
-    Returns the task as it is stored then.
+    A pending task ends here. A running task ends when its executor has seen the request.
     """
     if task.status == "pending":
         task = credits.settle(task, Closer.stop(), "stopped", Text(), "stopped", Usage(0, 0))
@@ -95,10 +95,10 @@ def stop(task: Task) -> Task:
 
 
 def delete(task: Task) -> None:
-    """Delete a task that has ended. Raises Unprocessable for one that has not.
+    """Delete a task that has ended. Raises Unprocessable if it has not.
 
-    It counts as past its TTL from now on, and DynamoDB removes it when it does: until then reconciliation, a repeated request and
-    an executor that comes back still find it. Its message and its line in the ledger stay, and its stream's log ends by itself.
+    The task counts as past its TTL from now on, and DynamoDB removes it some time later. Until then, reconciliation, a repeated
+    request and a returning executor still find it. Its message and its ledger entry stay. Its stream log expires by its own TTL.
     """
     past = int(clock.now()) - DELETED_SECONDS
     if not leases.update(Task(task.id), [Task.ttl.set(past)], Task.closed_by.exists()):
@@ -112,7 +112,7 @@ def request_stop(task_id: str) -> None:
 
 
 def settled(task: Task, seconds: float) -> Task:
-    """Wait until a task has ended, or for `seconds`; the task as it is stored then."""
+    """Wait until a task has ended, but at most `seconds`. Return the task as it is stored then."""
     give_up_at = time.monotonic() + seconds
     while leases.is_open(task) and time.monotonic() < give_up_at:
         time.sleep(0.1)
@@ -121,9 +121,10 @@ def settled(task: Task, seconds: float) -> Task:
 
 
 def stream_url(task: Task, user: User | Bearer) -> str | None:
-    """Where the task streams, with a ticket for this stream alone, for clients that cannot send headers; titles do not.
+    """Return the URL of the task's stream, or None for a title.
 
-    The ticket depends on the task alone, so that an answer given again is the same.
+    It has a ticket for this stream alone, for clients that cannot send headers. The ticket does not depend on the time of the call,
+    so that a repeated response is the same.
     """
     if task.type == titles.TYPE:
         return None
@@ -144,9 +145,9 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
 
 
 def resume_url(task: Task, user: User | Bearer) -> str | None:
-    """Return where the task streams from position 0, however often it was opened; None for a title.
+    """Return the URL of the task's stream from position 0, or None for a title. It opens any number of times.
 
-    An EventSource resumes on it: its Last-Event-ID wins over the position in the address.
+    An EventSource can resume with it, because its Last-Event-ID overrides the position in the URL.
     """
     url = stream_url(task, user)
     return f"{url}&after=0" if url else None

@@ -1,7 +1,7 @@
-"""Titles of chats, made by the chat's own model from what was said in it.
+"""Titles of chats. The chat's own model makes them from the chat's messages.
 
-A title task touches no message, next_n or active_task. Its prompt has none of the preset's messages and no hidden one: what a
-title says, everybody may see to whom the chat is shown.
+A title task changes no message, next_n or active_task. Its prompt has no message of the preset and no hidden one, because every
+reader of the chat sees its title.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ PARAMETERS = {"max_tokens": 64, "temperature": 0.3}
 _EXCERPT_CHARACTERS = 1000
 _MESSAGES = 6
 _READS = 4
-"""Queries (1 MB each) at most: a quote is free, and a chat may hold any number of hidden messages."""
+"""The most queries (1 MB each) for a prompt. A quote is free, and a chat may hold any number of hidden messages."""
 _INSTRUCTION = (
     "Give the conversation below a title: at most eight words, in the language of the conversation, without quotation "
     "marks and without a full stop. Answer with the title alone."
@@ -25,9 +25,9 @@ _MARKS = " \t\"'“”‘’「」『』《》*#.。"
 
 
 def prompt(thread: str, end: int) -> Prompt:
-    """What the model is asked; no messages where the chat has none among its last."""
+    """Return the prompt for a title. It has no messages if no visible one is among the chat's last messages."""
     said = []
-    with contextlib.suppress(TooLarge):  # what is further back is not what a title is about
+    with contextlib.suppress(TooLarge):  # a title does not need older messages
         for message in prompts.newest_first(thread, end, _READS):
             if message.visibility:
                 excerpt = "[image]" if message.type == "image" else message.content[:_EXCERPT_CHARACTERS]
@@ -44,9 +44,9 @@ def prompt(thread: str, end: int) -> Prompt:
 
 
 def clean(answer: str) -> str:
-    """Return the title in a model's answer: its first line with text, without marks around it; "" where there is none.
+    """Return the title in a model's answer: its first line with text, without marks around it.
 
-    The result is a title that a user could have given, or "".
+    The result is a title that a user could have given, or "" if there is none.
     """
     for line in characters.without_thought(answer).splitlines():
         whole = characters.one_line(line, len(line)).strip(_MARKS)

@@ -1,10 +1,11 @@
-"""The audit trail: what administrators did with what is not theirs, and with users and codes.
+"""The audit trail: the actions of administrators on things of other users, and on users and redeem codes.
 
-A record says who, what, whose, about what, when, and why if the administrator said so (the header X-Reason). It holds ids and no
-text of anybody's. That of a change is written in the change's transaction, that of a reading before the answer. Records are never
-changed: no function may update or delete them. They go by their TTL, after AUDIT_DAYS.
+A record names the administrator, the action, the owner, the object and the time. It also has the reason, if the administrator sent
+one in the header X-Reason. It holds ids and no user's text. The record of a change is written in the change's transaction, and the
+record of a reading before the response. Records are never changed: no function may update or delete them. They expire by their
+TTL, after AUDIT_DAYS.
 
-A change happens only while its administrator still is one: record_in makes that a condition of the transaction.
+A change happens only while its administrator still is one, because record_in makes that a condition of the transaction.
 """
 
 from functools import partial
@@ -44,23 +45,23 @@ Action = Literal[
     "batch.revoke",
 ]
 READS = 16
-"""Queries that one page makes at most."""
+"""The most queries for one page."""
 
 
 class Page(NamedTuple):
-    """Records, the newest first, and the id of the last one looked at, if there may be more."""
+    """Records, the newest first. `more` is the id of the last one that was read, if there may be more."""
 
     records: list[AuditRecord]
     more: str | None
 
 
 def concerns(actor: User, owner_id: str | None) -> bool:
-    """Whether it is as an administrator that this user acts on what is this owner's."""
+    """Return whether this user acts as an administrator on something of this owner."""
     return actor.permission >= auth.ADMIN and actor.id != owner_id
 
 
 def record(actor: User, action: Action, user_id: str | None = None, about: str | None = None) -> None:
-    """Record a reading, before it is answered."""
+    """Record a reading. Call this before the response."""
     _record(actor, action, user_id, about).save()
 
 
@@ -73,10 +74,10 @@ def record_in(
     *,
     writes_actor: bool = False,
 ) -> None:
-    """Record a change, in its transaction, and require that the actor is an administrator when it happens.
+    """Record a change in its transaction, and require that the actor is an administrator when it happens.
 
-    `commit` raises Forbidden where they are none any more. A transaction takes each item once. So a caller that writes the actor's
-    item adds that condition itself: where this is the actor's own, and where it says so.
+    `commit` raises Forbidden if the actor is none any more. A transaction takes each item only once. So if it also writes the
+    actor's item, the caller adds that condition itself. This is so if `user_id` is the actor, or with `writes_actor`.
     """
     if actor.id != user_id and not writes_actor:
         admins.required(transaction, "admin", actor.id, partial(auth.no_admin_now, actor))
@@ -84,9 +85,9 @@ def record_in(
 
 
 def page(admin: str | None, user: str | None, action: str | None, limit: int, before: str | None) -> Page:
-    """Return at most `limit` records with all that is given, the newest first, below the id `before`.
+    """Return at most `limit` records that match every given filter, the newest first, below the id `before`.
 
-    A page may be shorter while there are more: it makes READS queries at most.
+    A page may be shorter although there are more, because it makes at most READS queries.
     """
     found: list[AuditRecord] = []
     pages = _pages(admin, user, action, limit, before)
@@ -97,7 +98,7 @@ def page(admin: str | None, user: str | None, action: str | None, limit: int, be
             found.append(AuditRecord.from_raw_data(item))
         if not (last := pages.last_evaluated_key):
             return Page(found, None)
-        more = str(last["id"]["S"])  # it may be of a record that was not asked for
+        more = str(last["id"]["S"])  # this record may not match the filters
     return Page(found, more)
 
 

@@ -1,10 +1,10 @@
-"""Users: how one comes to be, how they are shown, listed and changed. deletion.py ends them.
+"""Users: create, show, list and change them. deletion.py deletes them.
 
-A user and a first way to sign in are made in one transaction, so there is never one without the other. A name is taken in all its
-spellings: its identity's key is the name under NFKC and case folding (Unicode Standard, section 3.13, D146). What looks like it is
-taken too: identities without a password reserve its skeletons (names.py), which the user's name_keys name. The identity has the
-name's key and the user the name itself, and both change in one transaction. One without a password keeps the name for its user,
-who came by WeChat, and signs nobody in.
+One transaction creates a user and a first way to sign in, so neither exists without the other. A name is taken in all its
+spellings. The key of its identity is the name under NFKC and case folding (Unicode Standard, section 3.13, D146). Names that look
+like it are taken too: identities without a password reserve its skeletons (names.py), and the user's name_keys list their keys.
+The identity has the name's key, the user has the name itself, and both change in one transaction. A user that came by WeChat may
+have a name without a password. Its identity reserves the name for this user and cannot be used to sign in.
 """
 
 import heapq
@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 
 def sign_up(new: contract.NewUser, address: str) -> contract.User:
-    """Make a user who signs in with a password.
+    """Create a user that signs in with a password. `address` is the caller's IP address.
 
-    Raises Forbidden where an administrator is asked for, BadRequest where the name is taken, and TooManyRequests where too many
-    names were asked for from this address, and Unprocessable where the password is a common one.
+    Raises Forbidden if the permission is an administrator's, and BadRequest if the name is taken. Raises TooManyRequests after too
+    many attempts from this address, and Unprocessable if the password is a common one.
     """
     if new.permission >= auth.ADMIN:
         raise Forbidden("not_admin", "A sign-up never makes an administrator.")
@@ -51,11 +51,11 @@ def sign_up(new: contract.NewUser, address: str) -> contract.User:
 
 
 def make_admin(username: str, password: str) -> User:
-    """Make an administrator of this name and password: a new user, or the one who has the name already.
+    """Make an administrator with this name and password: a new user, or the user that has the name already.
 
-    A user whose password it is is promoted, and an administrator is given the password; another one than before ends all of their
-    sessions. Doing it again changes nothing. Raises Conflict where anybody else has the name: whoever was the first to take it may
-    sign in by WeChat too, which no new password would end.
+    A user is promoted if the password is the user's own. An administrator gets the password, and a new one ends all of the
+    administrator's sessions. Repeating the call changes nothing. Raises Conflict if another user has the name, or one that looks
+    like it. That user is never promoted with a new password, because it may sign in by WeChat too.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -68,13 +68,13 @@ def make_admin(username: str, password: str) -> User:
             if identity is None:
                 return _create(username, username, password, auth.ADMIN)
             return _promote(identity, password)
-        except Refused:  # somebody else had a hand in it: look again
+        except Refused:  # another request changed it: read again
             continue
     raise Busy
 
 
 def shown(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
-    """A user as this viewer may see them. Raises NotFound."""
+    """Return a user with the fields that this viewer may see. Raises NotFound."""
     user = viewer if viewer.id == user_id else stored(user_id)
     if trail.concerns(viewer, user.id):
         trail.record(viewer, "user.read", user.id)
@@ -84,10 +84,10 @@ def shown(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
 
 
 def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.User], str | None]:
-    """A page of all users, the newest first, and the cursor of the next.
+    """Return a page of all users, the newest first, and the cursor of the next page.
 
-    It is merged from one query of each shard, so it costs the same however many users there are. It may be shorter than `limit`
-    while there are more: an index lags behind what is deleted.
+    It merges one query of each shard, so its cost does not depend on the number of users. It may be shorter than `limit` although
+    there are more, because an index lags behind deletions.
     """
     after = _place(cursor) if cursor else None
     most = offset + limit + 1
@@ -104,7 +104,7 @@ def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.Use
 
 
 def named(username: str) -> list[contract.User]:
-    """The user who has this name, in any of its spellings, if there is one."""
+    """Return a list of the user that has this name in any of its spellings, or an empty list."""
     key = password_key(username)
     if not is_key(key):
         return []
@@ -116,17 +116,17 @@ def named(username: str) -> list[contract.User]:
 
 
 def target_id(caller: User, named: str) -> str:
-    """Return the id that a path names: `me` is the caller's own."""
+    """Return the user id that a path names. `me` is the caller's own."""
     own: str = caller.id
     return own if named == "me" else named
 
 
 def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
-    """Change what is given of a user, all at once.
+    """Change the given fields of a user, all at once.
 
-    Raises NotFound, Forbidden (another's, or a permission that is not the caller's to give), and BadRequest where the name is
-    taken. Nobody but another administrator takes an administrator's permission away, so one is always left. Names that are taken
-    count as guesses: raises TooManyRequests after too many.
+    Raises NotFound, Forbidden for another user or for a permission that the caller may not give, and BadRequest if the name is
+    taken. Only another administrator can take an administrator's permission away, so one always remains. Names that are taken
+    count as guesses: after too many it raises TooManyRequests.
     """
     if wanted.username is None:
         return _changed(actor, user_id, wanted)
@@ -154,13 +154,13 @@ def _changed(actor: User, user_id: str, wanted: contract.UserChange) -> contract
         except Refused as refused:
             if "user" not in refused.steps and "new name" in refused.steps:
                 raise BadRequest("username_taken", "This name is taken.") from None
-            continue  # they have changed meanwhile: look again
+            continue  # the user has changed meanwhile: read again
         return view(stored(user.id))
     raise Busy
 
 
 def managed(actor: User, user_id: str) -> User:
-    """The user, for who may manage them. Raises NotFound and Forbidden."""
+    """Return the user, if the actor may manage it. Raises NotFound and Forbidden."""
     user = stored(user_id)
     if not auth.may_manage(actor, user.id):
         raise Forbidden("not_you", "This user is somebody else.")
@@ -168,7 +168,7 @@ def managed(actor: User, user_id: str) -> User:
 
 
 def stored(user_id: str) -> User:
-    """The user of this id. Raises NotFound, also where they have been deleted."""
+    """Return the user with this id. Raises NotFound, also if the user was deleted."""
     try:
         user = User.get(user_id, consistent_read=True)
     except User.DoesNotExist:
@@ -179,30 +179,30 @@ def stored(user_id: str) -> User:
 
 
 def unchanged(attribute: Attribute[T], value: T | None) -> Condition:
-    """That an attribute is still what was read, if it was there."""
+    """Return the condition that an attribute still has the value that was read, or is still absent (None)."""
     return attribute.does_not_exist() if value is None else attribute == value
 
 
 def password_key(username: str) -> str:
-    """The key of the identity that signs in with this name."""
+    """Return the key of the identity that signs in with this name."""
     folded = unicodedata.normalize("NFKC", username).casefold()
-    return f"password#{unicodedata.normalize('NFKC', folded).strip()}"  # stripped last: NFKC makes spaces of its own
+    return f"password#{unicodedata.normalize('NFKC', folded).strip()}"  # stripped last: NFKC can produce spaces
 
 
 def is_key(key: str) -> bool:
-    """Tell whether an identity can have this key: DynamoDB takes no longer one, and some letters are many once normalised."""
+    """Tell whether an identity can have this key. DynamoDB limits its length, and normalization turns some letters into many."""
     return len(key.encode()) <= _LONGEST_KEY_BYTES
 
 
 def looks(username: str) -> set[str]:
-    """The keys of the identities that reserve what this name looks like."""
-    from aideer import names  # heavy, and only for what sets names
+    """Return the keys of the identities that reserve all names that look like this one."""
+    from aideer import names  # a slow import that only changes of names need
 
     return {f"skeleton#{skeleton}" for skeleton in names.skeletons(username)}
 
 
 def reserve_in(transaction: Transaction, user: User, username: str) -> list[Action]:
-    """Reserve what a name looks like for its user, in the place of their old name's looks. Returns the actions on the user."""
+    """Reserve the skeletons of a new name for its user, and free those of the old name. Return the actions on the user."""
     old, new = set(user.name_keys or ()), looks(username)
     for key in sorted(new - old):
         transaction.put("new name", Identity(key, user_id=user.id), Identity.key.does_not_exist())
@@ -212,7 +212,7 @@ def reserve_in(transaction: Transaction, user: User, username: str) -> list[Acti
 
 
 def view(user: User) -> contract.User:
-    """A user as shown to themselves."""
+    """Return a user with all fields, as the user and administrators see it."""
     return contract.User(
         id=user.id,
         username=user.username,
@@ -241,7 +241,7 @@ def _may_permit(actor: User, user: User) -> None:
 
 
 def _change(transaction: Transaction, user: User, wanted: contract.UserChange, now: str) -> bool:
-    """Add what changes of a user as it was read; whether anything does."""
+    """Add the changes of a user, as it was read, to the transaction. Return whether there are any."""
     actions: list[Action] = []
     condition = User.id.exists() & User.deleted.does_not_exist()
     if wanted.nickname not in (None, user.nickname):
@@ -264,13 +264,13 @@ def _change(transaction: Transaction, user: User, wanted: contract.UserChange, n
 
 
 def _rename(transaction: Transaction, user: User, username: str) -> None:
-    """Move the identity to the key of a new name, with its password as it is then; another spelling has the same key."""
+    """Move the identity, with its current password, to the key of a new name. Another spelling of the name has the same key."""
     new, password_hash = password_key(username), None
     if user.username is not None:
         old = password_key(user.username)
         if new == old:
             return
-        with suppress(Identity.DoesNotExist):  # else they have just changed: the user's condition is refused
+        with suppress(Identity.DoesNotExist):  # then the name has just changed: the transaction is refused
             password_hash = Identity.get(old, consistent_read=True).password_hash
         kept = (Identity.user_id == user.id) & unchanged(Identity.password_hash, password_hash)
         transaction.delete("old name", Identity(old), kept)

@@ -1,8 +1,8 @@
-"""WeChat's protocol: whom a code stands for, whether a session is still valid, and where a website sends people to sign in.
+"""WeChat's protocol: the user that a code stands for, the validity of a session, and the sign-in page for websites.
 
-What always holds: codes, secrets, session keys and tokens reach neither a log nor an error. Only the operator says where WeChat is
-(settings), and no answer of its takes us anywhere else. A code is sent once: where no answer came it may have been used up, so that
-asking again would only say so. "Busy" (-1) is asked again; everything else that is no answer is a fault of WeChat's (502).
+Invariants: Codes, secrets, session keys and tokens reach neither a log nor an error. Only the settings say the address of WeChat,
+and redirects are not followed. If no answer came, a code is not sent again: it may be used up, and a repetition would only report
+that. The answer "busy" (-1) is tried again. Any other failure to answer is a fault of WeChat (502).
 
 Sources: developers.weixin.qq.com, "code2Session", "checkSessionKey", "getStableAccessToken", and for websites "网站应用微信登录".
 """
@@ -28,9 +28,9 @@ from aideer.models import Record
 
 ATTEMPTS = 3
 PATIENCE_SECONDS = 8.0
-"""Nothing is asked again after this."""
+"""After this time, no call is repeated."""
 TOKEN_MARGIN_SECONDS = 300
-"""An access token is renewed so long before its end: for as long WeChat lets the old one live beside the new one."""
+"""How long before its end an access token is renewed. WeChat keeps the old one valid for this time beside the new one."""
 _TOO_OFTEN_SECONDS = 60  # WeChat's limits are per minute
 
 _BUSY = -1
@@ -46,17 +46,18 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # at DEBUG i
 
 
 class Person(NamedTuple):
-    """Who signed in. The openid is theirs in one application, the unionid in all of one account at the open platform."""
+    """The user that signed in. The openid is theirs in one application, the unionid in all of one account at the open platform."""
 
     openid: str
     unionid: str | None = None
-    session_key: str | None = None  # of mini programs only
+    session_key: str | None = None  # for mini programs only
 
 
 def mini_program(code: str) -> Person:
-    """Whom a mini program's code stands for.
+    """Return the user that a mini program's code stands for.
 
-    Raises Unauthorized (a bad code), Forbidden (WeChat blocks them), TooManyRequests, BadGateway and Unavailable (not set up).
+    Raises Unauthorized for a bad code, Forbidden if WeChat blocks the user, TooManyRequests, BadGateway, and Unavailable if this
+    sign-in is not set up.
     """
     appid, secret = _application(website=False)
     query = {"appid": appid, "secret": secret, "js_code": code, "grant_type": "authorization_code"}
@@ -64,14 +65,17 @@ def mini_program(code: str) -> Person:
 
 
 def website(code: str) -> Person:
-    """Whom the code stands for that WeChat's page has sent back. Raises as `mini_program` does."""
+    """Return the user that a code from WeChat's sign-in page stands for. Raises as `mini_program` does."""
     appid, secret = _application(website=True)
     query = {"appid": appid, "secret": secret, "code": code, "grant_type": "authorization_code"}
     return _person(_call("/sns/oauth2/access_token", query), with_session=False)
 
 
 def website_login_url(callback: str, state: str) -> str:
-    """WeChat's page with the QR code, from which a person comes back to `callback`. Raises Unavailable (not set up)."""
+    """Return the URL of WeChat's page with the QR code, which sends the user back to `callback`.
+
+    Raises Unavailable if this sign-in is not set up.
+    """
     appid, _ = _application(website=True)
     query = {
         "appid": appid,
@@ -84,7 +88,7 @@ def website_login_url(callback: str, state: str) -> str:
 
 
 def session_is_valid(openid: str, session_key: str) -> bool:
-    """Whether the mini program's session of this person goes on. Raises TooManyRequests, BadGateway and Unavailable."""
+    """Return whether the user's mini program session is still valid. Raises TooManyRequests, BadGateway and Unavailable."""
     token = _access_token()
     for last in (False, True):
         query = {
@@ -106,7 +110,7 @@ def session_is_valid(openid: str, session_key: str) -> bool:
 
 
 def signature(session_key: str, body: str = "") -> str:
-    """A body signed with a session key, which is taken as the text that it is: not as the bytes that its base64 stands for."""
+    """Return a body's signature with a session key. The key is its text itself, not the bytes that its base64 stands for."""
     return hmac.new(session_key.encode(), body.encode(), hashlib.sha256).hexdigest()
 
 
@@ -128,9 +132,9 @@ def _person(answer: dict[str, Any], *, with_session: bool) -> Person:
 
 
 def _access_token(refused: str | None = None) -> str:
-    """The token for calls in the mini program's own name, one for all instances; a new one in the place of what was refused.
+    """Return the token for calls in the mini program's own name, one for all instances. Get a new one if it equals `refused`.
 
-    WeChat gives the same token to all who ask while it lives, so nothing is lost where two ask at once.
+    WeChat returns the same token to every request while it is valid, so two requests at once do no harm.
     """
     appid, secret = _application(website=False)
     now = clock.now()
@@ -152,7 +156,7 @@ def _access_token(refused: str | None = None) -> str:
 
 
 def _call(path: str, query: dict[str, str] | None = None, body: dict[str, str] | None = None) -> dict[str, Any]:
-    """WeChat's answer, whatever its errcode; a busy one is asked again a few times."""
+    """Return WeChat's answer, with any errcode. A busy answer is tried again, up to ATTEMPTS calls in all."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     pause = 0.2
     for _ in range(ATTEMPTS - 1):
@@ -169,7 +173,7 @@ def _answer(path: str, query: dict[str, str] | None, body: dict[str, str] | None
     try:
         with _pool() as pool:
             response = pool.request("POST" if body else "GET", address, json=body)
-        answer = json.loads(response.data)  # whatever its type is said to be: WeChat says text/plain
+        answer = json.loads(response.data)  # in spite of its content type: WeChat sends text/plain
     except (urllib3.exceptions.HTTPError, ValueError, RecursionError) as error:
         _fail(path, type(error).__name__)
     if response.status != 200 or not isinstance(answer, dict):
@@ -183,7 +187,7 @@ def _errcode(answer: dict[str, Any]) -> int:
 
 
 def _fail(call: str, reason: int | str) -> NoReturn:
-    """Raise what WeChat's errcode, or what came in the place of an answer, means to our caller."""
+    """Raise the error that WeChat's errcode, or another `reason` for a missing answer, means to our caller."""
     if error := _ours(reason):
         raise error from None
     logger.warning("wechat", extra={"call": call, "reason": reason})
@@ -204,12 +208,12 @@ def _ours(reason: int | str) -> AideerError | None:
 
 
 def _pool() -> urllib3.PoolManager:
-    # One for each call: a connection that was kept has died where Lambda was frozen for a while, and what was sent on it could not
-    # be sent again. retries=False: neither repetitions, which would use a code twice, nor redirects.
+    # One pool for each call. A kept connection dies while Lambda is frozen, and a request sent on it could not be repeated. The
+    # option retries=False prevents redirects, and repetitions, which would use a code twice.
     timeout = urllib3.Timeout(connect=2.0, read=4.0)
     return urllib3.PoolManager(ssl_context=_tls(), timeout=timeout, retries=False)
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()  # reading all certificates takes longer than a call does
+    return ssl.create_default_context()  # cached: reading all certificates takes longer than a call

@@ -1,1 +1,1 @@
-"""The shapes of the HTTP contract: what requests and answers hold. docs/api.md is their description in words."""
+"""The request and response models of the API. docs/api.md describes them in words."""

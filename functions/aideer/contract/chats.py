@@ -1,4 +1,4 @@
-"""Chats and messages as the API takes and gives them. Sizes that depend on what is stored are checked in messages.py."""
+"""Requests and responses for chats and messages. messages.py checks the sizes that depend on stored data."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
@@ -13,7 +13,7 @@ from aideer.contract.tasks import Source, TaskUsage
 
 CONTENT_BYTES = 100 * 1024
 READERS_FIELDS = ("n", "role", "type", "content", "visibility", "create_time")
-"""Of a message of a shared chat: all that others than its owner are shown. A new field is the owner's until it is named here."""
+"""The fields of a message that readers of a shared chat see. Only the owner sees a new field until it is named here."""
 
 OrderBy = Literal["create_time", "update_time", "title"]
 Order = Literal["asc", "desc"]
@@ -37,7 +37,7 @@ def _bounded(content: str) -> str:
 class NewMessage(Body):
     """A message to be stored. With `visibility` false, readers of a shared chat do not see it.
 
-    An image is the user's, its content an https URL, and the preset's model one that sees.
+    An image has the role `user` and an https URL as its content. The preset's model must accept images.
     """
 
     role: Role
@@ -62,9 +62,9 @@ class NewChat(Body):
 
 
 class PlacedMessage(Body):
-    """A message of a replacement: with `n` it is a stored one, kept or edited; without, a new one.
+    """A message of a replacement. With `n` it is a stored message, kept or edited. Without `n` it is a new message.
 
-    Fields that only answers have are ignored, so that you can send back a message as you read it.
+    Fields that only responses have are ignored, so that you can send back a message as you read it.
     """
 
     n: Annotated[int | None, Field(ge=1, le=2**53)] = None
@@ -72,7 +72,7 @@ class PlacedMessage(Body):
     type: Kind = "text"
     content: Annotated[
         str,
-        StringConstraints(max_length=10**7),  # some constraint: see strings.py
+        StringConstraints(max_length=10**7),  # any constraint will do: see strings.py
         Field(description="At most 100 KB of UTF-8, unless it is what is stored."),
     ]
     visibility: Annotated[bool | None, Field(description="If left out: as it was, and true for a new message.")] = None
@@ -87,7 +87,7 @@ class PlacedMessage(Body):
 
 
 class ChatChange(Body):
-    """The changes of a chat. Fields that are left out (or null) stay."""
+    """Changes of a chat. A field that you omit or set to null stays as it is."""
 
     title: Title | None = None
     visibility: Visibility | None = None
@@ -136,7 +136,7 @@ class _AnyChat(BaseModel):
 
 
 class Chat(_AnyChat):
-    """A chat with messages of it, in the order of n. Readers of a shared chat see neither counts nor how answers were made."""
+    """A chat and messages of it, in the order of n. Readers of a shared chat see neither counts nor how answers were made."""
 
     message_count: Annotated[
         int | None, Field(description="The number of all messages, hidden ones included.", exclude_if=_is_none)
@@ -145,7 +145,7 @@ class Chat(_AnyChat):
 
     @classmethod
     def of(cls, chat: models.Chat, messages: Iterable[models.Message], *, shared: bool = False) -> "Chat":
-        """Return the chat as its owner sees it or, if it is `shared` with the reader, with READERS_FIELDS of its messages alone."""
+        """Return the chat as its owner sees it. If it is `shared` with the reader, show only READERS_FIELDS of its messages."""
         whole = _AnyChat.model_validate(chat)
         if not shared:
             shown = [Message.model_validate(message) for message in messages]

@@ -11,9 +11,9 @@ from aideer.contract.strings import Body, Description, pasted
 
 
 def _utc(text: str) -> str:
-    """Return an ISO 8601 moment as clock.timestamp writes it, so that text order is time order.
+    """Return an ISO 8601 moment in the format of clock.timestamp, so that text order is time order.
 
-    Without an offset it is UTC. A date without a time is the last moment of that day.
+    A moment without an offset is UTC. A date without a time is the last moment of that day.
     """
     try:
         if day := _day(text):
@@ -46,13 +46,13 @@ Moment = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterVal
 
 
 class Redemption(Body):
-    """A code to be redeemed, in any case of letters."""
+    """A redeem code to use. Upper and lower case are the same."""
 
     redeem_code: CodeText
 
 
 class Redeemed(BaseModel):
-    """The credits that a code brought."""
+    """The credits that a redeem code added."""
 
     message: str
     value: int
@@ -60,7 +60,7 @@ class Redeemed(BaseModel):
 
 
 class NewGrant(Body):
-    """Credits to be given to a user, or taken from them."""
+    """Credits to give to a user, or to take from them."""
 
     amount: Annotated[
         int, Field(ge=-(10**12), le=10**12, description="Not 0; below 0 it is taken."), AfterValidator(_some)
@@ -69,7 +69,7 @@ class NewGrant(Body):
 
 
 class Granted(BaseModel):
-    """The user's credits after it."""
+    """The user's credits after a grant."""
 
     message: str
     amount: int
@@ -77,7 +77,7 @@ class Granted(BaseModel):
 
 
 class CreditRecord(BaseModel):
-    """One line of the ledger. An answer's line also says what was counted, and by which prices."""
+    """One entry of the ledger. An answer's entry also has its model, its tokens and its price version."""
 
     id: str
     user_id: str
@@ -93,7 +93,7 @@ class CreditRecord(BaseModel):
 
 
 class Ledger(BaseModel):
-    """The user's credits and ledger, newest first."""
+    """The user's credits and ledger entries, newest first."""
 
     credits_left: int
     credits_held: int
@@ -101,7 +101,7 @@ class Ledger(BaseModel):
 
 
 class NewCode(Body):
-    """A code to be made, or a batch of `count`; without `redeem_code` they are invented."""
+    """A redeem code to create, or a batch of `count` codes. Without `redeem_code` the server generates the codes."""
 
     redeem_code: CodeText | None = None
     value: Annotated[int, Field(ge=1, le=10**12, description="Credits.")]
@@ -134,7 +134,7 @@ class RedeemCode(BaseModel):
 
 
 class CodeBatch(BaseModel):
-    """Redeem codes that were made together."""
+    """The redeem codes of one batch."""
 
     batch: str
     codes: list[RedeemCode]
@@ -223,7 +223,7 @@ class ModelPrice(BaseModel):
 
 
 class Prices(BaseModel):
-    """The price list in force, and with it the list of models."""
+    """The current price list. It is also the list of models."""
 
     version: str
     region: Annotated[str, Field(description="The provider's region that the prices are of.")]

@@ -24,14 +24,14 @@ def _is_none(value: object) -> bool:
 
 
 def _plain_json(schema: dict[str, Any]) -> dict[str, Any]:
-    # It is sent on as it is: what no encoder takes, or nests deeper than parsers go, must not get in.
+    # The provider gets the schema unchanged. So refuse values that no encoder takes, and nesting that parsers do not follow.
     try:
         size = (
             len(json.dumps(schema, ensure_ascii=False, allow_nan=False).encode())
             if _is_flat(schema, SCHEMA_DEPTH)
             else 0
         )
-    except ValueError:  # NaN, or half a surrogate pair
+    except ValueError:  # NaN, or half of a surrogate pair
         size = 0
     if not 0 < size <= SCHEMA_BYTES:
         raise PydanticCustomError("schema_invalid", "A JSON schema is plain JSON of at most 16 KB, 32 levels deep.")
@@ -44,7 +44,7 @@ def _is_flat(value: Any, levels: int) -> bool:
 
 
 class JsonSchema(Body):
-    """The schema that an answer obeys."""
+    """The schema that the answer follows."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -55,20 +55,20 @@ class JsonSchema(Body):
 
 
 class JsonObjectFormat(Body):
-    """The answer is a JSON object. One of the preset's messages must have the word JSON."""
+    """The answer is a JSON object. One of the preset's messages must contain the word JSON."""
 
     type: Literal["json_object"]
 
 
 class JsonSchemaFormat(Body):
-    """The answer is JSON of this schema."""
+    """The answer is JSON that follows this schema."""
 
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
 
 class SearchOptions(Body):
-    """How the provider searches. Sources always come back."""
+    """Options of the provider's search. An answer always has its sources."""
 
     forced_search: Annotated[
         bool | None, Field(exclude_if=_is_none, description="Search always, and not where the model sees fit.")
@@ -82,9 +82,11 @@ class SearchOptions(Body):
 
 
 class Parameters(Body):
-    """What the model is called with; what is not given is the model's own default.
+    """The parameters of the model call. A parameter that you omit has the model's own default, with three exceptions.
 
-    `GET /prices` says what each model takes: anything else is refused with a code of its own.
+    Without `max_tokens`, it is 2,048. Without `enable_thinking`, the model does not think, unless it always does. Without
+    `thinking_budget` and `reasoning_effort`, the budget is 4,096, or the model's maximum if that is less. `GET /prices` lists the
+    values that each model accepts. Any other value is refused with its own error code.
     """
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -113,7 +115,7 @@ class Parameters(Body):
 
     @classmethod
     def stored(cls, values: dict[str, Any]) -> "Parameters":
-        """Return stored parameters as they were accepted: rules that have changed since must not make them unreadable."""
+        """Return stored parameters as they were accepted. Rules that changed since then must not make them unreadable."""
         parts: dict[str, Any] = {}
         if (options := values.get("search_options")) is not None:
             parts["search_options"] = SearchOptions.model_construct(**options)
@@ -126,7 +128,7 @@ class Parameters(Body):
 
 
 class PresetMessage(Body):
-    """A message of the prompt. With `visibility` false, only the preset's owner and admins ever see it."""
+    """A message of the prompt. With `visibility` false, only the preset's owner and admins see it."""
 
     role: Literal["user", "assistant", "system"]
     type: Literal["text", "image"] = "text"
@@ -144,7 +146,7 @@ PresetMessages = Annotated[list[PresetMessage], Field(max_length=50), AfterValid
 
 
 class NewPreset(Body):
-    """A preset to be made."""
+    """A preset to create."""
 
     title: Title
     description: Description | None = None
@@ -155,9 +157,9 @@ class NewPreset(Body):
 
 
 class PresetChange(Body):
-    """The changes of a preset. Fields that are left out (or null) stay; only a description can be removed.
+    """Changes of a preset. A field that you omit or set to null stays as it is, except that a null `description` removes it.
 
-    `parameters` and `messages` are replaced whole.
+    New `parameters` or `messages` replace all of the old ones.
     """
 
     title: Title | None = None
@@ -169,7 +171,7 @@ class PresetChange(Body):
 
 
 class PresetSummary(BaseModel):
-    """A preset, as it is listed."""
+    """A preset without its messages."""
 
     id: str
     owner_id: str

@@ -1,4 +1,4 @@
-"""Tokens, and what a refresh may be sent."""
+"""Requests and responses for sessions: tokens, and the parameters of sign-in and refresh."""
 
 from typing import Annotated, Literal
 
@@ -25,7 +25,7 @@ State = Annotated[str, Query(max_length=256, description="What `authorize` sent 
 
 
 class Tokens(BaseModel):
-    """A pair of tokens. `expires_in` is the access token's life in seconds; the refresh token lives 90 days."""
+    """A pair of tokens. The access token is valid for `expires_in` seconds, the refresh token for 90 days."""
 
     access_token: str
     refresh_token: str

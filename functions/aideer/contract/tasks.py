@@ -1,4 +1,4 @@
-"""Tasks as the contract shows them."""
+"""Requests and responses for tasks."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ _RESUME_URL = "The same stream from position 0. It opens at any time, also after
 
 
 class NewTask(Body):
-    """The kind of the task. `stream` says that the client is about to open stream_url: the queue then waits a few seconds."""
+    """A task to create. Set `stream` if you open stream_url at once: the queue then waits a few seconds for you."""
 
     chat_id: str = Field(min_length=1, max_length=64, examples=["01900000-0000-7000-8000-000000000000"])
     type: Literal["chat_generation", "title_generation"] = "chat_generation"
@@ -19,7 +19,7 @@ class NewTask(Body):
 
 
 class AcceptedTask(BaseModel):
-    """An accepted task: the URL of its stream, and the credits set aside for it."""
+    """An accepted task, with the URL of its stream and the credits held for it."""
 
     task_id: str
     status: str
@@ -30,7 +30,7 @@ class AcceptedTask(BaseModel):
 
 
 class Quote(BaseModel):
-    """The most that a task would cost. If it is not affordable: for an answer as long as the preset allows."""
+    """The most that a task would cost. If you cannot afford it, the quote is for the longest answer that the preset allows."""
 
     input_tokens: int
     max_tokens: int
@@ -39,7 +39,10 @@ class Quote(BaseModel):
 
 
 class TaskUsage(BaseModel):
-    """Tokens as the provider counted them: reasoning is part of output, and cached is part of input."""
+    """Tokens as the provider counted them. Reasoning is part of the output, and cached is part of the input.
+
+    If the provider reported no usage for an answer that was stopped, the input tokens are AIDeer's own estimate.
+    """
 
     input_tokens: int
     output_tokens: int
@@ -58,7 +61,7 @@ class Source(BaseModel):
 
 
 class TaskError(BaseModel):
-    """Why a task failed."""
+    """The reason why a task failed."""
 
     code: str
     message: str
