@@ -44,7 +44,7 @@ class Ground:
 
 @contextlib.contextmanager
 def ground(folder: Path, variables: Path) -> Iterator[Ground]:
-    """Run the embedded AWS and the simulators with their data in `folder`, and write the functions' environment into `variables`."""
+    """Run the embedded AWS and the simulators, with data in `folder`. Write the functions' environment into `variables`."""
     host = Host.find()
     with (
         Server(tokens=12, delay_ms=2, host=host.bind) as model,

@@ -65,7 +65,7 @@ THROTTLES = (
 )
 """The rate limits of aideer/throttling.py."""
 UNTHROTTLED = "all=1000000/60"
-"""A limit that no client reaches in practice. On a developer's machine all clients share one address, and tests make many requests."""
+"""A limit too high to reach. On a developer's machine all clients share one address, and tests make many requests."""
 
 
 DEFAULT_PORT = 8000
