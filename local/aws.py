@@ -1,6 +1,6 @@
 """The data resources of template.yaml in the embedded AWS, and the functions' environment for them.
 
-ministack's CloudFormation makes them, so a changed template changes them as a deployment would, and their data stays.
+They are made by ministack's CloudFormation. So a changed template changes them as a deployment would, and their data stays.
 CloudFormation costs ministack 45 MB and a second, and is needed only then. So it runs in a separate ministack, which ends before
 the serving one starts.
 """
@@ -74,16 +74,16 @@ def embedded(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[st
 def running(
     state_dir: Path, *, persist: bool = False, overrides: Mapping[str, str] | None = None, host: str = "127.0.0.1"
 ) -> Iterator[Stack]:
-    """Run an embedded AWS with the template's data resources, for tests.
+    """Run an embedded AWS with the template's data resources, for tests and `make sam`.
 
     Parameters
     ----------
     state_dir
-        Where it keeps its state and its log.
+        The folder for its state and its log.
     persist
-        Whether its state is there again the next time.
+        Whether the next run finds the state again.
     overrides
-        Variables of the functions that are to differ from the template's.
+        Variables of the functions that replace the template's.
     host
         The address that it is bound to.
     """

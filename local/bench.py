@@ -257,9 +257,7 @@ class Memory:
     name: str
     resident: float
     own: float | None
-    """Its resident memory, with each shared page divided among the processes that share it. None if the system does not report
-    it.
-    """
+    """Its resident memory, with shared pages divided among their processes, or None if the system does not report it."""
 
 
 def memory(state_dir: Path) -> list[Memory]:

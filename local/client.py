@@ -78,13 +78,13 @@ class End:
     error_code: str
     error: str
     message: dict[str, Any] | None
-    """The answer as it is stored in the chat. None if it is not stored, or if the source does not include it."""
+    """The answer as it is stored in the chat. It is None if it is not stored, or if the source does not include it."""
     chat_version: int | None
     credits_left: int | None
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "End":
-        """Read the end from a stream's last event, or from an ended task, which does not include the stored message."""
+        """Read the end from a stream's last event or from an ended task. A task has no stored message, chat version or credits left."""
         usage, error = body["usage"] or {}, body["error"] or {}
         return cls(
             status=body["status"],

@@ -28,7 +28,7 @@ QUEUES = ("TasksQueue", "JobsQueue")
 
 @dataclass(frozen=True)
 class Place:
-    """The queues and tables of a stack, by logical id, and clients to reach them with."""
+    """The queues and tables of a stack, by logical id, with clients for them."""
 
     sqs: Any
     dynamodb: Any

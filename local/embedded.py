@@ -1,7 +1,7 @@
 """The embedded AWS: ministack, served on an inherited socket, with its state saved while it runs.
 
-ministack itself saves its state only at a clean stop. This module also saves it two seconds after the last write, so that a kill
-loses only the latest writes.
+By itself, ministack saves its state only at a clean stop. This module also saves it two seconds after the last write, so that a
+kill loses only the latest writes.
 
 Modes: `serve` keeps the state and offers the services that functions use. `migrate` also offers CloudFormation. `forget` is like
 `migrate`, but keeps no state. In the last two modes, the process ends with the process that started it.

@@ -23,8 +23,9 @@ OTHERS = frozenset(
 )
 """Names that may stand in `.env` besides those of Settings. Clients and libraries read them."""
 NEAR, VERY_NEAR = 0.6, 0.85
-"""The similarity to a known name (difflib's ratio) above which a name counts as a typing mistake. The first is for lines of
-`.env`, whose warning proposes the known name. The second is for the environment, which holds many unrelated names.
+"""Similarities to a known name (difflib's ratio). From the first on, a warning about a line of `.env` proposes the known name.
+From the second on, a variable of the environment counts as a typing mistake. It is higher, because the environment holds many
+unrelated names.
 """
 
 

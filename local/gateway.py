@@ -2,7 +2,7 @@
 
 It makes Lambda's events from requests, and responses from Lambda's answers. This module repairs the differences to the deployed
 service: text and binary bodies, request ids, slashes, preflight requests, 404 and 405, bodies that are too large, and functions
-that fail. edge.py does the work before a route is looked up.
+that fail. The module edge.py does the work before a route is looked up.
 """
 
 import base64

@@ -127,7 +127,9 @@ def pins(requirements: Path) -> list[str]:
 def install(folder: Path, requirements: Path) -> None:
     """Install these pins into an environment.
 
-    Dependencies are not resolved: the file lists every package, and leaves some out on purpose (requirements-excludes.in).
+    Dependencies are not resolved: the file lists every needed package. It leaves some out on purpose (requirements-excludes.in),
+    and holds versions that other packages' pins forbid (requirements-overrides.in).
+
     Bytecode is not compiled: for all packages that takes twelve times as long as installing. Python compiles each imported module
     later. If PYTHONDONTWRITEBYTECODE forbids that, the installer compiles all of it.
 

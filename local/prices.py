@@ -1,6 +1,6 @@
 """Checks the price tables before they are used: by functions/aideer/prices/schema.json, and by rules that no schema can express.
 
-`python -m local.prices` prints one sentence for a fault. `make build`, `make validate` and `make run` run the same check.
+`python -m local.prices` prints one sentence about the first fault. `make build`, `make validate` and `make run` run the same check.
 """
 
 import itertools
@@ -31,14 +31,14 @@ def base_url(region: str) -> str:
 
 
 def check(folder: Path = TABLES) -> None:
-    """Check all tables of a folder. Raises PriceTableError for the first fault."""
+    """Check all tables of a folder. Raise PriceTableError for the first fault."""
     for path in sorted(folder.glob("*.json")):
         if path.name != SCHEMA.name:
             check_table(path)
 
 
 def check_table(path: Path) -> None:
-    """Check one table. Raises PriceTableError for its first fault."""
+    """Check one table. Raise PriceTableError for its first fault."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_repetition)
     except (ValueError, OSError, RecursionError) as error:

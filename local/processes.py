@@ -23,7 +23,7 @@ READY = "READY"
 """The line that a process prints on its standard output when it is ready."""
 POLL_SECONDS = 0.05
 STOP_SECONDS = 15.0
-"""The longest time, in seconds, that the processes that make answers may take to end."""
+"""Seconds that the answering processes may take to end."""
 
 
 class Process:

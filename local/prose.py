@@ -123,7 +123,7 @@ def language_of(text: str) -> str:
 
 
 def answer(question: str, tokens: int, *, images: int = 0, cut_emoji: bool = False) -> list[str]:
-    """Return an answer of that many tokens, which ends with a sentence."""
+    """Return an answer of that many tokens. It ends with a sentence."""
     language = language_of(question)
     openings = [_SEEN[language].format(n=images, s="" if images == 1 else "s")] if images else []
     chosen = random.Random(zlib.crc32(question.encode("utf-8", "replace")))  # noqa: S311 - the same for the same question
@@ -134,7 +134,7 @@ def answer(question: str, tokens: int, *, images: int = 0, cut_emoji: bool = Fal
 
 
 def thoughts(question: str, tokens: int, *, cut_emoji: bool = False) -> list[str]:
-    """Return the reasoning before an answer, of that many tokens."""
+    """Return that many tokens of reasoning before an answer."""
     language = language_of(question)
     opening, sentences = _THOUGHTS[language]
     chosen = random.Random(zlib.crc32(question.encode("utf-8", "replace")))  # noqa: S311

@@ -88,9 +88,9 @@ class Settings:
     state_dir: Path
     workers: int
     allowed_origins: tuple[str, ...]
-    """Web origins, besides the stack's own, that may read answers. ("*",) allows all."""
+    """Web origins that may read answers, in addition to the stack's own. ("*",) allows all."""
     allowed_hosts: tuple[str, ...]
-    """Host values, besides the loopback's, that requests may have. A name without a port allows all ports."""
+    """Host values that requests may have, in addition to the loopback's. A name without a port allows all ports."""
     provider_region: str
     dashscope_api_key: str
     dashscope_base_url: str

@@ -62,7 +62,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Function:
-    """One function resource, with what it inherits from Globals."""
+    """One function resource, including the values inherited from Globals."""
 
     name: str
     handler: str

@@ -173,7 +173,7 @@ class Pool:
                 self._idle.put(worker)
                 raise
             except _NotAcceptedError:
-                worker.close()  # the nursery's successor for it is on its way
+                worker.close()  # a new worker replaces it
                 continue
             except (TimedOutError, WorkerDiedError):
                 worker.close()
