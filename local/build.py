@@ -1,5 +1,4 @@
-"""`make build`: functions and layers as they are deployed. It runs `sam build`, compiles bytecode, and prints each function's
-size.
+"""`make build`: functions and layers as they are deployed. It runs `sam build`, compiles bytecode, and prints sizes.
 
 Lambda cannot write bytecode, so the build includes it, compiled by the runtime's own Python: Python 3.13 on the PATH, or the one
 in Lambda's image. Python does not check this bytecode against its source, because a zip does not keep file times. So the build

@@ -84,7 +84,10 @@ class End:
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "End":
-        """Read the end from a stream's last event or from an ended task. A task has no stored message, chat version or credits left."""
+        """Read the end of an answer from a stream's last event, or from an ended task.
+
+        A task has no stored message, chat version or credits left.
+        """
         usage, error = body["usage"] or {}, body["error"] or {}
         return cls(
             status=body["status"],
