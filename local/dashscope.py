@@ -3,7 +3,7 @@
     python -m local.dashscope --port 8899      prints "READY http://127.0.0.1:8899/api/v1"
 
 It serves text-generation and multimodal-generation, streamed or not. It answers in the language of the last user message, and
-gives the same question always the same answer. Each token is one streamed event, so the usage counts events.
+always gives the same answer to the same question. Each token is one streamed event, so the usage counts events.
 
 Like DashScope, it refuses a model on the wrong endpoint, an unknown or retired model, and parameters out of their range. It also
 refuses a JSON format if no message mentions JSON.
