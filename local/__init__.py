@@ -1,1 +1,1 @@
-"""The stack that `make run` starts on one machine. A development dependency: nothing in functions/ imports it."""
+"""The stack that `make run` starts on one machine. It is a development dependency: functions/ never imports it."""

@@ -1,7 +1,8 @@
-"""Makes docs/api.md: `make docs`, after local.openapi. With --check it only says whether that file is up to date.
+"""Make docs/api.md: `make docs`, after local.openapi. With --check, only report whether that file is up to date.
 
-Shapes, limits and answers come from the OpenAPI document; what each call promises and who may make it, from its handler file;
-the codes of errors, from where they are raised. What all calls have in common is written by hand, in local/apidoc.md.
+Shapes, limits and answers come from the OpenAPI document. The promise of each call and its permitted callers come from its
+handler file. The error codes come from the statements that raise them. local/apidoc.md is written by hand: it describes what all
+calls share.
 """
 
 import ast
@@ -23,7 +24,7 @@ HEAD = ROOT / "local" / "apidoc.md"
 PAGE = ROOT / "docs" / "api.md"
 BASE_PATH = "/api/v1"
 RESOURCES = ("users", "session", "avatars", "likes", "credits", "presets", "chats", "tasks", "codes", "prices", "admin")
-"""In this order; others follow."""
+"""The order of the resources. Others follow."""
 WHO = {
     "Visitor": "who is signed in",
     "Member": "users",
@@ -32,17 +33,17 @@ WHO = {
     "RefreshClaims": "who has a refresh token",
     "Authorization": "who has a refresh token or a ticket",
 }
-"""By the type of a handler's argument."""
+"""Permitted callers, by the type of a handler's argument."""
 HIDDEN = ("Error", "InvalidRequest")
 STREAM = ("get", "/api/v1/tasks/{id}/stream")
-"""The one call that is no handler with a resolver."""
+"""The one call that has no handler with a resolver."""
 SLOTS = ("<!-- codes -->", "<!-- failures -->")
-"""Where the head wants the tables of errors."""
+"""Placeholders in the head for the tables of errors."""
 
 
 @dataclass(frozen=True)
 class Handler:
-    """What the source of a handler says of its call."""
+    """The promise and the permitted callers of a call, read from its handler's source."""
 
     promise: str
     who: str
@@ -62,7 +63,7 @@ def handlers() -> dict[tuple[str, str], Handler]:
 
 
 def _routes(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
-    """Of `@app.get("/api/v1/chats/<id>", …)`: ("get", "/api/v1/chats/{id}")."""
+    """Yield the method and path of each route: ("get", "/api/v1/chats/{id}") for `@app.get("/api/v1/chats/<id>", …)`."""
     for decorator in function.decorator_list:
         match decorator:
             case ast.Call(
@@ -72,7 +73,7 @@ def _routes(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
 
 
 def _promise(module: ast.Module, function: ast.FunctionDef) -> str:
-    """The function's docstring; without one the module's, which begins with the call itself."""
+    """Return the function's docstring. Without one, return the module's docstring after the call that begins it."""
     own = ast.get_docstring(function)
     text = " ".join((own or (ast.get_docstring(module) or "").partition(": ")[2]).split())
     return text[:1].upper() + text[1:]
@@ -84,7 +85,7 @@ def _who(function: ast.FunctionDef) -> str:
 
 
 def codes() -> str:
-    """Return a table of the codes that refusals carry, as they are raised."""
+    """Return a table of the error codes, collected from the places that raise them."""
     statuses = {
         item.name: int(ast.literal_eval(statement.value))
         for item in _parsed(FUNCTIONS / "aideer" / "errors.py").body
@@ -110,7 +111,7 @@ def failures() -> str:
 
 
 def _raised(path: Path) -> Iterator[tuple[str, str, str]]:
-    """(class, code, detail) of each error that a file makes, those that a class has of its own included."""
+    """Yield (class, code, detail) of each error that a file makes. Include the defaults of error classes."""
     for node in ast.walk(_parsed(path)):
         match node:
             case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(code)), detail, *_]):
@@ -122,7 +123,7 @@ def _raised(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _words(detail: ast.expr) -> str:
-    """A detail, with … for what is put in."""
+    """Return a detail as text, with … for inserted values."""
     if isinstance(detail, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in detail.values)
     return str(ast.literal_eval(detail)) if isinstance(detail, ast.Constant) else ""
@@ -142,10 +143,10 @@ class Page:
         text = json.dumps(document)
         bodies = set(re.findall(r'"schema": \{"\$ref": "#/components/schemas/(\w+)"\}', text))
         self._inline = {name for name in bodies if text.count(f'/{name}"') == 1}
-        """What only one place mentions, which is a body, is described there."""
+        """Schemas that only one body uses. The page describes them at that body."""
 
     def text(self) -> str:
-        """The page after its head."""
+        """Return the page without its head."""
         parts = []
         tags = {
             tag for operations in self._paths.values() for operation in operations.values() for tag in operation["tags"]
@@ -198,7 +199,7 @@ class Page:
             yield from self._described(f"body{kind}", content["schema"])
 
     def _described(self, what: str, schema: dict[str, Any]) -> Iterator[str]:
-        """A body: its fields, or where they are."""
+        """Yield the description of a body: its fields, or a link to them."""
         name = schema.get("$ref", "").rpartition("/")[2]
         if name not in self._inline:
             yield f"- {what}: {self._type(schema)}"
@@ -242,7 +243,7 @@ class Page:
                 yield f"- `{name}` ({optional}{self._type(field)}){f': {says}' if says else ''}"
 
     def _type(self, schema: dict[str, Any]) -> str:
-        """A type with its limits, in words."""
+        """Return a type with its limits, in words."""
         if "$ref" in schema:
             name = schema["$ref"].rpartition("/")[2]
             return f"[{name}](#{name.lower()})"
@@ -282,7 +283,7 @@ def _open_range(schema: dict[str, Any]) -> str:
 
 
 def document() -> str:
-    """The page, as the OpenAPI document and the handlers say it."""
+    """Return the page, made from the OpenAPI document and the handlers."""
     page = Page(json.loads(OPENAPI.read_text(encoding="utf-8")), handlers())
     head = HEAD.read_text(encoding="utf-8")
     for slot, table in zip(SLOTS, (codes(), failures()), strict=True):
@@ -291,7 +292,7 @@ def document() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or with --check compare it."""
+    """Write the page, or compare it with --check."""
     made = document()
     if arguments != ["--check"]:
         PAGE.write_text(made, encoding="utf-8")

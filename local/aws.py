@@ -1,8 +1,8 @@
-"""The data resources of template.yaml in the embedded AWS, and the environment that functions have with them.
+"""The data resources of template.yaml in the embedded AWS, and the functions' environment for them.
 
-They are made by ministack's CloudFormation, so a changed template changes them as a deployment would, and what they
-hold stays. CloudFormation costs ministack 45 MB and a second, and is needed only then: it runs in a ministack of its
-own, which ends before the one that serves starts.
+They are made by ministack's CloudFormation. So a changed template changes them as a deployment would, and their data stays.
+CloudFormation costs ministack 45 MB and a second, and is needed only then. So it runs in a separate ministack, which ends before
+the serving one starts.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from local.stack import ACCOUNT, REGION, Stack
 from local.template import Template
 
 NAME = "local"
-"""Of the CloudFormation stack."""
+"""The name of the CloudFormation stack."""
 
 
 class MigrationError(Exception):
-    """The data resources could not be made as the template says. The message is for the console."""
+    """The data resources could not be made as the template requires. The message is for the console."""
 
 
 def client(service: str, endpoint: str) -> Any:
@@ -43,14 +43,14 @@ def client(service: str, endpoint: str) -> Any:
 
 @contextlib.contextmanager
 def embedded(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[str]:
-    """Run ministack on a free port and give its endpoint; modes are those of local.embedded."""
+    """Run ministack on a free port, and yield its endpoint. The modes are those of local.embedded."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with listener(0, host) as sock, (state_dir / "ministack.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "local.embedded", str(sock.fileno()), str(state_dir), mode],
             cwd=ROOT,
             env=own_environment(),
-            stdin=subprocess.PIPE,  # it ends when this closes: when we do
+            stdin=subprocess.PIPE,  # ministack ends when this pipe closes, so it ends with this process
             stdout=subprocess.PIPE,
             stderr=log,
             pass_fds=(sock.fileno(),),
@@ -74,16 +74,16 @@ def embedded(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[st
 def running(
     state_dir: Path, *, persist: bool = False, overrides: Mapping[str, str] | None = None, host: str = "127.0.0.1"
 ) -> Iterator[Stack]:
-    """Run an embedded AWS with the template's data resources, for tests.
+    """Run an embedded AWS with the template's data resources, for tests and `make sam`.
 
     Parameters
     ----------
     state_dir
-        Where it keeps its state and its log.
+        The folder for its state and its log.
     persist
-        Whether its state is there again the next time.
+        Whether the next run finds the state again.
     overrides
-        Variables of the functions that are to differ from the template's.
+        Variables of the functions that replace the template's.
     host
         The address that it is bound to.
     """
@@ -101,7 +101,7 @@ def create(template: Template, endpoint: str) -> dict[str, dict[str, str]]:
     Raises
     ------
     MigrationError
-        CloudFormation refused, or the template asks for what would lose data.
+        CloudFormation refused, or the change would lose data.
     """
     from botocore.exceptions import ClientError, WaiterError
 
@@ -135,7 +135,9 @@ def create(template: Template, endpoint: str) -> dict[str, dict[str, str]]:
 
 
 def _refuse_loss(old: dict[str, Any], new: dict[str, Any]) -> None:
-    """A table whose key changes is replaced by an empty one; a name in the template is cheaper than the data."""
+    """Refuse a changed table key, because CloudFormation would replace the table by an empty one. A new logical id is the safe
+    way.
+    """
     for name, resource in new["Resources"].items():
         before = old["Resources"].get(name)
         if before and before["Properties"].get("KeySchema") != resource["Properties"].get("KeySchema"):
@@ -158,7 +160,7 @@ def _attributes(kind: str, physical_id: str, endpoint: str) -> dict[str, str]:
 
 
 def queue_url(endpoint: str, name: str) -> str:
-    """Return a queue's URL. ministack's own carries the port that it had when the queue was made."""
+    """Return a queue's URL. ministack's own URL has the port of the process that made the queue."""
     return f"{endpoint}/{ACCOUNT}/{name}"
 
 
@@ -183,13 +185,13 @@ def environment(
 
 
 def write_providers(stack: Stack, keys: Mapping[str, str]) -> None:
-    """Write the keys of DashScope and WeChat into their secrets, where the functions read them."""
+    """Write the keys of DashScope and WeChat into their secrets, which the functions read."""
     for secret, values in provider_secrets(keys).items():
         _write_secret(stack, secret, values)
 
 
 def provider_secrets(keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return what each secret of the providers holds, by its logical id in the template."""
+    """Return the content of each secret of the providers, by its logical id in the template."""
     return {
         "ProvidersSecret": {"dashscope_api_key": keys.get("dashscope_api_key", "")},
         "WechatSecret": {"appid": keys.get("wechat_appid", ""), "secret": keys.get("wechat_secret", "")},
@@ -198,7 +200,7 @@ def provider_secrets(keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _write_secret(stack: Stack, logical_id: str, values: Mapping[str, str]) -> None:
-    # By hand: ministack looks at no signature, and botocore would take a third of a second of every start.
+    # Without botocore, which would add a third of a second to every start. ministack does not check signatures.
     request = urllib.request.Request(  # noqa: S310 - the endpoint is ours
         stack.endpoint,
         json.dumps({"SecretId": stack.resources[logical_id]["Ref"], "SecretString": json.dumps(values)}).encode(),

@@ -1,4 +1,4 @@
-"""What invokes functions when no request does: the queues' messages and the schedules of the template."""
+"""Invokes functions without a request: for the queues' messages and for the template's schedules."""
 
 import concurrent.futures
 import contextlib
@@ -24,14 +24,14 @@ from local.stack import ACCOUNT, REGION, Stack
 from local.template import Function, Template
 
 CONCURRENCY = {"tasks.on_queued": 32}
-"""How many messages a function works on at once here; any other works on two."""
+"""Messages that a function handles at once here. Any other function handles two."""
 POLL_SECONDS = 20
 STOP_SECONDS = 5.0
 DAY = 24 * 3600
 
 
 class Consumer:
-    """Lambda's poller of one queue: an invocation a message; what fails stays in the queue, and comes again later."""
+    """Lambda's poller of one queue. Each message is one invocation. A failed message stays in the queue and returns later."""
 
     def __init__(self, function: Function, queue_arn: str, stack: Stack) -> None:
         self._function = function
@@ -49,7 +49,7 @@ class Consumer:
         threading.Thread(target=self._poll, name=f"{self._function.module} poller", daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more messages."""
+        """Receive no more messages."""
         self._stop.set()
 
     def _poll(self) -> None:
@@ -116,7 +116,7 @@ class Consumer:
 
 
 class Schedule:
-    """EventBridge's invocations of one function. They do not overlap here."""
+    """EventBridge's invocations of one function. Here they never overlap."""
 
     def __init__(self, function: Function, rule: str, seconds: float, event: str | None = None) -> None:
         self._function = function
@@ -125,13 +125,13 @@ class Schedule:
         self._input = event
 
     def start(self) -> None:
-        """Begin, with the first one now: what a killed stack left open is mended first."""
+        """Begin with one invocation now, because a killed stack may have left work open."""
         threading.Thread(target=self._repeat, name=f"{self._function.module} schedule", daemon=True).start()
 
     def _repeat(self) -> None:
         due = time.monotonic()
         while True:
-            with contextlib.suppress(InvocationError):  # it has been logged, and the next one comes
+            with contextlib.suppress(InvocationError):  # the error is logged, and the next invocation follows
                 run(self._event(), self._function.context())
             now = time.monotonic()
             due = max(due + self._seconds, now)
@@ -154,13 +154,13 @@ class Schedule:
 
 
 def seconds_of(expression: str) -> float:
-    """How often a schedule comes: as its rate says; a cron expression is once a day here."""
+    """Return the seconds between two invocations. A rate gives them; a cron expression means once a day here."""
     rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
     return int(rate[1]) * {"minute": 60, "hour": 3600, "day": DAY}[rate[2]] if rate else DAY
 
 
 def main() -> None:
-    """Invoke until SIGTERM."""
+    """Invoke functions until SIGTERM."""
     settings, template = Settings.read(), Template()
     hide_secrets()
     stack = Stack.wait(settings.state_dir)

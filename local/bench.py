@@ -1,7 +1,7 @@
-"""`make bench`: what AIDeer adds to the provider's time, measured against the simulated provider on this machine.
+"""`make bench`: the delay that AIDeer adds to the provider's time, measured against the simulated provider on this machine.
 
-It starts a stack of its own, and in turn asks the simulated provider straight and through AIDeer, with the same bare client,
-for the same tokens. HEAD says what each figure is. With --markdown it prints docs/performance.md.
+It starts its own stack. In turn, it requests the same tokens from the simulated provider directly and through AIDeer, with the
+same minimal client. HEAD explains each figure. With --markdown it prints docs/performance.md.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from local.stack import Stack
 from local.trial import Trial, TrialError, running
 
 CASES = ((100, 20), (1000, 1))
-"""Tokens, and milliseconds between two of them."""
+"""(tokens, milliseconds between two tokens)."""
 REPETITIONS = 9
 WARM_UP = 2
 IDLE_SECONDS = 3.0
@@ -57,19 +57,19 @@ TARGETS = {"ratio": 1.02, "first": 30.0, "delay": 10.0, "ready": 6.0, "memory": 
 
 
 class BenchError(Exception):
-    """What came is not what was asked for: the figures would mean nothing."""
+    """The answer is not the requested one, so the figures would be meaningless."""
 
 
 @dataclass
 class Answer:
-    """One answer, with the time of everything that came. Times are of time.perf_counter()."""
+    """One answer, with the time of each arrival. Times are those of time.perf_counter()."""
 
     asked: float
-    """When the first request for it was sent."""
+    """The time at which its first request was sent."""
     opened: float
-    """When the request that streams it was sent."""
+    """The time at which the streaming request was sent."""
     arrivals: list[tuple[float, int]] = field(default_factory=list)
-    """(time, code points that had come by then), one for each event with text."""
+    """(time, number of code points received by then), one for each event with text."""
     text: str = ""
 
     def add(self, moment: float, new: str) -> None:
@@ -80,16 +80,16 @@ class Answer:
 
     @property
     def first_ms(self) -> float:
-        """From asking to the first text."""
+        """Milliseconds from the first request to the first text."""
         return (self.arrivals[0][0] - self.asked) * 1000
 
     @property
     def last_ms(self) -> float:
-        """From opening the stream to the last text."""
+        """Milliseconds from opening the stream to the last text."""
         return (self.arrivals[-1][0] - self.opened) * 1000
 
     def delays_ms(self, ends: list[int], pace_ms: float) -> list[float]:
-        """How late each token was; `ends` are the code points after each token."""
+        """Return how late each token was, in milliseconds. `ends` are the code points after each token."""
         moments, arrivals = [], iter(self.arrivals)
         moment, position = next(arrivals)
         for end in ends:
@@ -109,15 +109,15 @@ class Case:
     straight: list[Answer] = field(default_factory=list)
     through: list[Answer] = field(default_factory=list)
     accepted_ms: list[float] = field(default_factory=list)
-    """What POST /tasks took."""
+    """The durations of POST /tasks."""
 
     @property
     def question(self) -> str:
-        """What makes the simulated provider answer so."""
+        """The question that makes the simulated provider give these answers."""
         return f"/sim tokens={self.tokens} delay={self.pace_ms}"
 
     def delays(self, answers: list[Answer]) -> list[float]:
-        """Of every token of all answers."""
+        """Return the delay of every token of all answers."""
         ends = [end for _, end in self.straight[0].arrivals]  # the provider sends one event a token
         return [delay for answer in answers for delay in answer.delays_ms(ends, self.pace_ms)]
 
@@ -142,11 +142,11 @@ class Bench:
         self._headers = {"Content-Type": "application/json", "Authorization": client.authorization}
 
     def close(self) -> None:
-        """Give up its connection."""
+        """Close the connection."""
         self._api.close()
 
     def measure(self, case: Case, repetitions: int) -> None:
-        """Ask in turn, straight and through AIDeer."""
+        """Request the answers in turn, directly and through AIDeer."""
         for number in range(WARM_UP + repetitions):
             straight, (through, accepted_ms) = self._straight(case.question), self._through(case.question)
             if through.text != straight.text or len(straight.arrivals) != case.tokens:
@@ -157,7 +157,7 @@ class Bench:
                 case.accepted_ms.append(accepted_ms)
 
     def health_ms(self, times: int = 50) -> float:
-        """What a call takes that does nothing: the median."""
+        """Return the median time of a call that does nothing."""
         taken = []
         for _ in range(times):
             began = time.perf_counter()
@@ -222,7 +222,7 @@ class Bench:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Keep the collector of this process out of what is measured."""
+    """Keep this process's garbage collector out of the measurement."""
     gc.collect()
     gc.disable()
     try:
@@ -239,7 +239,7 @@ def _received(response: http.client.HTTPResponse) -> list[tuple[float, bytes]]:
 
 
 def _events(received: list[tuple[float, bytes]]) -> Iterator[tuple[float, dict[str, str]]]:
-    """Events, each with the time at which its last byte came; comments and events without data left out."""
+    """Yield the events that have data, each with the time at which its last byte arrived. Skip comments."""
     rest = b""
     for moment, part in received:
         *blocks, rest = (rest + part).split(b"\n\n")
@@ -252,16 +252,16 @@ def _events(received: list[tuple[float, bytes]]) -> Iterator[tuple[float, dict[s
 
 @dataclass(frozen=True)
 class Memory:
-    """What a process of the stack holds, in MB."""
+    """The memory of one process of the stack, in MB."""
 
     name: str
     resident: float
     own: float | None
-    """Its resident memory with what is shared divided among those that share it; None where the system does not say."""
+    """Its resident memory, with shared pages divided among their processes, or None if the system does not report it."""
 
 
 def memory(state_dir: Path) -> list[Memory]:
-    """Return what every process of a stack holds."""
+    """Return the memory of every process of a stack."""
     processes = Processes(state_dir)
     names = {process.pid: process.name for process in (processes.launcher, *processes.logged)}
     listing = subprocess.run(
@@ -357,7 +357,7 @@ def _memory_report(found: list[Memory]) -> str:
 
 
 def measured(trial: Trial, cases: list[Case], repetitions: int, say: Console) -> float:
-    """Fill the cases, and return what a call takes that does nothing, in ms."""
+    """Fill the cases, and return the median time of a call that does nothing, in ms."""
     with Client(trial.url) as client, contextlib.closing(Bench(trial, client)) as bench:
         for case in cases:
             say.print(f"{case.tokens} tokens, one every {case.pace_ms} ms, {WARM_UP} + {repetitions} times each way")

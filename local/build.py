@@ -1,8 +1,10 @@
-"""`make build`: functions and layers as they are deployed. `sam build`, then bytecode, then what each function weighs.
+"""`make build`: functions and layers as they are deployed. It runs `sam build`, compiles bytecode, and prints sizes.
 
-Lambda cannot write bytecode, so it travels along, compiled by the runtime's own Python: Python 3.13 on the PATH, or the one in
-Lambda's image. It is checked by nobody (a zip's times are not kept), so it never stands beside sources that somebody edits.
-With --sizes it shows what was built before, and with --imports how long importing each function takes.
+Lambda cannot write bytecode, so the build includes it, compiled by the runtime's own Python: Python 3.13 on the PATH, or the one
+in Lambda's image. Python does not check this bytecode against its source, because a zip does not keep file times. So the build
+never writes it beside sources that a developer edits.
+
+With --sizes it shows the sizes of an earlier build. With --imports it measures how long importing each function takes.
 """
 
 import argparse
@@ -23,15 +25,15 @@ from local.template import ROOT, Template
 
 BUILD = ROOT / ".aws-sam" / "build"
 CONFIG = Path("samconfig.toml")
-"""Of the folder that make is run in, as for the SAM CLI."""
+"""Relative to the folder in which make runs, as for the SAM CLI."""
 LIMITS = {True: 120, False: 60}
-"""MB that a function may be, unpacked and with its layers: with DashScope's SDK, and without."""
+"""The largest size of a function in MB, unpacked and with its layers: with DashScope's SDK, and without."""
 DASHSCOPE = "DashscopeLayer"
 PAGE = ROOT / "docs" / "performance.md"
 TITLE = "## Functions"
 REPETITIONS = 3
 NUMBERS = {"SIGNUP_CREDITS": "0", "UNCOVERED_CREDITS": "1", "LEASE_SECONDS": "15", "TASK_SECONDS": "600"}
-"""Of the environment, what is read at the import."""
+"""Environment variables that functions read at import."""
 
 COMPILE = """
 import compileall, json, sys
@@ -73,7 +75,7 @@ else:
 
 
 class BuildError(Exception):
-    """What was built cannot be deployed as it is. The message is for the console."""
+    """The build cannot be deployed. The message is for the console."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +89,22 @@ class Built:
 
     @property
     def limit(self) -> int:
-        """MB that it may be."""
+        """The largest permitted size in MB."""
         return LIMITS[any(layer.name == DASHSCOPE for layer in self.layers)]
 
     @property
     def size(self) -> float:
-        """MB that it is, unpacked, with its layers; without the web adapter's, which is AWS's own."""
+        """The size in MB, unpacked and with its layers, without the web adapter's layer, which is AWS's own."""
         return sum(_bytes(folder) for folder in (self.folder, *self.layers)) / 1e6
 
     @property
     def path(self) -> list[str]:
-        """Where its Python looks for modules."""
+        """The folders in which its Python looks for modules."""
         return [str(self.folder), *(str(layer / "python") for layer in self.layers)]
 
 
 def deployed_architecture(config: Path = CONFIG) -> str | None:
-    """The Architecture that `make deploy` was told and samconfig.toml keeps, if it was."""
+    """Return the Architecture that samconfig.toml keeps from `make deploy`, or None."""
     kept = tomllib.loads(config.read_text(encoding="utf-8"))["default"].get("deploy", {}).get("parameters", {})
     overrides = kept.get("parameter_overrides", "")
     said = shlex.split(overrides) if isinstance(overrides, str) else overrides
@@ -110,7 +112,7 @@ def deployed_architecture(config: Path = CONFIG) -> str | None:
 
 
 def built(build: Path = BUILD) -> list[Built]:
-    """All functions that were built."""
+    """Return all built functions."""
     path = build / "template.yaml"
     if not path.exists():
         raise BuildError("Nothing is built yet: make build")
@@ -127,7 +129,7 @@ def built(build: Path = BUILD) -> list[Built]:
 
 
 def compile_all(functions: list[Built]) -> bool:
-    """Put bytecode beside all that was built; False where there is no Python of the runtime's version to make it."""
+    """Write bytecode beside all built sources. Return False if no Python of the runtime's version is available."""
     layers = sorted({layer for function in functions for layer in function.layers})
     first, *others = functions
     folders = json.dumps([(str(first.folder), "/var/task"), *((str(layer), "/opt") for layer in layers)])
@@ -138,14 +140,14 @@ def compile_all(functions: list[Built]) -> bool:
         docker.python(COMPILE, BUILD, folders)
     else:
         return False
-    for other in others:  # they all have one CodeUri
+    for other in others:  # they all share one CodeUri
         for compiled in first.folder.rglob("__pycache__"):
             shutil.copytree(compiled, other.folder / compiled.relative_to(first.folder), dirs_exist_ok=True)
     return True
 
 
 def _python() -> str | None:
-    """Python of the runtime's version, if the one on the PATH is more than a version manager's promise."""
+    """Return the runtime's Python from the PATH. A version manager's shim may have no such version behind it, so try to run it."""
     path = shutil.which("python3.13")
     if not path:
         return None
@@ -156,7 +158,7 @@ def _python() -> str | None:
 
 
 def check_sizes(functions: list[Built]) -> None:
-    """Print what each weighs. Raises BuildError where one is over its budget."""
+    """Print the size of each function. Raise BuildError if one exceeds its limit."""
     sizes = {function.name: function.size for function in functions}
     for function in sorted(functions, key=lambda function: -sizes[function.name]):
         print(f"{sizes[function.name]:7.1f} MB of {function.limit:3}  {function.name}")
@@ -166,9 +168,9 @@ def check_sizes(functions: list[Built]) -> None:
 
 
 def imported(functions: list[Built], *, bytecode: bool) -> dict[str, Any]:
-    """Import each function in a Python of its own in Lambda's image: {name: {ms, compiled: [source that had no bytecode]}}.
+    """Import each function in its own Python in Lambda's image. Return {name: {ms, compiled: [source without bytecode]}}.
 
-    Raises BuildError where one cannot be imported.
+    Raise BuildError if a function cannot be imported.
     """
     environment = dict.fromkeys(_variables(), "") | NUMBERS
     jobs = [
@@ -196,7 +198,7 @@ def _variables() -> dict[str, Any]:
 
 
 def report(functions: list[Built]) -> str:
-    """The section of docs/performance.md."""
+    """Return the section of docs/performance.md."""
     with_, without = [
         [imported(functions, bytecode=bytecode) for _ in range(REPETITIONS)] for bytecode in (True, False)
     ]
@@ -226,7 +228,7 @@ def _bytes(folder: Path) -> int:
 
 
 def write(section: str, title: str = TITLE) -> None:
-    """Put the section in the place of the one that is there."""
+    """Replace the page's section of this title."""
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(f"\n{title}\n")
     _, another, after = rest.partition("\n## ")
@@ -234,7 +236,7 @@ def write(section: str, title: str = TITLE) -> None:
 
 
 def main() -> int:
-    """Build, or show what was built."""
+    """Build, or show the earlier build."""
     parser = argparse.ArgumentParser(prog="make build")
     parser.add_argument("--sizes", action="store_true", help="only show what was built before")
     parser.add_argument("--imports", action="store_true", help=f"measure imports, and write them into {PAGE.name}")
@@ -244,7 +246,7 @@ def main() -> int:
             prices.check()
             architecture = os.environ.get("ARCHITECTURE") or deployed_architecture() or "x86_64"
             command = ["sam", "build", "--parameter-overrides", f"Architecture={architecture}"]
-            environment = {**packages.environment(), "ARCHITECTURE": architecture}  # for layers/Makefile
+            environment = {**packages.environment(), "ARCHITECTURE": architecture}  # layers/Makefile reads ARCHITECTURE
             if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
                 return 1
             if not compile_all(built()):

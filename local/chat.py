@@ -1,7 +1,7 @@
-"""`make chat`: a conversation in the terminal, with a stack that runs.
+"""`make chat`: a conversation in the terminal, with a running stack.
 
-The answer is written as it comes and never written over, so that the terminal alone decides where lines break: what is drawn
-again must know how wide each emoji is, and no two terminals agree on that.
+The client writes the answer as it arrives and never redraws it, so the terminal alone breaks lines. Redrawing would require the
+width of each emoji, and terminals differ on that.
 """
 
 import argparse
@@ -40,7 +40,8 @@ class Screen:
     def write(self, kind: str, text: str) -> None:
         """Add new text."""
         gap = "\n\n" if kind == "content" and self.written["reasoning"] and not self.written["content"] else ""
-        # A model's text must not command the terminal, and Ctrl-C must not find it written but not noted, or half written.
+        # Remove control characters, because a model's text must not command the terminal. Block SIGINT, because Ctrl-C must not
+        # interrupt between noting the text and writing it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.written[kind] += text
@@ -49,7 +50,7 @@ class Screen:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def complete(self, end: End) -> None:
-        """Add what of the whole is not there yet. What was shown beyond it, in an answer that was lost, stays."""
+        """Add the missing rest of the whole answer. If an answer was lost, text that was already shown stays."""
         for kind, whole in (("reasoning", end.reasoning), ("content", end.content)):
             shown = self.written[kind]
             if whole.startswith(shown) and whole != shown:
@@ -71,7 +72,7 @@ class Conversation:
         self._chat_id = chat_id
 
     def run(self) -> None:
-        """Answer lines until there are no more."""
+        """Handle lines until the input ends."""
         while (line := self._next()) is not None:
             try:
                 self._do(line)
@@ -84,7 +85,7 @@ class Conversation:
                 say(self._console, "\nInterrupted.", "red")
 
     def _next(self) -> str | None:
-        """The next line that says something; None at the end, which Ctrl-C means here too."""
+        """Return the next line that is not empty. Return None at the end of the input; Ctrl-C ends it too."""
         while True:
             try:
                 if sys.stdin.isatty():
@@ -124,13 +125,13 @@ class Conversation:
             task = self._accepted(key)
             end = self._shown(task["stream_url"], screen)
         except KeyboardInterrupt:
-            # Under the same key, in case that its answer was what Ctrl-C has interrupted.
+            # Ctrl-C may have interrupted this call's answer, so repeat it with the same key.
             end = self._client.stop(self._accepted(key)["task_id"])
         screen.complete(end)
         if end.status == "failed":
             say(self._console, f"{end.error} ({end.error_code})", "red")
         left = end.credits_left
-        if left is None:  # a stop says only how the answer ended
+        if left is None:  # a stop returns only how the answer ended
             left = self._client.call("GET", "/users/me")["credits_left"]
         say(self._console, f"{bill(end)} · {left:,} left")
 
@@ -149,12 +150,12 @@ class Conversation:
 
 
 def say(console: Console, text: str, style: str = "dim") -> None:
-    """Write a line of our own."""
+    """Write a line of the client's own."""
     console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def bill(end: End) -> str:
-    """What an answer cost, and for what."""
+    """Return the cost of an answer, and its tokens."""
     if end.status == "failed":
         return "Failed answers cost nothing"
     thought = f", {end.reasoning_tokens:,} of them thinking" if end.reasoning_tokens else ""
@@ -164,7 +165,7 @@ def bill(end: End) -> str:
 
 
 def explained(refused: RefusedError) -> str:
-    """A refusal in one line."""
+    """Return a refusal in one line."""
     if refused.code == "insufficient_credits":
         body = refused.body
         return (
@@ -177,14 +178,14 @@ def explained(refused: RefusedError) -> str:
 
 
 def sign_in(client: Client, options: argparse.Namespace, users: Path) -> str:
-    """Sign in as who is asked for, or as the user kept for this stack, who is made if need be. Returns the name."""
+    """Sign in as the requested user, or as the user kept for this stack, which is made if needed. Return the name."""
     if options.username:
         return _sign_in_as(client, options.username, options.password)
     kept = _kept(users)
     if client.url in kept:
         try:
             client.sign_in(*kept[client.url])
-        except RefusedError as refused:  # a stack whose data were removed knows nobody
+        except RefusedError as refused:  # the data of the stack was removed, so the kept user no longer exists
             if refused.code != "invalid_credentials":
                 raise
         else:
@@ -227,7 +228,7 @@ def _kept(users: Path) -> dict[str, tuple[str, str]]:
 
 
 def pick_preset(client: Client, console: Console, options: argparse.Namespace) -> str:
-    """Return the preset that is asked for, chosen, the only one, or new."""
+    """Return the id of a preset: the requested one, the chosen one, the only one, or a new one."""
     if options.preset:
         return str(options.preset)
     wanted = {"model": options.model or "qwen-plus", **({"enable_thinking": True} if options.think else {})}
@@ -278,7 +279,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def talk(options: argparse.Namespace, console: Console) -> None:
-    """Find everything that a conversation needs, and have it."""
+    """Sign in, find the preset and the chat, and start the conversation."""
     settings = Settings.read()
     with Client(os.environ.get("AIDEER_URL") or settings.url) as client:
         client.check()
@@ -293,7 +294,7 @@ def talk(options: argparse.Namespace, console: Console) -> None:
 
 
 def main() -> int:
-    """Talk until there is nothing more to say."""
+    """Run the conversation until the user leaves."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - input() edits lines with it
     for stream in (sys.stdin, sys.stdout):

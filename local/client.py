@@ -1,4 +1,4 @@
-"""AIDeer's API as a client sees it: calls, and an answer that is followed through broken connections to its end."""
+"""A client of AIDeer's API: calls, and an answer that is followed to its end through broken connections."""
 
 import ipaddress
 import json
@@ -13,18 +13,18 @@ import httpx
 from httpx_sse import EventSource, connect_sse
 
 PATIENCE_SECONDS = 60.0
-"""How long a broken stream is opened again without anything new: a stack that lost a process takes some seconds."""
+"""Seconds to keep reopening a broken stream that brings no new text. A stack that lost a process takes some seconds."""
 SILENCE_SECONDS = 40.0
-"""A stream says something every 15 seconds; after this long it is broken."""
+"""A stream sends a line every 15 seconds. After this silence it is broken."""
 HELD_SECONDS = 5.0
-"""A connection that lasted longer than this was no failure to connect."""
+"""A connection that lasted longer than this did connect."""
 FIRST_PAUSE_SECONDS = 0.2
 ATTEMPTS = 3
 END = "end"
 
 
 class NoStackError(Exception):
-    """Nothing that answers there is AIDeer. The message is for the console."""
+    """No AIDeer answers at this address. The message is for the console."""
 
 
 class LostError(Exception):
@@ -32,7 +32,7 @@ class LostError(Exception):
 
 
 class RefusedError(Exception):
-    """AIDeer said no: an error in the API's own shape, or API Gateway's."""
+    """AIDeer or API Gateway refused a request. The error has the shape of either."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         detail = body.get("detail") or body.get("message") or "no reason given"
@@ -45,7 +45,7 @@ class RefusedError(Exception):
 
     @classmethod
     def of(cls, response: httpx.Response) -> "RefusedError":
-        """The refusal that this answer is."""
+        """Return the refusal that this response contains."""
         try:
             body = response.json()
         except ValueError:
@@ -58,14 +58,14 @@ class Piece:
     """New text of an answer, and the position after it."""
 
     kind: str
-    """reasoning or content."""
+    """"reasoning" or "content"."""
     text: str
     position: str
 
 
 @dataclass(frozen=True)
 class End:
-    """How an answer ended. Its text is the whole, and replaces all that came before."""
+    """The end of an answer. Its text is complete and replaces all earlier pieces."""
 
     status: str
     content: str
@@ -78,13 +78,16 @@ class End:
     error_code: str
     error: str
     message: dict[str, Any] | None
-    """The answer as it is stored in the chat; None also where that was not asked."""
+    """The answer as it is stored in the chat. It is None if it is not stored, or if the source does not include it."""
     chat_version: int | None
     credits_left: int | None
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> "End":
-        """From a stream's last event, or from a task that has ended, which says nothing of what is stored beside it."""
+        """Read the end of an answer from a stream's last event, or from an ended task.
+
+        A task has no stored message, chat version or credits left.
+        """
         usage, error = body["usage"] or {}, body["error"] or {}
         return cls(
             status=body["status"],
@@ -109,14 +112,14 @@ class Client:
     Parameters
     ----------
     url
-        Where it is, without /api/v1.
+        Its address, without /api/v1.
     transport
-        In place of the network, for tests.
+        Replaces the network, for tests.
 
     Raises
     ------
     NoStackError
-        That is no URL.
+        `url` is no URL.
     """
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
@@ -129,7 +132,7 @@ class Client:
             raise NoStackError(f"{url} is no URL.") from None
         self._http = httpx.Client(
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=10),
-            trust_env=not local,  # a proxy knows nothing of this machine
+            trust_env=not local,  # a proxy cannot reach this machine's loopback
             transport=transport,
         )
         self._credentials = ("", "")
@@ -150,12 +153,12 @@ class Client:
         path
             Without /api/v1.
         key
-            The Idempotency-Key: with it, a call whose answer is lost is made again, which changes nothing.
+            The Idempotency-Key. With it, the client repeats a call whose answer is lost, and the repetition changes no data.
 
         Raises
         ------
         RefusedError, NoStackError
-            There is no good answer.
+            There is no successful answer.
         """
         headers = {"Idempotency-Key": key} if key else {}
         attempts = ATTEMPTS if key or method == "GET" else 1
@@ -166,7 +169,7 @@ class Client:
         return self._read(response)
 
     def check(self) -> str:
-        """Return the version of the AIDeer that answers. Raises NoStackError where none does."""
+        """Return the version of the AIDeer that answers. Raise NoStackError if none does."""
         health = self._sent("GET", "/health", 1)
         try:
             version: str = health.json()["version"]
@@ -175,7 +178,7 @@ class Client:
         return version
 
     def sign_in(self, username: str, password: str) -> None:
-        """Be this user from now on."""
+        """Sign in, and use this user for all further calls."""
         form = {"grant_type": "password", "username": username, "password": password}
         tokens = self._read(self._sent("POST", "/session/oauth2/token", 1, data=form))
         self._http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
@@ -183,20 +186,20 @@ class Client:
 
     @property
     def authorization(self) -> str:
-        """The header that says who is signed in."""
+        """The Authorization header of the signed-in user."""
         return str(self._http.headers["Authorization"])
 
     def follow(self, stream_url: str, after: str | None = None) -> Generator[Piece | End, None, None]:
-        """An answer as it is made, from a position on: pieces, then the end.
+        """Yield an answer while it is made, from a position on: pieces, then the end.
 
-        A connection that breaks is opened again where it broke.
+        If a connection breaks, the client opens it again at the same position.
 
         Raises
         ------
         RefusedError
             The stream may not be opened.
         LostError
-            It could not be opened again for PATIENCE_SECONDS.
+            The stream could not be opened again for PATIENCE_SECONDS.
         """
         position, pause = after, FIRST_PAUSE_SECONDS
         give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -218,12 +221,12 @@ class Client:
                 pause, give_up_at = FIRST_PAUSE_SECONDS, now + PATIENCE_SECONDS
             if now > give_up_at:
                 raise LostError
-            position = position or "0"  # without one, a stream opens only once
+            position = position or "0"  # without a position, a stream opens only once
             time.sleep(pause)
             pause = min(2 * pause, 3.0)
 
     def stop(self, task_id: str) -> End:
-        """Stop a task, and return how it ended. Raises LostError where it does not end."""
+        """Stop a task, and return its end. Raise LostError if it does not end."""
         task = self.call("POST", f"/tasks/{task_id}/stop")
         give_up_at = time.monotonic() + PATIENCE_SECONDS
         while task["status"] in ("pending", "running"):
@@ -255,7 +258,7 @@ class Client:
 
 
 def new_key() -> str:
-    """A new Idempotency-Key."""
+    """Return a new Idempotency-Key."""
     return str(uuid.uuid4())
 
 
@@ -276,7 +279,7 @@ def _read_stream(source: EventSource) -> Iterator[Piece | End]:
 
 
 def _needs_sign_in(response: httpx.Response) -> bool:
-    """Whether the token has ended, or is too old for this call."""
+    """Return whether the token has expired, or is too old for this call."""
     if response.status_code == 403:
         return RefusedError.of(response).code == "fresh_sign_in_required"
     return response.status_code == 401

@@ -1,6 +1,7 @@
-"""What answers cost on AWS: assumptions, prices, and the tables of docs/operations.md, which `python -m local.costs` prints.
+"""The AWS costs of answers: assumptions, prices, and the tables of docs/operations.md, which `python -m local.costs` prints.
 
-Prices are the list prices of us-east-1 in 2025, in USD, on x86_64. The model's own price is not among them: credits pay for it.
+The prices are the list prices of us-east-1 in 2025, in USD, on x86_64. Credits pay for the model, so its own
+price is not included.
 """
 
 from dataclasses import dataclass
@@ -8,18 +9,18 @@ from dataclasses import dataclass
 ANSWERS = (1_000, 100_000, 10_000_000)
 MONTH = 30 * 86400
 
-# What one answer is: a message is appended, the answer is asked for and streamed to its viewer; two other calls go with it.
+# The calls of one answer: append a message, request the answer, and stream it to its viewer. Two other calls go with it.
 SECONDS = 10
-"""From the claim to the end, with half a second of it before and after the model's own time."""
+"""Seconds from the claim to the end. Half a second of them lies before and after the model's own time."""
 STREAM_SECONDS = SECONDS + 0.5
 CALLS = 4
 CALL_SECONDS = 0.06
 MEMORY_GB = 1
 LATE_SECONDS = 0.1
-"""The queue's message about an answer that a viewer has begun."""
+"""Seconds for the queue's message about an answer that a viewer has already begun."""
 
-# DynamoDB, in request units. An item of 1 KB is one to write, twice that in a transaction; reads are consistent, 4 KB each.
-# tests/integration/test_costs.py has these calls counted.
+# DynamoDB, in request units. Writing 1 KB takes one unit, or two in a transaction. A consistent read of 4 KB takes one unit.
+# tests/integration/test_costs.py counts these calls.
 WRITES = {
     "append: message and chat, and the chat in an index": 2 * 2 + 2,
     "ask: task (2 KB, and in an index), user, chat, idempotency, the check of failed answers": 2 * 2 + 1 + 4 * 2,
@@ -40,20 +41,20 @@ READS = {
 SQS_REQUESTS = 3
 LOG_KB = 3
 STORED_KB = 6
-"""Of a month, as it is at its end: two messages, the task for 30 days, the ledger's entry; with the backup of as much."""
+"""KB of one answer at the end of a month: two messages, the task (kept 30 days), the ledger's entry, and as much for the backup."""
 SENT_KB = 60
 TRACED = 0.05
-"""Of the requests beyond the first of each second and function, which are all traced (Lambda's guide, "sampling")."""
+"""The traced share of requests after the first of each second and function, which is always traced (Lambda's guide, "sampling")."""
 
-# What runs by itself
+# Costs without any request
 SWEEPS = MONTH / 60
 SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
-"""Lambda's five pollers of each queue, 20 s each time."""
+"""Lambda polls each queue with five pollers, 20 s each time."""
 SECRETS = 4
 METRICS, ALARM_METRICS = 42, 42
 SECRET_READS = 2 * 12 * 720
-"""Of one environment that is always there, each five minutes."""
+"""Reads of one environment that is always running, one every five minutes."""
 
 PRICES = {
     "Lambda, GB-s": 0.0000166667,
@@ -82,26 +83,26 @@ FREE = {
     "X-Ray, a million traces": 0.1,
     "Internet, a GB out": 100,
 }
-"""What an account has for nothing, every month and for ever."""
+"""The free amounts of an account, every month and without a time limit."""
 
 WARM = {
     "SnapStart: the snapshot of one function, kept": 0.0000015046,
     "Provisioned concurrency: one environment": 0.0000041667,
 }
-"""USD a GB-second, all month long."""
+"""USD per GB-second, for the whole month."""
 RESTORE = 0.0001397998
-"""SnapStart: USD for each GB that is restored, at each cold start."""
+"""SnapStart: USD for each GB that a cold start restores."""
 
 
 @dataclass(frozen=True)
 class Use:
-    """How much of what is used in a month."""
+    """The amount of each priced item that is used in a month."""
 
     amounts: dict[str, float]
 
     @classmethod
     def of(cls, answers: int) -> "Use":
-        """A month with so many answers."""
+        """Return the use of a month with this number of answers."""
         million = answers / 1e6
         seconds = answers * (STREAM_SECONDS + CALLS * CALL_SECONDS + LATE_SECONDS)
         environments = 1.5 * seconds / MONTH
@@ -125,19 +126,19 @@ class Use:
         )
 
     def costs(self, *, free: bool = False) -> dict[str, float]:
-        """USD, each; with `free`, of what is more than nothing costs."""
+        """Return the cost of each item in USD. With `free`, charge only the amount above the free tier."""
         beyond = FREE if free else {}
         return {name: max(0, amount - beyond.get(name, 0)) * PRICES[name] for name, amount in self.amounts.items()}
 
 
 def _traces(requests: int) -> float:
-    """Of a month's requests to one function, evenly spread."""
+    """Return the traces of a month's requests to one function, if the requests are evenly spread."""
     first = min(requests, MONTH)
     return first + TRACED * (requests - first)
 
 
 def table() -> str:
-    """What a month costs, by what is paid for."""
+    """Return a table of the costs of a month, by priced item."""
     months = [Use.of(answers) for answers in ANSWERS]
     rows = [["USD a month", *(f"{answers:,} answers" for answers in ANSWERS)], ["---", *["---:"] * len(ANSWERS)]]
     rows += [[f"{name} ({_price(name)})", *(_usd(month.costs()[name]) for month in months)] for name in PRICES]
@@ -149,7 +150,7 @@ def table() -> str:
 
 
 def units() -> str:
-    """What DynamoDB does for one answer."""
+    """Return a table of DynamoDB's request units for one answer."""
     rows = [["request units of one answer", "write", "read"], ["---", "---:", "---:"]]
     rows += [[name, str(count), ""] for name, count in WRITES.items()]
     rows += [[name, "", str(count)] for name, count in READS.items()]
@@ -158,7 +159,7 @@ def units() -> str:
 
 
 def warm() -> str:
-    """What it costs to have functions start faster."""
+    """Return a table of the costs of faster function starts."""
     rows = [["option, 1 GB", "USD a month"], ["---", "---:"]]
     rows += [[name, _usd(price * MEMORY_GB * MONTH)] for name, price in WARM.items()]
     rows.append(["SnapStart: 1,000 cold starts", _usd(1000 * RESTORE * MEMORY_GB)])

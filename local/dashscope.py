@@ -2,27 +2,38 @@
 
     python -m local.dashscope --port 8899      prints "READY http://127.0.0.1:8899/api/v1"
 
-It answers text-generation and multimodal-generation, streamed or not, in the language of the last user message, and always the
-same to the same question. One token is one streamed event, so usage counts events. It refuses what DashScope refuses: a model on
-the wrong endpoint, an unknown or retired one, parameters out of their range, JSON that no message asks for. A directive in
-the last user message changes the answer, so that any client can try a fault:
+It serves text-generation and multimodal-generation, streamed or not. It answers in the language of the last user message, and
+always gives the same answer to the same question. Each token is one streamed event, so the usage counts events.
+
+Like DashScope, it refuses a model on the wrong endpoint, an unknown or retired model, and parameters out of their range. It also
+refuses a JSON format if no message mentions JSON.
+
+A directive in the last user message changes the answer, so any client can rehearse a fault:
 
     /sim tokens=1000 delay=1 think=20 fail=drop_mid at=20 cut_emoji
 
-tokens   tokens of the answer (max_tokens still cuts it)     delay    milliseconds between two tokens
-think    tokens of reasoning (thinking_budget still cuts it) at       the token, counted from 0, at which `fail` strikes
-fail     one of FAILS (dashscope_scenarios.py): NAME_sse and NAME_200 are refusals in other shapes, NAME_plain is an error within
-         a stream in the other shape
-filter   the content filter strikes (fail=inspect_mid)       cached   how many tokens of the input were cached
-search   the answer is searched for: search=5 finds 5 pages  usage    one of USAGES: what is wrong with the usage
-tail     one of TAILS: what follows the finish_reason        form     one of FORMS: how the event stream is written
-cut_emoji  emoji arrive as two halves of a surrogate pair
-details  the text endpoint tells tokens of reasoning apart, as some models do; the multimodal one always does
+    tokens     tokens of the answer (max_tokens still cuts it)
+    delay      milliseconds between two tokens
+    think      tokens of reasoning (thinking_budget still cuts it)
+    fail       one of FAILS (dashscope_scenarios.py): NAME_sse and NAME_200 are refusals in other shapes, NAME_plain is an error
+               within a stream in the other shape
+    at         the token, counted from 0, at which `fail` takes effect
+    filter     the content filter ends the answer (fail=inspect_mid)
+    cached     number of cached input tokens
+    search     the answer uses a web search: search=5 finds 5 pages
+    usage      one of USAGES: a fault of the usage
+    tail       one of TAILS: the data after the finish_reason
+    form       one of FORMS: the format of the event stream
+    cut_emoji  emoji arrive as two halves of a surrogate pair
+    details    the text endpoint reports reasoning tokens separately, as some models do; the multimodal endpoint always does
 
-With enable_search it also searches for Chinese questions, and for others where forced_search is set. The header
-`x-fake-scenario: NAME` does the same as `fail=NAME`. GET /__requests lists what was received, as {path, headers, body, conn,
-bill}, and {client_gone_after_event, request_id} where a client closed early; POST /__reset clears it. A bill says what a
-provider would charge: {request_id, accepted, input_tokens, output_tokens, reasoning_tokens, cached_tokens, searches, open}.
+With enable_search, it also searches for Chinese questions, and for other questions if forced_search is set. The header
+`x-fake-scenario: NAME` has the same effect as `fail=NAME`.
+
+GET /__requests lists the received requests as {path, headers, body, conn, bill}. If a client closed early, it also lists
+{client_gone_after_event, request_id}. POST /__reset clears the list. A bill shows the amounts that a provider would charge:
+{request_id, accepted, input_tokens, output_tokens, reasoning_tokens, cached_tokens, searches, open}.
+
 Tests run it in their own process: `with Server() as server: ... server.base_url ... server.wait_for(condition)`.
 """
 
@@ -87,27 +98,27 @@ class Server(Simulation):
     # In-process control
 
     def requests(self) -> list[dict[str, Any]]:
-        """What GET /__requests answers."""
+        """Return the same list as GET /__requests."""
         with self._changed:
             return list(map(_shown, self._seen))
 
     def bills(self, text: str = "") -> list[dict[str, Any]]:
-        """The bills of the requests whose body holds this text."""
+        """Return the bills of the requests whose body contains this text."""
         return [entry["bill"] for entry in self.requests() if "bill" in entry and text in dumps(entry["body"])]
 
     def reset(self) -> None:
-        """What POST /__reset does."""
+        """Clear the list of requests, as POST /__reset does."""
         with self._changed:
             self._seen.clear()
             self._throttled.clear()
 
     def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], timeout_seconds: float = 5) -> bool:
-        """Wait until what was seen fulfils a condition; False where it does not in time."""
+        """Wait until the recorded requests meet a condition. Return False on a timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: condition(list(map(_shown, self._seen))), timeout_seconds)
 
     def application(self) -> web.Application:
-        """DashScope's API, and what shows what it was asked."""
+        """Return DashScope's API, with the endpoints that show and clear the recorded requests."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_get("/__requests", self._list_requests)
         app.router.add_post("/__reset", self._reset)
@@ -125,7 +136,7 @@ class Server(Simulation):
         return web.json_response({})
 
     async def _uploads(self, request: web.Request) -> web.Response:
-        """Where the SDK asks for leave to upload a file of the machine that it runs on. Nobody here should."""
+        """Refuse the SDK's request to upload a local file, and record it. AIDeer should never send one."""
         self._record({"path": request.path, "headers": {}, "body": dict(request.query), "conn": 0})
         return web.json_response({"code": "AccessDenied", "message": "Uploads are not simulated."}, status=403)
 
@@ -187,7 +198,7 @@ class Server(Simulation):
             self._close(bill)
 
     def _failed(self, request: web.Request, scenario: Scenario, said: str, bill: Bill) -> web.Response | None:
-        """Refuse before anything is generated, where the scenario wants that."""
+        """Return a refusal before anything is generated, if the scenario asks for one."""
         if scenario.fail == "drop_before":
             cut(request)
             return web.Response()

@@ -1,4 +1,4 @@
-"""The events of one simulated answer, and the bill that a provider would write for it."""
+"""The events of one simulated answer, and the provider's bill for it."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from typing import Any
 from local.dashscope_scenarios import Scenario, images_of, text_of
 
 SEARCH_TOKENS = 900
-"""What the results of a search add to the input."""
+"""Tokens that search results add to the input."""
 IMAGE_TOKENS = 64
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(slots=True)
 class Bill:
-    """What the provider charges for one request: its input once it was accepted, and what it generated until the end."""
+    """The provider's charge for one request: its input from acceptance on, and the generated output until the end."""
 
     request_id: str
     accepted: bool = False
@@ -31,7 +31,7 @@ class Bill:
 
 @dataclass(slots=True)
 class Frames:
-    """Builds the events of one answer: what was said so far, and the usage, which is cumulative."""
+    """Builds the events of one answer from the text so far and the usage, which is cumulative."""
 
     parameters: dict[str, Any]
     messages: list[dict[str, Any]]
@@ -46,20 +46,21 @@ class Frames:
     _image_tokens: int = field(init=False)
 
     def __post_init__(self) -> None:
-        # English and Chinese have some 5 bytes a token. A little fewer tokens, so that a hold by counted tokens suffices here, too.
+        # English and Chinese have about 5 bytes a token. Count slightly fewer tokens, so that a hold by counted tokens also
+        # suffices here.
         self._text_tokens = sum(4 + len(text_of(message).encode()) // 6 for message in self.messages)
         self._text_tokens += SEARCH_TOKENS if self.searched else 0
         self._image_tokens = IMAGE_TOKENS * sum(map(images_of, self.messages))
 
     def accept(self) -> None:
-        """Begin to charge: status 200 is about to be sent."""
+        """Begin to charge, because status 200 is about to be sent."""
         bill = self.bill
         bill.accepted, bill.input_tokens = True, self._text_tokens + self._image_tokens
         bill.cached_tokens = min(self.scenario.cached, bill.input_tokens)
         bill.searches = int(self.searched)
 
     def add(self, token: str, *, is_reasoning: bool) -> dict[str, Any]:
-        """The event of one more token."""
+        """Return the event of one more token."""
         self.bill.output_tokens += 1
         if is_reasoning:
             self.bill.reasoning_tokens += 1
@@ -71,32 +72,32 @@ class Frames:
         return self._body(self._content, self._reasoning, "null")
 
     def end(self, finish_reason: str) -> dict[str, Any]:
-        """The event with the finish_reason."""
+        """Return the event with the finish_reason."""
         if not self.parameters.get("incremental_output"):
             return self.whole(finish_reason)
         return self._body("", "", finish_reason)
 
     def whole(self, finish_reason: str) -> dict[str, Any]:
-        """All that was said in one event, as where nothing is streamed."""
+        """Return the whole answer in one event, as for a call without streaming."""
         return self._body(self._content, self._reasoning, finish_reason)
 
     def nothing(self) -> dict[str, Any]:
-        """An event that adds nothing."""
+        """Return an event that adds no text."""
         return self._body("", "", "null")
 
     def tool_calls(self) -> dict[str, Any]:
-        """An event that calls a tool which nobody offered."""
+        """Return an event that calls a tool which the request did not offer."""
         body = self._body("", "", "tool_calls")
         call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
         body["output"]["choices"][0]["message"]["tool_calls"] = [call]
         return body
 
     def error(self, code: str, message: str) -> dict[str, Any]:
-        """An error as DashScope words it."""
+        """Return an error in DashScope's words."""
         return {"code": code, "message": message, "request_id": self.bill.request_id}
 
     def usage_alone(self, *, extra_tokens: int = 0) -> dict[str, Any]:
-        """An event that brings the usage and no output."""
+        """Return an event with the usage and without output."""
         self.bill.output_tokens += extra_tokens
         return {"output": None, "usage": self._counts(), "request_id": self.bill.request_id}
 
@@ -178,13 +179,13 @@ _encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def dumps(value: object) -> str:
-    """JSON as DashScope writes it. Half a surrogate pair has no UTF-8: it can only travel as an escape."""
+    """Return JSON as DashScope writes it. Half a surrogate pair has no UTF-8, so JSON must escape it."""
     text = _encode(value)
     return _encode_ascii(value) if _HALF_PAIR.search(text) else text
 
 
 def event(number: int, body: dict[str, Any], status: int = 200, *, form: str = "", plain: bool = False) -> bytes:
-    """One event. `plain` gives an error the shape of any other event."""
+    """Return one event. `plain` gives an error the shape of any other event."""
     kind = "result" if status == 200 or plain else "error"
     data = dumps(body)
     if form == "split":

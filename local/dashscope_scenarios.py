@@ -1,4 +1,4 @@
-"""What the simulated DashScope can be told to do, and what it refuses by itself."""
+"""The faults that the simulated DashScope can produce on request, and its own refusals."""
 
 import json
 import re
@@ -38,15 +38,17 @@ REFUSALS = {
     "timeout": (500, "ResponseTimeout", "Response timeout!"),
     "internal": (500, "InternalError.Algo", "inference internal error."),
 }
-"""Answered before any event. NAME_sse gives the same refusal with an SSE body, as production sometimes does, and NAME_200 in a
-JSON body with status 200."""
+"""Refusals before any event. NAME_sse gives the same refusal with an SSE body, as production sometimes does. NAME_200 gives it in
+a JSON body with status 200.
+"""
 EVENT_ERRORS = {
     "inspect_mid": (400, "DataInspectionFailed", _OUTPUT),
     "throttle_mid": (429, "Throttling.AllocationQuota", _QUOTA),
     "overdue_mid": (400, "Arrearage", "Access denied, please make sure your account is in good standing."),
     "internal_mid": (500, "InternalError.Algo", "inference internal error."),
 }
-"""Sent within a stream as `event:error`. NAME_plain sends the same as a plain data line, which is the other shape."""
+"""Errors within a stream, sent as `event:error`. NAME_plain sends the same error as a plain data line, which is the other shape.
+"""
 FAILS = frozenset(
     {
         *REFUSALS,
@@ -61,9 +63,9 @@ FAILS = frozenset(
         "bigline",  # one event of more than 200 KB
         "huge",  # an answer of more than 300 KB
         "stall",  # silence
-        "stall_keepalive",  # comments, and nothing else
-        "stall_empty",  # events without text and with the same usage, and nothing else
-        "heartbeat",  # comment lines between the events: no fault
+        "stall_keepalive",  # only comments
+        "stall_empty",  # only events without text and with the same usage
+        "heartbeat",  # comment lines between the events, which are no fault
         "http503_html",
         "no_usage",
         "empty",
@@ -78,7 +80,7 @@ FORMS = frozenset({"bom", "crlf", "cr", "split"})
 LATE_SECONDS = 1.5
 
 RETIRED = frozenset({"qwen-turbo", "qwq-plus"})
-"""Since 2026-10-10, by the provider's decommissioning notice."""
+"""Retired models, since 2026-10-10, by the provider's decommissioning notice."""
 _KNOWN = re.compile(r"(qwen|qwq|qvq|deepseek-|kimi-|glm-)")
 _MULTIMODAL = re.compile(r"qwen3\.[5-9]|qwen-?vl|qwen\d-vl|qvq|.*omni")
 _BUDGETS = (
@@ -87,7 +89,7 @@ _BUDGETS = (
     (re.compile(r"qwen3\.[78]"), 262_144),
     (re.compile(r""), 81_920),
 )
-"""The longest chain of thought of each model, by the provider's model list."""
+"""The longest chain of thought of each model in tokens, by the provider's model list."""
 _RANGES: dict[str, Callable[[float], bool]] = {
     "temperature": lambda value: 0 <= value < 2,
     "top_p": lambda value: 0 < value <= 1,
@@ -102,7 +104,7 @@ _RANGES: dict[str, Callable[[float], bool]] = {
 
 @dataclass(slots=True)
 class Scenario:
-    """What a directive asks for, and the message without it."""
+    """The settings of a directive, and the message without it."""
 
     text: str
     tokens: int | None = None
@@ -155,7 +157,7 @@ class Scenario:
 
 
 def text_of(message: dict[str, Any]) -> str:
-    """The text of a message, of either endpoint."""
+    """Return the text of a message of either endpoint."""
     content = message.get("content")
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content if isinstance(part, dict))
@@ -163,13 +165,13 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def images_of(message: dict[str, Any]) -> int:
-    """How many images a message shows."""
+    """Return the number of images in a message."""
     content = message.get("content")
     return sum("image" in part for part in content if isinstance(part, dict)) if isinstance(content, list) else 0
 
 
 def thinks(model: str, parameters: dict[str, Any], scenario: Scenario) -> bool:
-    """Whether this call is answered with reasoning: some models think unless they are told not to."""
+    """Return whether this call is answered with reasoning. Some models think unless the call forbids it."""
     wanted = parameters.get("enable_thinking")
     unasked = scenario.think is not None or model.startswith(("qwq", "qwen3.8-max"))
     return bool(wanted) or (wanted is None and unasked)
@@ -178,7 +180,7 @@ def thinks(model: str, parameters: dict[str, Any], scenario: Scenario) -> bool:
 def refusal(
     model: Any, messages: Any, parameters: dict[str, Any], *, multimodal: bool, stream: bool, retired: frozenset[str]
 ) -> tuple[int, str, str] | None:
-    """(status, code, message) of what DashScope refuses, or nothing."""
+    """Return (status, code, message) of a call that DashScope refuses, or None."""
     if not isinstance(model, str) or not model:
         return (
             400,
@@ -236,7 +238,7 @@ def _of_parameters(model: str, messages: list[dict[str, Any]], parameters: dict[
 
 
 def instance_of(schema: Any, text: str) -> Any:
-    """A value that a JSON schema allows, of its simple kinds, with the text where it takes one."""
+    """Return a value that a JSON schema allows, for its simple types. The text fills string values."""
     if not isinstance(schema, dict):
         return text
     if schema.get("enum"):
@@ -256,7 +258,7 @@ def instance_of(schema: Any, text: str) -> Any:
 
 
 def as_json(text: str, response_format: Any) -> str:
-    """The answer as JSON where the call asked for that."""
+    """Return the answer as JSON if the call asked for that."""
     kind = response_format.get("type") if isinstance(response_format, dict) else None
     if kind == "json_object":
         return json.dumps({"answer": text.strip()}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The body of a streamed answer as it is written, with the faults that a scenario wants."""
+"""Writes the body of a streamed answer, with the faults that a scenario asks for."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ _KEEPALIVE_SECONDS = 0.2
 
 @dataclass(slots=True)
 class Answer:
-    """What will be said: (is it reasoning, token), how it ends, how long between two tokens."""
+    """A planned answer: its tokens as (is reasoning, token), its finish_reason, and the delay between two tokens."""
 
     tokens: list[tuple[bool, str]]
     finish_reason: str
@@ -28,7 +28,7 @@ class HungUpError(Exception):
 
 
 async def wire(request: web.Request, scenario: Scenario, answer: Answer, frames: Frames) -> AsyncIterator[bytes]:
-    """The body of a streamed answer, piece by piece. Raises HungUpError where the connection was closed within it."""
+    """Yield the body of a streamed answer, piece by piece. Raise HungUpError if a fault closes the connection."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     form, number = scenario.form, 0
@@ -53,7 +53,7 @@ async def wire(request: web.Request, scenario: Scenario, answer: Answer, frames:
         yield event(number, frames.add(token, is_reasoning=is_reasoning), form=form)
     last = event(number + 1, frames.end(answer.finish_reason), form=form)
     if scenario.tail == "more_usage":
-        # In one piece with the finish_reason, as a provider sends it at once.
+        # Send it in one piece with the finish_reason, as a provider does.
         yield last + event(number + 2, frames.usage_alone(extra_tokens=3), form=form)
         return
     yield last
@@ -66,11 +66,11 @@ def _is_over(fail: str) -> bool:
 
 
 async def _strike(request: web.Request, scenario: Scenario, frames: Frames, number: int) -> AsyncIterator[bytes]:
-    """What a fault sends at its token."""
+    """Yield the events that a fault sends at its token."""
     fail = scenario.fail.removesuffix("_plain")
     match fail:
         case "drop_mid":
-            await asyncio.sleep(0.05)  # what was sent shall be read before the reset
+            await asyncio.sleep(0.05)  # let the client read the sent events before the reset
             cut(request)
             raise HungUpError
         case "fin_mid":
@@ -93,7 +93,7 @@ async def _strike(request: web.Request, scenario: Scenario, frames: Frames, numb
 
 
 async def _tail(request: web.Request, scenario: Scenario, frames: Frames, number: int) -> AsyncIterator[bytes]:
-    """What follows the finish_reason."""
+    """Yield the events after the finish_reason."""
     match scenario.tail:
         case "done":
             yield b"data: [DONE]\n\n"
@@ -121,7 +121,7 @@ async def _tail(request: web.Request, scenario: Scenario, frames: Frames, number
 
 
 def cut(request: web.Request) -> None:
-    """Reset the connection: closing with a zero linger sends RST."""
+    """Reset the connection. Closing with a zero linger sends RST."""
     if request.transport:
         sock: socket.socket = request.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

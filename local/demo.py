@@ -1,6 +1,6 @@
-"""`make demo`: the main journey against a stack that runs, call by call, each with what it brought.
+"""`make demo`: the main journey against a running stack, call by call, with each result.
 
-Every promise on the way is checked: the first that does not hold ends it with status 1.
+The demo checks every promise on the way. It ends with status 1 at the first broken promise.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ PIECES_BEFORE_STOP = 20
 
 
 class BrokenPromiseError(Exception):
-    """Something is not as it should be."""
+    """A promise does not hold."""
 
 
 def promise(kept: bool, what: str) -> None:
-    """Raise BrokenPromiseError unless it is kept."""
+    """Raise BrokenPromiseError unless the promise is kept."""
     if not kept:
         raise BrokenPromiseError(what)
 

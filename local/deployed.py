@@ -25,7 +25,7 @@ from local.build import CONFIG, deployed_architecture
 SAM = Path(sys.executable).with_name("sam")
 PASSWORD_LENGTH = (6, 255)
 ANY_REGION = "us-east-1"
-"""Where to ask who the operator is, if no region is known yet: the SAM CLI asks for the stack's afterwards."""
+"""The region for asking who the operator is, if no region is known yet. The SAM CLI asks for the stack's region afterwards."""
 DELETED = {"Delay": 10, "MaxAttempts": 180}
 FIRST = """The SAM CLI now asks for everything once: a return takes what is proposed, and samconfig.toml keeps the answers.
 Two questions want a y: whether TasksStreamFunction's URL may be without authentication (like every function, it checks its
@@ -35,7 +35,7 @@ HINTS = {
     "ValidationError": "Is it a name that may be?",
     "Conflict": "Somebody who is no administrator has this name already, with another password. Choose another name.",
 }
-"""What an error of the function that makes an administrator means, by its class."""
+"""Explanations of errors of the function that makes an administrator, by error class."""
 
 
 NOT_DEPLOYED = "Deploy it first (make deploy), or name another with ARGS='--stack NAME --region REGION'."
@@ -52,23 +52,23 @@ BAD_CREDENTIALS = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-"""What AWS answers to credentials that are not valid, or not any more."""
+"""AWS's error codes for credentials that are invalid or have expired."""
 
 
 class OperationError(Exception):
-    """It cannot be done. The message is for the console."""
+    """The operation cannot be done. The message is for the console."""
 
 
 @dataclass(frozen=True)
 class Where:
-    """A stack's name and, where that is known, its region."""
+    """A stack's name and, if it is known, its region."""
 
     stack: str
     region: str | None
 
     @classmethod
     def said(cls, stack: str | None, region: str | None, config: Path = CONFIG) -> "Where":
-        """What the command line says, else samconfig.toml."""
+        """Take each value from the command line, or else from samconfig.toml."""
         kept = tomllib.loads(config.read_text())["default"]
         everywhere, deploy = (kept.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
         return cls(
@@ -77,11 +77,11 @@ class Where:
         )
 
     def client(self, service: str) -> Any:
-        """A client of this service, in the stack's region."""
+        """Return a client of this service, in the stack's region."""
         return botocore.session.get_session().create_client(service, region_name=self.region)
 
     def resources(self, kind: str) -> dict[str, str]:
-        """The stack's resources of this type: logical id -> physical id. Raises OperationError where there is no such stack."""
+        """Return the stack's resources of this type: logical id -> physical id. Raise OperationError if there is no such stack."""
         try:
             pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack)
             return {
@@ -99,7 +99,9 @@ class Where:
             raise OperationError(f"There is no deployed stack {self.stack}{region}. {NOT_DEPLOYED}") from None
 
     def resource(self, kind: str, logical_id: str) -> str:
-        """The physical id of one. Raises OperationError where there is none: it is another's stack, or not whole."""
+        """Return the physical id of one resource. Raise OperationError if the stack lacks it: it is a different stack, or
+        incomplete.
+        """
         try:
             return self.resources(kind)[logical_id]
         except KeyError:
@@ -107,9 +109,9 @@ class Where:
 
 
 def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
-    """Deploy what was built; where samconfig.toml knows no region yet, it asks for everything first, and keeps the answers.
+    """Deploy the build. If samconfig.toml has no region yet, the SAM CLI first asks for everything and keeps the answers.
 
-    Raises OperationError where what was built is for other processors than the stack's.
+    Raise OperationError if the build is for another processor architecture than the stack's.
     """
     known = tomllib.loads(config.read_text())["default"]
     guided = not any("region" in known.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
@@ -126,12 +128,12 @@ def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
 
 
 def check(more: list[str], config: Path = CONFIG) -> None:
-    """See to it, before anything is built or asked, that AWS lets the operator in.
+    """Check that AWS accepts the operator, before anything is built or asked.
 
     Raises
     ------
     OperationError
-        There are no credentials, or AWS does not take them.
+        There are no credentials, or AWS does not accept them.
     """
     known = tomllib.loads(config.read_text())["default"]
     kept: dict[str, Any] = {}
@@ -149,7 +151,7 @@ def check(more: list[str], config: Path = CONFIG) -> None:
 
 
 def explained(error: Exception) -> str:
-    """Return in one sentence what keeps a command from AWS."""
+    """Return one sentence that explains why a command cannot use AWS."""
     if isinstance(error, NoCredentialsError):
         return NO_CREDENTIALS
     if isinstance(error, NoRegionError):
@@ -165,7 +167,7 @@ def _refused(error: ClientError) -> str | None:
 
 
 def _said(option: str, arguments: list[str]) -> str | None:
-    """The value of --option on a command line of the SAM CLI."""
+    """Return the value of --option on a command line of the SAM CLI."""
     for argument, after in itertools.pairwise([*arguments, ""]):
         name, equals, value = argument.partition("=")
         if name == f"--{option}":
@@ -174,15 +176,15 @@ def _said(option: str, arguments: list[str]) -> str | None:
 
 
 def logs(where: Where, more: list[str]) -> NoReturn:
-    """Show the logs of all functions, and go on with what comes."""
+    """Show the logs of all functions, and follow new lines."""
     group = where.resource("AWS::Logs::LogGroup", "LogGroup")
     region = ["--region", where.region] if where.region else []
-    # Without samconfig.toml: with the stack's name too, it would read the one group again for each function.
+    # Without samconfig.toml: its stack name would make the SAM CLI read the one group again for each function.
     _become_sam("logs", "--config-env", "none", "--cw-log-group", group, "--tail", *region, *more)
 
 
 def admin(where: Where) -> None:
-    """Make an administrator, whose password is asked for and goes nowhere but to the function."""
+    """Make an administrator. Ask for the password, and send it only to the function."""
     function = where.resource("AWS::Lambda::Function", "OperationsMakeAdminFunction")
     username = input("Name: ").strip()
     password = getpass.getpass("Password: ")
@@ -194,14 +196,14 @@ def admin(where: Where) -> None:
     answer = where.client("lambda").invoke(FunctionName=function, Payload=payload)
     result = json.loads(answer["Payload"].read() or "null")
     if answer.get("FunctionError"):
-        # Its message is about what was typed; the class says enough.
+        # The function's message is about the typed values. The error's class is enough.
         kind = result.get("errorType", "error") if isinstance(result, dict) else "error"
         raise OperationError(f"The function answered {kind}. {HINTS.get(kind, 'make logs tells more.')}")
     print(f"{username} is an administrator: {result['user_id']}")
 
 
 def destroy(where: Where) -> None:
-    """Delete the stack with everything in it, after its name was typed. Refuses while a table is protected."""
+    """Delete the stack with everything in it, after the operator has typed its name. Refuse while a table is protected."""
     tables = where.resources("AWS::DynamoDB::Table")
     dynamodb = where.client("dynamodb")
     guarded = [
@@ -233,7 +235,7 @@ def _delete(where: Where, buckets: list[str]) -> None:
     stack_id = cloudformation.describe_stacks(StackName=where.stack)["Stacks"][0]["StackId"]
     cloudformation.delete_stack(StackName=stack_id)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack_id, WaiterConfig=DELETED)
-    for bucket in buckets:  # the template keeps it, also from a deletion by accident
+    for bucket in buckets:  # the template keeps the bucket when the stack is deleted, which protects it from accidents
         with contextlib.suppress(s3.exceptions.NoSuchBucket):
             _empty(s3, bucket)
             s3.delete_bucket(Bucket=bucket)
@@ -256,14 +258,14 @@ def _become_sam(*arguments: str) -> NoReturn:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says, and return the exit code."""
+    """Run the command, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make", description=__doc__, allow_abbrev=False)
     parser.add_argument("what", choices=("check", "deploy", "logs", "admin", "destroy"))
     parser.add_argument("--stack", help="another than samconfig.toml's")
     parser.add_argument("--region", help="another than samconfig.toml's")
     what, *rest = arguments or [""]
     try:
-        if what in ("check", "deploy"):  # all of it is for the SAM CLI
+        if what in ("check", "deploy"):  # all arguments are for the SAM CLI
             check(rest)
             if what == "deploy":
                 deploy(rest)

@@ -1,7 +1,7 @@
-"""`make dlq`: the messages that failed five times. Lists them, puts them back on their queues, or deletes them.
+"""`make dlq`: list the messages that failed five times, put them back on their queues, or delete them.
 
-Of the local stack, or with --stack of a deployed one, with the credentials and region that botocore finds. To look at a
-message is to receive it: it is held for HOLD_SECONDS and then given back, and its count of receives goes up by one.
+It uses the local stack, or with --stack a deployed one, with the credentials and region that botocore finds. Listing a message
+receives it: the message is held for HOLD_SECONDS and then given back, and its receive count goes up by one.
 """
 
 import argparse
@@ -28,7 +28,7 @@ QUEUES = ("TasksQueue", "JobsQueue")
 
 @dataclass(frozen=True)
 class Place:
-    """The queues and tables of a stack, by logical id, and clients to reach them with."""
+    """The queues and tables of a stack, by logical id, with clients for them."""
 
     sqs: Any
     dynamodb: Any
@@ -37,7 +37,7 @@ class Place:
 
     @classmethod
     def local(cls, stack: Stack) -> "Place":
-        """The running local stack."""
+        """Return the place of the running local stack."""
         names = stack.resources
         return cls(
             aws.client("sqs", stack.endpoint),
@@ -48,7 +48,7 @@ class Place:
 
     @classmethod
     def deployed(cls, stack_name: str, region: str | None) -> "Place":
-        """A stack in AWS."""
+        """Return the place of a stack in AWS."""
         import botocore.session
 
         session = botocore.session.get_session()
@@ -71,14 +71,14 @@ class Place:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that is dead."""
+    """One message of the dead-letter queue."""
 
     receipt: str
     body: str
     queue: str | None
-    """The logical id of the queue that it came from; None where nothing tells."""
+    """The logical id of the queue that it came from, or None if it is unknown."""
     about: dict[str, str]
-    """{"task_id"} or {"pk", "sk"} of a job; empty where the body is neither."""
+    """{"task_id"}, or {"pk", "sk"} of a job. Empty if the body is neither."""
     since: datetime
     received: int
 
@@ -91,13 +91,13 @@ class DeadLetters:
         self._url = place.urls["DeadLetters"]
 
     def receive(self) -> Iterator[DeadLetter]:
-        """Take hold of each, once."""
+        """Yield each message once, and hold it."""
         while True:
             answer = self._place.sqs.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=10,
                 VisibilityTimeout=HOLD_SECONDS,
-                WaitTimeSeconds=1,  # asks all of the queue's servers
+                WaitTimeSeconds=1,  # this asks all of the queue's servers
                 MessageSystemAttributeNames=["All"],
             )
             if not answer.get("Messages"):
@@ -105,20 +105,20 @@ class DeadLetters:
             yield from map(self._letter, answer["Messages"])
 
     def give_back(self, letter: DeadLetter) -> None:
-        """Let others receive it."""
+        """Make the message visible to other receivers."""
         self._place.sqs.change_message_visibility(QueueUrl=self._url, ReceiptHandle=letter.receipt, VisibilityTimeout=0)
 
     def redrive(self, letter: DeadLetter, queue: str) -> None:
-        """Put it back on the queue. If this is broken off it may be on both: consumers are used to that."""
+        """Put the message back on its queue. After an interruption it may be on both queues, which consumers tolerate."""
         self._place.sqs.send_message(QueueUrl=self._place.urls[queue], MessageBody=letter.body)
         self.delete(letter)
 
     def delete(self, letter: DeadLetter) -> None:
-        """Delete it for good."""
+        """Delete the message for good."""
         self._place.sqs.delete_message(QueueUrl=self._url, ReceiptHandle=letter.receipt)
 
     def now(self, letter: DeadLetter) -> str:
-        """How it stands with what the message is about: whether there is anything left to do."""
+        """Return the state of the message's task or job, which shows whether work is left."""
         if "task_id" in letter.about:
             task = self._item("TasksTable", {"id": letter.about["task_id"]})
             if task is None:
@@ -167,7 +167,7 @@ def _about(body: str) -> dict[str, str]:
 
 
 def show(letters: DeadLetters) -> None:
-    """List what is dead."""
+    """List the dead letters."""
     rows = []
     held = list(islice(letters.receive(), SHOWN))
     try:
@@ -205,7 +205,7 @@ def redrive(letters: DeadLetters) -> None:
 
 
 def purge(letters: DeadLetters, *, sure: bool) -> int:
-    """Delete every message, after asking: those that there were when it was asked, and no later ones."""
+    """Delete every message that exists before the question, after asking. Later messages stay."""
     held = list(letters.receive())
     if not held:
         print("no dead letters")
@@ -219,7 +219,7 @@ def purge(letters: DeadLetters, *, sure: bool) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says, and return the exit code."""
+    """Run the command, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make dlq", description="Dead letters: lists them, unless told otherwise.")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--redrive", action="store_true", help="put them back on the queues that they came from")

@@ -1,4 +1,4 @@
-"""Lambda's own image of its Python, as far as this machine has Docker for it."""
+"""Lambda's own Python image, if this machine has Docker."""
 
 import os
 import socket
@@ -11,14 +11,14 @@ IMAGE = "public.ecr.aws/lambda/python:3.13"
 
 @dataclass(frozen=True)
 class Host:
-    """This machine as containers reach it: what to bind to here, and what to call it there."""
+    """This machine, as containers reach it: the address to bind here, and the host name to use there."""
 
     bind: str
     name: str
 
     @classmethod
     def find(cls) -> "Host":
-        """Ask a container. Where there is a virtual machine in between, the loopback is what is reached from it."""
+        """Ask a container. If Docker runs in a virtual machine, containers reach this machine's loopback address."""
         there = run("--add-host=engine:host-gateway", "--entrypoint=cat", IMAGE, "/etc/hosts")
         address = next(line.split()[0] for line in there.splitlines() if line.split()[1:] == ["engine"])
         try:
@@ -28,27 +28,27 @@ class Host:
             return cls("127.0.0.1", "host.docker.internal")
 
     def seen(self, url: str) -> str:
-        """A URL of this machine as a container has to write it."""
+        """Return a URL of this machine in the form that a container needs."""
         return url.replace(self.bind, self.name)
 
 
 def available() -> bool:
-    """Whether there is a Docker engine, and the image is here or can be pulled."""
+    """Return whether a Docker engine runs, and the image is here or can be pulled."""
     return _works("info") and (_works("image", "inspect", IMAGE) or _works("pull", "--quiet", IMAGE))
 
 
 def run(*arguments: str) -> str:
-    """`docker run --rm`, and what it prints."""
+    """Run `docker run --rm`, and return its output."""
     return output("run", "--rm", *arguments)
 
 
 def output(*arguments: str) -> str:
-    """What a Docker command prints. Raises CalledProcessError where it fails."""
+    """Return the output of a Docker command. Raise CalledProcessError if it fails."""
     return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def python(script: str, folder: Path, *arguments: str) -> str:
-    """Run a script in the image's Python, which sees `folder` at its own path and no network. Returns what it prints."""
+    """Run a script in the image's Python, with `folder` at its own path and without network. Return its output."""
     user = f"--user={os.getuid()}:{os.getgid()}"
     mount = f"--volume={folder}:{folder}"
     return run("--network=none", user, "--entrypoint=python3", mount, IMAGE, "-c", script, *arguments)

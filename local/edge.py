@@ -1,6 +1,6 @@
-"""What API Gateway does with a request before it looks for a route: its limits, and a body that is whole.
+"""API Gateway's checks before it looks up a route: its limits, and a complete body.
 
-WSGI, which the SAM CLI's gateway is made of, knows no chunked bodies, and waits for a body for ever.
+The SAM CLI's gateway is WSGI, which does not support chunked bodies and waits for a body for ever.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ MAX_HEAD = 10_240
 """Bytes of the request line and the headers (the quotas of HTTP APIs)."""
 MAX_BODY = 10 * 1024 * 1024
 BODY_SECONDS = 30.0
-"""The longest that a whole body may take to arrive."""
+"""The longest time in which a whole body must arrive."""
 _LINE = len("  HTTP/1.1\r\n")
 _FIELD = len(": \r\n")
 
@@ -21,7 +21,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Edge:
-    """Reads requests whole for `app`, and answers those that are too large, or do not arrive within `seconds`, in its place."""
+    """Reads whole requests for `app`. It refuses a request that is too large, or that does not arrive within `seconds`."""
 
     def __init__(self, app: App, seconds: float = BODY_SECONDS) -> None:
         self._app = app
@@ -63,7 +63,7 @@ def _head_bytes(scope: Any) -> int:
 
 
 async def _read(receive: Any) -> bytes | None:
-    """Return the whole body, or None where the client has left before its end."""
+    """Return the whole body, or None if the client left before its end."""
     body = bytearray()
     while True:
         message = await receive()
@@ -86,7 +86,7 @@ def _replaying(body: bytes, receive: Any) -> Callable[[], Awaitable[Any]]:
 
 
 async def _refuse(send: Any, status: HTTPStatus) -> None:
-    """Answer as API Gateway does, and close the connection: what is left of the request is not read."""
+    """Answer as API Gateway does, and close the connection, because the rest of the request is not read."""
     phrases = {413: "Request Entity Too Large"}
     body = json.dumps({"message": phrases.get(status, status.phrase)}).encode()
     headers = [

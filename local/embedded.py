@@ -1,10 +1,10 @@
-"""The embedded AWS: ministack, served on an inherited socket, and saving its state while it runs.
+"""The embedded AWS: ministack, served on an inherited socket, with its state saved while it runs.
 
-ministack by itself saves its state only at a clean stop. Here it also does two seconds after the last write, so that
-killing it costs no more than what was written just before.
+By itself, ministack saves its state only at a clean stop. This module also saves it two seconds after the last write, so that a
+kill loses only the latest writes.
 
-Its modes: `serve` keeps the state and knows the services that functions use; `migrate` knows CloudFormation too;
-`forget` is the same without keeping anything. The last two end with the process that started them.
+Modes: `serve` keeps the state and offers the services that functions use. `migrate` also offers CloudFormation. `forget` is like
+`migrate`, but keeps no state. In the last two modes, the process ends with the process that started it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ READS = ("Get", "Query", "Scan", "Describe", "List", "BatchGet", "ReceiveMessage
 
 
 def environment(port: int, state_dir: Path, services: tuple[str, ...], *, persist: bool) -> dict[str, str]:
-    """Return the environment that ministack is configured by."""
+    """Return ministack's configuration as environment variables."""
     return {
         "GATEWAY_PORT": str(port),
         "BIND_HOST": "127.0.0.1",
@@ -43,12 +43,12 @@ def environment(port: int, state_dir: Path, services: tuple[str, ...], *, persis
         "LOG_LEVEL": "WARNING",
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
-        "DOCKER_HOST": "unix:///nonexistent",  # it would look for containers of its own to remove
+        "DOCKER_HOST": "unix:///nonexistent",  # otherwise it looks for its own containers to remove
     }
 
 
 class SavedApplication:
-    """ministack's ASGI application, which notes when something was written and saves it once that is over."""
+    """ministack's ASGI application, which notes the time of writes and saves the state after them."""
 
     def __init__(self, application: Any) -> None:
         self._application = application
@@ -69,9 +69,9 @@ class SavedApplication:
             self._written_at = time.monotonic()
 
     async def save_when_quiet(self) -> None:
-        """Save for ever, in the event loop, where nothing can be written at the same time.
+        """Save the state again and again, in the event loop, so that no write can happen at the same time.
 
-        That stops it for 45 ms a megabyte, so the more there is to save, the longer it must have been quiet.
+        Saving blocks the event loop for 45 ms a megabyte. So the required quiet time grows with the amount of data.
         """
         from ministack import app
         from ministack.core import persistence
@@ -87,7 +87,7 @@ class SavedApplication:
 
 
 async def _while_heard(application: Any, scope: Any, receive: Any, send: Any) -> None:
-    """Serve a request for as long as its client is there: who has died while polling must not be handed a message."""
+    """Serve a request while its client is connected. A client that died while polling must not receive a message."""
     messages = [await receive()]
     while messages[-1].get("more_body"):
         messages.append(await receive())
@@ -116,15 +116,15 @@ def _announcing(send: Any) -> Any:
 
 
 async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool) -> None:
-    """Serve until SIGTERM, then let ministack save what it has."""
+    """Serve until SIGTERM, then let ministack save its state."""
     import uvicorn  # ministack's own hypercorn takes half as long again for a call
     from ministack import app
     from ministack.services import dynamodb, sqs
 
-    # DynamoDB measures items in UTF-8; ministack, as escaped JSON, in which a character may be three times as long.
+    # DynamoDB measures items in UTF-8. ministack measures escaped JSON, in which a character may be three times as long.
     dynamodb._DDB_TXN_MAX_BYTES *= 3
     sqs._externalize_url = lambda url: _reached_by(url, sqs._request_host.get())
-    app._state_map = {name: app._state_map[name] for name in services}  # what is loaded at the start and saved
+    app._state_map = {name: app._state_map[name] for name in services}  # the services to load at the start and to save
     application = SavedApplication(app.app)
     saving = asyncio.create_task(application.save_when_quiet()) if persist else None
     config = uvicorn.Config(
@@ -134,7 +134,7 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends itself what it caught once more when it has stopped
+    for number in (signal.SIGTERM, signal.SIGINT):  # after stopping, uvicorn sends itself the caught signal again
         signal.signal(number, lambda *_: None)
     sock.listen(config.backlog)
     await uvicorn.Server(config).serve(sockets=[sock])
@@ -143,12 +143,12 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
 
 
 def _reached_by(url: str, host: str) -> str:
-    """Return a queue's URL under the caller's Host: the stored one has the port of the process that made the queue."""
+    """Return a queue's URL under the caller's Host. The stored URL has the port of the process that made the queue."""
     return urlsplit(url)._replace(netloc=host).geturl() if host else url
 
 
 def end_with_parent() -> None:
-    """End when the parent does: its end of our standard input closes."""
+    """End this process when its parent ends. Its standard input, a pipe from the parent, then closes."""
 
     def wait() -> None:
         while os.read(0, 1024):
@@ -159,7 +159,7 @@ def end_with_parent() -> None:
 
 
 def main() -> None:
-    """Serve on the socket whose descriptor is the first argument; then come the state directory and the mode."""
+    """Serve on the socket whose descriptor is the first argument. The next arguments are the state directory and the mode."""
     descriptor, state_dir, mode = sys.argv[1:]
     persist = mode != "forget"
     services = SERVICES if mode == "serve" else (*SERVICES, "cloudformation")

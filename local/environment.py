@@ -1,7 +1,7 @@
 """`python -m local.environment MODULE ARGUMENTS`: run a module of the project with the variables of `.env`.
 
-`.env` is data and never shell: python-dotenv reads it, so a value may hold spaces, quotes and `$`. A variable that the caller's
-environment has wins over the file. Every make target that reads `.env` goes through here.
+`.env` is data and never shell: python-dotenv reads it, so a value may hold spaces, quotes and `$`. A variable of the caller's
+environment takes precedence over the file. Every make target that reads `.env` uses this module.
 """
 
 import difflib
@@ -21,19 +21,21 @@ OTHERS = frozenset(
     {"AIDEER_URL", "NO_COLOR", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"}
     | {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"}
 )
-"""Names that may stand in `.env` beside those of Settings: clients and libraries read them."""
+"""Names that may stand in `.env` besides those of Settings. Clients and libraries read them."""
 NEAR, VERY_NEAR = 0.6, 0.85
-"""How similar a name must be to a known one (difflib's ratio): to be proposed for a line of `.env`; to be taken for a slip of
-the pen in an environment, which holds many names of others."""
+"""Similarities to a known name (difflib's ratio). From the first on, a warning about a line of `.env` proposes the known name.
+From the second on, a variable of the environment counts as a typing mistake. It is higher, because the environment holds many
+unrelated names.
+"""
 
 
 def read(path: Path = FILE) -> dict[str, str]:
-    """Return the variables of a file like `.env`; without a file there are none.
+    """Return the variables of a file like `.env`. Return none if there is no file.
 
     Raises
     ------
     SettingsError
-        The file cannot be read, or a line of it is no assignment. The message has no value in it, which may be a secret.
+        The file cannot be read, or a line of it is no assignment. The message contains no value, which may be a secret.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -54,12 +56,12 @@ def read(path: Path = FILE) -> dict[str, str]:
 
 
 def _first_line(text: str, line: int) -> int:
-    """The number of the line at which an assignment begins: the parser counts the empty lines before it as part of it."""
+    """Return the line number at which an assignment begins. The parser counts the empty lines before it as part of it."""
     return line + text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def warnings(lines: Iterable[str], environ: Iterable[str], path: Path = FILE) -> list[str]:
-    """Return a sentence for each name that nothing reads, and for each in the environment that is almost a known one."""
+    """Return a sentence for each name that no program reads, and for each environment variable that is almost a known one."""
     found = []
     for name in lines:
         if name not in NAMES and name not in OTHERS:
@@ -72,12 +74,12 @@ def warnings(lines: Iterable[str], environ: Iterable[str], path: Path = FILE) ->
 
 
 def merged(lines: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return both, of which the caller's environment wins."""
+    """Return both. The caller's environment takes precedence."""
     return {**lines, **environ}
 
 
 def main() -> NoReturn:
-    """Become the module."""
+    """Replace this process by the module."""
     try:
         lines = read()
     except SettingsError as error:

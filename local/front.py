@@ -1,7 +1,7 @@
-"""What listens on PORT: the stream's ASGI app, and the API Gateway for everything else.
+"""The server on PORT: the stream's ASGI app, and the API Gateway for all other requests.
 
-The gateway is served once more under /gateway, where GET /api/v1/tasks/{id}/stream goes through it to the function that
-waits and answers with what is there: the door of clients that cannot stream.
+The gateway is also served under /gateway. There, GET /api/v1/tasks/{id}/stream calls the function that waits and returns the text
+so far. Clients that cannot stream use it.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ STREAM_MODULE = "tasks.stream"
 STREAM_PATH = re.compile(r"/api/v1/tasks/[^/]+/stream")
 GATEWAY_PREFIX = "/gateway"
 PRELOADED = ("aideer.engine",)
-"""What the stream's app imports at its first request: here the first token should not wait for it."""
+"""Modules that the stream's app imports at its first request. Loading them early keeps that time out of the first token."""
 DOOR_THREADS = 8
 THREADS = 64
 SWITCH_SECONDS = 0.001
-"""How long a gateway's thread may keep the event loop, which relays answers, from running."""
+"""Seconds that a gateway's thread may block the event loop, which relays answers."""
 READY_SECONDS = 120.0
 STOP_SECONDS = 3
 
@@ -48,13 +48,13 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class Door:
-    """Runs the function that waits for a stream's next part, on threads of its own: it must not occupy the workers."""
+    """Runs the function that waits for a stream's next part. It uses its own threads, so it never occupies the workers."""
 
     def __init__(self) -> None:
         self._threads = concurrent.futures.ThreadPoolExecutor(DOOR_THREADS, "door", initializer=_own_event_loop)
 
     def invoke(self, context: Context, event: str) -> str:
-        """Run the handler; a thread cannot be ended, so one that takes too long is left behind."""
+        """Run the handler. A thread cannot be ended, so a handler that takes too long keeps its thread."""
         future = self._threads.submit(run, json.loads(event), context)
         try:
             return future.result(context.timeout)
@@ -64,11 +64,11 @@ class Door:
 
 
 def _own_event_loop() -> None:
-    asyncio.set_event_loop(asyncio.new_event_loop())  # Mangum takes the thread's
+    asyncio.set_event_loop(asyncio.new_event_loop())  # Mangum uses the thread's event loop
 
 
 def worker_modules(template: Template) -> list[str]:
-    """Return the modules whose handlers run in the workers: those of requests, and those that somebody invokes."""
+    """Return the modules whose handlers run in the workers: those of requests, and those that are invoked directly."""
     return [
         function.module
         for function in template.functions.values()
@@ -79,17 +79,17 @@ def worker_modules(template: Template) -> list[str]:
 
 
 def make_admin(template: Template, pool: Pool, settings: Settings) -> None:
-    """Have the admin whom the console announces."""
+    """Make the administrator that the console names."""
     function = next(item for item in template.functions.values() if item.module == "operations.make_admin")
     credentials = {"username": settings.admin_username, "password": settings.admin_password}
     try:
         pool.invoke(function.context(), json.dumps(credentials))
-    except InvocationError as error:  # which is logged
+    except InvocationError as error:  # the worker has logged it
         sys.exit(f"ERROR ADMIN_USERNAME {settings.admin_username} cannot be made an administrator: {error}")
 
 
 def stream_app(template: Template) -> App:
-    """Return the stream's app with the CORS that its Function URL gives it when it is deployed."""
+    """Return the stream's app with the CORS of its deployed Function URL."""
     from starlette.middleware.cors import CORSMiddleware
 
     app: App = importlib.import_module(STREAM_MODULE).app
@@ -125,7 +125,7 @@ def dispatcher(stream: App, gateway: App) -> App:
 
 
 def guarded(app: App, settings: Settings) -> App:
-    """Return the app with the page at `/`, for this machine and the hosts and origins that are listed."""
+    """Return the app with the page at `/`, reachable from this machine and from the listed hosts and origins."""
     app = welcome.at_root(app, welcome.page(settings, os.environ.get("WECHAT_OPEN_URL", "")))
     own = loopback_hosts(settings.port)
     origins = {*(f"http://{host}" for host in own), *settings.allowed_origins}
@@ -138,7 +138,7 @@ def say(line: str) -> None:
 
 
 async def serve(app: App, sock: socket.socket) -> None:
-    """Serve until SIGTERM; then answers that are being made get a moment, with a viewer and without."""
+    """Serve until SIGTERM. Then give running answers STOP_SECONDS to end, with or without a viewer."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS))
     config = uvicorn.Config(
@@ -147,19 +147,19 @@ async def serve(app: App, sock: socket.socket) -> None:
         log_level="warning",
         timeout_graceful_shutdown=STOP_SECONDS,
         server_header=False,
-        proxy_headers=False,  # X-Forwarded-For says what the caller likes: API Gateway does not believe it either
+        proxy_headers=False,  # a caller can put anything into X-Forwarded-For, and API Gateway ignores it too
     )
     server = uvicorn.Server(config)
     sock.listen(config.backlog)
     announce_ready()
-    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn sends itself what it caught once more when it has stopped
+    signal.signal(signal.SIGTERM, lambda *_: None)  # after stopping, uvicorn sends itself the caught signal again
     await server.serve(sockets=[sock])
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others, timeout=STOP_SECONDS)
 
 
 def main() -> None:
-    """Serve on the socket whose descriptor is the argument, once a request to any endpoint would succeed."""
+    """Serve on the socket whose descriptor is the argument. Begin when a request to any endpoint would succeed."""
     settings, template = Settings.read(), Template()
     hide_secrets()
     sock = socket.socket(fileno=int(sys.argv[1]))
@@ -189,10 +189,10 @@ def main() -> None:
     Reloader(pool.reload, modules, say).start()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
-    gc.freeze()  # what is loaded stays: a collection that walks through all of it is a pause in every stream
+    gc.freeze()  # collecting the loaded objects would pause every stream
     asyncio.run(serve(app, sock))
     sys.stdout.flush()
-    os._exit(0)  # not waiting for threads: what they still do is what a Lambda that is ended does not do either
+    os._exit(0)  # do not wait for threads: a Lambda environment that ends does not finish their work either
 
 
 if __name__ == "__main__":

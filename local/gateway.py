@@ -1,8 +1,8 @@
-"""API Gateway's HTTP API: the SAM CLI's own, with a runner of ours in the place of its containers.
+"""API Gateway's HTTP API: the SAM CLI's gateway, with a runner from this project in the place of its containers.
 
-It makes Lambda's events from requests and responses from Lambda's answers. Where it differs from the deployed service, it
-is repaired here: what is text and what is binary, request ids, slashes, preflight requests, 404 and 405, too large a body, and
-functions that fail. What happens before a route is looked for is in edge.py.
+It makes Lambda's events from requests, and responses from Lambda's answers. This module repairs the differences to the deployed
+service: text and binary bodies, request ids, slashes, preflight requests, 404 and 405, bodies that are too large, and functions
+that fail. The module edge.py does the work before a route is looked up.
 """
 
 import base64
@@ -26,41 +26,41 @@ from local.workers import WorkerDiedError
 
 MAX_BODY = 10 * 1024 * 1024
 MAX_EVENT = 6 * 1024 * 1024
-"""Lambda's, in which a binary body counts as its base64."""
+"""Lambda's limit, in bytes. A binary body counts as its base64."""
 ANSWERS = {
     404: (404, "Not Found"),
     405: (404, "Not Found"),
     413: (413, "Request Entity Too Large"),
     500: (500, "Internal Server Error"),
 }
-"""Of API Gateway's own, where the SAM CLI has others."""
+"""API Gateway's own answers, for statuses at which the SAM CLI answers differently."""
 TEXT_TYPES = {"application/json", "application/javascript", "application/xml", ""}
 
 
 class Gateway(LocalApigwService):  # type: ignore[misc] # the SAM CLI has no types
-    """The SAM CLI's gateway with its differences to the deployed one repaired.
+    """The SAM CLI's gateway, with its differences to the deployed one repaired.
 
     Parameters
     ----------
     template
-        Whose HTTP API it is.
+        The template with the HTTP API.
     port
-        Where the API is reached: events name it.
+        The port of the API, which events name.
     invoke
-        Runs a function; the function's name says which.
+        Runs the given function with an event.
     """
 
     def __init__(self, template: Template, port: int, invoke: Callable[[Function, str], str]) -> None:
         stacks, _ = SamLocalStackProvider.get_stacks(str(template.path))
         api = ApiProvider(stacks, cwd=str(template.path.parent)).api
-        api.binary_media_types_set.add("*/*")  # _generate_lambda_event() makes text of what is text
+        api.binary_media_types_set.add("*/*")  # _generate_lambda_event() decodes text bodies
         runner: Any = Runner(template, invoke)
         super().__init__(api=api, lambda_runner=runner, port=port, host="127.0.0.1")
         self.create()
         self.wsgi = cast("Any", self._app)
         """The WSGI application."""
         self.wsgi.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-        self.wsgi.url_map.merge_slashes = False  # a path is a route's as it is, or nothing's
+        self.wsgi.url_map.merge_slashes = False  # a path matches a route exactly, or no route
         for rule in self.wsgi.url_map.iter_rules():
             rule.strict_slashes = True
         self.wsgi.before_request(_refuse_leading_slashes)
@@ -72,7 +72,7 @@ class Gateway(LocalApigwService):  # type: ignore[misc] # the SAM CLI has no typ
         self.wsgi.after_request(lambda answer: _exposing(answer, exposed))
 
     def _preflight(self) -> Response | None:
-        """Return the answer of an OPTIONS request: with CORS, API Gateway gives it itself, whatever the path."""
+        """Answer an OPTIONS request. With CORS, API Gateway itself answers it for every path."""
         if request.method != "OPTIONS":
             return None
         answer = Response(
@@ -85,7 +85,7 @@ class Gateway(LocalApigwService):  # type: ignore[misc] # the SAM CLI has no typ
         try:
             return super()._get_current_route(flask_request)
         except KeyError:
-            abort(404)  # HEAD, which Flask adds to every GET, where the template has no route for it
+            abort(404)  # HEAD: Flask adds it to every GET, but the template has no route for it
 
     def _generate_lambda_event(self, flask_request: Any, route: Any, method: str, endpoint: str) -> dict[str, Any]:
         event: dict[str, Any] = super()._generate_lambda_event(flask_request, route, method, endpoint)
@@ -109,18 +109,18 @@ class Gateway(LocalApigwService):  # type: ignore[misc] # the SAM CLI has no typ
 
 
 class Runner:
-    """What LocalApigwService asks to run a function."""
+    """The runner that LocalApigwService calls to run a function."""
 
     def __init__(self, template: Template, invoke: Callable[[Function, str], str]) -> None:
         self._functions = template.functions
         self._invoke = invoke
 
     def is_debugging(self) -> bool:
-        """Never: there is no container to attach to."""
+        """Return False: there is no container to attach to."""
         return False
 
     def invoke(self, function_name: str, event: str, *_: object, stdout: Any, **__: object) -> None:
-        """Write the function's answer to stdout, or what API Gateway answers in its place."""
+        """Write the function's answer to stdout, or API Gateway's own answer if the function fails."""
         if _is_too_large(event):
             stdout.write_str(_failure(413, "Request Entity Too Large"))
             return
@@ -142,12 +142,12 @@ class Runner:
 
 
 def _refuse_leading_slashes() -> None:
-    if request.environ["PATH_INFO"].startswith("//"):  # which werkzeug would take for one
+    if request.environ["PATH_INFO"].startswith("//"):  # werkzeug would take it for a single slash
         abort(404)
 
 
 def _is_too_large(event: str) -> bool:
-    """Whether Lambda would refuse it. The SAM CLI escapes all beyond ASCII, which API Gateway leaves as it is."""
+    """Return whether Lambda would refuse the event. The SAM CLI escapes all text beyond ASCII; API Gateway does not."""
     return (
         len(event) > MAX_EVENT
         and len(json.dumps(json.loads(event), ensure_ascii=False).encode(errors="surrogatepass")) > MAX_EVENT
@@ -161,7 +161,7 @@ def _cors(template: Template) -> dict[str, Any]:
 
 
 def _exposing(answer: Response, headers: str) -> Response:
-    """The SAM CLI's CORS does not know ExposeHeaders."""
+    """Add Access-Control-Expose-Headers, because the SAM CLI's CORS does not know ExposeHeaders."""
     if headers and "Access-Control-Allow-Origin" in answer.headers:
         answer.headers["Access-Control-Expose-Headers"] = headers
     return answer
@@ -172,7 +172,7 @@ def _is_text(mimetype: str) -> bool:
 
 
 def _text(body: bytes) -> str | None:
-    """Return what is no UTF-8 as None: it is binary, whatever its header says."""
+    """Decode a body. Return None if it is not UTF-8, because it is then binary, whichever type its header names."""
     try:
         return body.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""One invocation of a handler, as Lambda's runtime does it: the context object, and what becomes of an exception."""
+"""One invocation of a handler, as Lambda's runtime does it: the context object, and the treatment of exceptions."""
 
 import importlib
 import json
@@ -13,16 +13,16 @@ from local.stack import ACCOUNT, REGION
 
 
 class InvocationError(Exception):
-    """A handler raised, or what it returned is no JSON. It has been logged."""
+    """A handler raised an error, or its return value is no JSON. The error has been logged."""
 
 
 class TimedOutError(Exception):
-    """A handler took longer than its function may."""
+    """A handler took longer than its function's timeout."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler gets as its second argument."""
+    """A handler's second argument."""
 
     function_name: str
     handler: str
@@ -41,16 +41,16 @@ class Context:
 
     @property
     def log_group_name(self) -> str:
-        """Where Lambda would log."""
+        """The name of Lambda's log group for the function."""
         return f"/aws/lambda/{self.function_name}"
 
     @property
     def log_stream_name(self) -> str:
-        """Where in that group."""
+        """The name of the log stream in that group."""
         return f"{time.strftime('%Y/%m/%d')}/[$LATEST]local"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function is ended."""
+        """Return the milliseconds until the function is ended."""
         return max(0, int((self.started_at + self.timeout - time.time()) * 1000))
 
 
@@ -60,7 +60,7 @@ def run(event: Any, context: Context) -> str:
     Raises
     ------
     InvocationError
-        It raised, or its answer is no JSON.
+        The handler raised an error, or its answer is no JSON.
     """
     module, _, name = context.handler.rpartition(".")
     try:

@@ -1,8 +1,7 @@
-"""ASGI middleware of what the local stack serves: who may reach it, from which web pages, and a line for each request.
+"""ASGI middleware of the local stack: checks of hosts and web origins, and a log line for each request.
 
-A web page that a developer has open in the same browser must not use the stack: it has well-known passwords, and perhaps a real
-key of a provider. So answers may be read by pages of listed origins alone, and a name that somebody else points at 127.0.0.1 (DNS
-rebinding) reaches nothing.
+A web page in a developer's browser must not use the stack: it has well-known passwords, and perhaps a real provider's key. So
+only pages of listed origins may read answers. A foreign name that points at 127.0.0.1 (DNS rebinding) reaches no service.
 """
 
 import json
@@ -12,7 +11,7 @@ from typing import Any
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 DEFAULT_PORT = 80
-"""Of http: a Host without a port means this one."""
+"""The port of http: a Host without a port means this one."""
 MOST_PATH = 200
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -20,21 +19,21 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def loopback_hosts(port: int) -> set[str]:
-    """Return the values of Host by which this machine's programs reach a port of its own."""
+    """Return the Host values with which programs on this machine reach one of its ports."""
     return {f"{name}:{port}" for name in LOOPBACK} | (set(LOOPBACK) if port == DEFAULT_PORT else set())
 
 
 class Guard:
-    """Refuses requests under foreign names, and takes CORS headers off the answers to foreign pages.
+    """Refuses requests under foreign names, and removes CORS headers from answers to foreign pages.
 
     Parameters
     ----------
     app
-        What is guarded. Its own CORS headers say which methods and headers a listed page may use.
+        The guarded app. Its own CORS headers name the methods and headers that a listed page may use.
     hosts
-        Values of Host, in lower case; one without a port stands for all ports.
+        Values of Host, in lower case. A value without a port stands for all ports.
     origins
-        Origins whose pages may read answers; "*" is all.
+        Origins whose pages may read answers. "*" allows all.
     """
 
     def __init__(self, app: App, hosts: Collection[str], origins: Collection[str] = ()) -> None:
@@ -68,7 +67,7 @@ class Guard:
 
 
 def _cors(headers: Collection[tuple[bytes, bytes]], origin: str | None) -> Headers:
-    """CORS headers for this origin alone; for none, there are none."""
+    """Return the headers with CORS for this origin alone, or without CORS if there is none."""
     kept: Headers = []
     for name, value in headers:
         if not name.lower().startswith(b"access-control-"):
@@ -81,7 +80,7 @@ def _cors(headers: Collection[tuple[bytes, bytes]], origin: str | None) -> Heade
 
 
 async def refuse(send: Any, message: str) -> None:
-    """Answer 403, as API Gateway does to a name that is not its own."""
+    """Answer 403, as API Gateway does for a foreign host name."""
     body = json.dumps({"message": message}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
@@ -89,10 +88,10 @@ async def refuse(send: Any, message: str) -> None:
 
 
 class RequestLog:
-    """Writes a line for each request when its answer is over: method, path, status, milliseconds.
+    """Writes a line for each request when its answer ends: method, path, status, milliseconds.
 
-    The query is left out, because tickets and codes are in it, and so is every header. The path stays percent-encoded, so that
-    nothing in it can be taken for another line or command a terminal.
+    It leaves out the query, which contains tickets and codes, and all headers. The path stays percent-encoded, so it cannot
+    contain a line break or a terminal command.
     """
 
     def __init__(self, app: App, write: Callable[[str], object]) -> None:

@@ -1,7 +1,7 @@
-"""Makes functions/docs/openapi.json of all handlers: `make docs`. With --check it only says whether that file is up to date.
+"""Make functions/docs/openapi.json of all handlers: `make docs`. With --check, only report whether that file is up to date.
 
-It must be a process of its own: the resolver knows the routes of whatever has been imported. Types, limits and answers are the
-handlers' own; examples are in local/examples.yaml, by the operation's id, which is its handler's module: chats_create.
+Run it as its own process, because the resolver knows the routes of every imported module. Types, limits and answers come from the
+handlers. The examples are in local/examples.yaml, by the operation's id, which is the handler's module: chats_create.
 """
 
 import json
@@ -120,10 +120,10 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "session_wechat_refresh": [{"refreshToken": []}],
     "tasks_stream": [*_SIGNED_IN, {"ticket": []}],
 }
-"""Of operations that take something else than an access token."""
+"""Operations that take another credential than an access token."""
 
 _OAUTH = {"session_create"}
-"""Operations that refuse as RFC 6749, section 5.2, wants it: a bad form is 400 there."""
+"""Operations with the refusals of RFC 6749, section 5.2: a bad form is 400 there."""
 
 _TAGS = {
     "session": "Signing in, going on, and signing out.",
@@ -149,16 +149,16 @@ _IDS = {
     "tasks": "01980c2f-4d5e-7f60-b172-8d9e0f1a2b3c",
     "codes": "DEER7-WXYZ2-MNPQ3-HJKT4",
 }
-"""Examples of a path's parameter, by what it follows in the path."""
+"""Examples of a path's parameter, by the path segment before it."""
 _CHALLENGE = '`Bearer`; with `error="invalid_token"` where a token was sent (RFC 6750).'
 _HEADERS = {
     "401": {"WWW-Authenticate": {"description": _CHALLENGE, "schema": {"type": "string"}}},
     "429": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
     "503": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}},
 }
-"""Of refusals, whichever operation's they are."""
+"""Headers of refusals, for all operations."""
 _EMPTY = ("204", "302", "303", "304")
-"""Answers that have no body."""
+"""Statuses whose answers have no body."""
 
 
 def _error(status: int, description: str, schema: str = "Error") -> dict[int, Any]:
@@ -219,7 +219,7 @@ _EVENT: dict[str, Any] = {
 }
 """One event of a stream."""
 
-# The one route that is no Powertools handler: tasks/stream.py is an ASGI app.
+# The one route that is no Powertools handler, because tasks/stream.py is an ASGI app.
 _STREAM: dict[str, Any] = {
     "/api/v1/tasks/{id}/stream": {
         "get": {
@@ -281,11 +281,9 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.
 
 
 def document() -> str:
-    """The document, as the handlers in functions/ say it. Imports them all."""
+    """Import all handlers in functions/, and return the document that they describe."""
     _stand_in_environment()
-    warnings.simplefilter(
-        "error"
-    )  # a handler that fails to import, or a name that is used twice, would only be a warning
+    warnings.simplefilter("error")  # a failed import of a handler, or a name used twice, would only be a warning
     from aws_lambda_powertools.event_handler.openapi import OpenAPIMerge
     from aws_lambda_powertools.event_handler.openapi.models import Server
 
@@ -320,13 +318,13 @@ def document() -> str:
 
 
 def examples_by_operation() -> dict[str, Any]:
-    """What local/examples.yaml holds."""
+    """Return the content of local/examples.yaml."""
     loaded: dict[str, Any] = yaml.load(EXAMPLES.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     return loaded
 
 
 def main(arguments: list[str]) -> int:
-    """Write the document, or with --check compare it."""
+    """Write the document, or compare it with --check."""
     made = document()
     if arguments == ["--check"]:
         if DOCUMENT.read_text(encoding="utf-8") != made:
@@ -338,7 +336,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _stand_in_environment() -> None:
-    """Importing handlers reads their environment, and calls nothing: any value does."""
+    """Set the environment that handlers read at import. Imports make no calls, so any value works."""
     if not DOCUMENT.exists():
         DOCUMENT.write_text("{}", encoding="utf-8")
     os.environ.setdefault("THROTTLES", "")
@@ -358,7 +356,7 @@ def _declare_security() -> None:
 
 
 def _modules() -> dict[tuple[str, str], str]:
-    """The module of each operation's handler, by method and path."""
+    """Return the module of each operation's handler, by method and path."""
     from aideer.http import app
 
     found = {("GET", path): "tasks.stream" for path in _STREAM}
@@ -369,12 +367,12 @@ def _modules() -> dict[tuple[str, str], str]:
 
 
 def _module(handler: Callable[..., Any]) -> str:
-    """chats.create of what is in functions/chats/create.py: discovered files are imported under other names."""
+    """Return chats.create for functions/chats/create.py. Discovered files are imported under other names."""
     return ".".join(Path(handler.__code__.co_filename).relative_to(ROOT / "functions").with_suffix("").parts)
 
 
 def _operation_id(module: str, path: str) -> str:
-    """A name that clients' generators can make a function of."""
+    """Return a name that client generators can use for a function."""
     return module.replace(".", "_") + ("" if path.startswith("/api/v1/") else "_at_root")
 
 
@@ -383,7 +381,7 @@ def _mend(path: str, operation: dict[str, Any]) -> None:
     if (name := operation["operationId"]) in _SECURITY or operation.get("security"):
         operation["security"] = _SECURITY.get(name, _SIGNED_IN)
     answers = operation["responses"]
-    answers.pop("500", None)  # a bug is no promise
+    answers.pop("500", None)  # the document does not promise bugs
     if "requestBody" in operation:
         schema = "OAuthError" if name in _OAUTH else "Error"
         answers["415"] = _error(415, HTTPStatus(415).phrase, schema)[415]
@@ -391,14 +389,14 @@ def _mend(path: str, operation: dict[str, Any]) -> None:
         answers.pop("422", None)
     for status, answer in answers.items():
         if status in _EMPTY:
-            answer.pop("content", None)  # Powertools gives every answer the type of the handler's
+            answer.pop("content", None)  # Powertools gives every answer the type of the handler's return value
         if status in _HEADERS:
             answer["headers"] = _HEADERS[status]
     operation["responses"] = dict(sorted(answers.items()))
 
 
 def _exemplify(path: str, operation: dict[str, Any], examples: dict[str, Any]) -> None:
-    """Put examples on what is sent and answered in JSON, in a form or as text. Errors have the status's, or one of their own."""
+    """Add examples to requests and answers, in JSON, in a form or as text. An error has its own example, or that of its status."""
     own = examples["operations"].get(operation["operationId"].removesuffix("_at_root"), {})
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path" and (example := _IDS.get(path.partition("/{")[0].rpartition("/")[2])):
@@ -415,7 +413,7 @@ def _exemplify(path: str, operation: dict[str, Any], examples: dict[str, Any]) -
 
 
 def _name_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Call a form by its operation, and not as Powertools does by function and path."""
+    """Name a form after its operation, and not after function and path as Powertools does."""
     for body in operation.get("requestBody", {}).get("content", {}).values():
         made = body["schema"].get("$ref", "").rpartition("/")[2]
         if made.startswith("Body_"):

@@ -1,6 +1,6 @@
-"""What the OpenAPI document says besides types: descriptions, codes of refusals with their fields, and types for generators.
+"""Adds to the OpenAPI document: descriptions, codes of refusals with their fields, and types for generators.
 
-Its functions change the document in place, once all operations are in it.
+Its functions change the document in place, after all operations are in it.
 """
 
 import copy
@@ -18,7 +18,7 @@ EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     "stream_url": {"type": ["string", "null"], "description": "Its stream, as in the accepted task."},
     "resume_url": {"type": ["string", "null"], "description": "Its stream from position 0, for EventSource."},
 }
-"""Of errors, by the names that aideer/errors.py is given."""
+"""Schemas of the extra fields of errors, by their names in aideer/errors.py."""
 UNEXPECTED = {
     "description": "Any other answer is an error.",
     "content": {
@@ -28,18 +28,19 @@ UNEXPECTED = {
         }
     },
 }
-"""For operations that never answer 2xx, which every document is expected to name."""
+"""The default answer of operations that never answer 2xx. Tools expect every operation to name a successful or a default answer.
+"""
 NAMES = {"etag": "ETag", "www-authenticate": "WWW-Authenticate"}
-"""Headers whose name is not each word with a capital."""
+"""Headers whose name does not capitalise each word."""
 LICENCE = {"name": "MIT", "identifier": "MIT"}
 OTHER_TYPES = {"chats_export": "text/markdown", "codes_create": "text/csv"}
-"""Second media types of a 200, by operation: clients' generators take one. The parameter `format` asks for the other."""
+"""Second media types of a 200, by operation. Client generators support only one. The parameter `format` selects the other."""
 
 Schemas = dict[str, Any]
 
 
 def add(document: dict[str, Any], oauth: Iterable[str]) -> None:
-    """Add all of it. `oauth` names the operations that refuse as RFC 6749, section 5.2, wants it: with 400 for most."""
+    """Add all details. `oauth` names the operations that refuse as RFC 6749, section 5.2, requires: mostly with 400."""
     document["info"]["license"] = LICENCE
     sources, schemas = apidoc.handlers(), document["components"]["schemas"]
     _add_refusals(schemas)
@@ -98,7 +99,7 @@ def _header_name(name: str) -> str:
 
 
 def _name_codes(operation: dict[str, Any], name: str, *, merged: bool) -> None:
-    """Say at each status with which codes it refuses, and what fields these have besides."""
+    """Name at each status the codes of its refusals, with their additional fields."""
     possible = refusals.of_handler(name.replace("_", ".", 1))
     for status, answer in operation["responses"].items():
         if status < "400":
@@ -124,10 +125,10 @@ def _leave_one_type(operation: dict[str, Any], name: str) -> None:
 
 
 def _part_inputs_from_outputs(document: dict[str, Any]) -> None:
-    """Give requests schemas of their own where answers have the same, and take the defaults out of both.
+    """Give requests their own schemas if answers use the same ones, and remove the defaults from both.
 
-    Generators (openapi-typescript) make a field with a default one that is always there. It is in an answer, and is required there;
-    in a request it may be left out, and its description names the default.
+    Generators (openapi-typescript) treat a field with a default as always present. This is true in answers, so there the field
+    becomes required. In a request it may be left out, and its description names the default.
     """
     schemas: Schemas = document["components"]["schemas"]
     operations = [operation for path in document["paths"].values() for operation in path.values()]
@@ -186,7 +187,7 @@ def _rename(part: Any, renamed: dict[str, str]) -> None:
         for key, value in part.items():
             if (
                 isinstance(value, str) and key != "$ref" and value.startswith("#/components/schemas/")
-            ):  # of a discriminator
+            ):  # from a discriminator
                 part[key] = f"#/components/schemas/{renamed.get(value.rpartition('/')[2], value.rpartition('/')[2])}"
             _rename(value, renamed)
     elif isinstance(part, list):

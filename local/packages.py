@@ -1,8 +1,10 @@
-"""Third-party packages: the environments that make targets run in, and uv with what pip is configured to.
+"""Third-party packages: the environments of make targets, and uv with pip's configuration.
 
-`install FOLDER REQUIREMENTS` makes a virtual environment, if there is none, and installs pins into it, and says how far it is.
-`uv ARGUMENTS` runs uv. Both hand pip's configuration to uv, which reads none of it: a mirror, further indexes, certificates, a
-proxy. It is read each time and written nowhere. Only the standard library is imported here, because nothing else is there yet.
+`install FOLDER REQUIREMENTS` makes a virtual environment, if there is none. It installs pins into it and reports its progress.
+`uv ARGUMENTS` runs uv.
+
+uv does not read pip's configuration, so both commands pass it to uv: a mirror, further indexes, certificates, a proxy. They read
+it each time and write it nowhere. This module imports only the standard library, because no other package is installed yet.
 """
 
 import ast
@@ -17,20 +19,20 @@ from pathlib import Path
 
 VENV = Path(".venv")
 UV_PINS = Path("requirements-run.txt")
-"""Where uv's own version stands."""
+"""The file that pins uv."""
 SECTIONS = (":env:", "install", "global")
-"""Of pip's configuration, from what wins to what gives way."""
+"""Sections of pip's configuration, in order of precedence."""
 WAIT_SECONDS = 0.2
 SAY_SECONDS = 10.0
-"""How often a step that goes on says so where there is no terminal."""
+"""Seconds between two progress lines of a step if there is no terminal."""
 
 
 class FailedError(Exception):
-    """A step failed. The message is for the console, and has what the step said."""
+    """A step failed. The message is for the console, and contains the step's output."""
 
 
 def configured(listed: str) -> dict[str, list[str]]:
-    """Return pip's options from what `pip config list` prints: lines like `global.index-url='https://…'`."""
+    """Return pip's options from the output of `pip config list`: lines like `global.index-url='https://…'`."""
     found: dict[str, dict[str, list[str]]] = {}
     for line in listed.splitlines():
         key, equals, value = line.partition("=")
@@ -42,7 +44,7 @@ def configured(listed: str) -> dict[str, list[str]]:
 
 
 def uv_variables(pip: Mapping[str, list[str]], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that tell uv what pip is configured to, without those that the environment has already."""
+    """Return the variables that give uv pip's configuration, except those that the environment already has."""
     told: dict[str, str] = {}
     for option, name, separator in (
         ("index-url", "UV_DEFAULT_INDEX", " "),
@@ -59,11 +61,11 @@ def uv_variables(pip: Mapping[str, list[str]], environ: Mapping[str, str]) -> di
         if values := pip.get(option):
             told[name] = separator.join(values)
     if "UV_INDEX" in told:
-        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip takes the best of all indexes
+        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip takes the best version of all indexes
     if pip.get("keyring-provider", [""])[0] == "subprocess":
         told["UV_KEYRING_PROVIDER"] = "subprocess"
     if "SSL_CERT_FILE" not in told:
-        told["UV_SYSTEM_CERTS"] = "true"  # pip believes whom the machine believes
+        told["UV_SYSTEM_CERTS"] = "true"  # pip trusts the machine's certificates
     if "SSL_CERT_FILE" in environ:
         told.pop("UV_SYSTEM_CERTS", None)
     if "ALL_PROXY" in told:
@@ -83,7 +85,7 @@ def uv(*arguments: str) -> list[str]:
 
 
 def step(what: str, command: list[str], environ: Mapping[str, str] | None = None) -> None:
-    """Run one step and say on the console that it goes on, and how long it took.
+    """Run one step, show its progress on the console, and print its duration.
 
     Raises
     ------
@@ -123,21 +125,23 @@ def pins(requirements: Path) -> list[str]:
 
 
 def install(folder: Path, requirements: Path) -> None:
-    """Have these pins in an environment.
+    """Install these pins into an environment.
 
-    Without dependencies: the file holds all that are wanted, and leaves some out on purpose (requirements-overrides.in). Without
-    bytecode: for all of it that takes twelve times as long as installing, and Python makes it of what is imported, unless told
-    not to.
+    Dependencies are not resolved: the file lists every needed package. It leaves some out on purpose (requirements-excludes.in),
+    and holds versions that other packages' pins forbid (requirements-overrides.in).
+
+    Bytecode is not compiled: for all packages that takes twelve times as long as installing. Python compiles each imported module
+    later. If PYTHONDONTWRITEBYTECODE forbids that, the installer compiles all of it.
 
     Raises
     ------
     FailedError
-        It could not be done.
+        A step failed.
     """
     count = len(pins(requirements))
     print(f"Setting up {folder} with {count} packages; this is done once.", flush=True)
     python, pip = folder / "bin" / "python", folder / "bin" / "pip"
-    if not (python.exists() and pip.exists()):  # one without pip was broken off
+    if not (python.exists() and pip.exists()):  # an environment without pip is an interrupted one
         step("making the environment", [getattr(sys, "_base_executable", sys.executable), "-m", "venv", str(folder)])
     [version] = [line for line in pins(UV_PINS) if line.startswith("uv==")]
     installer = VENV / "bin" / "python"
@@ -150,7 +154,7 @@ def install(folder: Path, requirements: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says, and return the exit code."""
+    """Run the command, and return the exit code."""
     match arguments:
         case ["install", folder, requirements]:
             try:

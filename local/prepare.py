@@ -1,7 +1,7 @@
-"""The two steps that make the data resources ready for a start, each a process that ends: what they import is heavy.
+"""The two steps that prepare the data resources for a start. Each runs in its own process, because its imports need much memory.
 
-`resources`, before ministack serves: its state becomes what template.yaml says. `connect`, once it does: the providers'
-keys are written into their secret, and what the other processes need to know into the state directory.
+`resources` runs before ministack serves. It brings ministack's state in line with template.yaml. `connect` runs when ministack
+serves. It writes the providers' keys into their secrets, and the data that the other processes need into the state directory.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from local.template import Template
 
 Resources = dict[str, dict[str, str]]
 RECORD = "resources.json"
-"""In ministack's state directory: the template's part that its resources were made from, and what they are."""
+"""A file in ministack's state directory: the part of the template that its resources were made from, and the resources."""
 
 
 def resources(template: Template, state_dir: Path) -> Resources:
-    """Make the resources in ministack's state directory what the template says, unless they are, and return them.
+    """Bring the resources in ministack's state directory in line with the template, if needed, and return them.
 
-    It is done in a copy, which takes the directory's place in the end: what breaks off on the way has changed nothing.
+    The work happens in a copy, which replaces the directory at the end. So an interruption changes no data.
     """
     before = state_dir.with_name(f"{state_dir.name}.before")
     if before.exists() and not state_dir.exists():
@@ -63,7 +63,7 @@ def _recorded(state_dir: Path) -> tuple[dict[str, Any], Resources]:
 
 
 def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
-    """Tell functions where everything is, and the providers' keys."""
+    """Give the functions the addresses of all services, and the providers' keys."""
     from local import aws
 
     _, found = _recorded(Processes(settings.state_dir).data_dir)
@@ -104,9 +104,9 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
 
 
 def check_admin(settings: Settings) -> None:
-    """End with a sentence if the admin's name or password is none that the API takes. Their values are not in it."""
+    """End with a message if the API does not accept the administrator's name or password. The message contains neither value."""
     if (settings.admin_username, settings.admin_password) == DEFAULT_ADMIN:
-        return  # and nothing is imported for that
+        return  # skip the imports below
     sys.path.insert(0, str(ROOT / "functions"))
     from pydantic import ValidationError
 
@@ -120,8 +120,8 @@ def check_admin(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Take one step, named by the first argument."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and not leave the copy behind
+    """Run the step that the first argument names."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the copy is deleted
     step, *arguments = sys.argv[1:]
     settings, template = Settings.read(), Template()
     if step == "resources":

@@ -1,6 +1,6 @@
-"""The price tables, checked before they are used: by functions/aideer/prices/schema.json, and by what no schema can say.
+"""Checks the price tables before they are used: by functions/aideer/prices/schema.json, and by rules that no schema can express.
 
-python -m local.prices     one clear sentence for each fault; `make build`, `make validate` and `make run` call it
+`python -m local.prices` prints one sentence about the first fault. `make build`, `make validate` and `make run` run the same check.
 """
 
 import itertools
@@ -21,7 +21,7 @@ class PriceTableError(Exception):
 
 
 def regions() -> list[str]:
-    """Return the provider's regions that there is a table for."""
+    """Return the provider's regions that have a price table."""
     return sorted(path.stem for path in TABLES.glob("*.json") if path != SCHEMA)
 
 
@@ -31,14 +31,14 @@ def base_url(region: str) -> str:
 
 
 def check(folder: Path = TABLES) -> None:
-    """Check all tables of a folder. Raises PriceTableError for the first fault."""
+    """Check all tables of a folder. Raise PriceTableError for the first fault."""
     for path in sorted(folder.glob("*.json")):
         if path.name != SCHEMA.name:
             check_table(path)
 
 
 def check_table(path: Path) -> None:
-    """Check one table. Raises PriceTableError for its first fault."""
+    """Check one table. Raise PriceTableError for its first fault."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_repetition)
     except (ValueError, OSError, RecursionError) as error:
@@ -69,7 +69,7 @@ def _shown(name: str) -> str:
 
 
 def _check_schema(name: str, table: Any) -> None:
-    import jsonschema  # a tool of the build: functions have none of it
+    import jsonschema  # a tool of the build, which functions do not have
 
     def full_pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Any]:
         # Python's "$" also matches before a line feed at the end.
@@ -79,7 +79,7 @@ def _check_schema(name: str, table: Any) -> None:
     strict = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
         jsonschema.Draft202012Validator,
         {"pattern": full_pattern},
-        # JSON Schema takes 32768.0 for an integer. The provider, which is sent such numbers, does not.
+        # JSON Schema accepts 32768.0 as an integer. The provider, which receives such numbers, does not.
         type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
             "integer", lambda _, value: type(value) is int
         ),
@@ -100,7 +100,7 @@ def _check_schema(name: str, table: Any) -> None:
 
 
 def _faults(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    """(field, what is wrong with it) of a model whose shape is right."""
+    """Return (field, fault) pairs of a model that fits the schema."""
     faults, tiers = [], entry["tiers"]
     limits = [tier["up_to"] for tier in tiers]
     if limits != sorted(set(limits)):
@@ -152,7 +152,7 @@ _FIELDS = frozenset(json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]["mod
 
 
 def main() -> int:
-    """Check, and say what is wrong."""
+    """Check the tables, and print the first fault."""
     try:
         check()
     except PriceTableError as error:

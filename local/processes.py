@@ -1,8 +1,8 @@
-"""The processes of the local stack. Each holds a lock on a file for as long as it lives.
+"""The processes of the local stack. Each process holds a lock on a file as long as it lives.
 
-So anybody can see whether one lives, wait for its end, or take its place, and nobody has to be its parent for it: when a
-process that watches others is killed, the others go on, and its successor finds them as they are. Only the standard
-library is imported here, because the two that watch should weigh nothing.
+So any process can see whether another lives, wait for its end, or take its place, without being its parent. If a process that
+watches others is killed, the others continue, and its successor takes them over. This module imports only the standard library,
+because the two watching processes should use little memory.
 """
 
 import contextlib
@@ -20,23 +20,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 READY = "READY"
-"""How a process says on its standard output that it can do its work."""
+"""The line that a process prints on its standard output when it is ready."""
 POLL_SECONDS = 0.05
 STOP_SECONDS = 15.0
-"""How long the processes that make answers may take to end."""
+"""Seconds that the answering processes may take to end."""
 
 
 class Process:
-    """One named process: its lock, its log, and how it is started.
+    """One named process: its lock, its log, and its start.
 
     Parameters
     ----------
     name
         Names the lock and the log in state_dir.
     state_dir
-        Where both are.
+        The folder of both.
     arguments
-        What follows `python -m`.
+        The arguments after `python -m`.
     files
         Descriptors that it inherits, under the same numbers.
     """
@@ -50,13 +50,13 @@ class Process:
         self._child: subprocess.Popen[bytes] | None = None
 
     def claim(self) -> int:
-        """Wait for its end, take its lock, and return the locked descriptor for start() or os.close()."""
+        """Wait for the process's end, take its lock, and return the locked descriptor for start() or os.close()."""
         lock = self._open()
         fcntl.flock(lock, fcntl.LOCK_EX)
         return self._claimed(lock)
 
     def try_claim(self) -> int | None:
-        """Do the same without waiting; None while it lives."""
+        """Take the lock without waiting. Return None while the process lives."""
         lock = self._open()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,17 +70,17 @@ class Process:
         return os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
 
     def _claimed(self, lock: int) -> int:
-        os.ftruncate(lock, 0)  # the number of the process that had it means nothing now
+        os.ftruncate(lock, 0)  # the pid of the previous process is no longer valid
         if self._child:
             self._child.wait()
         return lock
 
     def hold(self, lock: int, pid: int) -> None:
-        """Write down who holds the claimed lock."""
+        """Write down which process holds the claimed lock."""
         os.pwrite(lock, str(pid).encode(), 0)
 
     def start(self, lock: int) -> None:
-        """Start it with the claimed lock, which it holds from then on. Its last log becomes <name>.log.1."""
+        """Start the process with the claimed lock, which it then holds. Its previous log becomes <name>.log.1."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.log.replace(self.log.with_suffix(".log.1"))
@@ -93,21 +93,21 @@ class Process:
                 stdout=log,
                 stderr=log,
                 pass_fds=(lock, *self._files),
-                start_new_session=True,  # Ctrl-C is for the launcher, which stops the others in their order
+                start_new_session=True,  # Ctrl-C is only for the launcher, which stops the others in order
             )
         self.hold(lock, self._child.pid)
         os.close(lock)
 
     @property
     def pid(self) -> int | None:
-        """Its number while it lives."""
+        """The process's pid while it lives."""
         with contextlib.suppress(ValueError, FileNotFoundError):
             return int(self._lock.read_text()) if self._lives else None
         return None
 
     @property
     def _lives(self) -> bool:
-        """Whether somebody holds its lock. Asking creates nothing: a folder in which nothing ever ran stays as it is."""
+        """Whether a process holds the lock. This check creates no file, so it leaves an unused folder unchanged."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._lock.open("rb") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -117,12 +117,12 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended, if this process had started it."""
+        """The exit code, if this object started the process."""
         return self._child.returncode if self._child else None
 
     @property
     def is_ready(self) -> bool:
-        """Whether it lives and has said that it can do its work."""
+        """Whether the process lives and has announced that it is ready."""
         if self.pid is None:
             return False
         with contextlib.suppress(FileNotFoundError), self.log.open(errors="replace") as lines:
@@ -130,7 +130,7 @@ class Process:
         return False
 
     def wait_until_ready(self, seconds: float) -> bool:
-        """Wait until it is ready. False: it takes longer than that, or it has ended."""
+        """Wait until the process is ready. Return False if that takes longer, or if it ends first."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.is_ready:
@@ -141,13 +141,13 @@ class Process:
         return False
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it lives."""
+        """Send the process a signal, if it lives."""
         if pid := self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its end. False: it still lives after that time."""
+        """Wait for the process's end. Return False if it still lives after that time."""
         deadline = time.monotonic() + seconds
         while self._lives:
             if time.monotonic() > deadline:
@@ -158,7 +158,7 @@ class Process:
         return True
 
     def stop(self, seconds: float) -> None:
-        """Ask it to end; kill it if it has not after that time."""
+        """Ask the process to end. Kill it if it has not ended after that time."""
         self.signal(signal.SIGTERM)
         if not self.wait(seconds):
             self.signal(signal.SIGKILL)
@@ -167,38 +167,38 @@ class Process:
 
 @dataclass(frozen=True)
 class Sockets:
-    """Where the stack's ports are. The sockets stay open while any process that watches lives.
+    """The stack's ports. The sockets stay open while any watching process lives.
 
-    So a connection that is made while the process behind it is replaced waits instead of being refused.
+    So a connection that arrives while a process is replaced waits, and is not refused.
     """
 
     public: int
     """Descriptor of the socket bound to PORT."""
     aws: int
-    """Descriptor of the embedded AWS's."""
+    """Descriptor of the embedded AWS's socket."""
     aws_port: int
     dashscope_port: int
     wechat_port: int
 
     @property
     def endpoint(self) -> str:
-        """Where the embedded AWS is."""
+        """The URL of the embedded AWS."""
         return f"http://127.0.0.1:{self.aws_port}"
 
     @property
     def arguments(self) -> list[str]:
-        """On a command line."""
+        """The sockets as command-line arguments."""
         numbers = (self.public, self.aws, self.aws_port, self.dashscope_port, self.wechat_port)
         return [str(number) for number in numbers]
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> "Sockets":
-        """Read what `arguments` gives."""
+        """Read the sockets from command-line arguments."""
         return cls(*(int(argument) for argument in arguments))
 
 
 class Processes:
-    """All processes of one stack; without sockets they can be looked at and stopped, but not started."""
+    """All processes of one stack. Without sockets they can be inspected and stopped, but not started."""
 
     def __init__(self, state_dir: Path, sockets: Sockets | None = None) -> None:
         self.data_dir = state_dir / "aws"
@@ -218,11 +218,11 @@ class Processes:
 
     @property
     def logged(self) -> list[Process]:
-        """Those whose errors belong on the console."""
+        """The processes whose errors the console shows."""
         return [self.supervisor, self.ministack, self.dashscope, self.wechat, self.front, self.background]
 
     def stop(self) -> None:
-        """Stop all but the launcher: first who would start the others again, last what keeps the data."""
+        """Stop all but the launcher: first the supervisor, which would restart the others; last ministack, which keeps the data."""
         self.supervisor.stop(10)
         working = [
             threading.Thread(target=process.stop, args=(STOP_SECONDS,)) for process in (self.front, self.background)
@@ -237,12 +237,12 @@ class Processes:
 
 
 def announce_ready() -> None:
-    """Say that this process can do its work, on a line of its own whatever its threads print."""
+    """Announce that this process is ready. The line stays separate even if other threads print."""
     os.write(1, f"\n{READY}\n".encode())
 
 
 def own_environment() -> dict[str, str]:
-    """Return this process's environment for its children: without anybody's AWS account, and loopback without a proxy."""
+    """Return this process's environment for its children, without the user's AWS account and with no proxy for loopback."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     outside = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
     no_proxy = f"{outside},127.0.0.1,localhost" if outside else "127.0.0.1,localhost"
@@ -256,7 +256,7 @@ def own_environment() -> dict[str, str]:
         "no_proxy": no_proxy,
         "PYTHONUNBUFFERED": "1",
         "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: the nursery forks, and has started no thread
-        # glibc would give each thread an arena of its own, and keep what was used once.
+        # glibc would give each thread its own arena, and would not return freed memory.
         "MALLOC_ARENA_MAX": "2",
         "MALLOC_MMAP_THRESHOLD_": "131072",
         "MALLOC_TRIM_THRESHOLD_": "131072",
@@ -265,7 +265,7 @@ def own_environment() -> dict[str, str]:
 
 
 def listener(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """Bind a port (0: any free one) without listening: who inherits the socket does that when it is ready.
+    """Bind a port (0: any free one) without listening. The process that inherits the socket listens when it is ready.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""What the simulated model says: prose in the question's language, the same for the same question, of any number of tokens.
+"""The simulated model's text: prose in the question's language, the same for the same question, with any number of tokens.
 
-A token is one streamed piece of text. An answer has exactly as many as were asked for, and it ends with a sentence: whole
-sentences are taken, and their tokens are cut or joined until the number is right.
+A token is one streamed piece of text. An answer has exactly the requested number of tokens and ends with a sentence. It consists
+of whole sentences, with some tokens cut or joined until the number is right.
 """
 
 import itertools
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 _TOKEN = re.compile(r"[A-Za-z0-9'’-]+[,.!?;:]? ?|[\u3040-\u30ff\u4e00-\u9fff]{1,2}|[\uac00-\ud7a3]+ ?|\S ?|\s")
 _HALF = re.compile("[\ud800-\udfff]")
 _TRIES = 12
-"""How many sentences are tried for one that fits."""
+"""The number of sentences tried until one fits."""
 _QUOTED = 60
-"""How many characters of a question are repeated."""
+"""The number of characters of a question that an answer repeats."""
 
-# For each language: how an answer to a greeting, to a question, and to nothing opens; what it goes on with; how it thinks.
+# For each language: openings of answers to a greeting and to a question, further sentences, and reasoning.
 _GREETING = re.compile(r"\b(hi|hello|hey|who are you)\b|你好|您好|你是谁|こんにちは|안녕", re.IGNORECASE)
 _GREETINGS = {
     "zh": "你好！我是一个模拟的模型，运行在这台电脑上。{quoted}这句话我收到了。",
@@ -114,7 +114,7 @@ _QUOTES = {"zh": "「{}」", "ja": "「{}」", "ko": "“{}”", "en": "“{}”
 
 
 def language_of(text: str) -> str:
-    """Return "ja", "ko", "zh" or "en": by kana, Hangul, Han characters, and "en" for all others."""
+    """Return "ja" for kana, "ko" for Hangul, "zh" for Han characters, and "en" for all other texts."""
     if re.search("[\u3040-\u30ff]", text):
         return "ja"
     if re.search("[\uac00-\ud7a3]", text):
@@ -123,7 +123,7 @@ def language_of(text: str) -> str:
 
 
 def answer(question: str, tokens: int, *, images: int = 0, cut_emoji: bool = False) -> list[str]:
-    """Return an answer of that many tokens, which ends with a sentence."""
+    """Return an answer of that many tokens. It ends with a sentence."""
     language = language_of(question)
     openings = [_SEEN[language].format(n=images, s="" if images == 1 else "s")] if images else []
     chosen = random.Random(zlib.crc32(question.encode("utf-8", "replace")))  # noqa: S311 - the same for the same question
@@ -134,7 +134,7 @@ def answer(question: str, tokens: int, *, images: int = 0, cut_emoji: bool = Fal
 
 
 def thoughts(question: str, tokens: int, *, cut_emoji: bool = False) -> list[str]:
-    """Return the reasoning before an answer, of that many tokens."""
+    """Return that many tokens of reasoning before an answer."""
     language = language_of(question)
     opening, sentences = _THOUGHTS[language]
     chosen = random.Random(zlib.crc32(question.encode("utf-8", "replace")))  # noqa: S311
@@ -153,14 +153,14 @@ def _quoted(question: str, language: str) -> str:
 
 
 def _flow(openings: list[str], sentences: tuple[str, ...], chosen: random.Random) -> Iterator[str]:
-    """Sentences without end: the openings, then all others in an order of its own, over and over."""
+    """Yield sentences without end: first the openings, then all others again and again, each time in a new order."""
     yield from openings
     while True:
         yield from chosen.sample(sentences, len(sentences))
 
 
 def _exactly(count: int, sentences: Iterator[str], short: str, *, cut_emoji: bool) -> list[str]:
-    """Take the sentences that fit, and cut or join tokens at the end until there are exactly so many."""
+    """Take the sentences that fit. Then cut or join tokens at the end until their number is exact."""
     said: list[str] = []
     left_out: list[list[str]] = []
     while len(said) < count and len(left_out) < _TRIES:
@@ -191,7 +191,7 @@ def _cut(tokens: list[str], count: int) -> None:
         word = tokens[at]
         if len(word.rstrip()) > 1 and not _HALF.search(word):
             tokens[at : at + 1] = [word[:1], word[1:]]
-            at += 2  # what is left of it may be cut again
+            at += 2  # the rest of the word may be cut again
         at -= 1
 
 

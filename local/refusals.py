@@ -1,7 +1,7 @@
-"""Which refusals a handler can make: the errors that it and what it calls can raise, as the source says.
+"""Finds the refusals that a handler can make: the errors that it and the functions it calls can raise, read from the source.
 
 It follows names from a handler's module through functions/aideer: functions that are called or passed on, classes with all their
-methods, constants. So it names what can be reached, and perhaps a code that no request provokes.
+methods, and constants. So it lists all reachable codes, perhaps including a code that no request can cause.
 """
 
 import ast
@@ -15,12 +15,12 @@ from local.processes import ROOT
 FUNCTIONS = ROOT / "functions"
 ERRORS = "aideer.errors"
 UNFOLLOWED = ("aideer.http", "aideer.asgi", "aideer.validation")
-"""What every handler shares: its refusals are in `EVERYWHERE`."""
+"""Modules that every handler shares. Their refusals are in `EVERYWHERE`."""
 OTHER_ARGUMENTS = {"headers", "retry_after", "detail", "code"}
-"""Of an error's constructor, and not in its answer."""
+"""Arguments of an error's constructor that its answer does not contain."""
 
 Node = tuple[str, str]
-"""A module's name, and a name that it defines."""
+"""(module name, name that the module defines)."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class _Module:
     name: str
     definitions: dict[str, ast.AST] = field(default_factory=dict)
     imports: dict[str, Node] = field(default_factory=dict)
-    """By the name here: the module and the name there, which is empty for the module itself."""
+    """Imports by local name: (module, name there). The name is empty if the module itself is imported."""
 
 
 def of_handler(module: str) -> frozenset[Refusal]:
-    """Return the refusals of a handler's module: tasks.create of functions/tasks/create.py."""
+    """Return the refusals of a handler's module: tasks.create for functions/tasks/create.py."""
     modules = _modules()
     seen: set[Node] = set()
     found = set(EVERYWHERE)
@@ -65,7 +65,7 @@ def of_handler(module: str) -> frozenset[Refusal]:
 
 @functools.cache
 def extra_fields() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-    """Return the fields besides `detail` and `code` by code: those of all its errors, and those of any."""
+    """Return the fields besides `detail` and `code`, by code: those of all its errors, and those of any."""
     found: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
     for module in _modules().values():
         for refusal in (made for definition in module.definitions.values() for made in _made(module, definition)):
@@ -76,7 +76,7 @@ def extra_fields() -> dict[str, tuple[frozenset[str], frozenset[str]]]:
 
 @functools.cache
 def _read(node: Node) -> tuple[frozenset[Refusal], frozenset[Node]]:
-    """Return what a definition makes and what it refers to."""
+    """Return the refusals that a definition makes, and the names that it refers to."""
     module = _modules()[node[0]]
     definition = module.definitions[node[1]]
     return frozenset(_made(module, definition)), frozenset(_references(module, definition))
@@ -152,12 +152,12 @@ def _is_error(module: _Module, name: str) -> bool:
 class _Error:
     status: int
     code: str | None
-    """Where nothing else is said."""
+    """The code if the constructor receives none."""
 
 
 @functools.cache
 def _errors() -> dict[str, _Error]:
-    """Return the classes of aideer/errors.py, with what their constructors say without arguments."""
+    """Return the classes of aideer/errors.py, with their statuses and default codes."""
     found: dict[str, _Error] = {}
     for name, definition in _modules()[ERRORS].definitions.items():
         if not isinstance(definition, ast.ClassDef):

@@ -1,7 +1,7 @@
-"""Handlers whose code is edited while the stack runs: the workers are replaced, and everything else goes on.
+"""Replaces the workers when a handler's code is edited while the stack runs. All other processes continue.
 
-The front and the background process keep the code that they started with, because answers are being made in them. Where a change
-concerns them, the console says so.
+The front and the background process keep the code that they started with, because they make answers. If a change concerns them,
+the console says so.
 """
 
 import sys
@@ -19,7 +19,7 @@ MOST_NAMED = 3
 
 
 def sources(_: watchfiles.Change, path: str) -> bool:
-    """Whether a change of this file is one of the product: of its code or its prices, and not of what Python keeps of them."""
+    """Return whether this file belongs to the product: its code or its prices, and not Python's bytecode."""
     return path.endswith(SUFFIXES)
 
 
@@ -31,12 +31,12 @@ def changes(folder: Path = FUNCTIONS) -> Iterator[set[Path]]:
 
 
 class Reloader:
-    """Reloads the workers at each change, and says what that does not change.
+    """Reloads the workers at each change, and reports changes that need a new start.
 
     Parameters
     ----------
     reload
-        Has workers with the present code.
+        Replaces the workers by new ones with the present code.
     modules
         The handlers' modules that run in workers.
     say
@@ -49,18 +49,18 @@ class Reloader:
         self._say = say
 
     def start(self, found: Callable[[], Iterable[set[Path]]] = changes) -> None:
-        """Begin to watch, on a thread of its own."""
+        """Begin to watch, on its own thread."""
         threading.Thread(target=self._watch, args=(found,), name="reload", daemon=True).start()
 
     def _watch(self, found: Callable[[], Iterable[set[Path]]]) -> None:
         try:
             for files in found():
                 self.changed(files)
-        except OSError as error:  # a system that has no more watches to give
+        except OSError as error:  # the system has no more file watches
             print(f"ERROR edits are not noticed: {error.strerror}", file=sys.stderr, flush=True)
 
     def changed(self, files: set[Path]) -> None:
-        """Act on a change of these files."""
+        """Report a change of these files, and reload the workers."""
         names = sorted(str(file.relative_to(ROOT)) for file in files)
         shown = ", ".join(names[:MOST_NAMED]) + (
             f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""

@@ -1,7 +1,7 @@
-"""Brings a table back to what a restored copy of it has: `python -m local.restore COPY TABLE`. docs/operations.md says when.
+"""Make a table equal to a restored copy: `python -m local.restore COPY TABLE`. docs/operations.md says when to use it.
 
-DynamoDB restores into a new table, and the stack goes on with the one that it made. Items that are alike are left alone, so it
-can be broken off and done again; with --exactly, what the copy does not have is deleted. Nothing else should write meanwhile.
+DynamoDB restores into a new table, but the stack keeps using its own table. The command skips equal items, so it can be
+interrupted and repeated. With --exactly, it deletes items that the copy does not have. Stop all other writes meanwhile.
 """
 
 import argparse
@@ -18,7 +18,7 @@ PAGE = 100
 
 
 def restore(dynamodb: Any, copy: str, table: str, *, exactly: bool) -> tuple[int, int]:
-    """Do it, and return how many items were written and how many deleted."""
+    """Restore, and return the number of items written and deleted."""
     keys = [key["AttributeName"] for key in dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]]
 
     def key(item: Item) -> Item:
@@ -75,7 +75,7 @@ def _sent(dynamodb: Any, table: str, requests: list[Item]) -> list[Item]:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says, and return the exit code."""
+    """Run the command, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m local.restore", description="Brings a table back to a restored copy."
     )

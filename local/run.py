@@ -1,6 +1,6 @@
-"""`make run`: starts the stack, says on the console how it is, and stops it at Ctrl-C.
+"""`make run`: start the stack, show its state on the console, and stop it at Ctrl-C.
 
-With arguments it is the launcher that takes the place of one that was killed: the same without a console.
+With arguments, this process replaces a launcher that was killed. It does the same work without a console.
 """
 
 import os
@@ -22,34 +22,34 @@ from local.supervisor import FAILED
 
 ERROR = re.compile(r'^(ERROR|CRITICAL)\b|"level":\s*"(ERROR|CRITICAL)"')
 NEWS = re.compile(r"[A-Z]{3,10} \S+ (\d{3}|left) \d+ ms|RELOAD .*")
-"""What the front says on purpose: a request that was answered, and code that was edited."""
+"""Lines that the front prints for the console: an answered request, and edited code."""
 TAIL_SECONDS = 0.5
 PROBE_BYTES = 64 * 1024
 PROGRESS_SECONDS = 0.2
 KEPT = ("run", "logs", "aws", "chat.json")
-"""What the stack and its clients keep in STATE_DIR."""
+"""The files that the stack and its clients keep in STATE_DIR."""
 LEAST_FREE = 64 * 2**20
-"""Of STATE_DIR's disk, in bytes: the embedded AWS saves a whole copy before it gives up the old one."""
+"""Free bytes required on STATE_DIR's disk. The embedded AWS saves a whole copy before it deletes the old one."""
 ANOTHER_FOLDER = "Choose another folder: STATE_DIR=folder make run"
 
 
 class Console:
-    """Shows the errors that processes log, and the requests that were answered."""
+    """Shows the errors that processes log, and a line for each answered request."""
 
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
         self._read: dict[Path, tuple[int, int]] = {}
         self._in_traceback: set[Path] = set()
-        for process in processes:  # what the logs hold already has been shown, or is of an earlier time
+        for process in processes:  # skip older lines: they were shown before, or belong to an earlier run
             self._new_lines(process.log)
 
     def show_until(self, over: threading.Event) -> None:
-        """Look for new lines now and again."""
+        """Show new lines at intervals until `over` is set."""
         while not over.wait(TAIL_SECONDS):
             self.show()
 
     def show(self) -> None:
-        """Show the errors that are new."""
+        """Show the new errors and requests."""
         for process in self._processes:
             for line in self._new_lines(process.log):
                 if NEWS.fullmatch(line):
@@ -75,14 +75,14 @@ class Console:
             self._in_traceback.add(log)
         elif log in self._in_traceback:
             if line and not line[0].isspace():
-                self._in_traceback.discard(log)  # the exception's own line ends it
+                self._in_traceback.discard(log)  # the exception's own line ends the traceback
         else:
             return bool(ERROR.search(line))
         return True
 
 
 def say(text: str) -> None:
-    """Print, whether or not anybody is there to read it."""
+    """Print a line. Ignore a console that is gone."""
     try:
         print(text, flush=True)
     except OSError:
@@ -90,7 +90,7 @@ def say(text: str) -> None:
 
 
 class Launcher:
-    """Watches the supervisor, and stops everything when it is told to."""
+    """Keeps the supervisor running, and stops everything on a signal."""
 
     def __init__(self, settings: Settings, sockets: Sockets) -> None:
         self._settings = settings
@@ -108,7 +108,7 @@ class Launcher:
             threading.Thread(target=target, daemon=True).start()
         console.show_until(self._stop)
         if not self._failed:
-            # What is cut off by that may log errors, which are none.
+            # Stopping interrupts work, which may log errors. They are not faults, so the console no longer shows them.
             say(f"\nstopping. Answers that are being made get up to {STOP_SECONDS:.0f} s to end.")
         self._processes.stop()
         if self._failed:
@@ -168,14 +168,14 @@ def _is_free(port: int) -> bool:
 
 
 def open_state_dir(folder: Path) -> None:
-    """Make STATE_DIR, and what the stack keeps in it its owner's alone: the providers' keys are there.
+    """Make STATE_DIR, and let only its owner read what the stack keeps in it, because it holds the providers' keys.
 
-    A folder that there is already may hold other things, which stay as they are.
+    If the folder exists already, its other files stay as they are.
 
     Raises
     ------
     SettingsError
-        It cannot be made or written, or its disk is full.
+        The folder cannot be made or written, or its disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def open_state_dir(folder: Path) -> None:
         for path in [
             *kept,
             *(path for part in kept for path in part.rglob("*")),
-        ]:  # of an earlier version: readable by all
+        ]:  # an earlier version made these readable by all
             if path.exists() and not path.is_symlink() and (mode := path.stat().st_mode) & 0o077:
                 path.chmod(stat.S_IMODE(mode) & 0o700)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -207,7 +207,7 @@ def take_place(settings: Settings) -> Sockets:
     Raises
     ------
     SettingsError
-        There is one, or PORT is taken, or STATE_DIR cannot be used.
+        A launcher runs already, or PORT is taken, or STATE_DIR cannot be used.
     """
     open_state_dir(settings.state_dir)
     processes = Processes(settings.state_dir)
@@ -216,14 +216,14 @@ def take_place(settings: Settings) -> Sockets:
         stop = command("stop", settings.state_dir)
         raise SettingsError(f"AIDeer already runs with STATE_DIR {settings.state_dir}. Stop it with: {stop}")
     processes.launcher.hold(lock, os.getpid())
-    processes.stop()  # what is left where both who watch were killed
+    processes.stop()  # if the launcher and the supervisor were both killed, other processes may still run
     Stack.forget(settings.state_dir)
     return open_sockets(settings)
 
 
 def main() -> int:
     """Launch the stack."""
-    os.umask(0o077)  # what the stack writes, its keys among it, is for nobody else; its processes inherit that
+    os.umask(0o077)  # the stack writes keys, so only the owner may read its files; child processes inherit this
     try:
         settings = Settings.read()
         if len(sys.argv) > 1:
@@ -233,7 +233,7 @@ def main() -> int:
     except (SettingsError, prices.PriceTableError) as error:
         print(error, file=sys.stderr)
         return 1
-    os.environ["STATE_DIR"] = str(settings.state_dir)  # the children's working directory may be another
+    os.environ["STATE_DIR"] = str(settings.state_dir)  # the children may have another working directory
     say("AIDeer is starting; the first time it makes its tables, which takes a little longer.")
     return Launcher(settings, sockets).run()
 
@@ -241,7 +241,7 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    except KeyboardInterrupt:  # before there is anything to stop
+    except KeyboardInterrupt:  # before anything was started
         code = 130
     sys.stdout.flush()
-    os._exit(code)  # the threads that watch wait for ever
+    os._exit(code)  # the watching threads never end

@@ -1,7 +1,7 @@
-"""`make sam`: an embedded AWS for `sam local`, because what runs in containers cannot reach the loopback of `make run`.
+"""`make sam`: an embedded AWS for `sam local`, because containers cannot reach the loopback address of `make run`.
 
-It runs until Ctrl-C, with a simulated DashScope and WeChat beside it, and prints the commands with which the SAM CLI runs the
-functions that `make build` has built, in Lambda's own image. What it holds is gone when it ends.
+It runs until Ctrl-C, with a simulated DashScope and WeChat. It prints the SAM CLI's commands that run the functions of `make
+build` in Lambda's own image. All its data is deleted when it ends.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ COMMANDS = f"""In another terminal:
 
 @dataclass(frozen=True)
 class Ground:
-    """What functions in containers stand on."""
+    """The services that functions in containers use."""
 
     stack: Stack
     people: wechat.Server
@@ -38,13 +38,13 @@ class Ground:
 
     @property
     def options(self) -> list[str]:
-        """What every command of `sam local` wants."""
+        """The options that every command of `sam local` needs."""
         return ["--template", str(TEMPLATE), "--env-vars", str(self.variables), "--region", REGION, "--skip-pull-image"]
 
 
 @contextlib.contextmanager
 def ground(folder: Path, variables: Path) -> Iterator[Ground]:
-    """Run it all, with its data in this folder, and write functions' environment where `sam local` is to read it."""
+    """Run the embedded AWS and the simulators, with data in `folder`. Write the functions' environment into `variables`."""
     host = Host.find()
     with (
         Server(tokens=12, delay_ms=2, host=host.bind) as model,

@@ -1,4 +1,4 @@
-"""The environment of `make run`: every name that it reads, checked."""
+"""The environment of `make run`: read and check every variable that it uses."""
 
 import os
 import re
@@ -38,7 +38,7 @@ NAMES = (
 )
 """Every variable that Settings reads."""
 SECRETS = ("DASHSCOPE_API_KEY", "WECHAT_SECRET", "WECHAT_WEB_SECRET", "ADMIN_PASSWORD")
-"""What functions learn as they do when deployed, and not from the environment."""
+"""Secrets. Functions read them as they do when deployed, and not from the environment."""
 
 SIMULATED_WECHAT = {
     "wechat_appid": "wx0000000000local01",
@@ -63,9 +63,9 @@ THROTTLES = (
     "stream",
     "estimate",
 )
-"""What aideer/throttling.py limits."""
+"""The rate limits of aideer/throttling.py."""
 UNTHROTTLED = "all=1000000/60"
-"""On one's own machine everybody has one address, and tests make many requests."""
+"""A limit too high to reach. On a developer's machine all clients share one address, and tests make many requests."""
 
 
 DEFAULT_PORT = 8000
@@ -82,15 +82,15 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What the local stack is asked to be."""
+    """The settings of the local stack."""
 
     port: int
     state_dir: Path
     workers: int
     allowed_origins: tuple[str, ...]
-    """Web origins that may read answers, besides the stack's own; ("*",) is all."""
+    """Web origins that may read answers, in addition to the stack's own. ("*",) allows all."""
     allowed_hosts: tuple[str, ...]
-    """Names that a request's Host may have, besides the loopback's; one without a port has any."""
+    """Host values that requests may have, in addition to the loopback's. A name without a port allows all ports."""
     provider_region: str
     dashscope_api_key: str
     dashscope_base_url: str
@@ -111,27 +111,27 @@ class Settings:
 
     @property
     def url(self) -> str:
-        """Where the stack is served."""
+        """The base URL of the stack."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def simulates_dashscope(self) -> bool:
-        """Whether answers come from the simulated DashScope: nothing says where a real one is."""
+        """Whether the simulated DashScope answers: no key and no address of a real one is set."""
         return not (self.dashscope_api_key or self.dashscope_base_url)
 
     @property
     def simulates_wechat(self) -> bool:
-        """Whether people sign in at the simulated WeChat: nothing says which application this is at a real one."""
+        """Whether the simulated WeChat signs users in: no app id and no address of a real one is set."""
         return not (self.wechat_appid or self.wechat_web_appid or self.wechat_base_url)
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read them from the environment; an empty variable counts as one that is not set.
+        """Read the settings from the environment. An empty variable counts as unset.
 
         Raises
         ------
         SettingsError
-            A variable has a value that cannot be used. No secret is in the message.
+            A variable has a value that cannot be used. The message contains no secret.
         """
         integer = _number(environ, int, r"-?[0-9]{1,15}", "a whole number")
         decimal = _number(environ, float, r"-?[0-9]{1,9}(\.[0-9]{0,9})?", "a number")
@@ -163,12 +163,12 @@ class Settings:
 
 
 def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """Read STATE_DIR alone, for a command that the other variables do not concern.
+    """Read STATE_DIR alone, for a command that does not use the other variables.
 
     Raises
     ------
     SettingsError
-        It begins with the home of somebody that there is not.
+        It begins with the home of an unknown user, or its symbolic links form a loop.
     """
     try:
         return Path(environ.get("STATE_DIR") or DEFAULT_STATE_DIR).expanduser().resolve()
@@ -177,14 +177,14 @@ def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def command(name: str, state_dir: Path) -> str:
-    """Return how a make target is told to use the stack of this folder."""
+    """Return the command that runs a make target for the stack of this folder."""
     if state_dir == Path(DEFAULT_STATE_DIR).resolve():
         return f"make {name}"
     return f"STATE_DIR={shlex.quote(str(state_dir))} make {name}"
 
 
 def hide_secrets() -> None:
-    """Remove them from this process's environment, before it runs functions."""
+    """Remove the secrets from this process's environment, before it runs functions."""
     for name in SECRETS:
         os.environ.pop(name, None)
 
@@ -213,7 +213,7 @@ def _refuse_halves(environ: Mapping[str, str]) -> None:
 
 
 def _secret(environ: Mapping[str, str], name: str) -> str:
-    """A value that goes into a header or an address as it is."""
+    """Return a value that goes unescaped into a header or an address."""
     value = environ.get(name, "")
     if not re.fullmatch(r"[!-~]*", value):
         raise SettingsError(f"{name} has a space, a line break or another character that no such value has.")

@@ -1,4 +1,4 @@
-"""A simulated provider: an HTTP server on loopback, which a test or a tool holds in a thread, or a process runs as its own."""
+"""A simulated provider: an HTTP server on loopback. A test or a tool runs it in a thread, or it runs as its own process."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ class Simulation(ABC):
 
     NAME: ClassVar[str]
     PATH: ClassVar[str] = ""
-    """What the base URL ends in."""
+    """The path at the end of the base URL."""
 
     def __init__(self, port: int, host: str) -> None:
         self.base_url = ""
@@ -26,7 +26,7 @@ class Simulation(ABC):
 
     @abstractmethod
     def application(self) -> web.Application:
-        """What is served."""
+        """Return the application to serve."""
 
     def __enter__(self) -> Self:
         started = threading.Event()
@@ -47,16 +47,16 @@ class Simulation(ABC):
         self.close()
 
     def close(self) -> None:
-        """Stop serving; open connections are cut."""
+        """Stop serving. Open connections are cut."""
         if self._loop and self._thread:
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(10)
             self._thread = None
 
     async def run(self, on_ready: Callable[[str], object]) -> None:
-        """Serve on this event loop until it is cancelled or closed; `on_ready` is given the base URL."""
+        """Serve on this event loop until it is cancelled or closed. Call `on_ready` with the base URL."""
         self._loop = asyncio.get_running_loop()
-        # Cancellation is how a handler that is waiting learns that its client has gone.
+        # If its client leaves, a waiting handler learns it only by its cancellation.
         runner = web.AppRunner(self.application(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
@@ -68,6 +68,6 @@ class Simulation(ABC):
             await runner.cleanup()
 
     def serve(self) -> None:
-        """Be this process, until Ctrl-C; it says READY once it serves."""
+        """Run as this process's only work until Ctrl-C. Print READY when the server is ready."""
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(self.run(on_ready=lambda url: print("READY", url, flush=True)))

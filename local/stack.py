@@ -1,4 +1,4 @@
-"""What every process of the local stack knows about the data resources: where they are, and functions' environment."""
+"""The data resources of the local stack, as its processes share them: their addresses, and the functions' environment."""
 
 import contextlib
 import json
@@ -17,12 +17,12 @@ class Stack:
 
     endpoint: str
     environment: dict[str, str]
-    """Of the functions: complete, with endpoint, region and credentials."""
+    """The complete environment of the functions, with endpoint, region and credentials."""
     resources: dict[str, dict[str, str]]
     """Logical id -> {"Ref": …, "Arn": …}."""
 
     def save(self, state_dir: Path) -> None:
-        """Write it where the other processes read it, whole or not at all."""
+        """Write it atomically into the file that the other processes read."""
         path = _path(state_dir)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
@@ -31,12 +31,12 @@ class Stack:
 
     @classmethod
     def wait(cls, state_dir: Path, seconds: float = 120.0) -> "Stack":
-        """Read what save() writes, as soon as it is there.
+        """Read the saved stack as soon as it exists.
 
         Raises
         ------
         TimeoutError
-            It is not there after that time.
+            It does not exist after `seconds`.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -47,7 +47,7 @@ class Stack:
 
     @staticmethod
     def forget(state_dir: Path) -> None:
-        """Remove what an earlier stack has saved."""
+        """Remove the file of an earlier stack."""
         _path(state_dir).unlink(missing_ok=True)
 
 

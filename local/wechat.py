@@ -2,19 +2,19 @@
 
     python -m local.wechat --port 8898      prints "READY http://127.0.0.1:8898"
 
-It has two applications, a mini program and a website, bound to one account at the open platform. Anybody is known to it by any
-name: their openid follows from the name and the application, their unionid from the name alone.
+It has two applications, a mini program and a website, bound to one account at the open platform. It accepts every user name. The
+openid follows from the name and the application. The unionid follows from the name alone.
 
     GET  /sns/jscode2session, /sns/oauth2/access_token, /wxa/checksession, POST /cgi-bin/stable_token    as WeChat's, in text/plain
-    GET  /connect/qrconnect       WeChat's page: choose who you are, and be sent back; ?as=ada chooses at once
+    GET  /connect/qrconnect       WeChat's page: choose a user, and return to the website; ?as=ada chooses at once
     GET  /__code?as=ada           {"code": …} of the mini program, as wx.login gives it; &app=web of the website, &unionid=no
-    POST /__invalidate?as=ada     ends their session: checksession says 87009 until they sign in again
-    POST /__expire                lets all access tokens and codes be too old
+    POST /__invalidate?as=ada     ends this user's session: checksession answers 87009 until the next sign-in
+    POST /__expire                makes all access tokens and codes expire
     POST /__fail?path=/sns/jscode2session&errcode=-1&times=2      the next calls fail; or with how=http503, html, drop or stall
     GET  /__requests, POST /__reset
 
-Codes work once, for five minutes; access tokens live two hours, and who asks again gets the same one. What is signed must be
-signed as WeChat wants it. Tests run it in their own process: `with Server() as server: ... server.base_url`.
+A code works once, for five minutes. Access tokens live two hours, and a repeated request returns the same token. Signed requests
+need WeChat's signature. Tests run it in their own process: `with Server() as server: ... server.base_url`.
 """
 
 import argparse
@@ -47,7 +47,7 @@ APPS = {
 }
 """App id and secret of each application."""
 PEOPLE = ("ada", "bo", "小鹿")
-"""Whom the page offers."""
+"""The users that the page offers."""
 FAULTS = frozenset({"http503", "html", "drop", "stall"})
 
 Refusal = tuple[int, str]
@@ -83,7 +83,7 @@ class _Fault:
 @dataclass
 class _State:
     codes: dict[str, _Code] = field(default_factory=dict)
-    session_keys: dict[str, str] = field(default_factory=dict)  # of openids
+    session_keys: dict[str, str] = field(default_factory=dict)  # keys are openids
     token: str = ""
     token_ends: float = 0.0
     old_tokens: set[str] = field(default_factory=set)
@@ -92,12 +92,12 @@ class _State:
 
 
 def openid(person: str, app: str = "mini") -> str:
-    """A person's openid in an application."""
+    """Return a person's openid in an application."""
     return "o" + _digest(f"{APPS[app][0]} {person}")[:27]
 
 
 def unionid(person: str) -> str:
-    """A person's unionid."""
+    """Return a person's unionid."""
     return "u" + _digest(person)[:27]
 
 
@@ -114,7 +114,7 @@ class Server(Simulation):
     # In-process control
 
     def code(self, person: str, app: str = "mini", *, with_unionid: bool = True) -> str:
-        """A code as this person's phone, or the website's page, would get it."""
+        """Return a code, as this person's phone or the website's page would receive it."""
         with self._lock:
             code = secrets.token_urlsafe(24)
             union = unionid(person) if with_unionid else None
@@ -127,7 +127,7 @@ class Server(Simulation):
             self._state.session_keys.pop(openid(person), None)
 
     def expire(self) -> None:
-        """Let all codes and access tokens be too old."""
+        """Make all codes and access tokens expire."""
         with self._lock:
             self._state.token_ends = 0.0
             for code in self._state.codes.values():
@@ -139,18 +139,18 @@ class Server(Simulation):
             self._state.faults.append(_Fault(path, times, errcode, how))
 
     def requests(self, path: str = "") -> list[dict[str, Any]]:
-        """What was asked, as {path, query, body}; of one path, if it is given."""
+        """Return the recorded requests as {path, query, body}. With `path`, return only those of this path."""
         with self._lock:
             return [request for request in self._state.seen if not path or request["path"] == path]
 
     def reset(self) -> None:
-        """Forget what was asked, and faults to come."""
+        """Clear the recorded requests and the pending faults."""
         with self._lock:
             self._state.seen.clear()
             self._state.faults.clear()
 
     def application(self) -> web.Application:
-        """WeChat's API, and what controls it by hand."""
+        """Return WeChat's API, with the endpoints that control it by hand."""
         app = web.Application(middlewares=[self._watched])
         routes: list[tuple[str, str, Any]] = [
             ("GET", "/sns/jscode2session", self._jscode2session),
@@ -291,7 +291,7 @@ class Server(Simulation):
             return web.Response(status=400, text="state is more than 128 letters and digits")
         if "as" in query:
             back = {"state": query.get("state", "")}
-            if query["as"]:  # else they declined
+            if query["as"]:  # without a name, the user declined
                 back = {"code": self.code(query["as"], "web"), **back}
             parts = urlsplit(query["redirect_uri"])
             joined = "&".join(filter(None, [parts.query, urlencode(back)]))

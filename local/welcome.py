@@ -1,6 +1,6 @@
-"""What somebody is told who has just started the stack: on the console, and by the page at `/`.
+"""The message after the stack's start: on the console, and on the page at `/`.
 
-The page has everything in it: it fetches nothing, from here or from elsewhere, and has no script.
+The page is self-contained: it fetches no resources and has no script.
 """
 
 import html
@@ -28,7 +28,7 @@ HEADERS = (
 
 
 def sign_in_data(settings: Settings) -> str:
-    """Return the admin's name and password; of a password that somebody has chosen, only where it stands."""
+    """Return the administrator's name and password. For a password that is not the default, return only its variable's name."""
     password = settings.admin_password
     return f"{settings.admin_username} / {password if password == DEFAULT_ADMIN[1] else '(ADMIN_PASSWORD)'}"
 
@@ -40,7 +40,7 @@ def make(target: str, settings: Settings) -> str:
 
 
 def parts(settings: Settings, wechat_url: str) -> tuple[list[str], list[str]]:
-    """Return what is simulated, and what is real."""
+    """Return the simulated services and the real ones."""
     simulated, real = ["AWS (ministack)"], []
     if settings.simulates_dashscope:
         simulated.append("DashScope: set DASHSCOPE_API_KEY for the real one")
@@ -54,7 +54,7 @@ def parts(settings: Settings, wechat_url: str) -> tuple[list[str], list[str]]:
 
 
 def text(settings: Settings, wechat_url: str) -> str:
-    """Return what the console says when the stack is ready."""
+    """Return the console's message when the stack is ready."""
     simulated, real = parts(settings, wechat_url)
     lines = [
         f"AIDeer is ready: {settings.url}",
@@ -95,7 +95,7 @@ def page(settings: Settings, wechat_url: str) -> str:
 
 
 def at_root(app: App, content: str) -> App:
-    """Return the app with this page at `/`, which the API leaves free."""
+    """Return the app with this page at `/`, a path that the API does not use."""
     body = content.encode()
     headers = [*HEADERS, (b"content-length", str(len(body)).encode())]
 

@@ -1,8 +1,8 @@
-"""A pool of processes that run handlers, one event at a time each, and that survives the death of any of them.
+"""A pool of processes that run handlers, each one event at a time. The pool survives the death of any of them.
 
-A process that has imported all handlers and started no thread (the nursery) forks the workers: a new one is there within
-milliseconds, and the imports are paid for once. Each worker has a socket of its own to the pool, so the death of one is
-seen at once and touches nobody else; the nursery's own death leaves the workers at work until there is a new one.
+The nursery is a process that has imported all handlers and started no thread. It forks the workers, so a new worker starts within
+milliseconds, and the imports happen once. Each worker has its own socket to the pool, so the pool sees its death at once and no
+other worker is affected. If the nursery dies, the workers continue until there is a new one.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from local.invocation import Context, InvocationError, TimedOutError, run
 from local.processes import ROOT
 
 NOT_IN_LAYERS = ("OpenSSL", "cryptography")
-"""What botocore and PyJWT would import here, because it is a dependency of other tools, and not when deployed."""
+"""Modules that botocore and PyJWT would import only here. Other local tools depend on them, and the deployed layers lack them."""
 ACCEPTED, ANSWER, FAILURE = b"a", b"r", b"f"
 
 
@@ -34,7 +34,7 @@ class WorkerDiedError(Exception):
 
 
 class _NotAcceptedError(Exception):
-    """The worker was dead before it took the event: another may have it."""
+    """The worker died before it accepted the event, so another worker may run it."""
 
 
 def _send(sock: socket.socket, kind: bytes, data: bytes = b"") -> None:
@@ -67,7 +67,7 @@ class _Worker:
         self.pid = int(_receive(sock)[1])
 
     def run(self, context: Context, event: str, deadline: float) -> str:
-        """Have it call a handler."""
+        """Make the worker call a handler, and return the answer."""
         accepted = False
         try:
             self._sock.settimeout(None)
@@ -87,56 +87,57 @@ class _Worker:
         return answer.decode()
 
     def close(self) -> None:
-        """Let it go: it ends when it has nothing to do and nobody to ask."""
+        """Close the connection. The worker ends after its current event."""
         self._sock.close()
 
 
 class Pool:
-    """Workers, and whoever waits for one.
+    """The workers, and the calls that wait for one.
 
     Parameters
     ----------
     size
-        How many workers.
+        Number of workers.
     modules
         The handlers' modules, imported before the first worker is made.
     environment
-        Gives what the workers' environment has besides this process's. It may wait for that.
+        Returns additional variables of the workers' environment. It may wait for them.
     """
 
     def __init__(self, size: int, modules: Iterable[str], environment: Callable[[], dict[str, str]] = dict) -> None:
         self._size = size
         self._modules = list(modules)
         self._environment = environment
-        # The one that worked last goes first, as Lambda does it: its memory is the warmest.
+        # As in Lambda, use the most recently active worker first: its memory is the warmest.
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         self._generation = 0
         self._settled = threading.Event()
         self._changed = threading.Event()
-        """Whether the handlers' code may be another than the latest nursery has found."""
+        """Set if the handlers' code may differ from the code of the latest nursery."""
         self._nursery: socket.socket | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._keep, name="workers", daemon=True)
 
     def start(self) -> None:
-        """Begin to make the workers; wait_until_ready() says when they are there."""
+        """Begin to make the workers. Call wait_until_ready() to wait for them."""
         self._thread.start()
 
     def wait_until_ready(self, seconds: float) -> bool:
-        """Wait for the workers. False: they take longer than that, or a handler's module cannot be imported."""
+        """Wait for the workers. Return False if that takes longer, or if a handler's module cannot be imported."""
         self._settled.wait(seconds)
         return self._generation > 0
 
     def reload(self) -> None:
-        """Have workers with the handlers' present code.
+        """Replace the workers by new ones with the handlers' present code.
 
-        Those of before finish what they are at, and go on until there are new ones: also while the code cannot be imported.
+        The old workers finish their current events. They continue until there are new workers, even if the new code cannot be
+        imported.
         """
         self._changed.set()
         self._let_nursery_go()
 
     def close(self) -> None:
-        """End the workers that have nothing to do, and the others when they are done."""
+        """End idle workers now, and the others after their current events."""
         self._closed = True
         self._changed.set()
         self._let_nursery_go()
@@ -150,7 +151,7 @@ class Pool:
                 self._nursery.shutdown(socket.SHUT_RDWR)
 
     def invoke(self, context: Context, event: str) -> str:
-        """Run a handler in a worker, when one is free, and return its answer as JSON.
+        """Run a handler in a free worker, waiting for one if needed, and return its answer as JSON.
 
         Raises
         ------
@@ -172,7 +173,7 @@ class Pool:
                 self._idle.put(worker)
                 raise
             except _NotAcceptedError:
-                worker.close()  # its successor is on its way
+                worker.close()  # a new worker replaces it
                 continue
             except (TimedOutError, WorkerDiedError):
                 worker.close()
@@ -181,7 +182,7 @@ class Pool:
             return answer
 
     def _keep(self) -> None:
-        """Keep a nursery, and the number of workers what it should be, until this is closed."""
+        """Keep a nursery and the right number of workers until the pool is closed."""
         environment = {**os.environ, **self._environment()}
         while not self._closed:
             self._changed.clear()
@@ -196,7 +197,7 @@ class Pool:
             its.close()
             with self._nursery, contextlib.suppress(EOFError, OSError):
                 self._tend(self._nursery)
-            if nursery.wait() <= 0:  # it was let go, or killed
+            if nursery.wait() <= 0:  # the pool closed its connection, or the nursery was killed
                 continue
             if self._generation == 0:
                 break
@@ -209,12 +210,12 @@ class Pool:
         self._settled.set()
 
     def _tend(self, nursery: socket.socket) -> None:
-        _receive(nursery)  # it has imported everything
+        _receive(nursery)  # the nursery has imported everything
         generation = self._generation + 1
         alive = {worker.pid: worker for worker in [self._fork(nursery, generation) for _ in range(self._size)]}
         self._generation = generation
         with contextlib.suppress(queue.Empty):
-            while True:  # of those who are at work, invoke() sees afterwards that they are of before
+            while True:  # invoke() later closes busy workers of the old generation
                 self._idle.get_nowait().close()
         for worker in alive.values():
             self._idle.put(worker)
@@ -241,7 +242,7 @@ class Nursery:
         self._control = control
 
     def serve(self) -> None:
-        """Fork a worker for each socket that arrives, and tell of each that dies."""
+        """Fork a worker for each socket that arrives, and report each worker that dies."""
         wakeup, waker = socket.socketpair()
         waker.setblocking(False)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
@@ -291,7 +292,7 @@ def work(sock: socket.socket) -> None:
 
 
 def main() -> None:
-    """Be the nursery: the first argument is the descriptor of its socket, the others are the modules to import."""
+    """Run as the nursery. The first argument is the descriptor of its socket, the others are the modules to import."""
     control = socket.socket(fileno=int(sys.argv[1]))
     sys.path.insert(0, str(ROOT / "functions"))
     for absent in NOT_IN_LAYERS:
@@ -301,8 +302,8 @@ def main() -> None:
     if threading.active_count() > 1:
         sys.exit(f"a handler starts threads when it is imported: {threading.enumerate()}")
     gc.collect()
-    gc.freeze()  # the collector would write to every object, and so copy every page that the workers share
-    with contextlib.suppress(ConnectionError):  # the pool has gone
+    gc.freeze()  # the collector would write to every object, and so copy every memory page that the workers share
+    with contextlib.suppress(ConnectionError):  # the pool has closed the connection
         Nursery(control).serve()
     os._exit(0)
 
