@@ -153,9 +153,10 @@ def settle(
 ) -> Task:
     """Close a task for its cost: return the rest of the hold, write one ledger entry, and store the text as a message.
 
-    An answer without content becomes no message. Neither does one that would replace another, if it has no content or was
-    filtered. `thought` says that the model reasoned, although `text` may not show it. `uncounted_credits` says that the
-    provider reported no usage, and what it bills beyond that cost, most likely: the user does not pay it.
+    Reasoning without content becomes a message only if the answer was stopped or filtered. An answer that replaces another one
+    becomes a message only if it has content and was not filtered. `thought` says that the model reasoned, even if `text` does not
+    show it. `uncounted_credits` is given only for an answer without reported usage: it is the likely charge of the provider beyond
+    that cost. The user does not pay it.
 
     Returns the task as it is stored afterwards: with this end, or with the end of an earlier closer.
     """

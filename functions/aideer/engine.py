@@ -186,7 +186,8 @@ class Run:
     def _settling(
         self, status: Literal["finished", "stopped"], finish_reason: str, usage: Usage | None
     ) -> Callable[[Task], Task]:
-        # user can cause such ends.
+        # The user pays the reported usage. Without one, the operator's loss is counted, which bounds how often a user can cause
+        # such ends.
         uncounted = None if self._usage else self._unpaid(usage)
         settle = partial(credits.settle, thought=self._thought, uncounted_credits=uncounted)
         closer, text, sources, paid = self._closer, self.text, self._sources, usage or Usage()
@@ -273,9 +274,8 @@ class Run:
             finish_reason = chunk.finish_reason or finish_reason
             self._show("reasoning", chunk.reasoning)
             self._show("content", chunk.content)
-            if (
-                self._cut and self._usage and not finish_reason
-            ):  # a provider that has told nothing yet tells it at the end
+            # Without a usage the relay reads on: the provider may report it at the end.
+            if self._cut and self._usage and not finish_reason:
                 return "length"
         return "length" if self._cut and finish_reason != "content_filter" else finish_reason
 

@@ -36,10 +36,10 @@ def counted_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) ->
 
 
 def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
-    """Return the most likely usage of an accepted call without reported usage: its input, its output, and one search if enabled.
+    """Return the most likely usage of an accepted call without reported usage: its input, and one search if enabled.
 
-    `tariff` and `parameters` are the task's own. Nothing counts as cached. If the model's vocabulary is
-    not known, or not here, a text counts as its bytes. It may take tokens.COUNT_SECONDS: an event loop calls it in a thread.
+    `tariff` and `parameters` are the task's own. Nothing counts as cached. If the model's vocabulary is not known or not installed,
+    a text counts as its bytes. Counting may take tokens.COUNT_SECONDS, so an event loop calls this in a thread.
     """
     searches = bool(parameters.get("enable_search"))
     texts = tokens_of(tariff, _texts(prompt, parameters))
