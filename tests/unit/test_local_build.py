@@ -1,5 +1,6 @@
 """`make build`: what a function weighs is what it brings and what its layers do, and too much of it is an error."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from local import build
 from local.build import BuildError, built, check_sizes, compile_all
+from local.template import ROOT
 
 TEMPLATE = """
 Globals: {Function: {Layers: [!Ref CoreLayer]}}
@@ -19,6 +21,11 @@ Resources:
     Type: AWS::Serverless::Function
     Properties: {CodeUri: HeavyFunction, Handler: tasks/stream.sh, Layers: [!Ref DashscopeLayer, !Sub "arn:x"]}
 """
+
+
+def test_every_variable_that_is_read_as_a_number_has_one_for_the_imports() -> None:
+    settings = (ROOT / "functions/aideer/settings.py").read_text(encoding="utf-8")
+    assert set(re.findall(r'(?:int|float)\(os\.environ\["(\w+)"\]\)', settings)) == set(build.NUMBERS)
 
 
 @pytest.fixture
