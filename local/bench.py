@@ -42,16 +42,17 @@ HEAD = """# Performance
     .venv/bin/python -m local.bench --markdown > docs/performance.md     # `make bench` shows the same
     .venv/bin/python -m tests.scale --markdown >> docs/performance.md    # "Long lists"
 
-What AIDeer adds to the provider's time. A stack of its own is started, and in turn the simulated provider is asked straight and
-through AIDeer, with the same bare client (`http.client`), for the same tokens. Everything is warm, and the texts are compared.
+This page shows the time that AIDeer adds to the provider's. The benchmark starts a stack of its own. A bare client
+(`http.client`) asks the simulated provider for the same tokens, in turn straight and through
+AIDeer. Everything is warm, and the texts are compared.
 
 - **first token**: straight, from sending the request to the first event with text. Through AIDeer, from sending `POST /tasks`, on
   a connection that is open, to the first such event of the stream, which is opened as soon as `POST /tasks` has answered.
 - **last token**: from sending the request (straight) or opening the stream (through AIDeer) to the last event with text.
 - **token delay**: how much later than on time a token arrives. On time is the provider's pace, laid through the token of that
-  answer that came earliest, so no delay is below 0. What the provider itself and the machine are late by is in both columns.
+  answer that came earliest, so no delay is below 0. Both columns include the delays of the provider and of the machine.
 
-On one machine the provider, AIDeer, its database and the client share the cores, so whatever else runs there shows here first.
+On one machine the provider, AIDeer, its database and the client share the cores, so any other load shows here first.
 """
 TARGETS = {"ratio": 1.02, "first": 30.0, "delay": 10.0, "ready": 6.0, "memory": 700.0}
 
@@ -398,7 +399,7 @@ def report(repetitions: int, say: Console) -> str:
 def main() -> int:
     """Measure, and print the report."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.bench", description="What AIDeer adds to the provider's time."
+        prog="python -m local.bench", description="Measure the time that AIDeer adds to the provider's."
     )
     parser.add_argument("--markdown", action="store_true", help="print docs/performance.md")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"default: {REPETITIONS}")
