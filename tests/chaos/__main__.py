@@ -16,6 +16,8 @@ from typing import Any
 from local import aws
 
 KILLS, EXAMPLES, STEPS = 110, 80, 50
+HOSTILE_EXAMPLES = 15
+"""Of the hostile user, whose steps take most of a second each: they wait for real silences."""
 KILLED = "process killed"
 
 
@@ -161,7 +163,7 @@ def _hostile(counted: Any) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=EXAMPLES,
+                max_examples=HOSTILE_EXAMPLES,
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,
