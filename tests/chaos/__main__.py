@@ -170,7 +170,7 @@ def _hostile(counted: Any) -> None:
                 suppress_health_check=list(HealthCheck),
             ),
         )
-        counted.hostile_steps = machine.steps
+        counted.hostile_steps, counted.hostile_examples = machine.steps, HOSTILE_EXAMPLES
 
 
 def _reconcile(counted: Any) -> None:

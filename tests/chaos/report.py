@@ -43,6 +43,7 @@ class Counted:
     steps: int = 0
     examples: int = 0
     hostile_steps: int = 0
+    hostile_examples: int = 0
     users: int = 0
     tasks: int = 0
     drifts: int = 0
@@ -68,7 +69,7 @@ def page(counted: Counted) -> str:
     parts.append(
         f"State machine: {counted.steps:,} steps in {counted.examples} histories, "
         "the tables compared with the model after each.\n\n"
-        f"Hostile user: {counted.hostile_steps:,} steps in {counted.examples} histories; after each, what was charged and what was "
+        f"Hostile user: {counted.hostile_steps:,} steps in {counted.hostile_examples} histories; after each, what was charged and what was "
         "counted as uncovered were at least the provider's bill.\n\n"
         f"Killed processes: {counted.kills} SIGKILLs met {counted.tasks_of_the_killed:,} tasks, of which the sweep then ended "
         f"{counted.interrupted:,} as interrupted, for nothing, and {counted.unanswered:,} requests that had not been answered; "
