@@ -69,8 +69,8 @@ def page(counted: Counted) -> str:
     parts.append(
         f"State machine: {counted.steps:,} steps in {counted.examples} histories, "
         "the tables compared with the model after each.\n\n"
-        f"Hostile user: {counted.hostile_steps:,} steps in {counted.hostile_examples} histories; after each, what was charged and what was "
-        "counted as uncovered were at least the provider's bill.\n\n"
+        f"Hostile user: {counted.hostile_steps:,} steps in {counted.hostile_examples} histories; after each, the charges and the "
+        "uncovered count were together at least the provider's bill.\n\n"
         f"Killed processes: {counted.kills} SIGKILLs met {counted.tasks_of_the_killed:,} tasks, of which the sweep then ended "
         f"{counted.interrupted:,} as interrupted, for nothing, and {counted.unanswered:,} requests that had not been answered; "
         "repeated with their keys, each had one effect.\n\n"
