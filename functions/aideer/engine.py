@@ -200,11 +200,8 @@ class Run:
         """
         if self._usage or not (self._call.accepted and self._prompt):
             return self._usage
-        return self._counted(self._prompt)
-
-    def _counted(self, prompt: Prompt) -> Usage:
-        """Count the input once: counting is slow, and two counts may differ."""
-        self._count = self._count or estimates.count(self.task.tariff, prompt, self.task.parameters)
+        # Counted once: counting is slow, and two counts may differ.
+        self._count = self._count or estimates.count(self.task.tariff, self._prompt, self.task.parameters)
         return self._count
 
     def _unpaid(self, paid: Usage | None) -> int:
@@ -213,10 +210,11 @@ class Run:
         If the provider reported no usage for an accepted call, this is the likely cost, at most the hold.
         """
         cost = partial(uncovered.cost, self.task, thought=self._thought)
-        if self._usage or not (self._call.accepted and self._prompt):
+        billed = self._billed()
+        if self._usage or billed is None:
             return cost(self._usage)
         said = [self.text.reasoning, self.text.content, *self._hidden]
-        likely = cost(self._counted(self._prompt)._replace(output_tokens=estimates.tokens_of(self.task.tariff, said)))
+        likely = cost(billed._replace(output_tokens=estimates.tokens_of(self.task.tariff, said)))
         return max(min(likely, int(self.task.hold)) - cost(paid), 0)
 
     @property
