@@ -6,7 +6,6 @@ purpose of that read is to check that the caller may learn the result.
 """
 
 import functools
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from aideer import (
     images,
     leases,
     limits,
+    lookup,
     pricing,
     prompts,
     settings,
@@ -48,7 +48,8 @@ from aideer.models import Chat, Task, User, new_id
 from aideer.offers import Offer, offer
 from aideer.pricing import Tariff
 from aideer.prompts import Prompt
-from aideer.transactions import PATIENCE_SECONDS, Refused
+from aideer.retry import attempts
+from aideer.transactions import Refused
 
 VIEWER_SECONDS = 5
 """The delay of a task's queue message. It lets the viewer open the task's stream first."""
@@ -74,7 +75,7 @@ def create(caller: Bearer, wanted: NewTask, once: Once) -> AcceptedTask:
     Raises NotFound or Forbidden for the chat, and Conflict if another task runs in it. Raises TooLarge for the prompt,
     Unprocessable if the last message is not the user's, and PaymentRequired.
     """
-    streamed = wanted.stream and wanted.type != titles.TYPE
+    streamed = wanted.stream and wanted.type != Task.TITLE
     return _accept(caller, lambda: _wanted(caller, wanted), once, streamed=streamed)
 
 
@@ -112,8 +113,7 @@ _UNLIMITED = 10**15
 
 def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, streamed: bool) -> AcceptedTask:
     credits_left = _UNLIMITED  # assume enough credits until the hold is refused
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         try:
             if answer := _before(caller, once):
                 return answer
@@ -151,7 +151,7 @@ def _before(caller: Bearer, once: Once) -> AcceptedTask | None:
 
 def _wanted(user: Bearer, wanted: NewTask) -> _Question:
     chat = _chat(user, wanted.chat_id)
-    if wanted.type != titles.TYPE:
+    if wanted.type != Task.TITLE:
         _must_be_free(chat, user)
     return _Question(chat, wanted.type, int(chat.next_n))
 
@@ -161,7 +161,7 @@ def _again(user: Bearer, task: Task) -> _Question:
     _must_be_free(chat, user)
     last = prompts.last(chat.thread)
     # If the user has rewritten the answer since, it is an ordinary message without a task_id, and stays.
-    if last is not None and last.task_id and task.type != titles.TYPE:
+    if last is not None and last.task_id and task.type != Task.TITLE:
         mine = (last.n, last.task_id) == (task.answer_n, task.id)
         if mine or last.n == task.replaces:  # a failed task: the answer that it was to replace
             return _Question(chat, task.type, int(last.n), replaces=int(last.n), visibility=last.visibility)
@@ -169,10 +169,7 @@ def _again(user: Bearer, task: Task) -> _Question:
 
 
 def _chat(user: Bearer | User, chat_id: str) -> Chat:
-    try:
-        chat = Chat.get(chat_id, consistent_read=True) if len(chat_id) <= 64 else None
-    except Chat.DoesNotExist:
-        chat = None
+    chat = lookup.find(Chat, chat_id)
     if chat is None or chat.deleted:
         raise NotFound("chat_not_found", "There is no such chat.")
     if chat.owner_id != user.id:
@@ -211,7 +208,7 @@ def _call(question: _Question) -> _Call:
     chat = question.chat
     preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
     tariff = limits.offered(preset.parameters["model"])
-    if question.type == titles.TYPE:
+    if question.type == Task.TITLE:
         prompt = titles.prompt(chat.thread, question.end)
         if not prompt.messages:
             raise Unprocessable("empty_chat", "There is nothing yet to find a title for.")
@@ -254,7 +251,7 @@ def _may_count(user_id: str, call: _Call) -> bool:
 
 def _task(user: Bearer, question: _Question, accepted: Offer) -> Task:
     chat, task_id, now = question.chat, new_id(), clock.now()
-    is_title = question.type == titles.TYPE
+    is_title = question.type == Task.TITLE
     return Task(
         task_id,
         user_id=user.id,

@@ -22,7 +22,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from aideer import clock, credits, leases
+from aideer import clock, credits
 from aideer.models import Code, CreditEntry, Record, Task, User
 
 RULES = ("I1", "I2", "I3", "I4", "I5")
@@ -287,7 +287,7 @@ def _user_findings(user: User, ledger: _Ledger, held: dict[str, Task]) -> Findin
     for task_id, amount in _holds(user).items():
         task = held.get(task_id)
         # The sweeper finds open tasks through the index only, so a task without open_shard would never end.
-        found = task and leases.is_open(task) and task.user_id == user.id and task.hold == amount and task.open_shard
+        found = task and task.is_open and task.user_id == user.id and task.hold == amount and task.open_shard
         if not found:
             findings.add("I3", user_id=user.id, task_id=task_id)
     findings.join(ledger.findings)
@@ -316,12 +316,12 @@ def _look_at_tasks(tasks: list[Task]) -> list[Findings | None]:
     keys = {(task.user_id, task.entry_id) for task in tasks if task.user_id and task.entry_id}
     lines = {line.entry_id: line for line in CreditEntry.batch_get(keys, True, _LINE)}
     unbilled = {task.id for task in tasks if not _is_billed(task, lines.get(task.entry_id))}
-    in_doubt = {task.user_id for task in tasks if leases.is_open(task) or task.id in unbilled}
+    in_doubt = {task.user_id for task in tasks if task.is_open or task.id in unbilled}
     users = {user.id: user for user in _by_ids(User, in_doubt - {None}, _USER)}
     looks: list[Findings | None] = []
     for task in tasks:
         findings, user = Findings(), users.get(task.user_id)
-        if leases.is_open(task):
+        if task.is_open:
             if user is None or task.id not in _holds(user):
                 findings.add("I3", user_id=task.user_id or "", task_id=task.id)
         elif task.id in unbilled and user and not user.deleted:

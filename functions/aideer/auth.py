@@ -20,7 +20,7 @@ import jwt
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 
-from aideer import aws, clock
+from aideer import aws, clock, lookup
 from aideer.errors import AideerError, Busy, Forbidden, InvalidToken, Unauthorized
 from aideer.models import User
 
@@ -118,11 +118,8 @@ def bearer(authorization: str | None) -> str:
 
 def holder(claims: dict[str, Any]) -> User:
     """Return the user of these claims. Raises InvalidToken if the token was revoked or the user was deleted."""
-    try:
-        user = User.get(claims["sub"], consistent_read=True)
-    except User.DoesNotExist:
-        raise InvalidToken from None
-    if user.deleted or user.token_version != claims["ver"]:
+    user = lookup.find(User, claims["sub"])
+    if user is None or user.deleted or user.token_version != claims["ver"]:
         raise InvalidToken
     return user
 
@@ -216,10 +213,7 @@ def no_admin_now(actor: User) -> AideerError:
 
     It is InvalidToken if the caller was deleted, Forbidden if the caller is no administrator any more, and otherwise Busy.
     """
-    try:
-        user = User.get(actor.id, consistent_read=True)
-    except User.DoesNotExist:
-        user = None
+    user = lookup.find(User, actor.id)
     if user is None or user.deleted:
         return InvalidToken()
     return _not_admin() if not is_admin(user) else Busy()

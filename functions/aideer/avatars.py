@@ -9,7 +9,6 @@ So an upload that breaks off leaves no image behind. A client that has just read
 
 import functools
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
 from botocore.exceptions import ClientError
 
-from aideer import aws, clock, credits, etags, settings
+from aideer import aws, clock, etags, lookup, settings
 from aideer.errors import Busy
 from aideer.models import User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 REPLACED_SECONDS = 60
 """Longer than a request lasts. A request may still be reading the old image, or be about to name the new one."""
@@ -61,8 +61,7 @@ def replace(user: User, file: bytes) -> User:
 
     picture = pictures.square(file)
     digest = hashlib.sha256(picture).hexdigest()
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         if user.avatar and user.avatar.startswith(digest):
             return user
         name = f"{digest}-{new_id()}"
@@ -73,7 +72,7 @@ def replace(user: User, file: bytes) -> User:
         try:
             return _named(user, name)
         except Refused:  # another upload, or the deletion of the user, was faster
-            user = credits.reread(user)
+            user = lookup.reread(user)
     raise Busy
 
 
@@ -111,10 +110,8 @@ def remove_unnamed(user_id: str, names: tuple[str, ...]) -> None:
 
     This is safe because a name is used once: none of the removed ones can become current again.
     """
-    try:
-        current = User.get(user_id, consistent_read=True).avatar
-    except User.DoesNotExist:
-        current = None
+    user = lookup.find(User, user_id)
+    current = user.avatar if user else None
     for name in names:
         if name and name != current:
             aws.client("s3").delete_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
@@ -145,8 +142,8 @@ def _named(user: User, name: str) -> User:
         [User.avatar.set(name), User.update_time.set(clock.timestamp())],
         User.id.exists() & User.deleted.does_not_exist() & as_read,
     )
-    transaction.commit(proof=lambda: credits.reread(user).avatar == name)
-    return credits.reread(user)
+    transaction.commit(proof=lambda: lookup.reread(user).avatar == name)
+    return lookup.reread(user)
 
 
 def _stored(user_id: str, name: str) -> bytes | None:

@@ -20,6 +20,9 @@ _ESCAPES = re.compile(
 )
 """ANSI escapes (ECMA-48)."""
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|$)", re.DOTALL | re.IGNORECASE)
+TITLE_CHARACTERS = 50
+"""The length of a chat's title in characters. A user's title has the same bound."""
+_MARKS = " \t\"'“”‘’「」『』《》*#.。"
 _END_OF_THOUGHT = re.compile(r"^.*</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 
 
@@ -59,6 +62,18 @@ def one_line(text: str, characters: int) -> str:
     line = " ".join(_ESCAPES.sub("", text).split())
     line = "".join(c for c in line if not breaks_a_line(c))[:characters].strip()
     return line if any(_is_visible(c) for c in line) else ""
+
+
+def title(answer: str) -> str:
+    """Return the title in a model's answer: its first line with text, without marks around it.
+
+    The result is a title that a user could have given, or "" if there is none.
+    """
+    for line in without_thought(answer).splitlines():
+        whole = one_line(line, len(line)).strip(_MARKS)
+        if found := one_line(whole[:TITLE_CHARACTERS].strip(_MARKS), TITLE_CHARACTERS):
+            return found
+    return ""
 
 
 def _is_visible(character: str) -> bool:

@@ -7,7 +7,6 @@ instead that the task is the chat's active task. A deleted chat stays as a tombs
 job and the chat's task still use the tombstone.
 """
 
-import contextlib
 import random
 import time
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from typing import Any
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import auth, clock, etags, images, jobs, messages, pages, presets, prompts, trail
+from aideer import auth, clock, etags, images, jobs, lookup, messages, pages, presets, prompts, trail
 from aideer.contract.chats import ChatChange, NewChat, NewMessages, Order, OrderBy, PlacedMessage
 from aideer.credits import PREVIEW_CHARACTERS
 from aideer.errors import (
@@ -31,7 +30,8 @@ from aideer.errors import (
 )
 from aideer.messages import Page, Window
 from aideer.models import Chat, Message, Preset, User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 REPLACED_SECONDS = 20 * 60
 """How long a replaced thread stays for its current readers, from the start of the request that replaces it."""
@@ -142,7 +142,7 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     Raises NotFound, Forbidden and BadRequest (preset). Replacing messages also raises PreconditionRequired without If-Match,
     and Conflict while a task is running. If-Match raises PreconditionFailed if the chat has changed.
     """
-    chat = _managed(user, chat_id)
+    chat = managed(user, chat_id)
     if wanted.messages is not None:
         if if_match is None:
             raise PreconditionRequired(
@@ -183,8 +183,7 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
 
     Raises NotFound, Forbidden (even for administrators), TooLarge, and Busy if other writes keep changing the chat.
     """
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         chat = _found(chat_id)
         if chat.owner_id != user.id:
             raise Forbidden("forbidden", "Only its owner writes into a chat.")
@@ -214,35 +213,6 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
     raise Busy
 
 
-def delete(user: User, chat_id: str) -> None:
-    """Delete a chat for everyone at once, and stop its task. A job removes the chat's contents.
-
-    Raises NotFound and Forbidden.
-    """
-    from aideer import tasks  # only this function needs it
-
-    chat = _managed(user, chat_id)
-    transaction = Transaction()
-    transaction.update(
-        "chat",
-        Chat(chat.id),
-        [Chat.deleted.set(True), Chat.owner_id.remove()],  # without an owner, the chat leaves the lists
-        Chat.id.exists() & Chat.deleted.does_not_exist(),
-    )
-    jobs.joined(transaction, "chat", 0, chat_id=chat.id)
-    if trail.concerns(user, chat.owner_id):
-        trail.record_in(transaction, user, "chat.delete", chat.owner_id, chat.id)
-    try:
-        transaction.commit(proof=lambda: (_find(chat.id) or chat).deleted is True)
-    except Refused:
-        raise _gone() from None
-    # No task can begin now. The tombstone names the task that was active at the deletion.
-    tombstone = _find(chat.id)
-    if tombstone and tombstone.active_task:
-        with contextlib.suppress(Busy):  # the job stops the task too
-            tasks.request_stop(tombstone.active_task)
-
-
 def _record_use(transaction: Transaction, user: User, preset: Preset) -> None:
     if preset.visibility == "private" and trail.concerns(user, preset.owner_id):
         trail.record_in(transaction, user, "preset.use", preset.owner_id, preset.id)
@@ -250,7 +220,7 @@ def _record_use(transaction: Transaction, user: User, preset: Preset) -> None:
 
 def exists(chat_id: str) -> bool:
     """Return whether the chat or its tombstone is stored."""
-    return _find(chat_id) is not None
+    return lookup.find(Chat, chat_id) is not None
 
 
 def show_last(chat: Chat, thread: list[Message]) -> None:
@@ -260,24 +230,18 @@ def show_last(chat: Chat, thread: list[Message]) -> None:
 
 
 def _found(chat_id: str) -> Chat:
-    chat = _find(chat_id)
+    chat = lookup.find(Chat, chat_id)
     if chat is None or chat.deleted:
-        raise _gone()
+        raise gone()
     return chat
 
 
-def _managed(user: User, chat_id: str) -> Chat:
+def managed(user: User, chat_id: str) -> Chat:
+    """Return the chat, if the user may change it. Raises NotFound and Forbidden."""
     chat = _found(chat_id)
     if not auth.may_manage(user, chat.owner_id):
         raise Forbidden("forbidden", "This chat is not yours.")
     return chat
-
-
-def _find(chat_id: str) -> Chat | None:
-    try:
-        return Chat.get(chat_id, consistent_read=True)
-    except Chat.DoesNotExist:
-        return None
 
 
 def _start(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
@@ -314,7 +278,7 @@ def _replacement(
         preset = usable_preset(user, wanted.preset_id) if wanted.preset_id else _pinned(chat)
         images.require_vision(preset.parameters)
     job = jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, generation=generation)
-    jobs.turned(transaction, job, chat_id=chat.id, generation=chat.generation)
+    jobs.retarget_in(transaction, job, chat_id=chat.id, generation=chat.generation)
     messages.write(thread)
     last = _last_visible(thread)
     return [
@@ -327,7 +291,7 @@ def _replacement(
 
 def _write(transaction: Transaction, chat: Chat, actions: list[Action], condition: Condition, now: str) -> None:
     transaction.update("chat", Chat(chat.id), actions, condition)
-    transaction.commit(proof=lambda: (found := _find(chat.id)) is not None and found.update_time == now)
+    transaction.commit(proof=lambda: (found := lookup.find(Chat, chat.id)) is not None and found.update_time == now)
 
 
 def _require_no_task(chat: Chat) -> None:
@@ -341,9 +305,8 @@ def _put(transaction: Transaction, stored: list[Message]) -> None:
 
 
 def _is_stored(message: Message) -> bool:
-    try:
-        found = Message.get(message.thread, message.n, consistent_read=True)
-    except Message.DoesNotExist:
+    found = lookup.find(Message, message.thread, message.n)
+    if found is None:
         return False
     return (found.create_time, found.role, found.content) == (message.create_time, message.role, message.content)
 
@@ -365,7 +328,8 @@ def _previewed(message: Message) -> list[Action]:
     return [Chat.preview.set(message.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(message.n)]
 
 
-def _gone() -> NotFound:
+def gone() -> NotFound:
+    """Return the error for a chat that does not exist or was deleted."""
     return NotFound("chat_not_found", "There is no such chat.")
 
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
-from aideer import clock, pages, trail
+from aideer import clock, lookup, pages, trail
 from aideer.contract.credits import CodeBatch, NewCode, RedeemCode
 from aideer.contract.strings import pasted
 from aideer.errors import Conflict, NotFound, Unprocessable
@@ -206,10 +206,10 @@ def _write(record: Record, codes: list[Code]) -> None:
 
 
 def _batch(batch: str) -> Record:
-    try:
-        return Record.get(f"batch#{batch}", "codes", consistent_read=True)
-    except Record.DoesNotExist:
-        raise NotFound("batch_not_found", "There is no such batch.") from None
+    record = lookup.find(Record, f"batch#{batch}", "codes")
+    if record is None:
+        raise NotFound("batch_not_found", "There is no such batch.")
+    return record
 
 
 def _revoked(name: str, admin: User | None = None) -> bool:
@@ -246,9 +246,4 @@ def _not_found() -> NotFound:
 
 
 def _stored(name: str) -> Code | None:
-    if not 0 < len(name) <= _LONGEST:
-        return None
-    try:
-        return Code.get(name, consistent_read=True)
-    except Code.DoesNotExist:
-        return None
+    return lookup.find(Code, name)

@@ -7,13 +7,12 @@ The copy keeps the preset version that the original pins if its maker may manage
 Otherwise it pins the preset's current version, because the maker may never have been allowed to use the pinned one.
 """
 
-import time
-
 from aideer import auth, chats, clock, jobs, messages, trail
 from aideer.errors import Busy
 from aideer.messages import Page, Window
 from aideer.models import Chat, Message, User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Transaction
 
 
 def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
@@ -56,8 +55,7 @@ def _taken(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, 
     All three are of one moment, because the chat did not change between two reads.
     """
     chat = chats.readable(user, chat_id)
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         own = auth.may_manage(user, chat.owner_id)
         version = chat.preset_version if own else chats.usable_preset(user, chat.preset_id).number
         thread = messages.copied(chat.thread, new, upto, own=own)

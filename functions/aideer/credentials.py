@@ -4,16 +4,16 @@ The identity's hash and the user's token_version change in one transaction. So a
 too.
 """
 
-import time
 from functools import partial
 
 from pynamodb.expressions.update import Action
 
-from aideer import auth, clock, freshness, passwords, throttling, trail, users
+from aideer import auth, clock, freshness, lookup, passwords, throttling, trail, users
 from aideer.contract.users import NewPassword, PasswordChange
 from aideer.errors import BadRequest, Busy, InvalidToken
 from aideer.models import Identity, User
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 
 def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None) -> None:
@@ -44,17 +44,15 @@ def _replace(
     admin: User | None = None,
 ) -> None:
     passwords.require_good(wanted.new_password)
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
     password_hash = None
-    while time.monotonic() < give_up_at:
-        user = users.stored(user_id)
+    for _ in attempts():
+        user = lookup.stored(user_id)
         if admin and admin.id == user.id and not auth.is_admin(user):
             raise auth.no_admin_now(admin)
         if user.username is None:
             raise BadRequest("no_username", "There is no username to sign in with: choose one first.")
-        try:
-            identity = Identity.get(users.password_key(user.username), consistent_read=True)
-        except Identity.DoesNotExist:  # the user has just got another name
+        identity = lookup.find(Identity, users.password_key(user.username))
+        if identity is None:  # the user has just got another name
             continue
         if old:
             _require_old(user, identity, old.old_password, auth_time)
@@ -82,7 +80,7 @@ def _replacement(
         "identity",
         Identity(identity.key),
         [Identity.password_hash.set(password_hash)],
-        (Identity.user_id == user.id) & users.unchanged(Identity.password_hash, identity.password_hash),
+        (Identity.user_id == user.id) & lookup.unchanged(Identity.password_hash, identity.password_hash),
     )
     good = User.id.exists() & User.deleted.does_not_exist()
     if session is not None:
@@ -109,7 +107,5 @@ def _is_old(identity: Identity, password: str | None) -> bool:
 
 
 def _is_stored(key: str, password_hash: str) -> bool:
-    try:
-        return bool(Identity.get(key, consistent_read=True).password_hash == password_hash)
-    except Identity.DoesNotExist:
-        return False
+    identity = lookup.find(Identity, key)
+    return identity is not None and bool(identity.password_hash == password_hash)

@@ -25,10 +25,9 @@ from aws_lambda_powertools import Logger
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import admins, clock, counters, metrics, pricing, titles, uncovered
-from aideer.errors import InvalidToken
+from aideer import admins, characters, clock, counters, lookup, metrics, pricing, uncovered
 from aideer.idempotency import Once
-from aideer.models import Chat, CreditEntry, Identity, Message, Record, Task, User, new_id
+from aideer.models import Chat, CreditEntry, Identity, Message, Task, User, new_id
 from aideer.transactions import Refused, Transaction
 from aideer.usage import Source, Usage
 
@@ -53,7 +52,7 @@ def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> 
         transaction.put("entry", entry(user.id, credits, "signup", "Welcome"))
     if admins.is_one(user):
         admins.made(transaction, user.id)
-    transaction.commit(proof=lambda: exists(user))
+    transaction.commit(proof=lambda: lookup.exists(user))
 
 
 def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[str, object]) -> None:
@@ -82,14 +81,14 @@ def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[st
         & (User.permission >= 1)
         & (User.credits >= task.hold),
     )
-    if task.type == titles.TYPE:
+    if task.type == Task.TITLE:
         transaction.check("chat", Chat, chat.id, None, Chat.id.exists() & Chat.deleted.does_not_exist())
     else:
         _occupy(transaction, task, chat)
     uncovered.require_room(transaction, task.user_id)
     transaction.put("task", task, Task.id.does_not_exist())
     once.join(transaction, answer)
-    transaction.commit(proof=lambda: exists(task))
+    transaction.commit(proof=lambda: lookup.exists(task))
 
 
 def _occupy(transaction: Transaction, task: Task, chat: Chat) -> None:
@@ -186,17 +185,6 @@ def release(
     return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, line=None)
 
 
-def reread(user: User) -> User:
-    """Return the user as stored now, after a refusal. Raises InvalidToken if the user is deleted."""
-    try:
-        user = User.get(user.id, consistent_read=True)
-    except User.DoesNotExist:
-        raise InvalidToken("unauthorized", "Sign in first.") from None
-    if user.deleted:
-        raise InvalidToken("unauthorized", "Sign in first.")
-    return user
-
-
 def redemptions(code: str) -> str:
     """Return the hash key of a redeem code's redemptions. Each user has one record there, so that the uses can be counted."""
     return f"redemption#{code}"
@@ -212,15 +200,6 @@ def entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntry
     return CreditEntry(
         user_id, new_id(), amount=amount, kind=kind, description=description, create_time=clock.timestamp()
     )
-
-
-def exists(item: User | Task | Record | CreditEntry) -> bool:
-    """Return whether this item is stored. If so, refresh it from the table."""
-    try:
-        item.refresh(consistent_read=True)
-    except type(item).DoesNotExist:
-        return False
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +236,7 @@ def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
 def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, line: CreditEntry | None) -> Task:
     with_chat, shown_last = (
         True,
-        keep and bool(text.content) and task.type != titles.TYPE and task.visibility is not False,
+        keep and bool(text.content) and task.type != Task.TITLE and task.visibility is not False,
     )
     while True:
         transaction = Transaction()
@@ -280,7 +259,7 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, lin
         if end.uncovered:
             uncovered.count(transaction, task.user_id, end.uncovered_code, end.uncovered, now)
         transaction.update("task", Task(task.id), ending, closer.condition)
-        if with_chat and task.type != titles.TYPE:
+        if with_chat and task.type != Task.TITLE:
             _close_chat(transaction, task, end, text, keep=keep, shown_last=shown_last, now=now)
         elif with_chat and end.finish_reason in ("stop", "length"):
             _entitle(transaction, task, text, now)
@@ -371,7 +350,7 @@ def _close_chat(
 
 
 def _entitle(transaction: Transaction, task: Task, text: Text, now: float) -> None:
-    if title := titles.clean(text.content):
+    if title := characters.title(text.content):
         transaction.update(
             "chat",
             Chat(task.chat_id),

@@ -24,10 +24,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from aideer import admins, avatars, bulk, counters, credits, jobs, likes, messages, presets, tasks, trail, users
+from aideer import admins, avatars, bulk, counters, credits, jobs, likes, lookup, messages, presets, tasks, trail, users
 from aideer.errors import Busy, Conflict
 from aideer.models import Chat, CreditEntry, Identity, Preset, Record, User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 BEFORE_SECONDS = 60
 """Longer than any request lasts."""
@@ -42,8 +43,7 @@ def delete(actor: User, user_id: str) -> None:
     """
     no_admins: set[str] = set()
     not_theirs: set[str] = set()
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         user = users.managed(actor, user_id)
         left = _admin_left(user, no_admins) if actor.id == user.id else None
         transaction = _end(user, not_theirs)
@@ -115,9 +115,9 @@ def _end(user: User, not_theirs: set[str]) -> Transaction:
         User.id.exists()
         & User.deleted.does_not_exist()
         & (User.permission == user.permission)
-        & users.unchanged(User.username, user.username)
-        & users.unchanged(User.name_keys, user.name_keys)
-        & users.unchanged(User.wechat_keys, user.wechat_keys),
+        & lookup.unchanged(User.username, user.username)
+        & lookup.unchanged(User.name_keys, user.name_keys)
+        & lookup.unchanged(User.wechat_keys, user.wechat_keys),
     )
     for key in sorted(_identities(user) - not_theirs):
         gone_or_theirs = Identity.key.does_not_exist() | (Identity.user_id == user.id)
@@ -125,7 +125,7 @@ def _end(user: User, not_theirs: set[str]) -> Transaction:
     if admins.is_one(user):
         admins.unmade(transaction, user.id)
     counters.count_user(transaction, deleted=True)
-    jobs.joined(transaction, "user", BEFORE_SECONDS, user_id=user.id)
+    jobs.enqueue_in(transaction, "user", BEFORE_SECONDS, user_id=user.id)
     return transaction
 
 
@@ -139,7 +139,7 @@ def _end_tasks(user: User, deadline: float) -> bool:
         if time.monotonic() > deadline:
             return False
         tasks.request_stop(task_id)
-    user = _stored(user.id) or user
+    user = lookup.find(User, user.id) or user
     return not user.holds.attribute_values  # an executor, or the sweeper, ends a running task
 
 
@@ -229,18 +229,11 @@ def _remove(user: User) -> bool:
     return True
 
 
-def _stored(user_id: str) -> User | None:
-    try:
-        return User.get(user_id, consistent_read=True)
-    except User.DoesNotExist:
-        return None
-
-
 def _tombstone(user_id: str) -> User | None:
-    user = _stored(user_id)
+    user = lookup.find(User, user_id)
     return user if user and user.deleted else None
 
 
 def _is_deleted(user_id: str) -> bool:
-    user = _stored(user_id)
+    user = lookup.find(User, user_id)
     return user is None or user.deleted is True

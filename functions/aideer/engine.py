@@ -383,7 +383,7 @@ def _worked(working: asyncio.Task[None]) -> None:
 
 
 def _prompt(task: Task) -> Prompt:
-    if task.type == titles.TYPE:
+    if task.type == Task.TITLE:
         prompt = titles.prompt(task.thread, int(task.prompt_end))
         if not prompt.messages:
             raise NothingToAsk

@@ -12,7 +12,7 @@ administrator that acts on another user confirms with the administrator's own pa
 The error is 403, not 401. After a 401, a client would refresh its tokens and retry, which would change nothing.
 """
 
-from aideer import clock, passwords, throttling, users
+from aideer import clock, lookup, passwords, throttling, users
 from aideer.contract.users import UserChange
 from aideer.errors import Forbidden
 from aideer.models import Identity, User
@@ -47,8 +47,5 @@ def require_for_change(caller: User, auth_time: int | None, user_id: str, wanted
 def _password_hash(user: User) -> str | None:
     if user.username is None:
         return None
-    try:
-        identity = Identity.get(users.password_key(user.username), consistent_read=True)
-    except Identity.DoesNotExist:
-        return None
-    return identity.password_hash if identity.user_id == user.id else None
+    identity = lookup.find(Identity, users.password_key(user.username))
+    return identity.password_hash if identity and identity.user_id == user.id else None

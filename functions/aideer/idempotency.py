@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from aideer import clock
+from aideer import clock, lookup
 from aideer.errors import Unprocessable
 from aideer.models import Record
 from aideer.transactions import Transaction
@@ -36,11 +36,8 @@ class Once:
         """
         if self._key is None:
             return None
-        try:
-            record = Record.get(self._pk, self._key, consistent_read=True)
-        except Record.DoesNotExist:
-            return None
-        if record.ttl <= clock.now():
+        record = lookup.find(Record, self._pk, self._key)
+        if record is None or record.ttl <= clock.now():
             return None
         if record.data["body"] != self._body:
             raise Unprocessable("idempotency_key_reused", "This Idempotency-Key came with another body before.")

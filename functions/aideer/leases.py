@@ -13,7 +13,7 @@ from pynamodb.exceptions import UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import clock, dynamodb, settings
+from aideer import clock, dynamodb, lookup, settings
 from aideer.models import Task, new_id
 from aideer.usage import Usage
 
@@ -24,10 +24,7 @@ QUEUE_SECONDS = 900
 """Seconds without an executor after which a task fails."""
 SHARDS = 8
 
-OPEN = ("pending", "running")
 _PATIENCE_SECONDS = 2.0
-_ID_CHARACTERS = 64
-"""More characters than any id has. A caller may send any text, and DynamoDB answers a key of over 2,048 bytes with an error."""
 
 
 def shard(task_id: str) -> str:
@@ -41,7 +38,7 @@ def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
     `viewer_of` is the user whose first viewer is attached. Then the task must belong to this user, must not have been streamed
     before, and must not be a title's. The claim marks it as streamed.
     """
-    if len(task_id) > _ID_CHARACTERS:
+    if not lookup.is_possible(task_id):
         return None
     executor = f"executor#{new_id()}"
     actions: list[Action] = [
@@ -80,22 +77,12 @@ def mine(task: Task) -> Task | None:
 
 def read(task_id: str) -> Task | None:
     """Return the task as it is stored now, or None if there is none."""
-    if len(task_id) > _ID_CHARACTERS:
-        return None
-    try:
-        return Task.get(task_id, consistent_read=True)
-    except Task.DoesNotExist:
-        return None
+    return lookup.find(Task, task_id)
 
 
 def who(task: Task) -> dict[str, str]:
     """Return the ids that every log line about this task has."""
     return {"task_id": task.id, "user_id": task.user_id}
-
-
-def is_open(task: Task) -> bool:
-    """Return whether the task has not ended yet."""
-    return task.status in OPEN
 
 
 def expired(task: Task) -> bool:

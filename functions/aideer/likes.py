@@ -13,11 +13,12 @@ from typing import Literal
 
 from pynamodb.expressions.condition import Condition
 
-from aideer import auth, chats, clock, presets, trail, users
+from aideer import auth, chats, clock, lookup, presets, trail
 from aideer.contract.users import Likes
 from aideer.errors import BadRequest, Busy, Conflict, InvalidToken, NotFound
 from aideer.models import Chat, Preset, Record, User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 Kind = Literal["preset", "chat"]
 
@@ -32,8 +33,7 @@ def like(user: User, kind: Kind, id: str) -> None:
     many likes, InvalidToken if the user was deleted meanwhile, and Busy.
     """
     _require_count(user)
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         seen = _require_seen(user, kind, id)
         record = _record(user.id, kind, id)
         record.data, record.at = {"id": new_id()}, clock.now()
@@ -161,7 +161,7 @@ def _require_count(user: User) -> None:
 
 def _current_count(user: User) -> int:
     try:
-        return int(users.stored(user.id).like_count or 0)
+        return int(lookup.stored(user.id).like_count or 0)
     except NotFound:
         raise InvalidToken from None
 
@@ -172,10 +172,7 @@ def _is_there() -> Condition:
 
 
 def _stored(record: Record) -> Record | None:
-    try:
-        return Record.get(record.pk, record.sk, consistent_read=True)
-    except Record.DoesNotExist:
-        return None
+    return lookup.find(Record, record.pk, record.sk)
 
 
 def _is(record: Record) -> bool:

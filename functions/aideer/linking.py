@@ -17,7 +17,7 @@ links succeeds.
 
 from pynamodb.expressions.condition import Condition
 
-from aideer import auth, clock, counters, jobs, likes, passwords, throttling, users, wechat, wechat_users
+from aideer import auth, clock, counters, jobs, likes, lookup, passwords, throttling, users, wechat, wechat_users
 from aideer.contract import users as contract
 from aideer.errors import BadRequest, Conflict, InvalidToken, Unauthorized
 from aideer.models import Chat, Identity, User
@@ -130,7 +130,7 @@ def _absorb(other: User, user: User) -> None:
         transaction.update("identity", Identity(key), [Identity.user_id.set(user.id)], Identity.user_id == other.id)
     transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], wechat_users.as_read(user))
     counters.count_user(transaction, deleted=True)
-    jobs.joined(transaction, "user", REMOVED_AFTER_SECONDS, user_id=other.id)
+    jobs.enqueue_in(transaction, "user", REMOVED_AFTER_SECONDS, user_id=other.id)
     transaction.commit()
 
 
@@ -154,7 +154,7 @@ def _never_used(other: User) -> Condition:
         & (User.money_version == 0)
         & (User.preset_count == 0)
         & (User.update_time == other.update_time)
-        & users.unchanged(User.like_count, other.like_count)
+        & lookup.unchanged(User.like_count, other.like_count)
     )
     return condition
 
@@ -181,8 +181,8 @@ def _name(caller: User, username: str, password_hash: str) -> User | None:
         User(user.id),
         [User.username.set(username), User.update_time.set(clock.timestamp()), *reserved],
         wechat_users.as_read(user)
-        & users.unchanged(User.username, user.username)
-        & users.unchanged(User.name_keys, user.name_keys),
+        & lookup.unchanged(User.username, user.username)
+        & lookup.unchanged(User.name_keys, user.name_keys),
     )
     try:
         transaction.commit()
@@ -205,10 +205,7 @@ def _require_no_password(user: User, key: str) -> None:
 
 def _still(caller: User) -> User:
     """Return the caller as stored now. Raises InvalidToken if the caller is gone or their session has ended."""
-    try:
-        user = User.get(caller.id, consistent_read=True)
-    except User.DoesNotExist:
-        user = None
+    user = lookup.find(User, caller.id)
     if user is None or user.deleted or user.token_version != caller.token_version:
         raise InvalidToken
     return user

@@ -7,7 +7,7 @@ names, and the first of them has the reservation.
 
 import time
 
-from aideer import users
+from aideer import lookup, users
 from aideer.models import User
 from aideer.transactions import Refused, Transaction
 
@@ -35,7 +35,7 @@ def reserve_all(seconds: float) -> dict[str, int | bool]:
 def _reserve(user: User, username: str) -> bool:
     transaction = Transaction()
     actions = users.reserve_in(transaction, user, username)
-    unchanged = users.unchanged(User.username, username) & users.unchanged(User.name_keys, None)
+    unchanged = lookup.unchanged(User.username, username) & lookup.unchanged(User.name_keys, None)
     transaction.update("user", User(user.id), actions, User.deleted.does_not_exist() & unchanged)
     try:
         transaction.commit()

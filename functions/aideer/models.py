@@ -346,6 +346,9 @@ class OpenTasks(GlobalSecondaryIndex["Task"]):
 class Task(Table):
     """One answer to make: the accepted and priced request, its executor, and its end."""
 
+    TITLE = "title_generation"
+    OPEN = ("pending", "running")
+
     class Meta:
         table_name = settings.TASKS_TABLE
 
@@ -390,6 +393,11 @@ class Task(Table):
     ttl = Whole(null=True)
 
     open = OpenTasks()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the task has not ended yet."""
+        return self.status in self.OPEN
 
 
 class TaskEvent(Table):

@@ -7,7 +7,6 @@ ever see them.
 """
 
 import heapq
-import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice, repeat
@@ -18,15 +17,15 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.indexes import GlobalSecondaryIndex
 
-from aideer import admins, auth, clock, credits, images, limits, pages, trail
+from aideer import admins, auth, clock, images, limits, lookup, pages, trail
 from aideer.contract import presets as contract
 from aideer.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.models import Preset, Record, User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 MOST = 200
 """The most presets of one user."""
-_LONGEST_ID = 64
 _LONGEST_SORT_KEY = 1024  # DynamoDB's limit, in bytes
 
 _Place = tuple[str, str] | None
@@ -99,8 +98,7 @@ def readable(user: User, preset_id: str) -> Preset:
 
 def update(user: User, preset_id: str, change: contract.PresetChange) -> contract.Preset:
     """Change a preset: its head, and a new version. Raises NotFound, Forbidden, Unprocessable and Busy."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         head = _manageable(user, preset_id)
         number, visibility = head.number, head.visibility
         transaction = Transaction()
@@ -127,8 +125,7 @@ def delete(user: User, preset_id: str) -> None:
     A record names it among its owner's deleted presets. deletion.py finds its remaining versions by this record.
     """
     counted = True
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         head = _manageable(user, preset_id)
         transaction = Transaction()
         transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head.number))
@@ -249,12 +246,7 @@ def _places(list_name: str, cursor: str | None) -> list[_Place]:
 
 
 def _stored(preset_id: str) -> Preset | None:
-    if len(preset_id) > _LONGEST_ID:
-        return None
-    try:
-        return Preset.get(preset_id, Preset.HEAD, consistent_read=True)
-    except Preset.DoesNotExist:
-        return None
+    return lookup.find(Preset, preset_id, Preset.HEAD)
 
 
 def _manageable(user: User, preset_id: str) -> Preset:
@@ -337,10 +329,8 @@ def _version(head: Preset) -> Preset:
 
 def _has_version(head: Preset) -> bool:
     """Return whether this very change is stored. Another change with the same number has another time."""
-    try:
-        return bool(Preset.get(head.id, head.number, consistent_read=True).update_time == head.update_time)
-    except Preset.DoesNotExist:
-        return False
+    stored = lookup.find(Preset, head.id, head.number)
+    return stored is not None and bool(stored.update_time == head.update_time)
 
 
 def _check(parameters: contract.Parameters | None, messages: list[contract.PresetMessage]) -> None:
@@ -361,7 +351,7 @@ def _see(head: Preset) -> None:
 
 
 def _none_more(user: User, visibility: str) -> Conflict:
-    _may_have(credits.reread(user), visibility)
+    _may_have(lookup.reread(user), visibility)
     return Conflict("too_many_presets", f"One may have {MOST} presets.")
 
 

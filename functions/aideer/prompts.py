@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aideer import images
+from aideer import images, lookup
 from aideer.errors import TooLarge, Unprocessable
 from aideer.models import Message, Preset
 from aideer.pricing import Tariff
@@ -55,10 +55,10 @@ def pinned(preset_id: str, version: int) -> Preset:
     Versions never change, so a process reads each version once. Raises Unprocessable if the version was deleted with its owner.
     This happens only if the chat pins a version that its user was never allowed to use.
     """
-    try:
-        return Preset.get(preset_id, version, consistent_read=True)
-    except Preset.DoesNotExist:
-        raise Unprocessable("preset_gone", "The preset of this chat is gone. Choose another one for it.") from None
+    preset = lookup.find(Preset, preset_id, version)
+    if preset is None:
+        raise Unprocessable("preset_gone", "The preset of this chat is gone. Choose another one for it.")
+    return preset
 
 
 def last(thread: str) -> Message | None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from aideer import streamlog
+from aideer import lookup, streamlog
 from aideer.contract import chats as contract
 from aideer.credits import Text
 from aideer.errors import Busy
@@ -93,8 +93,5 @@ def _get(keys: dict[type[Table], dict[str, Any]]) -> dict[type[Table], Any]:
 
 
 def _moved(chat: Chat, task: Task) -> Message | None:
-    try:
-        message = Message.get(chat.thread, int(task.answer_n), consistent_read=True)
-    except Message.DoesNotExist:
-        return None
-    return message if message.task_id == task.id else None
+    message = lookup.find(Message, chat.thread, int(task.answer_n))
+    return message if message and message.task_id == task.id else None

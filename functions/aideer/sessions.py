@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PutError, PynamoDBException
 
-from aideer import auth, clock, dynamodb, passwords, throttling
+from aideer import auth, clock, dynamodb, lookup, passwords, throttling
 from aideer.contract.sessions import Tokens
 from aideer.errors import InvalidToken, TooManyRequests, Unauthorized
 from aideer.models import Identity, Record, User
 from aideer.transactions import Refused, Transaction
-from aideer.users import is_key, password_key
+from aideer.users import password_key
 
 GRACE_SECONDS = 60
 
@@ -54,14 +54,12 @@ def _signed_in(username: str, typed: str, password: str) -> Tokens:
     form = passwords.matching_form(identity.password_hash if identity else None, password)
     if form is None or identity is None:
         raise _wrong()
-    try:
-        user = User.get(identity.user_id, consistent_read=True)
-        # Read it again after the token_version. If the password changed in between, the old one must not get tokens of the new
-        # version.
-        current = Identity.get(identity.key, consistent_read=True)
-    except (User.DoesNotExist, Identity.DoesNotExist):
-        raise _wrong() from None
-    if user.deleted or (current.user_id, current.password_hash) != (user.id, identity.password_hash):
+    user = lookup.find(User, identity.user_id)
+    # Read it again after the token_version. If the password changed in between, the old one must not get tokens of the new version.
+    current = lookup.find(Identity, identity.key)
+    if user is None or current is None or user.deleted:
+        raise _wrong()
+    if (current.user_id, current.password_hash) != (user.id, identity.password_hash):
         raise _wrong()
     if form == "raw":
         _hash_again(identity, password)
@@ -126,13 +124,7 @@ def sign_out(user: User) -> None:
 
 
 def _identity(username: str) -> Identity | None:
-    key = password_key(username)
-    if not is_key(key):
-        return None
-    try:
-        return Identity.get(key, consistent_read=True)
-    except Identity.DoesNotExist:
-        return None
+    return lookup.find(Identity, password_key(username))
 
 
 def _wrong() -> Unauthorized:

@@ -34,7 +34,7 @@ def attend(task_id: str) -> None:
     """Send a task's message again, or end the task, depending on its state."""
     task = leases.read(task_id)
     now = clock.now()
-    if task is None or not leases.is_open(task) or task.lease_until >= now:
+    if task is None or not task.is_open or task.lease_until >= now:
         return
     logger.thread_safe_append_keys(user_id=task.user_id)
     if task.status == "running":

@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from aideer import auth, clock, credits, leases, settings, streamlog, titles
+from aideer import auth, clock, credits, leases, lookup, settings, streamlog
 from aideer.auth import Bearer
 from aideer.contract.tasks import TaskError, TaskUsage, TaskView
 from aideer.credits import Closer, Text
@@ -70,12 +70,10 @@ def ending(task: Task, shown: Text) -> dict[str, Any]:
 
 def text(task: Task) -> Text:
     """Return a task's text from its message. If it has none, return the text that the stream log holds."""
-    if not leases.is_open(task) and task.answer_n is not None:
-        try:
-            message = Message.get(task.thread, int(task.answer_n), consistent_read=True)
+    if not task.is_open and task.answer_n is not None:
+        message = lookup.find(Message, task.thread, int(task.answer_n))
+        if message:  # else the answer had no text, or the chat is gone
             return Text(message.reasoning or "", message.content)
-        except Message.DoesNotExist:
-            pass  # the answer had no text, or the chat is gone
     return streamlog.text(task.id, None if task.text_length is None else int(task.text_length))
 
 
@@ -114,7 +112,7 @@ def request_stop(task_id: str) -> None:
 def settled(task: Task, seconds: float) -> Task:
     """Wait until a task has ended, but at most `seconds`. Return the task as it is stored then."""
     give_up_at = time.monotonic() + seconds
-    while leases.is_open(task) and time.monotonic() < give_up_at:
+    while task.is_open and time.monotonic() < give_up_at:
         time.sleep(0.1)
         task = Task.get(task.id, consistent_read=True)
     return task
@@ -126,7 +124,7 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
     It has a ticket for this stream alone, for clients that cannot send headers. The ticket does not depend on the time of the call,
     so that a repeated response is the same.
     """
-    if task.type == titles.TYPE:
+    if task.type == Task.TITLE:
         return None
     made = int(clock.seconds(task.create_time))
     ticket = auth.sign(

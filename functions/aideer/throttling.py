@@ -46,7 +46,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PynamoDBException, UpdateError
 
-from aideer import aws, clock, dynamodb, metrics, settings
+from aideer import aws, clock, dynamodb, lookup, metrics, settings
 from aideer.errors import AideerError, TooManyRequests
 from aideer.models import Record
 
@@ -213,10 +213,8 @@ def remember(*who: str) -> None:
 
 def remembered(*who: str) -> bool:
     """Return whether this pair was recorded within KNOWN_DAYS."""
-    try:
-        return bool(Record.get(*_known(*who), consistent_read=True).ttl > clock.now())
-    except Record.DoesNotExist:
-        return False
+    record = lookup.find(Record, *_known(*who))
+    return record is not None and bool(record.ttl > clock.now())
 
 
 def source(address: str) -> str:

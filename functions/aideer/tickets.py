@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import secrets
 
-from aideer import auth, clock
+from aideer import auth, clock, lookup
 from aideer.contract.sessions import Tokens
 from aideer.errors import Unauthorized
 from aideer.models import Record, User
@@ -39,14 +39,14 @@ def exchange(ticket: str, verifier: str | None = None) -> Tokens:
     Raises Unauthorized if the ticket is unknown, used or expired, or if the verifier does not match its challenge. Raises
     InvalidToken if its user is signed out or deleted. A wrong verifier does not use the ticket up.
     """
+    record = lookup.find(Record, _pk(ticket), _KIND)
+    if record is None or not _is_verified(record.data.get("challenge"), verifier):
+        raise _invalid()
+    transaction = Transaction()
+    transaction.delete("ticket", record, Record.pk.exists() & (Record.ttl > int(clock.now())))
     try:
-        record = Record.get(_pk(ticket), _KIND, consistent_read=True)
-        if not _is_verified(record.data.get("challenge"), verifier):
-            raise _invalid()
-        transaction = Transaction()
-        transaction.delete("ticket", record, Record.pk.exists() & (Record.ttl > int(clock.now())))
         transaction.commit()
-    except (Record.DoesNotExist, Refused):
+    except Refused:
         raise _invalid() from None
     said = record.data
     return Tokens(**auth.token_pair(auth.holder(said), "wechat", said["openid"], said.get("auth_time")))

@@ -6,12 +6,10 @@ reader of the chat sees its title.
 
 import contextlib
 
-from aideer import characters, prompts
+from aideer import prompts
 from aideer.errors import TooLarge
 from aideer.prompts import Prompt
 
-TYPE = "title_generation"
-CHARACTERS = 50
 PARAMETERS = {"max_tokens": 64, "temperature": 0.3}
 _EXCERPT_CHARACTERS = 1000
 _MESSAGES = 6
@@ -21,7 +19,6 @@ _INSTRUCTION = (
     "Give the conversation below a title: at most eight words, in the language of the conversation, without quotation "
     "marks and without a full stop. Answer with the title alone."
 )
-_MARKS = " \t\"'“”‘’「」『』《》*#.。"
 
 
 def prompt(thread: str, end: int) -> Prompt:
@@ -41,15 +38,3 @@ def prompt(thread: str, end: int) -> Prompt:
         [{"role": "system", "content": _INSTRUCTION}, {"role": "user", "content": conversation}],
         asks=True,
     )
-
-
-def clean(answer: str) -> str:
-    """Return the title in a model's answer: its first line with text, without marks around it.
-
-    The result is a title that a user could have given, or "" if there is none.
-    """
-    for line in characters.without_thought(answer).splitlines():
-        whole = characters.one_line(line, len(line)).strip(_MARKS)
-        if title := characters.one_line(whole[:CHARACTERS].strip(_MARKS), CHARACTERS):
-            return title
-    return ""

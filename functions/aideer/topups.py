@@ -9,16 +9,16 @@ code was the reason for the refusal.
 
 import functools
 import operator
-import time
 
 from pynamodb.expressions.condition import Condition
 
-from aideer import auth, clock, credits, throttling, trail, users
+from aideer import auth, clock, credits, lookup, throttling, trail
 from aideer.contract.credits import NewGrant
 from aideer.errors import Busy, NotFound, PaymentRequired, Unprocessable
 from aideer.idempotency import Once
 from aideer.models import Code, CreditEntry, Record, User
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 _GUESSES = frozenset({"code_unknown", "code_already_redeemed", "code_revoked", "code_expired", "code_used_up"})
 
@@ -40,12 +40,11 @@ def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, obj
 
     Raises NotFound, PaymentRequired if the user has fewer credits than are to be deducted, and Busy.
     """
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         if answer := once.answer():
             return answer
         try:
-            user = users.stored(user_id)
+            user = lookup.stored(user_id)
             left = _left(user, new.amount)
         except (NotFound, PaymentRequired) as refusal:
             if answer := once.answer():  # this request's own first attempt may have caused the refusal
@@ -82,8 +81,7 @@ def _left(user: User, amount: int) -> int:
 
 
 def _redeemed(user: User, code_text: str, once: Once) -> dict[str, object]:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         try:
             code = _redeemable(user, code_text)
         except Unprocessable:
@@ -108,7 +106,7 @@ def _redeemed(user: User, code_text: str, once: Once) -> dict[str, object]:
         once.join(transaction, answer)
         if _happened(transaction, entry):
             return answer
-        user = credits.reread(user)
+        user = lookup.reread(user)
         if first := once.answer():
             return first
     raise Busy
@@ -128,18 +126,17 @@ def _add(transaction: Transaction, user: User, entry: CreditEntry, *conditions: 
 
 def _happened(transaction: Transaction, entry: CreditEntry) -> bool:
     try:
-        transaction.commit(proof=lambda: credits.exists(entry))
+        transaction.commit(proof=lambda: lookup.exists(entry))
     except Refused:
         return False
     return True
 
 
 def _redeemable(user: User, code_text: str) -> Code:
-    try:
-        code = Code.get(code_text.upper(), consistent_read=True)
-    except Code.DoesNotExist:
-        raise Unprocessable("code_unknown", "There is no such code.") from None
-    if credits.exists(Record(credits.redemptions(code.code), user.id)):
+    code = lookup.find(Code, code_text.upper())
+    if code is None:
+        raise Unprocessable("code_unknown", "There is no such code.")
+    if lookup.exists(Record(credits.redemptions(code.code), user.id)):
         raise Unprocessable("code_already_redeemed", "You have redeemed this code before.")
     if code.revoked:
         raise Unprocessable("code_revoked", "This code is no longer good.")

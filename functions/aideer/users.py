@@ -8,28 +8,24 @@ have a name without a password. Its identity reserves the name for this user and
 """
 
 import heapq
-import time
 import unicodedata
-from contextlib import suppress
 from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import TypeVar
 
-from pynamodb.attributes import Attribute
-from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import admins, auth, avatars, clock, credits, pages, passwords, settings, throttling, trail
+from aideer import admins, auth, avatars, clock, credits, lookup, pages, passwords, settings, throttling, trail
 from aideer.contract import users as contract
-from aideer.errors import BadRequest, Busy, Conflict, Forbidden, NotFound, Unprocessable
+from aideer.errors import BadRequest, Busy, Conflict, Forbidden, Unprocessable
 from aideer.models import Identity, User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 
 _ATTEMPTS = 5
 _LIST = "users"
 _LONGEST_ID = 64
-_LONGEST_KEY_BYTES = 2048
 
 T = TypeVar("T")
 
@@ -58,11 +54,8 @@ def make_admin(username: str, password: str) -> User:
     like it. That user is never promoted with a new password, because it may sign in by WeChat too.
     """
     for _ in range(_ATTEMPTS):
-        try:
-            identity = Identity.get(password_key(username), consistent_read=True)
-        except Identity.DoesNotExist:
-            identity = None
-        if identity is None and any(_is_taken(key) for key in looks(username)):
+        identity = lookup.find(Identity, password_key(username))
+        if identity is None and any(lookup.find(Identity, key, attributes=["user_id"]) for key in looks(username)):
             raise Conflict("username_not_theirs", "Another user has a name that looks like this one.")
         try:
             if identity is None:
@@ -75,7 +68,7 @@ def make_admin(username: str, password: str) -> User:
 
 def shown(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
     """Return a user with the fields that this viewer may see. Raises NotFound."""
-    user = viewer if viewer.id == user_id else stored(user_id)
+    user = viewer if viewer.id == user_id else lookup.stored(user_id)
     if trail.concerns(viewer, user.id):
         trail.record(viewer, "user.read", user.id)
     if auth.may_manage(viewer, user.id):
@@ -105,14 +98,9 @@ def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.Use
 
 def named(username: str) -> list[contract.User]:
     """Return a list of the user that has this name in any of its spellings, or an empty list."""
-    key = password_key(username)
-    if not is_key(key):
-        return []
-    try:
-        identity = Identity.get(key, consistent_read=True, attributes_to_get=["user_id"])
-        return [view(stored(identity.user_id))]
-    except (Identity.DoesNotExist, NotFound):
-        return []
+    identity = lookup.find(Identity, password_key(username), attributes=["user_id"])
+    user = identity and lookup.find(User, identity.user_id)
+    return [view(user)] if user and not user.deleted else []
 
 
 def target_id(caller: User, named: str) -> str:
@@ -135,8 +123,7 @@ def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.U
 
 
 def _changed(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         user = managed(actor, user_id)
         if wanted.permission is not None:
             _may_permit(actor, user)
@@ -155,43 +142,22 @@ def _changed(actor: User, user_id: str, wanted: contract.UserChange) -> contract
             if "user" not in refused.steps and "new name" in refused.steps:
                 raise BadRequest("username_taken", "This name is taken.") from None
             continue  # the user has changed meanwhile: read again
-        return view(stored(user.id))
+        return view(lookup.stored(user.id))
     raise Busy
 
 
 def managed(actor: User, user_id: str) -> User:
     """Return the user, if the actor may manage it. Raises NotFound and Forbidden."""
-    user = stored(user_id)
+    user = lookup.stored(user_id)
     if not auth.may_manage(actor, user.id):
         raise Forbidden("not_you", "This user is somebody else.")
     return user
-
-
-def stored(user_id: str) -> User:
-    """Return the user with this id. Raises NotFound, also if the user was deleted."""
-    try:
-        user = User.get(user_id, consistent_read=True)
-    except User.DoesNotExist:
-        user = None
-    if user is None or user.deleted:
-        raise NotFound("user_not_found", "There is no such user.")
-    return user
-
-
-def unchanged(attribute: Attribute[T], value: T | None) -> Condition:
-    """Return the condition that an attribute still has the value that was read, or is still absent (None)."""
-    return attribute.does_not_exist() if value is None else attribute == value
 
 
 def password_key(username: str) -> str:
     """Return the key of the identity that signs in with this name."""
     folded = unicodedata.normalize("NFKC", username).casefold()
     return f"password#{unicodedata.normalize('NFKC', folded).strip()}"  # stripped last: NFKC can produce spaces
-
-
-def is_key(key: str) -> bool:
-    """Tell whether an identity can have this key. DynamoDB limits its length, and normalization turns some letters into many."""
-    return len(key.encode()) <= _LONGEST_KEY_BYTES
 
 
 def looks(username: str) -> set[str]:
@@ -248,7 +214,7 @@ def _change(transaction: Transaction, user: User, wanted: contract.UserChange, n
         actions.append(User.nickname.set(wanted.nickname))
     if wanted.username not in (None, user.username):
         actions.append(User.username.set(wanted.username))
-        condition &= unchanged(User.username, user.username) & unchanged(User.name_keys, user.name_keys)
+        condition &= lookup.unchanged(User.username, user.username) & lookup.unchanged(User.name_keys, user.name_keys)
         _rename(transaction, user, str(wanted.username))
         actions += reserve_in(transaction, user, str(wanted.username))
     if wanted.permission not in (None, user.permission):
@@ -270,19 +236,17 @@ def _rename(transaction: Transaction, user: User, username: str) -> None:
         old = password_key(user.username)
         if new == old:
             return
-        with suppress(Identity.DoesNotExist):  # then the name has just changed: the transaction is refused
-            password_hash = Identity.get(old, consistent_read=True).password_hash
-        kept = (Identity.user_id == user.id) & unchanged(Identity.password_hash, password_hash)
+        if identity := lookup.find(Identity, old):  # else the name has just changed: the transaction is refused
+            password_hash = identity.password_hash
+        kept = (Identity.user_id == user.id) & lookup.unchanged(Identity.password_hash, password_hash)
         transaction.delete("old name", Identity(old), kept)
-    identity = Identity(new, user_id=user.id, password_hash=password_hash)
-    transaction.put("new name", identity, Identity.key.does_not_exist())
+    renamed = Identity(new, user_id=user.id, password_hash=password_hash)
+    transaction.put("new name", renamed, Identity.key.does_not_exist())
 
 
 def _was_changed(user_id: str, update_time: str) -> bool:
-    try:
-        return bool(User.get(user_id, consistent_read=True).update_time == update_time)
-    except User.DoesNotExist:
-        return False
+    user = lookup.find(User, user_id)
+    return user is not None and bool(user.update_time == update_time)
 
 
 def _create(username: str, nickname: str, password: str, permission: int) -> User:
@@ -294,14 +258,6 @@ def _create(username: str, nickname: str, password: str, permission: int) -> Use
     reserved = [Identity(key, user_id=user.id) for key in sorted(user.name_keys)]
     credits.sign_up(user, identity, settings.SIGNUP_CREDITS, *reserved)
     return user
-
-
-def _is_taken(key: str) -> bool:
-    try:
-        Identity.get(key, consistent_read=True, attributes_to_get=["user_id"])
-    except Identity.DoesNotExist:
-        return False
-    return True
 
 
 def _promote(identity: Identity, password: str) -> User:
@@ -319,13 +275,13 @@ def _promote(identity: Identity, password: str) -> User:
             "identity",
             Identity(identity.key),
             [Identity.password_hash.set(passwords.hashed(password))],
-            (Identity.user_id == user.id) & unchanged(Identity.password_hash, identity.password_hash),
+            (Identity.user_id == user.id) & lookup.unchanged(Identity.password_hash, identity.password_hash),
         )
     admins.made(transaction, user.id)
     as_read = (
         (User.token_version == user.token_version)
         & (User.permission == user.permission)
-        & unchanged(User.username, user.username)
+        & lookup.unchanged(User.username, user.username)
     )
     transaction.update("user", User(user.id), actions, User.deleted.does_not_exist() & as_read)
     transaction.commit()

@@ -14,7 +14,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from pynamodb.exceptions import PynamoDBException
 
-from aideer import auth, dynamodb, leases, streamlog, tasks, throttling, titles
+from aideer import auth, dynamodb, leases, lookup, streamlog, tasks, throttling
 from aideer.errors import InvalidToken, TooManyRequests, Unprocessable
 from aideer.models import Task, User, new_id
 
@@ -57,7 +57,7 @@ class Viewer:
         while not self.gone:
             await asyncio.sleep(CHECK_SECONDS)
             try:
-                self.may_see(await asyncio.to_thread(_stored, self.user_id))
+                self.may_see(await asyncio.to_thread(lookup.find, User, self.user_id))
             except Exception as error:  # a failed read ends no session: the next round reads again
                 logger.warning("viewer", extra={"user_id": self.user_id, "error": type(error).__name__})
 
@@ -92,7 +92,7 @@ def opened(user: User, task_id: str, position: int | None) -> Task:
     Raises NotFound. Raises Unprocessable for a second stream from the start, for a position that was never sent, and for a title.
     """
     task = tasks.of(user, task_id)
-    if task.type == titles.TYPE:
+    if task.type == Task.TITLE:
         raise Unprocessable("not_streamable", "Titles are not streamed.")
     if position is not None:
         if position > _furthest(task):
@@ -112,17 +112,10 @@ def _furthest(task: Task) -> int:
     """Return the last position that a viewer of this task can have received by now."""
     if task.status == "pending":
         return 0
-    if leases.is_open(task) or task.text_length is None or task.closed_by.startswith("sweep#"):
+    if task.is_open or task.text_length is None or task.closed_by.startswith("sweep#"):
         # The log lags behind the viewer beside the executor. If the sweeper closed the task, it knew the log only.
         return streamlog.LONGEST
     return int(task.text_length)
-
-
-def _stored(user_id: str) -> User | None:
-    try:
-        return User.get(user_id, consistent_read=True)
-    except User.DoesNotExist:
-        return None
 
 
 def _too_many(user_id: str) -> TooManyRequests | None:

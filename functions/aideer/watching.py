@@ -58,7 +58,7 @@ async def live(run: "Run", viewer: Viewer) -> AsyncGenerator[str, None]:
             if silent or new:
                 spoke = clock.now()
     with _quiet():
-        if run.end and not leases.is_open(run.end):
+        if run.end and not run.end.is_open:
             ours = run.end.closed_by == run.task.executor
             for event in await _end(run.end, viewer, run.text if ours else None):
                 yield event
@@ -96,7 +96,7 @@ async def _followed(
     began = spoke = clock.now()
     interrupt_at = 0.0
     while not viewer.gone:
-        end = None if leases.is_open(task) else int(task.text_length or 0)
+        end = None if task.is_open else int(task.text_length or 0)
         parts = await asyncio.to_thread(streamlog.read, task.id, position, end)
         for part in parts:
             yield sse.text(part.end, part.kind, part.text)

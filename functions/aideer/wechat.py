@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 import urllib3
 from aws_lambda_powertools import Logger
 
-from aideer import aws, clock, settings
+from aideer import aws, clock, lookup, settings
 from aideer.errors import AideerError, BadGateway, Forbidden, TooManyRequests, Unauthorized, Unavailable
 from aideer.models import Record
 
@@ -138,12 +138,8 @@ def _access_token(refused: str | None = None) -> str:
     """
     appid, secret = _application(website=False)
     now = clock.now()
-    shared = Record("wechat", f"access_token#{appid}")
-    try:
-        shared.refresh(consistent_read=True)
-    except Record.DoesNotExist:
-        pass
-    else:
+    pk, sk = "wechat", f"access_token#{appid}"
+    if shared := lookup.find(Record, pk, sk):
         known = str(shared.data["token"])
         if known != refused and (shared.at or 0) - TOKEN_MARGIN_SECONDS > now:
             return known
@@ -151,7 +147,7 @@ def _access_token(refused: str | None = None) -> str:
     token, seconds = answer.get("access_token"), answer.get("expires_in")
     if not (isinstance(token, str) and token and isinstance(seconds, int)):
         _fail("/cgi-bin/stable_token", _errcode(answer) or "no token")
-    Record(shared.pk, shared.sk, data={"token": token}, at=now + seconds, ttl=int(now) + seconds).save()
+    Record(pk, sk, data={"token": token}, at=now + seconds, ttl=int(now) + seconds).save()
     return token
 
 

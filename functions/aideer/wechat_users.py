@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer import auth, clock, credits, settings
+from aideer import auth, clock, credits, lookup, settings
 from aideer.errors import Busy
 from aideer.models import Identity, User, new_id
-from aideer.transactions import PATIENCE_SECONDS, Refused, Transaction
+from aideer.retry import attempts
+from aideer.transactions import Refused, Transaction
 from aideer.wechat import Person
 
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
@@ -33,9 +34,8 @@ def user_of(person: Person) -> User:
 
 def retried(attempt: Callable[[], User | None]) -> User:
     """Return the result of an attempt, which is repeated if other requests were in its way. Raises Busy if this takes too long."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
     pause = 0.01
-    while time.monotonic() < give_up_at:
+    for _ in attempts():
         try:
             if user := attempt():
                 return user
@@ -63,18 +63,12 @@ def identities(person: Person) -> tuple[Identity | None, Identity | None]:
 
 def find(identity_key: str) -> Identity | None:
     """Return an identity, or None if there is none."""
-    try:
-        return Identity.get(identity_key, consistent_read=True)
-    except Identity.DoesNotExist:
-        return None
+    return lookup.find(Identity, identity_key)
 
 
 def living(identity: Identity) -> User | None:
     """Return the user of an identity. If the user is gone, delete the identity, as the deletion would, and return None."""
-    try:
-        user = User.get(identity.user_id, consistent_read=True)
-    except User.DoesNotExist:
-        user = None
+    user = lookup.find(User, identity.user_id)
     if user is not None and not user.deleted:
         return user
     transaction = Transaction()

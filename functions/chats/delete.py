@@ -1,6 +1,6 @@
 """DELETE /chats/{id}: remove a chat with its messages."""
 
-from aideer import chats
+from aideer import chat_deletion
 from aideer.auth import Visitor
 from aideer.contract.chats import ChatId
 from aideer.contract.users import Done
@@ -13,5 +13,5 @@ __all__ = ["handler"]
 @app.delete("/api/v1/chats/<id>", **documented("Delete a chat", errors=(403, 404)))
 def delete(user: Visitor, id: ChatId) -> Done:
     """Delete a chat. If a task is answering in it, the task stops, and you pay for its answer so far."""
-    chats.delete(user, id)
+    chat_deletion.delete(user, id)
     return Done(message="Deleted.")

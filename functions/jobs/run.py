@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer import jobs
+from aideer.jobs import Worker, run
 
 RESERVE_SECONDS = 10
 """Seconds of the invocation kept for the calls under way when time is up."""
@@ -28,8 +28,56 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         try:
             message = json.loads(record["body"])
             logger.thread_safe_append_keys(job=message["sk"])
-            jobs.run(message["pk"], message["sk"], deadline)
+            run(message["pk"], message["sk"], deadline, WORKERS)
         except Exception as error:  # log its class only: a message could quote a user's text
             logger.error("jobs", extra={"message_id": record["messageId"], "error": type(error).__name__})
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}
+
+
+def _remove_generation(data: dict[str, Any], deadline: float) -> bool:
+    from aideer import cleanup
+
+    return cleanup.remove_generation(data, deadline)
+
+
+def _remove_copy(data: dict[str, Any], deadline: float) -> bool:
+    from aideer import cleanup
+
+    return cleanup.remove_copy(data, deadline)
+
+
+def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
+    from aideer import chat_deletion
+
+    return chat_deletion.remove(data, deadline)
+
+
+def _remove_user(data: dict[str, Any], deadline: float) -> bool:
+    from aideer import deletion
+
+    return deletion.remove(data["user_id"], deadline)
+
+
+def _finish_user(data: dict[str, Any], deadline: float) -> bool:
+    from aideer import deletion
+
+    return deletion.finish(data["user_id"], deadline)
+
+
+def _remove_replaced_avatar(data: dict[str, Any], _: float) -> bool:
+    from aideer import avatars
+
+    avatars.remove_unnamed(data["user_id"], (data["old"], data["new"]))
+    return True
+
+
+WORKERS: dict[str, Worker] = {
+    "generation": _remove_generation,
+    "copy": _remove_copy,
+    "chat": _remove_chat,
+    "user": _remove_user,
+    "user_last": _finish_user,
+    "avatar": _remove_replaced_avatar,
+}
+"""The workers by kind of job. Each imports the modules that only its own kind needs."""

@@ -2,7 +2,7 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import leases, tasks
+from aideer import tasks
 from aideer.auth import Visitor
 from aideer.contract.tasks import TaskView
 from aideer.http import app, handler
@@ -20,5 +20,5 @@ PATIENCE_SECONDS = 5
 def stop(user: Visitor, id: str) -> Response[TaskView]:
     """Return the task once it has settled, or with 202 if that takes longer. A task that has already ended is returned as it is."""
     task = tasks.settled(tasks.stop(tasks.of(user, id)), PATIENCE_SECONDS)
-    status = 202 if leases.is_open(task) else 200
+    status = 202 if task.is_open else 200
     return Response(status_code=status, content_type="application/json", body=tasks.view(task, user))

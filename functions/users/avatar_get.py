@@ -1,6 +1,6 @@
 """GET /api/v1/users/{id}/avatar: a user's avatar image."""
 
-from aideer import avatars, users
+from aideer import avatars, lookup
 from aideer.auth import Visitor
 from aideer.contract.users import AvatarVersion, UserId
 from aideer.etags import IfNoneMatch
@@ -23,4 +23,4 @@ def get_avatar_of(  # type: ignore[no-untyped-def] # no annotation: the body is 
     id: UserId, _: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
 ):
     """A JPEG of 128×128 pixels. All users without an avatar image have the same one."""
-    return avatars.shown(users.stored(id), v, if_none_match)
+    return avatars.shown(lookup.stored(id), v, if_none_match)

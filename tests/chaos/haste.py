@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import random
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -16,24 +17,20 @@ from aideer import (
     bulk,
     chats,
     clock,
-    credentials,
     deletion,
     engine,
     leases,
     likes,
     passwords,
-    presets,
+    retry,
     tasks,
-    topups,
     transactions,
-    users,
     watching,
+    wechat_users,
 )
 
-_PATIENT = (
-    *(transactions, tasks, chats, bulk, presets, topups),
-    *(users, credentials, deletion, likes, botocore.endpoint),
-)
+_PATIENT = (bulk, chats, deletion, leases, likes, retry, tasks, transactions, wechat_users, botocore.endpoint)
+"""The modules that pause."""
 
 
 class Clock:
@@ -47,11 +44,10 @@ class Clock:
         return time.time() + self.ahead
 
 
-class _Time(SimpleNamespace):
-    """The module `time`, where a sleep is over at once and shows in monotonic() alone."""
+class _Time(threading.local):
+    """The module `time`, where a sleep is over at once and shows in monotonic() of its own thread alone."""
 
-    def __init__(self) -> None:
-        super().__init__(slept=0.0)
+    slept = 0.0
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
@@ -80,8 +76,9 @@ def hurried() -> Iterator[Clock]:
         def patch(target: Any, name: str, value: Any) -> None:
             stack.enter_context(mock.patch.object(target, name, value))
 
-        for module in (*_PATIENT, leases, importlib.import_module("aideer.asking")):
-            patch(module, "time", _Time())
+        at_once = _Time()
+        for module in _PATIENT:
+            patch(module, "time", at_once)
         patch(RetryQuota, "acquire", lambda *_: True)  # it is shared by all calls of a client, and cases do not share
         patch(clock, "now", moved.now)
         patch(engine, "random", _Random())

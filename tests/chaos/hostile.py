@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from aideer import (
     asking,
+    chat_deletion,
     chats,
     clock,
     deletion,
@@ -39,6 +40,7 @@ from aideer.errors import AideerError
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Record, Task
 from aideer.usage import Usage
+from jobs.run import WORKERS
 from tests.chaos.haste import Clock, hurried
 from tests.chaos.model import Shown
 from tests.executors import Executor, Run
@@ -248,14 +250,14 @@ class Hostile(RuleBasedStateMachine):
     @rule(talk=of("standing"))
     @acts
     def delete_chat(self, talk: Talk) -> None:
-        chats.delete(talk.owner.user, talk.chat.id)
+        chat_deletion.delete(talk.owner.user, talk.chat.id)
         talk.deleted = True
         self._work_jobs(talk)
 
     def _work_jobs(self, talk: Talk) -> None:
         for job in list(jobs.due(clock.now() + 1)):
             if job.data.get("chat_id") == talk.chat.id:
-                jobs.run(job.pk, job.sk, time.monotonic() + 60)
+                jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS)
 
     @rule(really=st.integers(0, 5))
     def delete_user(self, really: int) -> None:

@@ -14,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aideer import (
     asking,
+    characters,
+    chat_deletion,
     chats,
     clock,
     codes,
@@ -26,7 +28,6 @@ from aideer import (
     streamlog,
     sweeping,
     tasks,
-    titles,
     topups,
     uncovered,
 )
@@ -39,6 +40,7 @@ from aideer.errors import AideerError
 from aideer.idempotency import Once
 from aideer.models import Chat, Code, CreditEntry, Message, Record, Task, User
 from aideer.usage import Usage
+from jobs.run import WORKERS
 from tests.chaos.world import World
 from tests.support import Person
 
@@ -298,7 +300,7 @@ class Rules(RuleBasedStateMachine):
         talk.title = talk.title if error else title
 
     def delete_chat(self, talk: Talk) -> None:
-        _, error = self.attempt(lambda: chats.delete(talk.owner.person.user, talk.chat.id))
+        _, error = self.attempt(lambda: chat_deletion.delete(talk.owner.person.user, talk.chat.id))
         assert (error and error.code) == ("chat_not_found" if talk.deleted else None)
         if error:
             return
@@ -515,7 +517,7 @@ class Rules(RuleBasedStateMachine):
     def work_jobs(self, _: Talk) -> None:
         for pk, sk in sorted(self.world.job_keys):
             if sk < clock.timestamp():
-                jobs.run(pk, sk, time.monotonic() + 60)
+                jobs.run(pk, sk, time.monotonic() + 60, WORKERS)
         for talk in self.talks:
             if talk.deleted and talk.active and talk.active.status == "pending":
                 self.ended(talk.active, "stopped", 0, "")
@@ -541,7 +543,7 @@ class Rules(RuleBasedStateMachine):
         talk.owner.ledger -= cost
         if work.type == TITLE:
             if reason in ("stop", "length") and not talk.deleted and talk.title == work.title_before:
-                talk.title = titles.clean(text) or talk.title
+                talk.title = characters.title(text) or talk.title
             return
         if not talk.deleted:
             talk.active = None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aideer import asking, chats, clock, engine, sweeping, topups
+from aideer import asking, chat_deletion, chats, clock, engine, sweeping, topups
 from aideer.contract.chats import NewMessages
 from aideer.contract.credits import Redemption
 from aideer.contract.tasks import NewTask
@@ -46,7 +46,7 @@ def append(user: User, chat_id: str, content: str) -> str:
 
 def delete(user: User, chat_id: str) -> str:
     """DELETE /chats/{id}."""
-    chats.delete(user, chat_id)
+    chat_deletion.delete(user, chat_id)
     return "-"
 
 

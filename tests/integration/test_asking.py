@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aideer import clock, engine, pricing, prompts, settings, streamlog, tasks, titles
+from aideer import characters, clock, engine, pricing, prompts, settings, streamlog, tasks
 from aideer.contract.chats import CONTENT_BYTES
 from aideer.errors import TooLarge
 from aideer.models import Chat, CreditEntry, Message, Task
@@ -265,8 +265,8 @@ def test_a_title_is_made_beside_an_answer_and_billed(api: Api, person: MakePerso
     task = stored(accepted["task_id"])
     now = Chat.get(chat.id, consistent_read=True)
     assert task.status == "finished"
-    assert now.title == titles.clean(streamlog.text(task.id).content) != "Test"
-    assert len(now.title) <= titles.CHARACTERS
+    assert now.title == characters.title(streamlog.text(task.id).content) != "Test"
+    assert len(now.title) <= characters.TITLE_CHARACTERS
     assert now.active_task == running["task_id"]
     assert len(messages(chat)) == 1
     [entry] = [e for e in CreditEntry.query(me.id, consistent_read=True) if e.task_id == task.id]
@@ -353,4 +353,4 @@ def test_a_title_needs_something_said_and_is_not_streamed(api: Api, person: Make
     ],
 )
 def test_a_title_is_the_first_line_without_its_marks(answer: str, title: str) -> None:
-    assert titles.clean(answer) == title
+    assert characters.title(answer) == title

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aideer import avatars, aws, clock, jobs, multipart, pictures
+from aideer import avatars, aws, clock, jobs, lookup, multipart, pictures, transactions
 from aideer import settings as environment
 from aideer.errors import Busy
 from aideer.models import Record, User
@@ -470,8 +470,8 @@ def test_contention_that_does_not_end_is_busy(person: Callable[..., Person], mon
     me = person()
     stale = me.user
     stale.avatar = "f" * 64 + "-never"
-    monkeypatch.setattr(avatars, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(avatars.credits, "reread", lambda user: stale)
+    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(lookup, "reread", lambda user: stale)
     with pytest.raises(Busy):
         avatars.replace(stale, picture())
 

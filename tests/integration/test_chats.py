@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from aideer import asking, auth, chats, clock, credits, messages
+from aideer import asking, auth, chat_deletion, chats, clock, credits, messages
 from aideer.contract.chats import READERS_FIELDS, NewMessage, NewMessages
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
@@ -600,7 +600,7 @@ def test_a_replacement_that_something_else_overtakes_changes_nothing(
         elif meanwhile == "task":
             make_task(me, chat)
         else:
-            chats.delete(me.user, chat.id)
+            chat_deletion.delete(me.user, chat.id)
 
     monkeypatch.setattr(messages, "write", overtaken)
     answer = api(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aideer import asking, chats, clock, copying, credits, jobs, messages
+from aideer import asking, chat_deletion, chats, clock, copying, credits, jobs, messages
 from aideer.contract.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
 from aideer.contract.tasks import NewTask
 from aideer.credits import Closer, Text
@@ -17,6 +17,7 @@ from aideer.errors import AideerError, PreconditionFailed
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Preset, Record, Task, new_id
 from aideer.usage import Usage
+from jobs.run import WORKERS
 from tests import faults
 from tests.integration.test_chats import REPLACING, make_preset, make_task, plain, stored
 from tests.integration.test_messages import fill, numbered
@@ -200,7 +201,7 @@ def test_a_private_chat_is_copied_by_its_owner_and_admins_alone(api: Api, person
     assert (visitor.status, visitor.json["code"]) == (403, "visitor")
     for unknown in (new_id(), "nothing"):
         assert copy(api, unknown, me).json["code"] == "chat_not_found"
-    chats.delete(owner.user, chat.id)
+    chat_deletion.delete(owner.user, chat.id)
     assert copy(api, chat.id, owner).status == 404
     assert no_copies(me)
 
@@ -330,7 +331,7 @@ def test_what_a_copy_leaves_behind_that_was_broken_off_is_removed(
         copying.copy(me.user, chat.id, None)
     thread = written[0].thread
     (job,) = generation_jobs(thread.split("#")[0])
-    assert jobs.run(job.pk, job.sk, time.monotonic() + 60)
+    assert jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS)
     assert list(Message.query(thread, consistent_read=True)) == []
     assert [m["content"] for m in thread_of(chat.id)] == ["a", "b", "c"]
 
@@ -344,10 +345,10 @@ def test_the_job_of_a_copy_that_came_to_be_removes_nothing(api: Api, person: Mak
     thread = stored(made["id"]).thread
     replaced = api("chats.update", "PUT", f"/chats/{made['id']}", json=REPLACING, user=me, headers={"If-Match": '"1"'})
     assert replaced.status == 200
-    assert jobs.run(job.pk, job.sk, time.monotonic() + 60)
+    assert jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS)
     assert [m.content for m in Message.query(thread, consistent_read=True)] == ["a", "b", "c"], "somebody may read it"
     (job,) = generation_jobs(made["id"])
-    assert jobs.run(job.pk, job.sk, time.monotonic() + 60)
+    assert jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS)
     assert list(Message.query(thread, consistent_read=True)) == []
     assert generation_jobs(made["id"]) == []
 

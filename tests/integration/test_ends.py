@@ -6,11 +6,25 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import asking, chats, clock, deletion, engine, jobs, leases, pricing, sessions, settings, sweeping, tasks
+from aideer import (
+    asking,
+    chat_deletion,
+    clock,
+    deletion,
+    engine,
+    jobs,
+    leases,
+    pricing,
+    sessions,
+    settings,
+    sweeping,
+    tasks,
+)
 from aideer.contract.tasks import NewTask
 from aideer.idempotency import Once
 from aideer.models import Chat, Record, Task
 from aideer.usage import Usage
+from jobs.run import WORKERS
 from tests import ends
 from tests.chaos.haste import Clock, hurried
 from tests.ends import ENDS, Sum, Told
@@ -224,11 +238,11 @@ def chat_deleted(stage: Stage) -> None:
     call = stage.begin()
     stage.say(call)
     assert stage.chat
-    chats.delete(stage.me.user, stage.chat.id)
+    chat_deletion.delete(stage.me.user, stage.chat.id)
     with mock.patch.object(engine, "FIRST_SECONDS", 0.2):
         for job in list(jobs.due(clock.now() + 1)):
             if job.data.get("chat_id") == stage.chat.id:
-                jobs.run(job.pk, job.sk, FAR)
+                jobs.run(job.pk, job.sk, FAR, WORKERS)
         stage.over()
 
 

@@ -13,7 +13,7 @@ from aideer.credits import Closer, Text
 from aideer.idempotency import Once
 from aideer.models import Chat, Message, Record, Task, new_id
 from aideer.usage import Usage
-from jobs.run import handler
+from jobs.run import WORKERS, handler
 from tests import faults
 from tests.support import Api, Context, Person, caller, check_rules, make_chat
 
@@ -44,7 +44,7 @@ def contents(thread: str) -> list[str]:
 
 
 def run(job: Record, seconds: float = 60) -> bool:
-    return jobs.run(job.pk, job.sk, time.monotonic() + seconds)
+    return jobs.run(job.pk, job.sk, time.monotonic() + seconds, WORKERS)
 
 
 def exists(job: Record) -> bool:

@@ -24,6 +24,7 @@ from aideer.contract.users import UserChange
 from aideer.errors import AideerError, Busy
 from aideer.idempotency import Once
 from aideer.models import Chat, Code, CreditEntry, Identity, Record, User
+from jobs.run import WORKERS
 from local.wechat import openid, unionid
 from tests import faults
 from tests.integration.test_sessions import sign_in
@@ -108,7 +109,7 @@ def test_what_is_left_of_who_was_absorbed_goes_and_the_identities_stay(api, weix
     other = signed_in(api, weixin, who)
     link(api, me, weixin.code(who))
     while left := jobs_of(other.id):
-        assert all(jobs.run(job.pk, job.sk, time.monotonic() + 10) for job in left)
+        assert all(jobs.run(job.pk, job.sk, time.monotonic() + 10, WORKERS) for job in left)
     with pytest.raises(User.DoesNotExist):
         User.get(other.id)
     assert list(CreditEntry.query(other.id)) == []

@@ -229,7 +229,7 @@ def test_the_sweep_counts_what_is_open_and_whom_it_lost(person: MakePerson, numb
     sweep()
     assert (1, {}) in named(numbers, "ExpiredLeases")
     assert (1, {"code": "interrupted"}) in named(numbers, "AnswersFailed")
-    assert leases.is_open(Task.get(waiting))
+    assert Task.get(waiting).is_open
 
 
 def test_a_refused_attempt_is_counted_by_its_kind(numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from aideer import audit, aws, clock, engine, jobs, leases, pricing, reconciliat
 from aideer.dashscope import Chunk
 from aideer.models import Chat, Code, CreditEntry, Message, Preset, Record, Task, User
 from aideer.usage import Usage
+from jobs.run import WORKERS
 from local.wechat import Server as WeChat
 from tests import previous
 from tests.doors import streamed
@@ -379,7 +380,7 @@ def test_the_jobs_that_waited_are_worked(release: Release) -> None:
         sweep()
         for record in list(Record.scan(Record.pk.startswith("jobs#"), consistent_read=True)):
             if record.sk < clock.timestamp():
-                jobs.run(record.pk, record.sk, time.monotonic() + 60)
+                jobs.run(record.pk, record.sk, time.monotonic() + 60, WORKERS)
     assert not list(Record.scan(Record.pk.startswith("jobs#"), consistent_read=True))
     with pytest.raises(User.DoesNotExist):
         User.get(leaving, consistent_read=True)

@@ -709,7 +709,7 @@ def test_tasks_that_a_run_has_seen_are_not_seen_again(person: MakePerson, later:
     assert run().tasks == 2
     later(3 * 3600)
     assert run().tasks == 1
-    assert leases.is_open(Task.get(still_open.id))
+    assert Task.get(still_open.id).is_open
 
 
 # --- the function and the endpoint

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aideer import audit, clock, credits, leases, tasks
+from aideer import audit, clock, credits, tasks
 from aideer.models import CreditEntry, Message, Task, new_id
 from aideer.usage import Usage
 from tests import faults
@@ -162,7 +162,7 @@ def test_an_executor_that_comes_back_finds_its_task_ended(api: Api, person: Make
     )
     assert (end.status, end.error_code) == ("failed", "interrupted")
     assert Message.get(chat.thread, 2).content == "half"
-    assert not leases.is_open(end)
+    assert not end.is_open
     check_rules(me)
 
 

@@ -41,7 +41,7 @@ from aideer.errors import AideerError
 from aideer.idempotency import Once
 from aideer.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, connection, new_id
 from aideer.usage import Usage
-from jobs.run import handler
+from jobs.run import WORKERS, handler
 from local.template import ROOT, Template
 from tests import faults
 from tests.support import Answer, Api, Context, Person, caller, check_rules, make_chat, recorded_calls
@@ -477,7 +477,7 @@ def test_wherever_the_job_is_killed_the_next_one_goes_on(
         check_left(me.id)
         for job in jobs_of(me.id, "user") + jobs_of(me.id, "user_last"):
             with killed(nth, before=before), suppress(Killed):
-                jobs.run(job.pk, job.sk, time.monotonic() + 60)
+                jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS)
         nth += 1
         done = not jobs_of(me.id, "user") + jobs_of(me.id, "user_last")
     assert 5 < nth < 50
@@ -528,7 +528,7 @@ def test_two_who_work_the_job_at_once_do_no_harm(api: Api, person: MakePerson, p
     delete(api, me.id, me)
     [job] = jobs_of(me.id, "user")
     with ThreadPoolExecutor(3) as pool:
-        done = list(pool.map(lambda _: jobs.run(job.pk, job.sk, time.monotonic() + 60), range(3)))
+        done = list(pool.map(lambda _: jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS), range(3)))
     assert done == [True] * 3
     assert len(jobs_of(me.id, "user_last")) >= 1
     with ThreadPoolExecutor(3) as pool:

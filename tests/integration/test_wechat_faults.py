@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from aideer import settings, tickets, transactions, wechat_users
+from aideer import settings, tickets
 from aideer.models import CreditEntry, User
 from local.wechat import Server, openid, unionid
 from tests.chaos.breaking import FAULTS, Abandoned, Call, Fault, Wire
@@ -159,7 +159,7 @@ class TicketForAPage(WebsiteAfterMiniProgram):
 
 @pytest.fixture(scope="module")
 def wire() -> Iterator[Wire]:
-    with hurried(), mock.patch.object(wechat_users, "time", transactions.time), Wire().in_place() as wire:
+    with hurried(), Wire().in_place() as wire:
         yield wire
 
 

@@ -42,9 +42,9 @@ ALLOWED = {
     "docs.page": PLAIN,
     "health.get": PLAIN,
     "prices.list": PLAIN,
-    "jobs.run": TABLES,
+    "jobs.run": {"pynamodb"},
     "reconciliation.run": {"pynamodb"},
-    "tasks.sweep": TABLES,
+    "tasks.sweep": {"pynamodb"},
     # What the SDK brings is its own choice; the engine calls it for every message.
     "tasks.on_queued": TABLES | {"aiohttp", "dashscope", "httpx", "requests", "rich", "yaml"},
     # starlette imports python_multipart where it is installed, as here: on AWS only the layer of uploads has it.
