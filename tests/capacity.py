@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aideer import aws, settings
-from aideer.models import Chat, Task, connection
+from aideer.core import aws, settings
+from aideer.data.models import Chat, Task, connection
 
 READ_BYTES, WRITE_BYTES = 4096, 1024
 

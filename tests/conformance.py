@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema
 
-from local.openapi import DOCUMENT
+from local.docs.openapi import DOCUMENT
 
 
 @functools.cache

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
-from local import aws, dashscope, wechat
-from local.settings import SIMULATED_WECHAT
+from local.simulators import dashscope, wechat
+from local.stack import resources
+from local.stack.settings import SIMULATED_WECHAT
 
 if TYPE_CHECKING:
     from tests.recorder import Recorder
@@ -37,10 +38,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if all(argument.startswith("tests/e2e") for argument in config.args):
         return  # where functions run as they are deployed
     folder = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-tests-")))
-    stack = _running.enter_context(aws.running(folder))
+    stack = _running.enter_context(resources.running(folder))
     _running.enter_context(_provider)
     _running.enter_context(_wechat)
-    aws.write_providers(stack, {"dashscope_api_key": "sk-test", **SIMULATED_WECHAT})
+    resources.write_providers(stack, {"dashscope_api_key": "sk-test", **SIMULATED_WECHAT})
     os.environ.update(stack.environment)
     os.environ["SIGNUP_CREDITS"] = "1000000"
     os.environ["UNCOVERED_CREDITS"] = "1000000"

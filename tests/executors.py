@@ -5,15 +5,15 @@ import contextlib
 import threading
 from typing import Any
 
-from aideer import engine
-from aideer.models import Task
-from aideer.usage import Usage
+from aideer.core.usage import Usage
+from aideer.data.models import Task
+from aideer.tasks import executor
 from tests.metered import PATIENCE_SECONDS
 
 _executors: "dict[str, Executor]" = {}
 
 
-class Run(engine.Run):
+class Run(executor.Run):
     """A run that its executor knows, so that a test can wait until it has read what the provider reported."""
 
     def __init__(self, task: Task, *arguments: Any, **more: Any) -> None:
@@ -44,8 +44,8 @@ class Executor(threading.Thread):
     async def _work(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         _executors[self._task_id] = self
-        await engine.execute(self._task_id, self._deadline)
-        await engine.finish(1)
+        await executor.execute(self._task_id, self._deadline)
+        await executor.finish(1)
 
     @property
     def over(self) -> bool:

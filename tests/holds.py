@@ -11,18 +11,19 @@ import random
 import sys
 from collections.abc import Callable
 
-from local.build import NUMBERS, write
-from local.template import ROOT, Template
+from local.release.build import NUMBERS, write
+from local.stack.template import ROOT, Template
 
 sys.path.insert(0, str(ROOT / "functions"))
 os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 for _name in Template().document["Globals"]["Function"]["Environment"]["Variables"]:
     os.environ.setdefault(_name, NUMBERS.get(_name, ""))
 
-from aideer import estimates, pricing, tokens  # noqa: E402
-from aideer.offers import offer  # noqa: E402
-from aideer.prompts import Prompt  # noqa: E402
-from aideer.usage import Usage  # noqa: E402
+from aideer.billing import pricing  # noqa: E402
+from aideer.billing.estimates import offer  # noqa: E402
+from aideer.core.usage import Usage  # noqa: E402
+from aideer.prompts import input_tokens, tokenizer  # noqa: E402
+from aideer.prompts.prompts import Prompt  # noqa: E402
 
 TITLE = "## Holds"
 MODEL, ANSWER, MAX_TOKENS = "qwen-plus", 350, 2048
@@ -88,14 +89,14 @@ def row(name: str, prompt: Prompt) -> str:
     frozen = pricing.frozen(tariff, None)
     parameters = {"max_tokens": MAX_TOKENS}
     size = sum(len(text.encode()) for text in prompt.contents)
-    real = estimates.count(frozen, prompt, parameters).input_tokens
+    real = input_tokens.count(frozen, prompt, parameters).input_tokens
     cost = pricing.cost(frozen, Usage(real, ANSWER))
     before = pricing.worst_cost(
         frozen, sum(len(text.encode()) + 16 for text in prompt.contents), MAX_TOKENS, thinking=False
     )
-    by_bytes = estimates.bound(tariff, prompt, parameters)
+    by_bytes = input_tokens.bound(tariff, prompt, parameters)
     counted = by_bytes > tariff["tiers"][0]["up_to"]
-    most = min(by_bytes, estimates.counted_bound(tariff, prompt, parameters)) if counted else by_bytes
+    most = min(by_bytes, input_tokens.counted_bound(tariff, prompt, parameters)) if counted else by_bytes
     hold = offer(tariff, parameters, most, 10**9).hold
     assert hold >= cost
     return (
@@ -120,7 +121,7 @@ put it into a dearer tier or would refuse it: then its tokens are counted.
 
 def main() -> int:
     """Count, and write the table."""
-    tokens.count([""])
+    tokenizer.count([""])
     rows = "\n".join(row(name, make()) for name, make in KINDS.items())
     write(SECTION.format(title=TITLE, model=MODEL, answer=ANSWER, most=f"{MAX_TOKENS:,}", rows=rows), TITLE)
     print(rows)

@@ -18,8 +18,8 @@ from typing import Any
 
 from aiohttp import web
 
-from aideer.usage import Usage
-from local.simulation import Simulation
+from aideer.core.usage import Usage
+from local.simulators.base import Simulation
 
 PATIENCE_SECONDS = 20.0
 """Longer than anything here takes: who waits so long has found a fault."""

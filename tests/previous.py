@@ -14,8 +14,8 @@ from typing import Any
 import jwt
 import pytest
 
-from aideer import aws, clock
-from aideer.models import (
+from aideer.core import aws, clock
+from aideer.data.models import (
     Chat,
     Code,
     CreditEntry,
@@ -28,8 +28,8 @@ from aideer.models import (
     User,
     connection,
 )
-from local.wechat import Server as WeChat
-from local.wechat import _Code as WeChatCode
+from local.simulators.wechat import Server as WeChat
+from local.simulators.wechat import _Code as WeChatCode
 from tests.support import Person
 
 FOLDER = Path(__file__).parent / "fixtures" / "release-0.1.0"

@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
-from local.template import Template
+from local.stack.template import Template
 
 Call = tuple[str, str, str]
 """A function's logical id, an IAM action, and the logical id of what it was used on, with what follows it in an ARN:
@@ -45,7 +45,8 @@ class Recorder:
 
     def start(self) -> None:
         """Watch what is imported and called from now on. Before any import of a handler, with aideer's environment set."""
-        from aideer import aws, prompts, settings
+        from aideer.core import aws, settings
+        from aideer.prompts import prompts
 
         sys.meta_path.insert(0, _Watch(self._functions, self._watch))
         ThreadPoolExecutor.submit = _submit_in_context(ThreadPoolExecutor.submit)  # type: ignore[method-assign]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aideer.models import Chat
+    from aideer.data.models import Chat
     from tests.capacity import Bill
     from tests.support import Api, Person
 
@@ -38,8 +38,10 @@ at a time. It stops when that is more than the model's context holds, and is ref
 
 def seeded(owner: "Person", size: int) -> "Chat":
     """Give a user so many chats; the newest has so many messages, the last of them a question."""
-    from aideer import bulk, clock, messages
-    from aideer.models import Chat, Message, new_id
+    from aideer.chats import messages
+    from aideer.core import clock
+    from aideer.data import batch_write
+    from aideer.data.models import Chat, Message, new_id
     from tests.support import make_chat
 
     main = make_chat(owner)
@@ -61,8 +63,8 @@ def seeded(owner: "Person", size: int) -> "Chat":
         )
         for n in range(1, size)
     ]
-    for start in range(0, len(others), bulk.SIZE):
-        bulk.write(Chat, puts=[chat.serialize() for chat in others[start : start + bulk.SIZE]])
+    for start in range(0, len(others), batch_write.SIZE):
+        batch_write.write(Chat, puts=[chat.serialize() for chat in others[start : start + batch_write.SIZE]])
     long_ago = clock.timestamp(now)
     messages.write(
         [
@@ -99,10 +101,10 @@ def lists(api: "Api", owner: "Person", chat: "Chat", size: int) -> "dict[str, Bi
 
 def asking(api: "Api", owner: "Person", chat: "Chat") -> "dict[str, Bill]":
     """Requests whose cost is that of their prompt."""
-    from aideer import prompts
-    from aideer.credits import Closer, Text, settle
-    from aideer.models import Task
-    from aideer.usage import Usage
+    from aideer.billing.credits import Closer, Text, settle
+    from aideer.core.usage import Usage
+    from aideer.data.models import Task
+    from aideer.prompts import prompts
 
     prompts.pinned(chat.preset_id, 1)  # as in a warm process
     bills = {"POST /tasks": _bill(api, "tasks.create", "POST", "/tasks", owner, {"chat_id": chat.id})}
@@ -116,8 +118,8 @@ def asking(api: "Api", owner: "Person", chat: "Chat") -> "dict[str, Bill]":
 
 def refused(api: "Api", owner: "Person", chat: "Chat") -> "Bill":
     """Asking a model whose context is less than the chat."""
-    from aideer import prompts
-    from aideer.models import Preset
+    from aideer.data.models import Preset
+    from aideer.prompts import prompts
 
     version = Preset.get(chat.preset_id, 1)
     version.update([Preset.parameters.set({"model": "qwen-max"})])
@@ -128,10 +130,11 @@ def refused(api: "Api", owner: "Person", chat: "Chat") -> "Bill":
 
 def _middle(owner: "Person", by: str, size: int) -> str:
     """A cursor of a list with as many chats before as behind it."""
-    from aideer import chats, pages
+    from aideer.chats import chats
+    from aideer.web import pagination
 
     keys = list(chats._INDEXES[by].query(owner.id, scan_index_forward=False, limit=max(1, size // 2 - 1)))
-    return pages.encode(f"chats {by} desc ", [getattr(keys[-1], by), keys[-1].id])
+    return pagination.encode(f"chats {by} desc ", [getattr(keys[-1], by), keys[-1].id])
 
 
 def _bill(
@@ -186,11 +189,11 @@ def main() -> int:
     parser.add_argument("--markdown", action="store_true", help="the section of docs/performance.md")
     parser.parse_args()
     sys.path.insert(0, "functions")
-    from local import aws
+    from local.stack import resources
 
     with contextlib.ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-scale-")))
-        os.environ.update(running.enter_context(aws.running(folder)).environment)
+        os.environ.update(running.enter_context(resources.running(folder)).environment)
         os.environ.update(SIGNUP_CREDITS="0", STREAM_BASE_URL="http://stream.test", POWERTOOLS_LOG_LEVEL="ERROR")
         print(report(), end="")
     return 0

@@ -12,8 +12,11 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
-from aideer import auth, aws, clock, credits, passwords, viewers
-from aideer.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
+from aideer.billing import credits
+from aideer.core import aws, clock
+from aideer.data.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
+from aideer.security import auth, password_hashing
+from aideer.tasks import stream_access
 
 T = TypeVar("T")
 ADDRESS = "203.0.113.9"
@@ -162,9 +165,9 @@ def caller(user: User) -> auth.Bearer:
     return auth.Bearer({"sub": user.id, "ver": user.token_version})
 
 
-def viewer_of(user_id: str) -> viewers.Viewer:
+def viewer_of(user_id: str) -> stream_access.Viewer:
     """This user as somebody who watches a stream by their newest token."""
-    return viewers.Viewer(user_id, User.get(user_id, consistent_read=True).token_version)
+    return stream_access.Viewer(user_id, User.get(user_id, consistent_read=True).token_version)
 
 
 def make_person(permission: int = 1, balance: int | None = None) -> Person:
@@ -172,7 +175,7 @@ def make_person(permission: int = 1, balance: int | None = None) -> Person:
     name = f"u{uuid4().hex[:12]}"
     now = clock.timestamp()
     user = User(new_id(), username=name, nickname=name, permission=permission, create_time=now, update_time=now)
-    identity = Identity(f"password#{name}", user_id=user.id, password_hash=passwords.hashed("secret-123"))
+    identity = Identity(f"password#{name}", user_id=user.id, password_hash=password_hashing.hashed("secret-123"))
     credits.sign_up(user, identity, 1_000_000 if balance is None else balance)
     pair = auth.token_pair(User.get(user.id, consistent_read=True), "password")
     return Person(user.id, name, "secret-123", pair["access_token"], pair["refresh_token"])
@@ -180,13 +183,13 @@ def make_person(permission: int = 1, balance: int | None = None) -> Person:
 
 def in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Do this in an event loop of its own, to the end of every answer that it begins."""
-    from aideer import engine  # heavy, and most tests do without
+    from aideer.tasks import executor  # heavy, and most tests do without
 
     async def closing() -> T:
         try:
             return await work
         finally:
-            await engine.finish(5)
+            await executor.finish(5)
 
     return asyncio.run(closing())
 
@@ -255,18 +258,18 @@ def make_chat(owner: Person, *questions: str, parameters: dict[str, Any] | None 
 
 def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:
     """A task for the answer to this question, in a chat of its own: its id, and the chat."""
-    from aideer import asking
-    from aideer.contract.tasks import NewTask
-    from aideer.idempotency import Once
+    from aideer.data.idempotency import Once
+    from aideer.schemas.tasks import NewTask
+    from aideer.tasks import admission
 
     chat = make_chat(person, question, parameters=parameters)
     wanted = NewTask(chat_id=chat.id)
     once = Once(person.id, "POST /tasks", None, wanted)
-    return asking.create(caller(person.user), wanted, once).task_id, chat
+    return admission.create(caller(person.user), wanted, once).task_id, chat
 
 
 def check_rules(person: Person) -> None:
-    """I1 to I4 of aideer/credits.py, over all that this user has."""
+    """I1 to I4 of aideer/billing/credits.py, over all that this user has."""
     user = person.user
     entries = list(CreditEntry.query(person.id, consistent_read=True))
     tasks = list(Task.scan(Task.user_id == person.id, consistent_read=True))

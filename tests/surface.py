@@ -15,13 +15,18 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-from aideer import auth, clock, codes, likes, reconciliation, tasks, wechat_sessions
-from aideer.contract.credits import CodeBatch, NewCode
-from aideer.idempotency import Once
-from aideer.models import Chat, Code, Identity, Message, Preset, Task, User, new_id
-from aideer.users import password_key
-from local import wechat
-from local.template import Template
+from aideer.accounts import wechat_sessions
+from aideer.accounts.users import password_key
+from aideer.billing import reconciliation, redeem_codes
+from aideer.chats import likes
+from aideer.core import clock
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Code, Identity, Message, Preset, Task, User, new_id
+from aideer.schemas.credits import CodeBatch, NewCode
+from aideer.security import auth
+from aideer.tasks import control
+from local.simulators import wechat
+from local.stack.template import Template
 from tests.contract import FOREIGN
 from tests.doors import waited
 from tests.support import ADDRESS, Answer, Api, Person, make_chat, make_person
@@ -126,7 +131,7 @@ class World:
     @functools.cached_property
     def code(self) -> str:
         """A code that anybody may redeem, once."""
-        code = Code(codes.generated(), value=10, max_uses=1, create_time=clock.timestamp())
+        code = Code(redeem_codes.generated(), value=10, max_uses=1, create_time=clock.timestamp())
         code.save()
         return code.code
 
@@ -135,7 +140,7 @@ class World:
         """Two codes that were made together."""
         new = NewCode(value=10, count=2)
         admin = make_person(permission=2).user
-        made = codes.create(admin, new, Once(admin.id, "POST /codes", None, new))
+        made = redeem_codes.create(admin, new, Once(admin.id, "POST /codes", None, new))
         assert isinstance(made, CodeBatch)
         return made.batch
 
@@ -158,7 +163,7 @@ class World:
             case "wechat refresh":
                 return self._tokens("wechat")["refresh_token"]
             case "ticket":
-                url = tasks.stream_url(self.task, self.me.user)
+                url = control.stream_url(self.task, self.me.user)
                 return urlsplit(url).query.removeprefix("ticket=")
         return self.me.token
 

@@ -5,11 +5,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import pages, trail
-from aideer.auth import Admin
-from aideer.contract.admin import AuditEntry
-from aideer.http import app, handler
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.schemas.admin import AuditEntry
+from aideer.security import audit_trail
+from aideer.security.auth import Admin
+from aideer.web import pagination
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
 
 __all__ = ["handler"]
 
@@ -23,16 +24,16 @@ def show(
     user: Annotated[
         str | None, Query(min_length=1, max_length=64, description="The id of the user that it belonged to.")
     ] = None,
-    action: Annotated[trail.Action | None, Query(description="The action.")] = None,
-    limit: pages.Limit = 10,
-    cursor: pages.Cursor = None,
+    action: Annotated[audit_trail.Action | None, Query(description="The action.")] = None,
+    limit: pagination.Limit = 10,
+    cursor: pagination.Cursor = None,
 ) -> Response[list[AuditEntry]]:
     """List the records, newest first. A page may be shorter than `limit` even if more records follow, so check X-Next-Cursor.
 
     `reason` is the text that the administrator sent in the header X-Reason, which may be percent-encoded.
     """
     name = f"audit {admin} {user} {action}"
-    [before] = pages.decode(name, cursor, (str,)) if cursor else [None]
-    page = trail.page(admin, user, action, limit, before)
-    more = pages.encode(name, [page.more]) if page.more else None
-    return pages.answer([AuditEntry.model_validate(record) for record in page.records], more)
+    [before] = pagination.decode(name, cursor, (str,)) if cursor else [None]
+    page = audit_trail.page(admin, user, action, limit, before)
+    more = pagination.encode(name, [page.more]) if page.more else None
+    return pagination.answer([AuditEntry.model_validate(record) for record in page.records], more)

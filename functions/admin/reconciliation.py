@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 
-from aideer import reconciliation
-from aideer.auth import Admin
-from aideer.contract.admin import Reconciliation, ReconciliationRun
-from aideer.errors import NotFound
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.billing import reconciliation
+from aideer.core.errors import NotFound
+from aideer.schemas.admin import Reconciliation, ReconciliationRun
+from aideer.security.auth import Admin
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

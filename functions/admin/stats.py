@@ -4,11 +4,11 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import statistics
-from aideer.auth import Admin
-from aideer.contract.admin import Statistics
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.billing import statistics
+from aideer.schemas.admin import Statistics
+from aideer.security.auth import Admin
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

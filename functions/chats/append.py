@@ -1,10 +1,10 @@
 """POST /chats/{id}/messages: append messages to one's own chat."""
 
-from aideer import chats
-from aideer.auth import Visitor
-from aideer.contract.chats import ChatId, Message, NewMessages
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import chats
+from aideer.schemas.chats import ChatId, Message, NewMessages
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

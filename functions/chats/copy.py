@@ -5,12 +5,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import copying
-from aideer.auth import Member
-from aideer.contract.chats import Chat, ChatId
-from aideer.etags import ETAG_HEADER, tagged
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import copies
+from aideer.schemas.chats import Chat, ChatId
+from aideer.security.auth import Member
+from aideer.web.etags import ETAG_HEADER, tagged
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
@@ -26,5 +26,5 @@ def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[Chat]:
     The copy of your own chat keeps the preset's version. The copy of another user's chat uses the preset's current version, as a
     new chat does.
     """
-    chat, page = copying.copy(user, id, upto)
+    chat, page = copies.copy(user, id, upto)
     return tagged(Chat.of(chat, page.messages), chat.version)

@@ -2,12 +2,12 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import chats
-from aideer.auth import Member
-from aideer.contract.chats import Chat, NewChat
-from aideer.etags import ETAG_HEADER, tagged
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import chats
+from aideer.schemas.chats import Chat, NewChat
+from aideer.security.auth import Member
+from aideer.web.etags import ETAG_HEADER, tagged
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

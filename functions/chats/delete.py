@@ -1,11 +1,11 @@
 """DELETE /chats/{id}: remove a chat with its messages."""
 
-from aideer import chat_deletion
-from aideer.auth import Visitor
-from aideer.contract.chats import ChatId
-from aideer.contract.users import Done
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.schemas.chats import ChatId
+from aideer.schemas.users import Done
+from aideer.security.auth import Visitor
+from aideer.tasks import chat_deletion
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

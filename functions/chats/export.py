@@ -5,11 +5,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import exports, pages
-from aideer.auth import Visitor
-from aideer.contract.chats import ChatId
-from aideer.http import app, handler
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.chats import exports
+from aideer.schemas.chats import ChatId
+from aideer.security.auth import Visitor
+from aideer.web import pagination
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
 
 __all__ = ["handler"]
 
@@ -40,6 +41,6 @@ def export(user: Visitor, id: ChatId, format: exports.Format = "json", after: Af
     """
     text, headers, rest = exports.export(user, id, format, after)
     if rest is not None:
-        headers["Link"] = pages.link(after=rest)
+        headers["Link"] = pagination.link(after=rest)
     headers["Cache-Control"] = "private, no-store"
     return Response(status_code=200, content_type=MEDIA_TYPES[format], body=text, headers=headers)

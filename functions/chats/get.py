@@ -5,13 +5,15 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import auth, chats, pages
-from aideer.auth import Visitor
-from aideer.contract.chats import Chat, ChatId
-from aideer.etags import ETAG_HEADER, IfNoneMatch, tagged
-from aideer.http import app, handler
-from aideer.messages import Window
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.chats import chats
+from aideer.chats.messages import Window
+from aideer.schemas.chats import Chat, ChatId
+from aideer.security import auth
+from aideer.security.auth import Visitor
+from aideer.web import pagination
+from aideer.web.etags import ETAG_HEADER, IfNoneMatch, tagged
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
 
 __all__ = ["handler"]
 
@@ -42,6 +44,6 @@ def get(
     Shared chats of other users come without hidden messages.
     """
     chat, page = chats.read(user, id, Window(limit, before, after), if_none_match)
-    link = {"Link": pages.link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
+    link = {"Link": pagination.link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
     shown = Chat.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
     return tagged(shown, chats.shown_tag(user, chat), **link)

@@ -5,11 +5,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import chats, pages
-from aideer.auth import Visitor
-from aideer.contract.chats import ListedChat, Order, OrderBy
-from aideer.http import app, handler
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.chats import chats
+from aideer.schemas.chats import ListedChat, Order, OrderBy
+from aideer.security.auth import Visitor
+from aideer.web import pagination
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
 
 __all__ = ["handler"]
 
@@ -23,10 +24,10 @@ def list_(
     order_by: By = None,
     order: Order = "desc",
     q: Prefix = "",
-    limit: pages.Limit = 10,
-    cursor: pages.Cursor = None,
-    offset: pages.Offset = 0,
+    limit: pagination.Limit = 10,
+    cursor: pagination.Cursor = None,
+    offset: pagination.Offset = 0,
 ) -> Response[list[ListedChat]]:
     """List your chats. A page may be shorter than `limit` even if more chats follow, so check X-Next-Cursor."""
     found, next_cursor = chats.listed(user, order_by, order, prefix=q, limit=limit, cursor=cursor, offset=offset)
-    return pages.answer([ListedChat.model_validate(chat) for chat in found], next_cursor)
+    return pagination.answer([ListedChat.model_validate(chat) for chat in found], next_cursor)

@@ -2,12 +2,12 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import chats
-from aideer.auth import Visitor
-from aideer.contract.chats import Chat, ChatChange, ChatId
-from aideer.etags import ETAG_HEADER, IfMatch, tagged
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import chats
+from aideer.schemas.chats import Chat, ChatChange, ChatId
+from aideer.security.auth import Visitor
+from aideer.web.etags import ETAG_HEADER, IfMatch, tagged
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import codes
-from aideer.auth import Admin
-from aideer.contract.credits import CodeBatch, NewCode, RedeemCode
-from aideer.contract.headers import IdempotencyKey
-from aideer.http import app, handler
-from aideer.idempotency import Once
-from aideer.responses import documented
+from aideer.billing import redeem_codes
+from aideer.data.idempotency import Once
+from aideer.schemas.credits import CodeBatch, NewCode, RedeemCode
+from aideer.schemas.headers import IdempotencyKey
+from aideer.security.auth import Admin
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
@@ -36,10 +36,10 @@ def create(
 
     If a batch breaks off, send the same request with its Idempotency-Key to complete it.
     """
-    made = codes.create(user, body, Once(user.id, "POST /codes", idempotency_key, body))
+    made = redeem_codes.create(user, body, Once(user.id, "POST /codes", idempotency_key, body))
     if format == "json":
         return Response(status_code=200, content_type="application/json", body=made)
     name, rows = (f"codes-{made.batch}", made.codes) if isinstance(made, CodeBatch) else ("code", [made])
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-    table = codes.csv(rows, body.description)
+    table = redeem_codes.csv(rows, body.description)
     return Response(status_code=200, content_type="text/csv; charset=utf-8", body=table, headers=headers)

@@ -1,14 +1,14 @@
 """GET /api/v1/codes/{code}: a redeem code, as administrators see it."""
 
-from aideer import codes
-from aideer.auth import Admin
-from aideer.contract.credits import RedeemCode
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.billing import redeem_codes
+from aideer.schemas.credits import RedeemCode
+from aideer.security.auth import Admin
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
 
 @app.get("/api/v1/codes/<code>", **documented("Get a redeem code", errors=(403, 404)))
 def get(user: Admin, code: str) -> RedeemCode:
-    return codes.get(user, code)
+    return redeem_codes.get(user, code)

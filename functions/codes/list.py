@@ -5,11 +5,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import codes, pages
-from aideer.auth import Admin
-from aideer.contract.credits import RedeemCode
-from aideer.http import app, handler
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.billing import redeem_codes
+from aideer.schemas.credits import RedeemCode
+from aideer.security.auth import Admin
+from aideer.web import pagination
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
 
 __all__ = ["handler"]
 
@@ -18,7 +19,11 @@ Batch = Annotated[str | None, Query(min_length=1, max_length=64, description="On
 
 @app.get("/api/v1/codes", **documented("List redeem codes", errors=(403,), headers=PAGE_HEADERS))
 def list_(
-    admin: Admin, batch: Batch = None, limit: pages.Limit = 10, cursor: pages.Cursor = None, offset: pages.Offset = 0
+    admin: Admin,
+    batch: Batch = None,
+    limit: pagination.Limit = 10,
+    cursor: pagination.Cursor = None,
+    offset: pagination.Offset = 0,
 ) -> Response[list[RedeemCode]]:
     """List the codes, newest first. With `batch`, list the codes of that batch by name."""
-    return pages.answer(*codes.page(admin, batch, limit, cursor, offset))
+    return pagination.answer(*redeem_codes.page(admin, batch, limit, cursor, offset))

@@ -3,9 +3,9 @@
 import functools
 from pathlib import Path
 
-from aideer import compression
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.web import compression
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

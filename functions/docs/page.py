@@ -11,9 +11,9 @@ from pathlib import Path
 
 from aws_lambda_powertools.event_handler.openapi import swagger_ui
 
-from aideer import compression
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.web import compression
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

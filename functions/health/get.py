@@ -1,9 +1,9 @@
 """GET /api/v1/health: whether the API answers, and which version it is."""
 
 from aideer import __version__
-from aideer.contract.health import Health
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.schemas.health import Health
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer.jobs import Worker, run
+from aideer.data.jobs import Worker, run
 
 RESERVE_SECONDS = 10
 """Seconds of the invocation kept for the calls under way when time is up."""
@@ -36,37 +36,37 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def _remove_generation(data: dict[str, Any], deadline: float) -> bool:
-    from aideer import cleanup
+    from aideer.chats import cleanup
 
     return cleanup.remove_generation(data, deadline)
 
 
 def _remove_copy(data: dict[str, Any], deadline: float) -> bool:
-    from aideer import cleanup
+    from aideer.chats import cleanup
 
     return cleanup.remove_copy(data, deadline)
 
 
 def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
-    from aideer import chat_deletion
+    from aideer.tasks import chat_deletion
 
     return chat_deletion.remove(data, deadline)
 
 
 def _remove_user(data: dict[str, Any], deadline: float) -> bool:
-    from aideer import deletion
+    from aideer.accounts import deletion
 
     return deletion.remove(data["user_id"], deadline)
 
 
 def _finish_user(data: dict[str, Any], deadline: float) -> bool:
-    from aideer import deletion
+    from aideer.accounts import deletion
 
     return deletion.finish(data["user_id"], deadline)
 
 
 def _remove_replaced_avatar(data: dict[str, Any], _: float) -> bool:
-    from aideer import avatars
+    from aideer.accounts import avatars
 
     avatars.remove_unnamed(data["user_id"], (data["old"], data["new"]))
     return True

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from aideer import users
-from aideer.contract.users import NewAdmin
+from aideer.accounts import users
+from aideer.schemas.users import NewAdmin
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, str]:  # noqa: ARG001 - Lambda gives it

@@ -5,7 +5,7 @@ It has no endpoint: an operator invokes it after the update, again and again unt
 
 from typing import Any
 
-from aideer import lookalikes
+from aideer.accounts import lookalikes
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, int | bool]:  # noqa: ARG001 - Lambda gives it

@@ -1,10 +1,10 @@
 """POST /api/v1/presets: make a preset."""
 
-from aideer import presets
-from aideer.auth import Member
-from aideer.contract.presets import NewPreset, Preset
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import presets
+from aideer.schemas.presets import NewPreset, Preset
+from aideer.security.auth import Member
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -1,10 +1,10 @@
 """DELETE /api/v1/presets/{id}: delete a preset. Chats keep the version that they pin."""
 
-from aideer import presets
-from aideer.auth import Member
-from aideer.contract.users import Done
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import presets
+from aideer.schemas.users import Done
+from aideer.security.auth import Member
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -1,10 +1,10 @@
 """GET /api/v1/presets/{id}: one preset."""
 
-from aideer import presets
-from aideer.auth import Visitor
-from aideer.contract.presets import Preset
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import presets
+from aideer.schemas.presets import Preset
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -2,12 +2,13 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import pages, presets
-from aideer.auth import Visitor
-from aideer.contract.presets import Order, OrderBy, PresetSummary
-from aideer.http import app, handler
-from aideer.pages import Cursor, Limit, Offset
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.chats import presets
+from aideer.schemas.presets import Order, OrderBy, PresetSummary
+from aideer.security.auth import Visitor
+from aideer.web import pagination
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.pagination import Cursor, Limit, Offset
 
 __all__ = ["handler"]
 
@@ -21,4 +22,4 @@ def list_presets(
     cursor: Cursor = None,
     offset: Offset = 0,
 ) -> Response[list[PresetSummary]]:
-    return pages.answer(*presets.page(user, order_by, order, limit, cursor, offset))
+    return pagination.answer(*presets.page(user, order_by, order, limit, cursor, offset))

@@ -1,10 +1,10 @@
 """PUT /api/v1/presets/{id}: make a preset's next version."""
 
-from aideer import presets
-from aideer.auth import Member
-from aideer.contract.presets import Preset, PresetChange
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import presets
+from aideer.schemas.presets import Preset, PresetChange
+from aideer.security.auth import Member
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

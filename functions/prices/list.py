@@ -1,9 +1,9 @@
 """GET /api/v1/prices: the prices of answers, by model."""
 
-from aideer import pricing
-from aideer.contract.credits import Prices
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.billing import pricing
+from aideer.schemas.credits import Prices
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -8,7 +8,8 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer import metrics, reconciliation
+from aideer.billing import reconciliation
+from aideer.core import metrics
 
 logger = Logger(service="aideer")
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Form
 
-from aideer import oauth2
-from aideer.contract.sessions import Tokens
-from aideer.contract.strings import Password
-from aideer.http import app, handler
-from aideer.responses import NO_STORE, documented
-from aideer.throttling import Address
+from aideer.accounts import oauth2
+from aideer.schemas.sessions import Tokens
+from aideer.schemas.strings import Password
+from aideer.security.rate_limits import Address
+from aideer.web.http import app, handler
+from aideer.web.openapi import NO_STORE, documented
 
 __all__ = ["handler"]
 

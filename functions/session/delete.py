@@ -1,10 +1,10 @@
 """DELETE /api/v1/session: sign out everywhere."""
 
-from aideer import sessions
-from aideer.auth import Visitor
-from aideer.contract.users import Done
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import sessions
+from aideer.schemas.users import Done
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -2,11 +2,11 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import sessions, tickets
-from aideer.contract.sessions import Ticket, Tokens
-from aideer.http import app, handler
-from aideer.responses import NO_STORE, documented
-from aideer.sessions import Authorization
+from aideer.accounts import login_tickets, sessions
+from aideer.accounts.sessions import Authorization
+from aideer.schemas.sessions import Ticket, Tokens
+from aideer.web.http import app, handler
+from aideer.web.openapi import NO_STORE, documented
 
 __all__ = ["handler"]
 
@@ -15,7 +15,7 @@ __all__ = ["handler"]
 def refresh(authorization: Authorization, body: Ticket | None = None) -> Response[Tokens]:
     """Send the refresh token as the Bearer. With a ticket in the body, no refresh token is needed, and a given one is ignored."""
     if body and body.ticket:
-        tokens = tickets.exchange(body.ticket, body.code_verifier)
+        tokens = login_tickets.exchange(body.ticket, body.code_verifier)
     else:
         tokens = sessions.refresh(sessions.refresh_claims(authorization))
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

@@ -2,11 +2,11 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import wechat_website
-from aideer.contract.sessions import Challenge, ChallengeMethod
-from aideer.http import app, handler
-from aideer.responses import NO_STORE, documented
-from aideer.wechat_website import FromBrowser
+from aideer.accounts import wechat_login
+from aideer.accounts.wechat_login import FromBrowser
+from aideer.schemas.sessions import Challenge, ChallengeMethod
+from aideer.web.http import app, handler
+from aideer.web.openapi import NO_STORE, documented
 
 __all__ = ["handler"]
 
@@ -28,5 +28,5 @@ def authorize(
 
     If your page receives the ticket, send the challenge of a random verifier here, and keep the verifier for the exchange (PKCE).
     """
-    location, cookie = wechat_website.begin(browser, code_challenge, code_challenge_method)
+    location, cookie = wechat_login.begin(browser, code_challenge, code_challenge_method)
     return Response(status_code=302, headers={"Location": location, **NO_STORE}, cookies=[cookie])

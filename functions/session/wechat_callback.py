@@ -2,12 +2,12 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import wechat_website
-from aideer.contract.sessions import ReturnedCode, State, Tokens
-from aideer.http import app, handler
-from aideer.responses import NO_STORE, documented
-from aideer.throttling import Address
-from aideer.wechat_website import FromBrowser
+from aideer.accounts import wechat_login
+from aideer.accounts.wechat_login import FromBrowser
+from aideer.schemas.sessions import ReturnedCode, State, Tokens
+from aideer.security.rate_limits import Address
+from aideer.web.http import app, handler
+from aideer.web.openapi import NO_STORE, documented
 
 __all__ = ["handler"]
 
@@ -23,5 +23,5 @@ __all__ = ["handler"]
 )
 def callback(browser: FromBrowser, address: Address, state: State, code: ReturnedCode = None) -> Response[Tokens]:
     """A first sign-in registers the user. If a mini program already has a user with the same unionid, it is the same user."""
-    tokens = wechat_website.finish(browser, code, state, address)
+    tokens = wechat_login.finish(browser, code, state, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

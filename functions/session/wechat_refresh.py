@@ -2,11 +2,11 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import wechat_sessions
-from aideer.contract.sessions import Tokens
-from aideer.http import app, handler
-from aideer.responses import NO_STORE, documented
-from aideer.wechat_sessions import RefreshClaims
+from aideer.accounts import wechat_sessions
+from aideer.accounts.wechat_sessions import RefreshClaims
+from aideer.schemas.sessions import Tokens
+from aideer.web.http import app, handler
+from aideer.web.openapi import NO_STORE, documented
 
 __all__ = ["handler"]
 

@@ -2,11 +2,11 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import wechat_sessions
-from aideer.contract.sessions import Code, Tokens
-from aideer.http import app, handler
-from aideer.responses import NO_STORE, documented
-from aideer.throttling import Address
+from aideer.accounts import wechat_sessions
+from aideer.schemas.sessions import Code, Tokens
+from aideer.security.rate_limits import Address
+from aideer.web.http import app, handler
+from aideer.web.openapi import NO_STORE, documented
 
 __all__ = ["handler"]
 

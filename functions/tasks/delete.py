@@ -1,10 +1,10 @@
 """DELETE /tasks/{id}: delete a task that has ended."""
 
-from aideer import tasks
-from aideer.auth import Visitor
-from aideer.contract.users import Done
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.schemas.users import Done
+from aideer.security.auth import Visitor
+from aideer.tasks import control
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
@@ -12,5 +12,5 @@ __all__ = ["handler"]
 @app.delete("/api/v1/tasks/<id>", **documented("Delete a task", errors=(404,)))
 def delete(user: Visitor, id: str) -> Done:
     """Delete one of your tasks that has ended. Its message and its cost stay; the task and its stream are 404 from then on."""
-    tasks.delete(tasks.of(user, id))
+    control.delete(control.of(user, id))
     return Done(message="Deleted.")

@@ -11,7 +11,8 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer import clock, engine
+from aideer.core import clock
+from aideer.tasks import executor
 
 logger = Logger(service="aideer")
 
@@ -35,6 +36,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 async def _execute(task_id: str, deadline: float) -> None:
     try:
-        await engine.execute(task_id, deadline)
+        await executor.execute(task_id, deadline)
     finally:
-        await engine.finish(0)
+        await executor.finish(0)

@@ -1,12 +1,12 @@
 """POST /tasks/{id}/regenerate: another answer to the same question."""
 
-from aideer import asking
-from aideer.auth import Unread
-from aideer.contract.headers import IdempotencyKey
-from aideer.contract.tasks import AcceptedTask
-from aideer.http import app, handler
-from aideer.idempotency import Once
-from aideer.responses import documented
+from aideer.data.idempotency import Once
+from aideer.schemas.headers import IdempotencyKey
+from aideer.schemas.tasks import AcceptedTask
+from aideer.security.auth import Unread
+from aideer.tasks import admission
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
@@ -17,4 +17,4 @@ def regenerate(caller: Unread, id: str, key: IdempotencyKey = None) -> AcceptedT
 
     If the new answer fails, the old one stays as it is, and the text of the new one is not kept.
     """
-    return asking.regenerate(caller, id, Once(caller.id, "POST /tasks/{id}/regenerate", key, id))
+    return admission.regenerate(caller, id, Once(caller.id, "POST /tasks/{id}/regenerate", key, id))

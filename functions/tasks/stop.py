@@ -2,11 +2,11 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import tasks
-from aideer.auth import Visitor
-from aideer.contract.tasks import TaskView
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.schemas.tasks import TaskView
+from aideer.security.auth import Visitor
+from aideer.tasks import control
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
@@ -19,6 +19,6 @@ PATIENCE_SECONDS = 5
 )
 def stop(user: Visitor, id: str) -> Response[TaskView]:
     """Return the task once it has settled, or with 202 if that takes longer. A task that has already ended is returned as it is."""
-    task = tasks.settled(tasks.stop(tasks.of(user, id)), PATIENCE_SECONDS)
+    task = control.settled(control.stop(control.of(user, id)), PATIENCE_SECONDS)
     status = 202 if task.is_open else 200
-    return Response(status_code=status, content_type="application/json", body=tasks.view(task, user))
+    return Response(status_code=status, content_type="application/json", body=control.view(task, user))

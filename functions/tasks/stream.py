@@ -18,13 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from aideer import asgi, aws, clock, leases, settings, sse, viewers, watching
-from aideer.errors import AideerError, Gone
-from aideer.models import Task
-from aideer.viewers import Viewer
+from aideer.core import aws, clock, settings
+from aideer.core.errors import AideerError, Gone
+from aideer.data.models import Task
+from aideer.tasks import leases, sse, stream_access, streaming
+from aideer.tasks.stream_access import Viewer
+from aideer.web import asgi
 
 if TYPE_CHECKING:
-    from aideer.engine import Run
+    from aideer.tasks.executor import Run
 
 WAIT_SECONDS = 20.0
 """Seconds for which the HTTP API, which cannot stream, waits for new text. API Gateway itself waits longer."""
@@ -35,11 +37,11 @@ async def stream(request: Request) -> Response:
     """Stream a task's text, from its start or from a position on."""
     task_id = request.path_params["id"]
     credentials = request.headers.get("authorization"), request.query_params.get("ticket")
-    claims = await asyncio.to_thread(viewers.claims, task_id, *credentials)
+    claims = await asyncio.to_thread(stream_access.claims, task_id, *credentials)
     asgi.logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
     query = request.query_params
     position = sse.position(request.headers.get("last-event-id"), query.get("lastEventId"), query.get("after"))
-    viewer = viewers.Viewer.of(claims)
+    viewer = stream_access.Viewer.of(claims)
     run = None
     if position is None and "aws.event" not in request.scope:
         # The claim comes before the check of the viewer: the user has paid for this answer anyway, and the first text waits for one
@@ -48,7 +50,7 @@ async def stream(request: Request) -> Response:
         if run:
             await run.asked.wait()
     try:
-        user = await viewers.admitted(claims, from_start=position is None)
+        user = await stream_access.admitted(claims, from_start=position is None)
     except AideerError as error:
         if run is None:
             raise
@@ -60,9 +62,9 @@ async def stream(request: Request) -> Response:
     if isinstance(position, str):
         raise Gone("stream_ended", "All of this stream was received before.")
     if run:
-        events = watching.live(run, viewer)
+        events = streaming.live(run, viewer)
     else:
-        task = await asyncio.to_thread(viewers.opened, user, task_id, position)
+        task = await asyncio.to_thread(stream_access.opened, user, task_id, position)
         events = await (_waiting if "aws.event" in request.scope else _following)(request, task, position or 0, viewer)
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
@@ -73,21 +75,21 @@ async def _begun(request: Request, task_id: str, *, viewer_of: str | None = None
     claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=viewer_of)
     if claimed is None:
         return None
-    from aideer import engine  # imported here: the SDK is heavy, and most followers read the log only
+    from aideer.tasks import executor  # imported here: the SDK is heavy, and most followers read the log only
 
-    return engine.start(claimed, _deadline(request))
+    return executor.start(claimed, _deadline(request))
 
 
 async def _following(request: Request, task: Task, position: int, viewer: Viewer) -> AsyncGenerator[str, None]:
     if task.status == "pending" and not position and (run := await _begun(request, task.id)):
-        return watching.live(run, viewer)
-    return watching.follow(task, position, viewer, interrupts=True)
+        return streaming.live(run, viewer)
+    return streaming.follow(task, position, viewer, interrupts=True)
 
 
 async def _waiting(_: Request, task: Task, position: int, viewer: Viewer) -> AsyncGenerator[str, None]:
     if task.status == "pending":
         await asyncio.to_thread(aws.enqueue, settings.TASKS_QUEUE_URL, {"task_id": task.id})
-    return watching.follow(task, position, viewer, WAIT_SECONDS)
+    return streaming.follow(task, position, viewer, WAIT_SECONDS)
 
 
 def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
@@ -98,7 +100,7 @@ def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
 
     async def body() -> AsyncGenerator[str, None]:
         yield json.dumps(error.body())
-        async for _ in watching.wait(run):
+        async for _ in streaming.wait(run):
             yield " "  # JSON allows it, and without it a proxy might give up
 
     return StreamingResponse(body(), error.status, headers=error.headers, media_type="application/json")
@@ -106,7 +108,7 @@ def _refused_beside(run: "Run", error: AideerError) -> StreamingResponse:
 
 async def _over(run: "Run") -> None:
     """Wait for the end of an answer, because Lambda freezes any work that goes on after the response."""
-    async for _ in watching.wait(run):
+    async for _ in streaming.wait(run):
         pass
 
 
@@ -121,10 +123,10 @@ def _deadline(request: Request) -> float:
 @contextlib.asynccontextmanager
 async def _lifespan(_: Starlette) -> AsyncIterator[None]:
     # Under uvicorn only. Streaming needs the SDK, and loading it now spares the first viewer the wait.
-    from aideer import engine
+    from aideer.tasks import executor
 
     yield
-    await engine.finish(LEAVING_SECONDS)
+    await executor.finish(LEAVING_SECONDS)
 
 
 app = asgi.application([Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"])], _lifespan)

@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer import sweeping
+from aideer.tasks import sweeper
 
 logger = Logger(service="aideer")
 
@@ -13,4 +13,4 @@ logger = Logger(service="aideer")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:  # noqa: ARG001 - a schedule's event has no content
     """Lambda's entry."""
-    sweeping.sweep()
+    sweeper.sweep()

@@ -1,11 +1,12 @@
 """GET /api/v1/users/{id}/avatar: a user's avatar image."""
 
-from aideer import avatars, lookup
-from aideer.auth import Visitor
-from aideer.contract.users import AvatarVersion, UserId
-from aideer.etags import IfNoneMatch
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import avatars
+from aideer.data import lookup
+from aideer.schemas.users import AvatarVersion, UserId
+from aideer.security.auth import Visitor
+from aideer.web.etags import IfNoneMatch
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -1,11 +1,11 @@
 """GET /api/v1/users/me/avatar: your own avatar image."""
 
-from aideer import avatars
-from aideer.auth import Visitor
-from aideer.contract.users import AvatarVersion
-from aideer.etags import IfNoneMatch
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import avatars
+from aideer.schemas.users import AvatarVersion
+from aideer.security.auth import Visitor
+from aideer.web.etags import IfNoneMatch
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from aws_lambda_powertools.event_handler.openapi.params import File, UploadFile
 
-from aideer import avatars, users
-from aideer.auth import Visitor
-from aideer.contract.users import User
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import avatars, users
+from aideer.schemas.users import User
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -1,10 +1,10 @@
 """PUT /api/v1/users/me/password: change your own password."""
 
-from aideer import credentials
-from aideer.auth import AuthTime, Visitor
-from aideer.contract.users import Done, PasswordChange
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import password_changes
+from aideer.schemas.users import Done, PasswordChange
+from aideer.security.auth import AuthTime, Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
@@ -15,5 +15,5 @@ def change_password(user: Visitor, auth_time: AuthTime, body: PasswordChange) ->
 
     To set a first password, you need a sign-in within ten minutes. Without it, the answer is 403 `fresh_sign_in_required`.
     """
-    credentials.change_own(user, body, auth_time)
+    password_changes.change_own(user, body, auth_time)
     return Done(message="Changed. Sign in with the new password.")

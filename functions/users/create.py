@@ -1,10 +1,10 @@
 """POST /api/v1/users: sign up."""
 
-from aideer import users
-from aideer.contract.users import NewUser, User
-from aideer.http import app, handler
-from aideer.responses import documented
-from aideer.throttling import Address
+from aideer.accounts import users
+from aideer.schemas.users import NewUser, User
+from aideer.security.rate_limits import Address
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

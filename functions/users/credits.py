@@ -2,12 +2,13 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer import ledger, pages
-from aideer.auth import Visitor
-from aideer.contract.credits import Ledger
-from aideer.http import app, handler
-from aideer.pages import Cursor, Limit, Offset
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.billing import ledger
+from aideer.schemas.credits import Ledger
+from aideer.security.auth import Visitor
+from aideer.web import pagination
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.pagination import Cursor, Limit, Offset
 
 __all__ = ["handler"]
 
@@ -15,4 +16,4 @@ __all__ = ["handler"]
 @app.get("/api/v1/users/me/credits", **documented("List one's credits", headers=PAGE_HEADERS))
 def credits(user: Visitor, limit: Limit = 10, cursor: Cursor = None, offset: Offset = 0) -> Response[Ledger]:
     page, more = ledger.page(user, limit, cursor, offset)
-    return Response(status_code=200, content_type="application/json", body=page, headers=pages.headers(more))
+    return Response(status_code=200, content_type="application/json", body=page, headers=pagination.headers(more))

@@ -1,10 +1,10 @@
 """DELETE /api/v1/users/{id}: delete a user and all data of that user."""
 
-from aideer import deletion, freshness, users
-from aideer.auth import AuthTime, Visitor
-from aideer.contract.users import Confirmation, Done, NamedUser
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import deletion, freshness, users
+from aideer.schemas.users import Confirmation, Done, NamedUser
+from aideer.security.auth import AuthTime, Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

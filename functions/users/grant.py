@@ -1,13 +1,13 @@
 """POST /api/v1/users/{id}/credits: give credits to a user, or take some."""
 
-from aideer import topups
-from aideer.auth import Admin
-from aideer.contract.credits import Granted, NewGrant
-from aideer.contract.headers import IdempotencyKey
-from aideer.contract.users import UserId
-from aideer.http import app, handler
-from aideer.idempotency import Once
-from aideer.responses import documented
+from aideer.billing import topups
+from aideer.data.idempotency import Once
+from aideer.schemas.credits import Granted, NewGrant
+from aideer.schemas.headers import IdempotencyKey
+from aideer.schemas.users import UserId
+from aideer.security.auth import Admin
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -1,11 +1,11 @@
 """POST /users/me/likes/preset/{id}: like a preset."""
 
-from aideer import likes
-from aideer.auth import Visitor
-from aideer.contract.presets import PresetId
-from aideer.contract.users import Done
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import likes
+from aideer.schemas.presets import PresetId
+from aideer.schemas.users import Done
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

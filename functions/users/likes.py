@@ -1,10 +1,10 @@
 """GET /users/me/likes: the chats and presets that you like."""
 
-from aideer import likes as domain
-from aideer.auth import Visitor
-from aideer.contract.users import Likes
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import likes as domain
+from aideer.schemas.users import Likes
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

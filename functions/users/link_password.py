@@ -1,10 +1,10 @@
 """POST /api/v1/users/me/identities/password: add a name and a password to sign in with."""
 
-from aideer import freshness, linking
-from aideer.auth import AuthTime, Visitor
-from aideer.contract.users import NamedPassword, User
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import freshness, linking
+from aideer.schemas.users import NamedPassword, User
+from aideer.security.auth import AuthTime, Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

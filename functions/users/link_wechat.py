@@ -1,10 +1,10 @@
 """POST /api/v1/users/me/identities/wechat: add a WeChat account to sign in with."""
 
-from aideer import freshness, linking
-from aideer.auth import AuthTime, Visitor
-from aideer.contract.users import User, WechatCode
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import freshness, linking
+from aideer.schemas.users import User, WechatCode
+from aideer.security.auth import AuthTime, Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

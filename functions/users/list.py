@@ -5,11 +5,13 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer import pages, trail, users
-from aideer.auth import Admin
-from aideer.contract.users import User
-from aideer.http import app, handler
-from aideer.responses import PAGE_HEADERS, documented
+from aideer.accounts import users
+from aideer.schemas.users import User
+from aideer.security import audit_trail
+from aideer.security.auth import Admin
+from aideer.web import pagination
+from aideer.web.http import app, handler
+from aideer.web.openapi import PAGE_HEADERS, documented
 
 __all__ = ["handler"]
 
@@ -20,11 +22,11 @@ Name = Annotated[str | None, Query(max_length=255, description="Only the user of
 def list_(
     admin: Admin,
     username: Name = None,
-    limit: pages.Limit = 10,
-    cursor: pages.Cursor = None,
-    offset: pages.Offset = 0,
+    limit: pagination.Limit = 10,
+    cursor: pagination.Cursor = None,
+    offset: pagination.Offset = 0,
 ) -> Response[list[User]]:
     """List users, newest first. A page may be shorter than `limit` even if more users follow, so check X-Next-Cursor."""
     found, more = (users.named(username), None) if username is not None else users.page(limit, cursor, offset)
-    trail.record(admin, "users.list", found[0].id if username is not None and found else None)
-    return pages.answer(found, more)
+    audit_trail.record(admin, "users.list", found[0].id if username is not None and found else None)
+    return pagination.answer(found, more)

@@ -1,10 +1,10 @@
 """GET /api/v1/users/me: the signed-in user."""
 
-from aideer import users
-from aideer.auth import Visitor
-from aideer.contract.users import User
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import users
+from aideer.schemas.users import User
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -1,12 +1,12 @@
 """POST /api/v1/users/me/credits: redeem a code for credits."""
 
-from aideer import topups
-from aideer.auth import Visitor
-from aideer.contract.credits import Redeemed, Redemption
-from aideer.contract.headers import IdempotencyKey
-from aideer.http import app, handler
-from aideer.idempotency import Once
-from aideer.responses import documented
+from aideer.billing import topups
+from aideer.data.idempotency import Once
+from aideer.schemas.credits import Redeemed, Redemption
+from aideer.schemas.headers import IdempotencyKey
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

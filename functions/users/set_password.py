@@ -1,10 +1,10 @@
 """PUT /api/v1/users/{id}/password: set a user's password, as an administrator."""
 
-from aideer import credentials, freshness
-from aideer.auth import Admin, AuthTime
-from aideer.contract.users import Done, NewPassword, UserId
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import freshness, password_changes
+from aideer.schemas.users import Done, NewPassword, UserId
+from aideer.security.auth import Admin, AuthTime
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 
@@ -16,5 +16,5 @@ def set_password(admin: Admin, auth_time: AuthTime, id: UserId, body: NewPasswor
     You need a sign-in within ten minutes, or you send your own password. Without both, the answer is 403 `fresh_sign_in_required`.
     """
     freshness.require(admin, auth_time, body.current_password)
-    credentials.give(admin, id, body)
+    password_changes.give(admin, id, body)
     return Done(message="Changed.")

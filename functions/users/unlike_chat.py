@@ -1,11 +1,11 @@
 """DELETE /users/me/likes/chat/{id}: remove your like of a chat."""
 
-from aideer import likes
-from aideer.auth import Visitor
-from aideer.contract.chats import ChatId
-from aideer.contract.users import Done
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.chats import likes
+from aideer.schemas.chats import ChatId
+from aideer.schemas.users import Done
+from aideer.security.auth import Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

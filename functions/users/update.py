@@ -1,10 +1,10 @@
 """PUT /api/v1/users/{id}: change a user."""
 
-from aideer import freshness, users
-from aideer.auth import AuthTime, Visitor
-from aideer.contract.users import NamedUser, User, UserChange
-from aideer.http import app, handler
-from aideer.responses import documented
+from aideer.accounts import freshness, users
+from aideer.schemas.users import NamedUser, User, UserChange
+from aideer.security.auth import AuthTime, Visitor
+from aideer.web.http import app, handler
+from aideer.web.openapi import documented
 
 __all__ = ["handler"]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from local import aws
+from local.stack import resources
 
 KILLS, EXAMPLES, STEPS = 110, 80, 50
 HOSTILE_EXAMPLES = 15
@@ -69,7 +69,7 @@ def say(*what: Any) -> None:
 @contextlib.contextmanager
 def _embedded() -> Iterator[None]:
     """An embedded AWS, and the environment of functions, before any of them is imported."""
-    with tempfile.TemporaryDirectory(prefix="aideer-chaos-") as folder, aws.running(Path(folder)) as stack:
+    with tempfile.TemporaryDirectory(prefix="aideer-chaos-") as folder, resources.running(Path(folder)) as stack:
         os.environ.update(stack.environment)
         os.environ.update(
             SIGNUP_CREDITS="1000000",
@@ -175,8 +175,8 @@ def _hostile(counted: Any) -> None:
 
 def _reconcile(counted: Any) -> None:
     """Look at everything that is stored by now, with the product's own reconciliation."""
-    from aideer import reconciliation
-    from aideer.models import Chat, Task
+    from aideer.billing import reconciliation
+    from aideer.data.models import Chat, Task
 
     say("reconciliation")
     run = None

@@ -18,8 +18,8 @@ from typing import Any
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
-from aideer import aws, settings
-from aideer.models import connection
+from aideer.core import aws, settings
+from aideer.data.models import connection
 from tests.faults import CONFLICT, INTERNAL, THROTTLED
 
 TABLES = {value: name for name, value in vars(settings).items() if name.endswith("_TABLE")}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from unittest import mock
 
-from aideer import settings
-from local.dashscope import Server
+from aideer.core import settings
+from local.simulators.dashscope import Server
 from tests.chaos.breaking import FAULTS, STALE, Abandoned, Call, Fault, Wire
 from tests.chaos.haste import Clock, hurried
 from tests.chaos.scenarios import Scenario

@@ -13,28 +13,19 @@ from unittest import mock
 import botocore.endpoint
 from botocore.retries.quota import RetryQuota
 
-from aideer import (
-    bulk,
-    chats,
-    clock,
-    deletion,
-    engine,
-    leases,
-    likes,
-    passwords,
-    retry,
-    tasks,
-    transactions,
-    watching,
-    wechat_users,
-)
+from aideer.accounts import deletion, wechat_users
+from aideer.chats import chats, likes
+from aideer.core import clock
+from aideer.data import batch_write, retry, transactions
+from aideer.security import password_hashing
+from aideer.tasks import control, executor, leases, streaming
 
-_PATIENT = (bulk, chats, deletion, leases, likes, retry, tasks, transactions, wechat_users, botocore.endpoint)
+_PATIENT = (batch_write, chats, deletion, leases, likes, retry, control, transactions, wechat_users, botocore.endpoint)
 """The modules that pause."""
 
 
 class Clock:
-    """`aideer.clock.now`, as far ahead of this machine's as is said."""
+    """`aideer.core.clock.now`, as far ahead of this machine's as is said."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -81,13 +72,13 @@ def hurried() -> Iterator[Clock]:
             patch(module, "time", at_once)
         patch(RetryQuota, "acquire", lambda *_: True)  # it is shared by all calls of a client, and cases do not share
         patch(clock, "now", moved.now)
-        patch(engine, "random", _Random())
-        patch(engine, "STOP_SECONDS", 0.02)
-        patch(engine, "FLUSH_ATTENDED", 0.02)
-        patch(engine, "FLUSH_ALONE", 0.02)
+        patch(executor, "random", _Random())
+        patch(executor, "STOP_SECONDS", 0.02)
+        patch(executor, "FLUSH_ATTENDED", 0.02)
+        patch(executor, "FLUSH_ALONE", 0.02)
         patch(leases, "RENEW_SECONDS", 0.04)
-        patch(watching, "POLL_SECONDS", 0.02)
+        patch(streaming, "POLL_SECONDS", 0.02)
         patch(importlib.import_module("tasks.stop"), "PATIENCE_SECONDS", 0.3)
         patch(importlib.import_module("tasks.stream"), "WAIT_SECONDS", 0.2)
-        patch(passwords, "hashed", lambda password: f"hash of {password}")
+        patch(password_hashing, "hashed", lambda password: f"hash of {password}")
         yield moved

@@ -1,8 +1,8 @@
 """A hostile user against a provider that keeps its own bill, as a state machine.
 
 The user asks, stops at any point, signs out, has answers filtered, empty, interrupted, made again and deleted; executors die; the
-provider falls silent. After every step the rules of aideer/credits.py hold. I6 is checked by the provider's bill: for whatever has
-ended in a step, what was charged and what was counted as uncovered are at least what the provider can claim.
+provider falls silent. After every step the rules of aideer/billing/credits.py hold. I6 is checked by the provider's bill: for
+whatever has ended in a step, what was charged and what was counted as uncovered are at least what the provider can claim.
 """
 
 import contextlib
@@ -17,29 +17,20 @@ from uuid import uuid4
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from aideer import (
-    asking,
-    chat_deletion,
-    chats,
-    clock,
-    deletion,
-    engine,
-    jobs,
-    leases,
-    pricing,
-    prompts,
-    sessions,
-    settings,
-    sweeping,
-    tasks,
-)
-from aideer.auth import Bearer
-from aideer.contract.chats import NewMessages
-from aideer.contract.tasks import NewTask
-from aideer.errors import AideerError
-from aideer.idempotency import Once
-from aideer.models import Chat, Message, Record, Task
-from aideer.usage import Usage
+from aideer.accounts import deletion, sessions
+from aideer.billing import pricing
+from aideer.chats import chats
+from aideer.core import clock, settings
+from aideer.core.errors import AideerError
+from aideer.core.usage import Usage
+from aideer.data import jobs
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Message, Record, Task
+from aideer.prompts import prompts
+from aideer.schemas.chats import NewMessages
+from aideer.schemas.tasks import NewTask
+from aideer.security.auth import Bearer
+from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
 from jobs.run import WORKERS
 from tests.chaos.haste import Clock, hurried
 from tests.chaos.model import Shown
@@ -182,7 +173,7 @@ class Hostile(RuleBasedStateMachine):
         new = NewMessages.model_validate({"messages": [{"role": "user", "content": f"more of {talk.marker}"}]})
         chats.append(talk.owner.user, talk.chat.id, new)
         if work := self._accepted(
-            talk, None, lambda: asking.create(self._caller, NewTask(chat_id=talk.chat.id), self._once)
+            talk, None, lambda: admission.create(self._caller, NewTask(chat_id=talk.chat.id), self._once)
         ):
             self._deliver(work)
 
@@ -192,7 +183,7 @@ class Hostile(RuleBasedStateMachine):
         assert work.closed
         last = prompts.last(work.talk.chat.thread)
         good = int(last.n) if last is not None and last.role == "assistant" else None
-        if again := self._accepted(work.talk, good, lambda: asking.regenerate(self._caller, work.id, self._once)):
+        if again := self._accepted(work.talk, good, lambda: admission.regenerate(self._caller, work.id, self._once)):
             self._deliver(again)
 
     def _asked(self, thinks: bool) -> Work | None:
@@ -204,7 +195,7 @@ class Hostile(RuleBasedStateMachine):
         talk = Talk(person, make_chat(person, f"Tell me about {marker}", parameters=parameters), marker)
         self.talks.append(talk)
         return self._accepted(
-            talk, None, lambda: asking.create(self._caller, NewTask(chat_id=talk.chat.id), self._once)
+            talk, None, lambda: admission.create(self._caller, NewTask(chat_id=talk.chat.id), self._once)
         )
 
     @property
@@ -238,7 +229,7 @@ class Hostile(RuleBasedStateMachine):
     @rule(work=of("open"))
     @acts
     def stop(self, work: Work) -> None:
-        tasks.request_stop(work.id)
+        control.request_stop(work.id)
         known = work.call and work.call.reported and work.call.reported.input_tokens
         if work.executor and known:
             self._wait_over(work)
@@ -267,7 +258,7 @@ class Hostile(RuleBasedStateMachine):
         person = self.account.person
         deletion.delete(person.user, person.id)
         for work in self.open:
-            tasks.request_stop(work.id)
+            control.request_stop(work.id)
         for work in self.alive:
             if work.call and not work.call.over:
                 work.call.say(usage=Usage(20, 5), finish_reason="null")
@@ -306,7 +297,7 @@ class Hostile(RuleBasedStateMachine):
     def sweep(self, seconds: int) -> None:
         """The schedule's. A living executor whose lease runs out unseen has lost its task."""
         self.moved.ahead += seconds
-        sweeping.sweep()
+        sweeper.sweep()
         for work in self.alive:
             if Task.get(work.id, consistent_read=True).closed_by:
                 self._wait_over(work)
@@ -374,14 +365,14 @@ class Hostile(RuleBasedStateMachine):
     @rule(spoke=st.sampled_from(["no", "accepted", "usage", "text"]), stops=st.booleans(), thinks=st.booleans())
     def fall_silent(self, spoke: str, stops: bool, thinks: bool) -> None:
         """Nothing comes any more, and everybody's patience ends."""
-        with mock.patch.object(engine, "IDLE_SECONDS", 0.5), mock.patch.object(engine, "FIRST_SECONDS", 0.5):
+        with mock.patch.object(executor, "IDLE_SECONDS", 0.5), mock.patch.object(executor, "FIRST_SECONDS", 0.5):
             work = self._asked(thinks)
             if work is None:
                 return
             self._deliver(work)
             self._speak(work, spoke)
             if stops:
-                tasks.request_stop(work.id)
+                control.request_stop(work.id)
             self._wait_over(work)
 
     @rule(spoke=st.sampled_from(["no", "accepted", "usage", "text"]))
@@ -389,7 +380,7 @@ class Hostile(RuleBasedStateMachine):
         work = self._asked(thinks=False)
         if work is None:
             return
-        with mock.patch.object(engine, "SETTLE_SECONDS", FAR):
+        with mock.patch.object(executor, "SETTLE_SECONDS", FAR):
             self._deliver(work, FAR + 1.0)
             self._speak(work, spoke)
             self._wait_over(work)
@@ -534,8 +525,8 @@ def playground() -> Iterator[type[Hostile]]:
         hurried() as moved,
         mock.patch.object(settings, "DASHSCOPE_HTTP_BASE_URL", provider.base_url),
         mock.patch.object(settings, "UNCOVERED_CREDITS", BOUND),
-        mock.patch.object(engine, "Run", Run),
-        mock.patch.object(engine, "STOP_SECONDS", 0.05),
+        mock.patch.object(executor, "Run", Run),
+        mock.patch.object(executor, "STOP_SECONDS", 0.05),
         mock.patch.object(leases, "RENEW_SECONDS", 0.4),
     ):
         Hostile.provider, Hostile.moved = provider, moved

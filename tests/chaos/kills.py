@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from aideer.errors import AideerError
-from aideer.models import CreditEntry
+from aideer.core.errors import AideerError
+from aideer.data.models import CreditEntry
 from tests.chaos import victim
 from tests.chaos.cases import Lab
 from tests.chaos.world import BROKEN, Violation, World

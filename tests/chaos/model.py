@@ -12,34 +12,21 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aideer import (
-    asking,
-    characters,
-    chat_deletion,
-    chats,
-    clock,
-    codes,
-    credits,
-    deletion,
-    jobs,
-    leases,
-    pricing,
-    settings,
-    streamlog,
-    sweeping,
-    tasks,
-    topups,
-    uncovered,
-)
-from aideer.auth import Bearer
-from aideer.contract.chats import ChatChange, NewMessages, PlacedMessage
-from aideer.contract.credits import NewGrant, Redemption
-from aideer.contract.tasks import NewTask
-from aideer.credits import Closer, Text
-from aideer.errors import AideerError
-from aideer.idempotency import Once
-from aideer.models import Chat, Code, CreditEntry, Message, Record, Task, User
-from aideer.usage import Usage
+from aideer.accounts import deletion
+from aideer.billing import credits, pricing, redeem_codes, topups, uncovered
+from aideer.billing.credits import Closer, Text
+from aideer.chats import chats
+from aideer.core import characters, clock, settings
+from aideer.core.errors import AideerError
+from aideer.core.usage import Usage
+from aideer.data import jobs
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Code, CreditEntry, Message, Record, Task, User
+from aideer.schemas.chats import ChatChange, NewMessages, PlacedMessage
+from aideer.schemas.credits import NewGrant, Redemption
+from aideer.schemas.tasks import NewTask
+from aideer.security.auth import Bearer
+from aideer.tasks import admission, chat_deletion, control, leases, stream_log, sweeper
 from jobs.run import WORKERS
 from tests.chaos.world import World
 from tests.support import Person
@@ -195,7 +182,7 @@ class Rules(RuleBasedStateMachine):
         once = Once(talk.owner.person.id, f"POST /tasks {talk.chat.id} {type}", key, wanted)
         known = [work for work in self.works if key and (work.talk, work.type, work.key) == (talk, type, key)]
         if known:
-            assert asking.create(talk.owner.caller, wanted, once).task_id == known[0].id
+            assert admission.create(talk.owner.caller, wanted, once).task_id == known[0].id
             return
         busy = type != TITLE and talk.active is not None
         if talk.deleted:
@@ -208,7 +195,7 @@ class Rules(RuleBasedStateMachine):
             refusal = "empty_chat"
         else:
             refusal = None
-        self._accept(talk, type, refusal, None, lambda: asking.create(talk.owner.caller, wanted, once), key)
+        self._accept(talk, type, refusal, None, lambda: admission.create(talk.owner.caller, wanted, once), key)
 
     @precondition(some("works"))
     @rule(old=WORKS)
@@ -228,7 +215,7 @@ class Rules(RuleBasedStateMachine):
         if talk.owner.deleted_at:
             refusal = "token_revoked"
         once = Once(talk.owner.person.id, "again", None, "")
-        self._accept(talk, old.type, refusal, last, lambda: asking.regenerate(talk.owner.caller, old.id, once), None)
+        self._accept(talk, old.type, refusal, last, lambda: admission.regenerate(talk.owner.caller, old.id, once), None)
 
     def _accept(
         self, talk: Talk, type: str, refusal: str | None, replaces: int | None, call: Callable[[], Any], key: str | None
@@ -349,7 +336,7 @@ class Rules(RuleBasedStateMachine):
     @rule(text=CODES, really=st.integers(0, 3))
     def revoke(self, text: str, really: int) -> None:
         if really == 3:  # now and then: nothing more comes of it
-            codes.revoke(self.admin, text)
+            redeem_codes.revoke(self.admin, text)
             self.revoked.add(text)
 
     @rule(someone=PEOPLE, amount=st.sampled_from([50, -50, -700]), key=st.sampled_from([None, "a"]))
@@ -389,7 +376,7 @@ class Rules(RuleBasedStateMachine):
     @rule(reading=READINGS)
     def stop(self, reading: tuple[Work, Task]) -> None:
         work, task = reading
-        stored = tasks.stop(task)
+        stored = control.stop(task)
         if task.status == "pending" and work.status == "pending":
             self.ended(work, "stopped", 0, "")
         if task.status in OPEN:  # else it was shown as it had been read
@@ -431,7 +418,7 @@ class Rules(RuleBasedStateMachine):
     @precondition(some("executors"))
     @rule(executor=EXECUTORS, text=TEXTS)
     def say(self, executor: Executor, text: str) -> None:
-        streamlog.write(executor.task.id, streamlog.Slice(len(executor.said), "content", text))
+        stream_log.write(executor.task.id, stream_log.Slice(len(executor.said), "content", text))
         executor.said += text
 
     @precondition(some("executors"))
@@ -485,9 +472,9 @@ class Rules(RuleBasedStateMachine):
         self.wait(seconds)
         now = clock.now()
         running = [work for work in self.works if work.status == "running"]
-        said = {work.id: streamlog.text(work.id).content for work in running}
+        said = {work.id: stream_log.text(work.id).content for work in running}
         lost = {work.id: uncovered.most(Task.get(work.id, consistent_read=True)) for work in running}
-        sweeping.sweep()
+        sweeper.sweep()
         for work in self.works:
             if work.status == "running" and work.lease < now:
                 work.talk.owner.uncovered += lost[work.id]
@@ -507,7 +494,7 @@ class Rules(RuleBasedStateMachine):
         work, task = reading
         if task.status not in OPEN or float(task.lease_until) >= clock.now():
             return
-        text, lost = streamlog.text(task.id), uncovered.most(task)
+        text, lost = stream_log.text(task.id), uncovered.most(task)
         end = credits.release(task, Closer.sweep(task), "interrupted", text, uncovered_credits=lost)
         if work.status == task.status and work.lease == float(task.lease_until):
             work.talk.owner.uncovered += lost

@@ -9,9 +9,12 @@ from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from aideer import aws, leases, likes, settings, streamlog, topups
-from aideer.idempotency import Once
-from aideer.models import Chat, Code, Identity, Message, Preset, Record, Task, User
+from aideer.billing import topups
+from aideer.chats import likes
+from aideer.core import aws, settings
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Code, Identity, Message, Preset, Record, Task, User
+from aideer.tasks import leases, stream_log
 from tests.chaos.world import ANSWERS_LOST, BROKEN, STUCK, Violation, World
 from tests.support import Answer, Person, sweep
 
@@ -318,7 +321,7 @@ class SweepInterrupted(Unwatched):
     def prepare(self) -> None:
         super().prepare()
         assert leases.claim(self.task_id)
-        streamlog.write(self.task_id, streamlog.Slice(0, "content", "half an ans"))
+        stream_log.write(self.task_id, stream_log.Slice(0, "content", "half an ans"))
         self.world.clock.ahead = settings.LEASE_SECONDS + 1
 
     def act(self) -> None:

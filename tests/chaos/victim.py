@@ -12,12 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aideer import asking, chat_deletion, chats, clock, engine, sweeping, topups
-from aideer.contract.chats import NewMessages
-from aideer.contract.credits import Redemption
-from aideer.contract.tasks import NewTask
-from aideer.idempotency import Once
-from aideer.models import User
+from aideer.billing import topups
+from aideer.chats import chats
+from aideer.core import clock
+from aideer.data.idempotency import Once
+from aideer.data.models import User
+from aideer.schemas.chats import NewMessages
+from aideer.schemas.credits import Redemption
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission, chat_deletion, executor, sweeper
 from tests.support import caller
 
 
@@ -29,7 +32,7 @@ def say(*words: str) -> None:
 def ask(user: User, chat_id: str, key: str) -> str:
     """POST /tasks."""
     wanted = NewTask(chat_id=chat_id, stream=False)
-    return asking.create(caller(user), wanted, Once(user.id, "POST /tasks", key, wanted)).task_id
+    return admission.create(caller(user), wanted, Once(user.id, "POST /tasks", key, wanted)).task_id
 
 
 def redeem(user: User, code: str, key: str) -> str:
@@ -52,7 +55,7 @@ def delete(user: User, chat_id: str) -> str:
 
 def sweep(_: User) -> str:
     """The schedule's."""
-    sweeping.sweep()
+    sweeper.sweep()
     return "-"
 
 
@@ -75,11 +78,11 @@ async def work(answers: list[str], works: list[list[str]]) -> None:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(8) as pool:
         await asyncio.gather(
-            *(engine.execute(task_id, clock.now() + 60) for task_id in answers),
+            *(executor.execute(task_id, clock.now() + 60) for task_id in answers),
             *(loop.run_in_executor(pool, do, *each) for each in works),
             return_exceptions=True,
         )
-    await engine.finish(0)
+    await executor.finish(0)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """One case's users and what is theirs: made afresh, brought to rest by the system's own means, and looked at whole.
 
-What the tables hold is compared with the rules of aideer/credits.py and with what clients and viewers were told.
+What the tables hold is compared with the rules of aideer/billing/credits.py and with what clients and viewers were told.
 """
 
 import asyncio
@@ -18,13 +18,18 @@ from uuid import uuid4
 
 import jobs.run
 import tasks.on_queued
-from aideer import auth, aws, clock, credits, dashscope, engine, pricing, prompts, settings
-from aideer import jobs as jobs_of_system
-from aideer import tasks as tasks_of_users
-from aideer.dashscope import Chunk
-from aideer.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, new_id
-from aideer.usage import Usage
-from local.dashscope import Server
+from aideer.billing import credits, pricing
+from aideer.core import aws, clock, settings
+from aideer.core.usage import Usage
+from aideer.data import jobs as jobs_of_system
+from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, new_id
+from aideer.prompts import prompts
+from aideer.providers import dashscope
+from aideer.providers.dashscope import Chunk
+from aideer.security import auth
+from aideer.tasks import control as tasks_of_users
+from aideer.tasks import executor
+from local.simulators.dashscope import Server
 from tasks import stream as stream_function
 from tests.chaos.breaking import Abandoned, Attempt, Wire, actor
 from tests.chaos.haste import Clock
@@ -131,7 +136,7 @@ class World:
         # As in a process that has just begun.
         prompts.pinned.cache_clear()
         aws._secrets.clear()
-        engine._working.clear()
+        executor._working.clear()
 
     # --- what there is
 

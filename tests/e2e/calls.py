@@ -16,9 +16,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 
-from local import wechat
-from local.client import Client
-from local.template import ROOT, Function, Template
+from local.clients.client import Client
+from local.simulators import wechat
+from local.stack.template import ROOT, Function, Template
 from tests.e2e.cloud import until
 
 ADMIN = {"username": "admin", "password": "admin123"}

@@ -22,16 +22,16 @@ from typing import Any
 
 from werkzeug.serving import make_server
 
-from local import docker
-from local.aws import provider_secrets
-from local.build import Built, built
-from local.docker import Host
-from local.gateway import Gateway
-from local.invocation import InvocationError
-from local.processes import listener
-from local.settings import SIMULATED_WECHAT
-from local.stack import REGION
-from local.template import ROOT, Function, Template
+from local.release import docker
+from local.release.build import Built, built
+from local.release.docker import Host
+from local.stack.gateway import Gateway
+from local.stack.invocation import InvocationError
+from local.stack.processes import listener
+from local.stack.resources import provider_secrets
+from local.stack.settings import SIMULATED_WECHAT
+from local.stack.state import REGION
+from local.stack.template import ROOT, Function, Template
 from tests.e2e.operator import CREDENTIALS, STACK
 
 STREAM = "TasksStreamFunction"

@@ -5,12 +5,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from local import docker, wechat
-from local.build import BUILD
-from local.dashscope import Server
-from local.docker import Host
-from local.invocation import InvocationError
-from local.template import Function, Template
+from local.release import docker
+from local.release.build import BUILD
+from local.release.docker import Host
+from local.simulators import wechat
+from local.simulators.dashscope import Server
+from local.stack.invocation import InvocationError
+from local.stack.template import Function, Template
 from tests.e2e.calls import ADMIN, Place
 from tests.e2e.cloud import Cloud, gateway, ministack, streaming
 from tests.e2e.operator import STACK, Operator

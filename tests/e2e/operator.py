@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pexpect
 
-from local.stack import REGION
-from local.template import ROOT
+from local.stack.state import REGION
+from local.stack.template import ROOT
 
 STACK = "aideer-e2e"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
@@ -46,7 +46,7 @@ class Operator:
 
     def run(self, what: str, *arguments: str) -> "pexpect.spawn[str]":
         """Begin `make <what> ARGS=<arguments>`."""
-        command = ["-m", "local.deployed", what, *arguments]
+        command = ["-m", "local.release.deploy", what, *arguments]
         return pexpect.spawn(
             sys.executable,
             command,

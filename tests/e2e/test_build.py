@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from local.build import Built, built, imported
-from local.docker import Host
+from local.release.build import Built, built, imported
+from local.release.docker import Host
 
 
 def test_every_source_of_every_function_has_its_bytecode() -> None:

@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from local.client import Client
-from local.demo import Demo
-from local.settings import Settings
-from local.template import Function, Template
+from local.clients.client import Client
+from local.clients.demo import Demo
+from local.stack.settings import Settings
+from local.stack.template import Function, Template
 from tests.e2e.calls import ADMIN, Place, Someone, call, routed
 
 FUNCTIONS = routed(Template())

@@ -7,8 +7,8 @@ import pexpect
 import pytest
 from botocore.exceptions import ClientError
 
-from local.client import Client
-from local.template import Template
+from local.clients.client import Client
+from local.stack.template import Template
 from tests.e2e.calls import Place
 from tests.e2e.cloud import Cloud
 from tests.e2e.operator import STACK, Operator, ended

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from local.template import Function, Template
+from local.stack.template import Function, Template
 from tests.e2e.calls import Place, Someone, prepared, routed, sent
 from tests.e2e.cloud import Cloud
 

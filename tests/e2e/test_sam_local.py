@@ -14,13 +14,13 @@ import botocore.session
 import pytest
 from botocore.config import Config
 
-from local import sam
-from local.aws import client, queue_url
-from local.docker import Host
-from local.processes import listener
-from local.sam import Ground
-from local.stack import REGION
-from local.template import ROOT, Function, Template
+from local.release import sam
+from local.release.docker import Host
+from local.release.sam import Ground
+from local.stack.processes import listener
+from local.stack.resources import client, queue_url
+from local.stack.state import REGION
+from local.stack.template import ROOT, Function, Template
 from tests.e2e.calls import ADMIN, Place, Someone, call, event, routed
 from tests.e2e.cloud import CREDENTIALS, gateway, reached, until
 

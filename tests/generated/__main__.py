@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from local.openapi import DOCUMENT
+from local.docs.openapi import DOCUMENT
 from tests.integration.stacks import ADMIN, ROOT, running
 
 TOOLS = ROOT / ".venv" / "tools" / "bin"

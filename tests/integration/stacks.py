@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from local.processes import Processes, listener
+from local.stack.processes import Processes, listener
 from tests.events import Stream, parse
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ class Stack:
         until(lambda: httpx.get(f"{self.url}/api/v1/health").status_code == 200, seconds, "ready")
 
     def pid(self, kind: str) -> int:
-        """The process of this kind: one of local.processes, zygote (the workers' parent), or worker."""
+        """The process of this kind: one of local.stack.processes, zygote (the workers' parent), or worker."""
         parent = {"zygote": "front", "worker": "zygote"}.get(kind)
         if parent:
             children = subprocess.run(
@@ -113,7 +113,7 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     ):
         clean.pop(name, None)
     process = subprocess.Popen(
-        [sys.executable, "-m", "local.run"],
+        [sys.executable, "-m", "local.stack.run"],
         cwd=ROOT,
         env={**clean, "PORT": str(port), "STATE_DIR": str(state_dir), "PYTHONPATH": only_running(), **environment},
         stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from uuid import uuid4
 import botocore.session
 import pytest
 
-from local.template import Template
+from local.stack.template import Template
 
 SHOWN = ("AWS::CloudWatch::", "AWS::Logs::", "AWS::SQS::")
 STACK = "aideer-stage"

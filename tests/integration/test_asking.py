@@ -5,18 +5,21 @@ from typing import Any
 
 import pytest
 
-from aideer import characters, clock, engine, pricing, prompts, settings, streamlog, tasks
-from aideer.contract.chats import CONTENT_BYTES
-from aideer.errors import TooLarge
-from aideer.models import Chat, CreditEntry, Message, Task
-from local.dashscope import Server
+from aideer.billing import pricing
+from aideer.core import characters, clock, settings
+from aideer.core.errors import TooLarge
+from aideer.data.models import Chat, CreditEntry, Message, Task
+from aideer.prompts import prompts
+from aideer.schemas.chats import CONTENT_BYTES
+from aideer.tasks import control, executor, stream_log
+from local.simulators.dashscope import Server
 from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 
 
 def alone(task_id: str) -> None:
-    in_loop(engine.execute(task_id, clock.now() + 60))
+    in_loop(executor.execute(task_id, clock.now() + 60))
 
 
 def ask(api: Api, person: Person, chat_id: str, **body: Any) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def test_the_new_answer_takes_the_place_of_the_old_one(api: Api, person: MakePer
     assert (answer.task_id, answer.n) == (second, 3)
     now = Chat.get(chat.id, consistent_read=True)
     assert (now.message_count, now.active_task) == (2, None)
-    assert tasks.text(stored(first)).content  # the old one can still be looked at, in the log
+    assert control.text(stored(first)).content  # the old one can still be looked at, in the log
     check_rules(me)
 
 
@@ -161,11 +164,11 @@ def test_an_answer_that_fails_to_be_made_again_leaves_the_old_one(api: Api, pers
     second = again(api, me, first).json["task_id"]
     alone(second)
     assert stored(second).status == "failed"
-    assert tasks.text(stored(second)).content  # as far as it came
+    assert control.text(stored(second)).content  # as far as it came
     assert [message.task_id for message in messages(chat)] == [None, first]
     third = again(api, me, second).json["task_id"]  # of the one that failed, the same question
     assert stored(third).replaces == stored(second).replaces
-    tasks.request_stop(third)  # before it began: no text
+    control.request_stop(third)  # before it began: no text
     assert [message.task_id for message in messages(chat)] == [None, first]
     Message(chat.thread, 1).update([Message.content.set("hello again")])
     fourth = again(api, me, first).json["task_id"]
@@ -265,7 +268,7 @@ def test_a_title_is_made_beside_an_answer_and_billed(api: Api, person: MakePerso
     task = stored(accepted["task_id"])
     now = Chat.get(chat.id, consistent_read=True)
     assert task.status == "finished"
-    assert now.title == characters.title(streamlog.text(task.id).content) != "Test"
+    assert now.title == characters.title(stream_log.text(task.id).content) != "Test"
     assert len(now.title) <= characters.TITLE_CHARACTERS
     assert now.active_task == running["task_id"]
     assert len(messages(chat)) == 1

@@ -5,12 +5,14 @@ from urllib.parse import quote
 
 import pytest
 
-from aideer import clock, settings, trail, users
-from aideer.contract.users import UserChange
-from aideer.models import AuditRecord, CreditEntry, User, new_id
-from aideer.transactions import Transaction
-from local import wechat
-from local.template import Template
+from aideer.accounts import users
+from aideer.core import clock, settings
+from aideer.data.models import AuditRecord, CreditEntry, User, new_id
+from aideer.data.transactions import Transaction
+from aideer.schemas.users import UserChange
+from aideer.security import audit_trail
+from local.simulators import wechat
+from local.stack.template import Template
 from tests import faults
 from tests.contract import row
 from tests.support import Api, Person, make_chat
@@ -158,7 +160,7 @@ def test_an_administrator_who_is_none_any_more_changes_nothing(
         ],
         "code": api("codes.create", "POST", "/codes", json={"value": 5}, user=other).json["redeem_code"],
     }
-    record_in = trail.record_in
+    record_in = audit_trail.record_in
 
     def demoted(transaction: Transaction, actor: User, *rest: str | None, **named: str | None) -> None:
         if actor.id == one.id and one.user.permission == 2:
@@ -166,7 +168,7 @@ def test_an_administrator_who_is_none_any_more_changes_nothing(
         record_in(transaction, actor, *rest, **named)  # type: ignore[arg-type]
 
     before = [record.id for record in records_of(one.id)]
-    monkeypatch.setattr(trail, "record_in", demoted)
+    monkeypatch.setattr(audit_trail, "record_in", demoted)
     module, method, path, body = CHANGES[what]
     answer = api(module, method, path.format(**ids), json=body, user=one)
     assert (answer.status, answer.json["code"]) == (403, "not_admin")

@@ -16,15 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from aideer import avatars, aws, clock, jobs, lookup, multipart, pictures, transactions
-from aideer import settings as environment
-from aideer.errors import Busy
-from aideer.models import Record, User
+from aideer.accounts import avatars, image_processing
+from aideer.core import aws, clock
+from aideer.core import settings as environment
+from aideer.core.errors import Busy
+from aideer.data import jobs, lookup, transactions
+from aideer.data.models import Record, User
+from aideer.web import multipart
 from jobs import run
 from tests import faults
 from tests.support import Answer, Api, Context, Person, make_person, recorded_calls
 
-FUNCTIONS = Path(avatars.__file__).parents[1]
+FUNCTIONS = Path(avatars.__file__).parents[2]
 DEFAULT = (FUNCTIONS / "aideer/avatar.jpg").read_bytes()
 KEPT, ASKED_FOR = "private, max-age=31536000, immutable", "private, no-cache"
 
@@ -89,7 +92,7 @@ def test_a_picture_is_taken_in_and_shown(api: Api, person: Callable[..., Person]
     assert answer.json["id"] == me.id
     path = answer.json["avatar"]
     assert path.startswith(f"/api/v1/users/{me.id}/avatar?v=")
-    expected = pictures.square(picture())
+    expected = image_processing.square(picture())
     for viewer in (me, other, person(permission=0)):
         shown = get(api, viewer, path, parameters={"id": me.id})
         assert pixels(shown) == expected
@@ -102,7 +105,7 @@ def test_a_picture_is_taken_in_and_shown(api: Api, person: Callable[..., Person]
 def test_visitors_have_pictures_too(api: Api, person: Callable[..., Person]) -> None:
     visitor = person(permission=0)
     assert upload(api, visitor, picture()).status == 200
-    assert pixels(get(api, visitor)) == pictures.square(picture())
+    assert pixels(get(api, visitor)) == image_processing.square(picture())
 
 
 def test_who_has_none_is_shown_the_same_one_as_all_who_have_none(api: Api, person: Callable[..., Person]) -> None:
@@ -140,7 +143,7 @@ def test_only_under_its_own_version_a_picture_may_be_kept(api: Api, person: Call
     me = person()
     upload(api, me, picture())
     answer = get(api, me, f"/users/me/avatar?v={v}")
-    assert pixels(answer) == pictures.square(picture())
+    assert pixels(answer) == image_processing.square(picture())
     assert answer.headers["cache-control"] == ASKED_FOR
 
 
@@ -192,7 +195,7 @@ def test_four_megabytes_pass_and_one_byte_more_does_not(api: Api, person: Callab
 
 def test_the_largest_picture_fits_the_event_that_lambda_takes() -> None:
     """6 MB, of which base64 takes a third, and API Gateway's headers at most 10 KB, twice in the event."""
-    body = form(('name="avatar_file"; filename="me.png"', b"\0" * pictures.MOST_BYTES))
+    body = form(('name="avatar_file"; filename="me.png"', b"\0" * image_processing.MOST_BYTES))
     assert len(base64.b64encode(body)) + 2 * 10_240 + 4_096 < 6 * 1024 * 1024
 
 
@@ -337,7 +340,7 @@ def test_what_was_replaced_is_removed_a_minute_later(api: Api, person: Callable[
     )
     assert work_jobs(me) == 3
     assert objects(me) == named(me)
-    assert pixels(get(api, me)) == pictures.square(picture("blue"))
+    assert pixels(get(api, me)) == image_processing.square(picture("blue"))
 
 
 def test_the_same_picture_again_changes_nothing(api: Api, person: Callable[..., Person]) -> None:
@@ -354,7 +357,7 @@ def test_back_to_an_earlier_picture(api: Api, person: Callable[..., Person]) -> 
         upload(api, me, picture(colour))
     work_jobs(me)
     assert objects(me) == named(me)
-    assert pixels(get(api, me)) == pictures.square(picture("red"))
+    assert pixels(get(api, me)) == image_processing.square(picture("red"))
 
 
 def test_of_many_uploads_at_once_one_picture_stays(api: Api, person: Callable[..., Person]) -> None:
@@ -366,7 +369,7 @@ def test_of_many_uploads_at_once_one_picture_stays(api: Api, person: Callable[..
     assert {one.id for one in stored} == {me.id}
     work_jobs(me)
     assert objects(me) == named(me)
-    assert pixels(get(api, me)) in [pictures.square(file) for file in files]
+    assert pixels(get(api, me)) in [image_processing.square(file) for file in files]
 
 
 def test_an_upload_that_loses_to_a_deletion_leaves_nothing(
@@ -505,7 +508,7 @@ def test_a_user_who_is_deleted_leaves_no_picture(api: Api, person: Callable[...,
 def test_its_event_is_a_picture(api: Api) -> None:
     event = json.loads((FUNCTIONS.parent / "events/users/avatar_set.json").read_text())
     body = base64.b64decode(event["body"])
-    assert pictures.square(body[body.index(b"GIF89a") : body.index(b"\r\n--aideer--")])
+    assert image_processing.square(body[body.index(b"GIF89a") : body.index(b"\r\n--aideer--")])
 
 
 def test_a_job_is_written_before_the_picture(person: Callable[..., Person]) -> None:

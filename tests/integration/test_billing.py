@@ -7,15 +7,17 @@ from typing import Any, Literal
 
 import pytest
 
-from aideer import asking, clock, counters, credits, engine, leases, pricing, settings, sweeping, tasks, uncovered
-from aideer.connections import Call
-from aideer.contract.tasks import NewTask
-from aideer.credits import Closer, Text
-from aideer.dashscope import Chunk, UpstreamError
-from aideer.errors import TooManyRequests
-from aideer.idempotency import Once
-from aideer.models import Chat, CreditEntry, Message, Record, Task
-from aideer.usage import Source, Usage
+from aideer.billing import counters, credits, pricing, uncovered
+from aideer.billing.credits import Closer, Text
+from aideer.core import clock, settings
+from aideer.core.errors import TooManyRequests
+from aideer.core.usage import Source, Usage
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, CreditEntry, Message, Record, Task
+from aideer.providers.dashscope import Chunk, UpstreamError
+from aideer.providers.dashscope_connections import Call
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission, control, executor, leases, sweeper
 from tests.support import Api, Person, accepted, caller, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
@@ -31,15 +33,15 @@ class Provider:
         self.calls = 0
         self.closed = 0
         self.sent = self.stopped = asyncio.Event()
-        learn = engine.Run._learn_usage
+        learn = executor.Run._learn_usage
 
-        async def learning(run: engine.Run, *tasks: Any) -> None:
+        async def learning(run: executor.Run, *tasks: Any) -> None:
             self.stopped.set()
             await learn(run, *tasks)
 
-        monkeypatch.setattr(engine.Run, "_learn_usage", learning)
-        monkeypatch.setattr(engine.dashscope, "stream", self._stream)
-        monkeypatch.setattr(engine, "STOP_SECONDS", 0.02)
+        monkeypatch.setattr(executor.Run, "_learn_usage", learning)
+        monkeypatch.setattr(executor.dashscope, "stream", self._stream)
+        monkeypatch.setattr(executor, "STOP_SECONDS", 0.02)
 
     def says(self, *steps: Step) -> None:
         self.steps = list(steps)
@@ -79,7 +81,7 @@ def message_of(task: Task) -> Message | None:
 
 
 def run(task_id: str, seconds: float = 60) -> Task:
-    in_loop(engine.execute(task_id, clock.now() + seconds))
+    in_loop(executor.execute(task_id, clock.now() + seconds))
     return stored(task_id)
 
 
@@ -88,9 +90,9 @@ def run_and_stop(task_id: str, provider: Provider) -> Task:
 
     async def both() -> None:
         provider.sent, provider.stopped = asyncio.Event(), asyncio.Event()
-        working = asyncio.create_task(engine.execute(task_id, clock.now() + 60))
+        working = asyncio.create_task(executor.execute(task_id, clock.now() + 60))
         await provider.sent.wait()
-        await asyncio.to_thread(tasks.request_stop, task_id)
+        await asyncio.to_thread(control.request_stop, task_id)
         await working
 
     in_loop(both())
@@ -127,7 +129,7 @@ def test_a_stop_before_the_first_usage_waits_for_it_and_bills_it(person: MakePer
     task = run_and_stop(task_id, provider)
     assert (task.status, task.usage) == ("stopped", Usage(9000, 1)._asdict())
     assert task.credits == min(cost(task, Usage(9000, 1)), task.hold) > 0
-    assert tasks.text(task).content == ""
+    assert control.text(task).content == ""
     assert (provider.calls, provider.closed) == (1, 1)
     check_rules(me)
 
@@ -135,7 +137,7 @@ def test_a_stop_before_the_first_usage_waits_for_it_and_bills_it(person: MakePer
 def test_a_stop_of_an_accepted_call_without_usage_bills_the_input(
     person: MakePerson, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(executor, "FIRST_SECONDS", 0.2)
     me = person()
     task_id, _ = accepted(me, "hello " * 2000)
     provider.says("silence")
@@ -169,7 +171,7 @@ def test_a_stop_of_a_call_that_is_refused_is_free_and_repeats_nothing(person: Ma
 def test_a_stop_between_two_tries_is_free_at_once(
     person: MakePerson, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine.random, "uniform", lambda *_: 60.0)
+    monkeypatch.setattr(executor.random, "uniform", lambda *_: 60.0)
     me = person()
     task_id, _ = accepted(me, "hello")
     provider.accepts = False
@@ -223,7 +225,7 @@ def test_a_filtered_answer_is_billed_kept_and_left_out_of_the_next_prompt(
     assert task.credits == cost(task, Usage(30, 9)) > 0
     assert message
     assert (message.content, message.finish_reason) == ("Once upon", "content_filter")
-    from aideer import prompts
+    from aideer.prompts import prompts
 
     preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
     again = prompts.build(preset, chat.thread, 10, task.tariff)
@@ -259,7 +261,7 @@ def test_only_an_answer_with_content_replaces_another(
     task_id, chat = accepted(me, "hello")
     provider.says(Chunk("", "Good", "stop", Usage(30, 5)))
     first = run(task_id)
-    again = asking.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
+    again = admission.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
     provider.says(*chunks)
     task = run_and_stop(again, provider) if stop else run(again)
     assert task.credits > 0
@@ -281,7 +283,7 @@ def test_a_hidden_answer_stays_hidden_when_it_is_made_again(person: MakePerson, 
     assert hidden
     hidden.update(actions=[Message.visibility.set(False)])
     Chat(chat.id).update(actions=[Chat.preview.set("hello"), Chat.preview_n.set(1)])
-    again = asking.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
+    again = admission.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
     provider.says(Chunk("", "Another secret", "stop", Usage(30, 5)))
     message = message_of(run(again))
     assert message
@@ -319,12 +321,12 @@ def test_sources_take_no_more_room_than_a_message_has_for_them(person: MakePerso
         Source(index=n, title="鹿" * 300, url=f"https://x.com/{n}/" + "深" * 1_980, site_name="林" * 100)
         for n in range(1, 51)
     )
-    provider.says(Chunk("", "x" * engine.TEXT_BYTES, "stop", Usage(1000, 30_000, searches=1), found))
+    provider.says(Chunk("", "x" * executor.TEXT_BYTES, "stop", Usage(1000, 30_000, searches=1), found))
     task = run(task_id)
     message = message_of(task)
     assert (task.status, task.credits) == ("finished", cost(task, Usage(1000, 30_000, searches=1)))
     assert message
-    assert len(message.content) == engine.TEXT_BYTES
+    assert len(message.content) == executor.TEXT_BYTES
     assert 5 < len(message.sources) < 50
     assert message.sources == [dict(source) for source in found[: len(message.sources)]]
     check_rules(me)
@@ -333,11 +335,11 @@ def test_sources_take_no_more_room_than_a_message_has_for_them(person: MakePerso
 def test_a_text_that_is_cut_waits_for_the_usage_that_comes_at_the_end(person: MakePerson, provider: Provider) -> None:
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
-    text = "x" * (engine.TEXT_BYTES - 1)
+    text = "x" * (executor.TEXT_BYTES - 1)
     provider.says(Chunk("", text, None, None), Chunk("", "yz", None, None), Chunk("", "z", "stop", Usage(10, 30_000)))
     task = run(task_id)
     assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
-    assert tasks.text(task).content == text + "y"
+    assert control.text(task).content == text + "y"
     assert uncovered_of(me) == 0
     check_rules(me)
 
@@ -346,7 +348,7 @@ def test_a_fault_behind_the_cut_changes_no_answer(person: MakePerson, provider: 
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
     fault = UpstreamError("upstream_error", "reset", accepted=True)
-    provider.says(Chunk("", "x" * engine.TEXT_BYTES + "y", None, None), fault)
+    provider.says(Chunk("", "x" * executor.TEXT_BYTES + "y", None, None), fault)
     task = run(task_id)
     assert (task.status, task.finish_reason, task.credits) == ("finished", "length", 0)
     assert 0 < uncovered_of(me) <= task.hold
@@ -361,7 +363,7 @@ def test_a_filter_behind_the_cut_keeps_the_answer_that_was_to_be_replaced(
     provider.says(Chunk("", "good", "stop", Usage(10, 1)))
     first = run(first_id)
     again = api("tasks.regenerate", "POST", f"/tasks/{first_id}/regenerate", user=me).json["task_id"]
-    cut = Chunk("", "x" * engine.TEXT_BYTES + "y", None, None)
+    cut = Chunk("", "x" * executor.TEXT_BYTES + "y", None, None)
     provider.says(cut, Chunk("", "", "content_filter", Usage(10, 30_000)))
     task = run(again)
     assert (task.status, task.finish_reason, task.credits) == (
@@ -378,8 +380,8 @@ def test_an_estimate_above_the_hold_is_no_shortfall(
 ) -> None:
     me = person()
     task_id, _ = accepted(me, "hello")
-    monkeypatch.setattr(engine.estimates, "count", lambda *_: Usage(10_000_000, 0))
-    monkeypatch.setattr(engine, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(executor.estimates, "count", lambda *_: Usage(10_000_000, 0))
+    monkeypatch.setattr(executor, "FIRST_SECONDS", 0.2)
     provider.says("silence")
     task = run_and_stop(task_id, provider)
     assert (task.status, task.credits) == ("stopped", task.hold)
@@ -393,8 +395,8 @@ def test_a_stop_counts_the_prompt_once_and_the_text_that_came_behind_it(
 ) -> None:
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
-    count, counted = engine.estimates.count, []
-    monkeypatch.setattr(engine.estimates, "count", lambda *given: counted.append(given) or count(*given))
+    count, counted = executor.estimates.count, []
+    monkeypatch.setattr(executor.estimates, "count", lambda *given: counted.append(given) or count(*given))
     provider.says("after the stop", Chunk("", "word " * 20_000, None, None), Chunk("", "", "stop", None))
     task = run_and_stop(task_id, provider)
     assert (task.status, task.text_length, len(counted)) == ("stopped", 0, 1)
@@ -405,7 +407,7 @@ def test_a_stop_counts_the_prompt_once_and_the_text_that_came_behind_it(
 def test_a_text_whose_usage_is_known_is_cut_at_once(person: MakePerson, provider: Provider) -> None:
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
-    provider.says(Chunk("", "x" * engine.TEXT_BYTES + "y", None, Usage(10, 30_000)), "silence")
+    provider.says(Chunk("", "x" * executor.TEXT_BYTES + "y", None, Usage(10, 30_000)), "silence")
     task = run(task_id)
     assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
     check_rules(me)
@@ -423,7 +425,7 @@ def test_a_text_without_a_usage_is_counted_for_the_operator(person: MakePerson, 
     }
     provider.says(said, last[end])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(engine, "FIRST_SECONDS", 0.2)
+        patched.setattr(executor, "FIRST_SECONDS", 0.2)
         task = run_and_stop(task_id, provider) if end == "stopped" else run(task_id)
     assert task.status == end
     written = cost(task, Usage(0, 20_000))
@@ -499,14 +501,14 @@ def test_a_user_whose_failures_reached_the_bound_waits_for_the_next_day(
     chat, before = make_chat(me, "hello"), me.user.credits
     wanted = NewTask(chat_id=chat.id)
     with pytest.raises(TooManyRequests) as refused:
-        asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+        admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
     assert refused.value.code == "too_many_failed_answers"
     assert 0 < int(refused.value.headers["Retry-After"]) <= 86401
     assert me.user.credits == before
     accepted(other, "another user is not refused")
     tomorrow = clock.now() + 86400
     monkeypatch.setattr(clock, "now", lambda: tomorrow)
-    assert asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    assert admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
     check_rules(me)
 
 
@@ -526,7 +528,7 @@ def test_a_lost_executor_is_counted_for_the_most_that_it_can_have_cost(person: M
     task = claimed(me)
     expire(task)
     before = me.user.credits
-    sweeping.attend(task.id)
+    sweeper.attend(task.id)
     assert (me.user.credits, uncovered_of(me)) == (before + task.hold, task.hold)
     check_rules(me)
 
@@ -538,7 +540,7 @@ def test_a_renewal_stores_the_usage_so_that_the_sweep_knows_the_cost(person: Mak
     assert renewed
     assert renewed.usage_so_far == Usage(100, 20)._asdict()
     expire(task)
-    sweeping.attend(task.id)
+    sweeper.attend(task.id)
     closed = stored(task.id)
     assert (closed.status, closed.error_code, closed.usage_so_far) == ("failed", "interrupted", None)
     assert cost(task, Usage(100, 500)) <= uncovered_of(me) <= cost(task, Usage(100, 510)) < task.hold
@@ -564,9 +566,9 @@ def test_a_late_close_counts_nothing_twice(person: MakePerson) -> None:
     me = person()
     task = claimed(me)
     expire(task)
-    sweeping.attend(task.id)
+    sweeper.attend(task.id)
     before = uncovered_of(me)
-    sweeping.attend(task.id)
+    sweeper.attend(task.id)
     credits.release(task, Closer.executor(task.executor), "upstream_error", Text(), uncovered_credits=7)
     assert uncovered_of(me) == before
     assert [entry for entry in CreditEntry.query(me.id, consistent_read=True) if entry.task_id == task.id] == []

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from aideer import auth, http, settings, validation
+from aideer.core import settings
+from aideer.security import auth
+from aideer.web import http, validation
 from tests.integration.test_chats import make_preset
 from tests.support import Answer, Api, Person, make_chat, recorded_calls
 

@@ -9,12 +9,16 @@ from typing import Any
 import jwt
 import pytest
 
-from aideer import asking, auth, chat_deletion, chats, clock, credits, messages
-from aideer.contract.chats import READERS_FIELDS, NewMessage, NewMessages
-from aideer.contract.tasks import NewTask
-from aideer.idempotency import Once
-from aideer.models import Chat, Message, Preset, Task, User, new_id
-from aideer.usage import Usage
+from aideer.billing import credits
+from aideer.chats import chats, messages
+from aideer.core import clock
+from aideer.core.usage import Usage
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Message, Preset, Task, User, new_id
+from aideer.schemas.chats import READERS_FIELDS, NewMessage, NewMessages
+from aideer.schemas.tasks import NewTask
+from aideer.security import auth
+from aideer.tasks import admission, chat_deletion
 from tests.support import Answer, Api, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
@@ -49,7 +53,7 @@ def make_preset(owner: Person, visibility: str = "private", number: int = 1) -> 
 
 def make_task(owner: Person, chat: Chat) -> str:
     wanted = NewTask(chat_id=chat.id)
-    return asking.create(caller(owner.user), wanted, Once(owner.id, "POST /tasks", None, wanted)).task_id
+    return admission.create(caller(owner.user), wanted, Once(owner.id, "POST /tasks", None, wanted)).task_id
 
 
 def call(api: Api, endpoint: tuple[str, str, str, Any], chat_id: str = "c", **kwargs: Any) -> Answer:
@@ -434,7 +438,7 @@ def test_a_title_prefix_finds_chats_by_title(api: Api, person: MakePerson) -> No
 
 
 def test_a_cursor_from_elsewhere_is_refused(api: Api, person: MakePerson) -> None:
-    from aideer import pages
+    from aideer.web import pagination
 
     me = person()
     titled(me, "a", "b", "c")
@@ -443,18 +447,18 @@ def test_a_cursor_from_elsewhere_is_refused(api: Api, person: MakePerson) -> Non
         "x",
         "AAAA",
         good[:-4],
-        pages.encode("users create_time desc ", ["2026", "x"]),
-        pages.encode("chats create_time desc ", ["", "x"]),
-        pages.encode("chats create_time desc ", ["2026", ""]),
-        pages.encode("chats create_time desc ", ["2026", "x" * 65]),
-        pages.encode("chats create_time desc ", ["2" * 1025, "x"]),
-        pages.encode("chats create_time desc ", [7, "x"]),
+        pagination.encode("users create_time desc ", ["2026", "x"]),
+        pagination.encode("chats create_time desc ", ["", "x"]),
+        pagination.encode("chats create_time desc ", ["2026", ""]),
+        pagination.encode("chats create_time desc ", ["2026", "x" * 65]),
+        pagination.encode("chats create_time desc ", ["2" * 1025, "x"]),
+        pagination.encode("chats create_time desc ", [7, "x"]),
     ]
     for cursor in forged:
         answer = api("chats.list", "GET", f"/chats?limit=1&cursor={cursor}", user=me)
         assert answer.status == 422
     assert api("chats.list", "GET", f"/chats?order=asc&cursor={good}", user=me).status == 422
-    outside = pages.encode("chats title asc b", ["a", "x"])
+    outside = pagination.encode("chats title asc b", ["a", "x"])
     assert api("chats.list", "GET", f"/chats?q=b&order=asc&cursor={outside}", user=me).json["code"] == "invalid_cursor"
     # Somebody else's is a place in one's own list, and nothing more.
     assert api("chats.list", "GET", f"/chats?limit=1&cursor={good}", user=person()).json == []

@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
-from aideer import asking, chat_deletion, chats, clock, copying, credits, jobs, messages
-from aideer.contract.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
-from aideer.contract.tasks import NewTask
-from aideer.credits import Closer, Text
-from aideer.errors import AideerError, PreconditionFailed
-from aideer.idempotency import Once
-from aideer.models import Chat, Message, Preset, Record, Task, new_id
-from aideer.usage import Usage
+from aideer.billing import credits
+from aideer.billing.credits import Closer, Text
+from aideer.chats import chats, copies, messages
+from aideer.core import clock
+from aideer.core.errors import AideerError, PreconditionFailed
+from aideer.core.usage import Usage
+from aideer.data import jobs
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Message, Preset, Record, Task, new_id
+from aideer.schemas.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission, chat_deletion
 from jobs.run import WORKERS
 from tests import faults
 from tests.integration.test_chats import REPLACING, make_preset, make_task, plain, stored
@@ -104,7 +108,7 @@ def test_a_copy_up_to_a_message_branches_off_there(api: Api, person: MakePerson)
     assert [m["content"] for m in made["messages"]] == ["a", "b", "c"]
     assert (made["message_count"], stored(made["id"]).next_n, stored(made["id"]).preview) == (3, 4, "c")
     wanted = NewTask(chat_id=made["id"])
-    asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+    admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
     for unknown in (6, 2**53):
         answer = copy(api, chat.id, me, f"upto={unknown}")
         assert (answer.status, answer.json["code"]) == (422, "unknown_message")
@@ -251,7 +255,7 @@ def test_a_copy_is_one_of_the_two_whole_threads_while_the_original_is_replaced(p
     user = me.user
     chat = make_chat(me)
     fill(chat, numbered(chat, 60, content="a"))
-    copies: list[str] = []
+    made_copies: list[str] = []
 
     def replace(round: int) -> None:
         text = "ba"[round % 2]
@@ -260,12 +264,12 @@ def test_a_copy_is_one_of_the_two_whole_threads_while_the_original_is_replaced(p
             chats.change(user, chat.id, wanted, "*")
 
     def take(_: int) -> None:
-        copies.append(copying.copy(user, chat.id, None)[0].id)
+        made_copies.append(copies.copy(user, chat.id, None)[0].id)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: replace(n) if n % 2 else take(n), range(24)))
-    assert len(copies) == 12
-    for chat_id in copies:
+    assert len(made_copies) == 12
+    for chat_id in made_copies:
         contents = [m["content"] for m in thread_of(chat_id)]
         assert (len(contents), len(set(contents))) == (60, 1)
 
@@ -277,9 +281,9 @@ def test_a_copy_is_of_one_moment_while_messages_are_appended(person: MakePerson)
     pair = NewMessages(messages=[NewMessage(role="user", content="x"), NewMessage(role="user", content="y")])
     with ThreadPoolExecutor(4) as pool:
         appends = [pool.submit(chats.append, user, chat.id, pair) for _ in range(10)]
-        copies = [pool.submit(copying.copy, user, chat.id, None) for _ in range(10)]
+        made_copies = [pool.submit(copies.copy, user, chat.id, None) for _ in range(10)]
     assert all(len(append.result()) == 2 for append in appends)
-    for made in copies:
+    for made in made_copies:
         copied, page = made.result()
         assert [m.n for m in page.messages] == list(range(1, len(page.messages) + 1))
         assert len(page.messages) % 2 == 0
@@ -299,7 +303,7 @@ def test_a_chat_that_is_made_private_meanwhile_is_not_copied(
 
     monkeypatch.setattr(messages, "copied", meanwhile)
     with pytest.raises(AideerError) as refused:
-        copying.copy(me.user, chat.id, None)
+        copies.copy(me.user, chat.id, None)
     assert refused.value.code == "forbidden"
     assert no_copies(me)
 
@@ -328,7 +332,7 @@ def test_what_a_copy_leaves_behind_that_was_broken_off_is_removed(
 
     monkeypatch.setattr(messages, "write", die)
     with pytest.raises(KeyboardInterrupt):
-        copying.copy(me.user, chat.id, None)
+        copies.copy(me.user, chat.id, None)
     thread = written[0].thread
     (job,) = generation_jobs(thread.split("#")[0])
     assert jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS)

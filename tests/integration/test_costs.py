@@ -1,4 +1,4 @@
-"""local/costs.py counts request units of DynamoDB for one answer: these are the calls that it counts."""
+"""local/operations/costs.py counts request units of DynamoDB for one answer: these are the calls that it counts."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aideer.models import connection
+from aideer.data.models import connection
 from tests.doors import streamed
 from tests.support import Api, Person, make_chat
 

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import asking, clock, credits, leases, pricing, topups, transactions
-from aideer.contract.tasks import NewTask
-from aideer.credits import Closer, Text
-from aideer.errors import Busy, Unprocessable
-from aideer.idempotency import Once
-from aideer.models import Code, Message, Task
-from aideer.usage import Usage
+from aideer.billing import credits, pricing, topups
+from aideer.billing.credits import Closer, Text
+from aideer.core import clock
+from aideer.core.errors import Busy, Unprocessable
+from aideer.core.usage import Usage
+from aideer.data import transactions
+from aideer.data.idempotency import Once
+from aideer.data.models import Code, Message, Task
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission, leases
 from tests.faults import CONFLICT, INTERNAL, THROTTLED, answer_lost, refused
 from tests.support import Api, Person, caller, check_rules, make_chat
 
@@ -31,7 +34,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 def accept(person: Person, key: str | None = None) -> Task:
     wanted = NewTask(chat_id=make_chat(person, "hello").id)
-    answer = asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", key, wanted))
+    answer = admission.create(caller(person.user), wanted, Once(person.id, "POST /tasks", key, wanted))
     return Task.get(answer.task_id, consistent_read=True)
 
 

@@ -5,11 +5,12 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import clock, credits, settings, topups
-from aideer.contract.credits import Redemption
-from aideer.errors import Unprocessable
-from aideer.idempotency import Once
-from aideer.models import Code, CreditEntry, Identity, User, new_id
+from aideer.billing import credits, topups
+from aideer.core import clock, settings
+from aideer.core.errors import Unprocessable
+from aideer.data.idempotency import Once
+from aideer.data.models import Code, CreditEntry, Identity, User, new_id
+from aideer.schemas.credits import Redemption
 from tests.support import check_rules
 
 

@@ -15,10 +15,10 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
-from local import deployed
-from local.build import deployed_architecture
-from local.deployed import Where
-from local.template import ROOT
+from local.release import deploy
+from local.release.build import deployed_architecture
+from local.release.deploy import Where
+from local.stack.template import ROOT
 
 TEMPLATE: dict[str, Any] = {
     "Parameters": {"Protected": {"Type": "String", "Default": "true"}},
@@ -71,7 +71,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return answers.pop(0)
 
     monkeypatch.setattr("builtins.input", read)
-    monkeypatch.setattr(deployed.getpass, "getpass", read)
+    monkeypatch.setattr(deploy.getpass, "getpass", read)
     return answers
 
 
@@ -85,13 +85,13 @@ def became(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(arguments[1:])
         raise Became
 
-    monkeypatch.setattr(deployed.os, "execv", become)
+    monkeypatch.setattr(deploy.os, "execv", become)
     return commands
 
 
 def run(*arguments: str) -> int | None:
     try:
-        return deployed.main(list(arguments))
+        return deploy.main(list(arguments))
     except Became:
         return None
 
@@ -238,7 +238,7 @@ def test_the_makefile_asks_aws_before_it_builds() -> None:
     recipe = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndeploy:")[2].partition("\n\n")[0]
     assert "build" not in recipe.partition("##")[0]
     assert (
-        recipe.index("local.deployed check")
+        recipe.index("local.release.deploy check")
         < recipe.index("$(MAKE) --no-print-directory build")
         < recipe.index("deployed deploy")
     )
@@ -254,10 +254,10 @@ def test_logs_are_the_stacks_own(where: Where, became: list[list[str]]) -> None:
 def test_it_asks_for_everything_the_first_time_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, became: list[list[str]]
 ) -> None:
-    monkeypatch.setattr(deployed, "check", lambda _: None)  # the embedded AWS has no STS
+    monkeypatch.setattr(deploy, "check", lambda _: None)  # the embedded AWS has no STS
     config = tmp_path / "samconfig.toml"
     config.write_text((ROOT / "samconfig.toml").read_text())
-    monkeypatch.setattr(deployed.deploy, "__defaults__", (config,))
+    monkeypatch.setattr(deploy.deploy, "__defaults__", (config,))
     run("deploy")
     run("deploy", "--region", "eu-central-1", "--no-confirm-changeset")
     run("deploy", "--region=eu-central-1")
@@ -280,10 +280,10 @@ def test_what_was_built_for_other_processors_is_not_deployed(
     became: list[list[str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(deployed, "check", lambda _: None)  # the embedded AWS has no STS
+    monkeypatch.setattr(deploy, "check", lambda _: None)  # the embedded AWS has no STS
     config = tmp_path / "samconfig.toml"
     config.write_text((ROOT / "samconfig.toml").read_text())
-    monkeypatch.setattr(deployed.deploy, "__defaults__", (config,))
+    monkeypatch.setattr(deploy.deploy, "__defaults__", (config,))
     monkeypatch.setenv("ARCHITECTURE", "arm64")
     run("deploy")
     assert became == [["deploy", "--guided", "--parameter-overrides", "Architecture=arm64"]]
@@ -365,6 +365,6 @@ def test_a_name_that_somebody_has_is_told_without_what_was_typed(
 
 
 def test_a_password_is_never_an_argument() -> None:
-    command = [deployed.sys.executable, "-m", "local.deployed", "admin", "--password", "hunter-22"]
+    command = [deploy.sys.executable, "-m", "local.release.deploy", "admin", "--password", "hunter-22"]
     ended = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
     assert ended.returncode == 2

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from aideer import aws, settings
-from aideer.models import Record, Task, new_id
-from local import dlq
-from local.stack import Stack
+from aideer.core import aws, settings
+from aideer.data.models import Record, Task, new_id
+from local.operations import dlq
+from local.stack.state import Stack
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
-from aideer import clock, engine, settings
-from aideer.models import Code, Task, connection
+from aideer.core import clock, settings
+from aideer.data.models import Code, Task, connection
+from aideer.tasks import executor
 from tests import faults
 from tests.doors import streamed, waited
 from tests.events import parse
@@ -107,7 +108,7 @@ def repeated() -> Iterator[None]:
 def test_the_first_viewer_is_not_taken_for_a_second(person: MakePerson, door: str) -> None:
     me = person()
     task_id, _ = accepted(me, "hello")
-    in_loop(engine.execute(task_id, clock.now() + 60))  # the queue was faster
+    in_loop(executor.execute(task_id, clock.now() + 60))  # the queue was faster
     path = f"/api/v1/tasks/{task_id}/stream"
 
     def opened() -> tuple[int, str]:
@@ -129,7 +130,7 @@ def test_the_first_viewer_is_not_taken_for_a_second(person: MakePerson, door: st
 def test_what_was_opened_before_requests_left_their_mark_stays_opened(person: MakePerson, door: str) -> None:
     me = person()
     task_id, _ = accepted(me, "hello")
-    in_loop(engine.execute(task_id, clock.now() + 60))
+    in_loop(executor.execute(task_id, clock.now() + 60))
     Task(task_id).update([Task.streamed.set(True)])
     path = f"/api/v1/tasks/{task_id}/stream"
     if door == "streams":

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aideer import clock, credits, engine, leases, settings, streamlog, sweeping, tasks, watching
-from aideer.models import Message, Task
+from aideer.billing import credits
+from aideer.core import clock, settings
+from aideer.data.models import Message, Task
+from aideer.tasks import control, executor, leases, stream_log, streaming, sweeper
 from tests.chaos.breaking import FAULTS, Call
 from tests.chaos.cases import Lab, laboratory
 from tests.chaos.kills import victims
@@ -71,10 +73,10 @@ def test_a_stop_beside_the_end_leaves_one_end(world: World, monkeypatch: pytest.
     def raced(*arguments: object, **named: object) -> Task:
         task_id = arguments[0].id  # type: ignore[attr-defined]
         if stop_comes == "before":
-            tasks.request_stop(task_id)
+            control.request_stop(task_id)
         end = settle(*arguments, **named)  # type: ignore[arg-type]
         if stop_comes == "after":
-            tasks.request_stop(task_id)
+            control.request_stop(task_id)
         return end
 
     monkeypatch.setattr(credits, "settle", raced)
@@ -90,7 +92,7 @@ def test_of_many_stops_and_an_end_one_counts(world: World) -> None:
         viewing, thread = world.watching(task_id, url)
         viewing.text_shown.wait(10)
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(tasks.request_stop, [task_id] * 8))
+            list(pool.map(control.request_stop, [task_id] * 8))
         thread.join()
         assert viewing.stream.final["status"] == stored(task_id).status in ("finished", "stopped")
     nothing_wrong(world)
@@ -103,17 +105,17 @@ def test_a_heartbeat_between_a_sweeps_read_and_its_write_keeps_the_answer(
     claimed = leases.claim(task_id)
     assert claimed
     world.clock.ahead = settings.LEASE_SECONDS + 1
-    read = streamlog.text
+    read = stream_log.text
 
     def renewed_meanwhile(*arguments: object) -> credits.Text:
         assert leases.renew(claimed)
         return read(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(streamlog, "text", renewed_meanwhile)
-        sweeping.attend(task_id)
+        patched.setattr(stream_log, "text", renewed_meanwhile)
+        sweeper.attend(task_id)
     assert stored(task_id).status == "running"
-    in_loop(engine.Run(claimed, clock.now() + 60, attended=False).work())
+    in_loop(executor.Run(claimed, clock.now() + 60, attended=False).work())
     assert stored(task_id).status == "finished"
     nothing_wrong(world)
 
@@ -128,12 +130,12 @@ def test_clocks_five_seconds_apart_neither_end_what_lives_nor_keep_what_died(wor
     for _ in range(4):
         true += leases.settings.LEASE_SECONDS / 3  # when it is renewed at the latest
         world.clock.ahead = true
-        sweeping.attend(task_id)
+        sweeper.attend(task_id)
         assert stored(task_id).status == "running"
         world.clock.ahead = true + skew
         assert leases.renew(claimed)
     world.clock.ahead = true + settings.LEASE_SECONDS + 6
-    sweeping.attend(task_id)
+    sweeper.attend(task_id)
     assert stored(task_id).error_code == "interrupted"
     nothing_wrong(world)
 
@@ -157,10 +159,10 @@ def test_an_executor_that_comes_back_after_the_sweep_changes_nothing(world: Worl
     task_id, _ = question(world)
     claimed = leases.claim(task_id)
     assert claimed
-    streamlog.write(task_id, streamlog.Slice(0, "content", "half"))
+    stream_log.write(task_id, stream_log.Slice(0, "content", "half"))
     world.clock.ahead = settings.LEASE_SECONDS + 1
     sweep()
-    in_loop(engine.Run(claimed, clock.now() + 60, attended=False).work())
+    in_loop(executor.Run(claimed, clock.now() + 60, attended=False).work())
     task = stored(task_id)
     assert (task.error_code, task.credits) == ("interrupted", 0)
     assert Message.get(task.thread, task.answer_n).content == "half"
@@ -185,7 +187,7 @@ def test_a_stream_that_the_tables_fail_ends_and_goes_on_from_its_position(world:
     task = stored(task_id)
 
     async def follow(position: int) -> str:
-        return "".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))])
+        return "".join([event async for event in streaming.follow(task, position, viewer_of(task.user_id))])
 
     with refused("Query", THROTTLED, times=100):
         broken = parse(in_loop(follow(0)))
@@ -205,7 +207,7 @@ def test_claims_of_many_threads_at_one_instant_are_one(world: World) -> None:
     with ThreadPoolExecutor(8) as pool:
         claimed = [task for task in pool.map(claim, range(8)) if task]
     assert len(claimed) == 1
-    asyncio.run(engine.Run(claimed[0], clock.now() + 60, attended=False).work())
+    asyncio.run(executor.Run(claimed[0], clock.now() + 60, attended=False).work())
     nothing_wrong(world)
 
 
@@ -216,6 +218,6 @@ def test_a_conflict_with_a_close_is_waited_for_and_no_failure(lab: Lab, world: W
     lab.wire.arm(conflict, Call("it", "UpdateItem TASKS", 0))
     assert leases.claim(task_id)
     lab.wire.arm()
-    tasks.request_stop(task_id)
+    control.request_stop(task_id)
     world.clock.ahead = settings.LEASE_SECONDS + 1
     nothing_wrong(world)

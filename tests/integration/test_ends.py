@@ -6,24 +6,15 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import (
-    asking,
-    chat_deletion,
-    clock,
-    deletion,
-    engine,
-    jobs,
-    leases,
-    pricing,
-    sessions,
-    settings,
-    sweeping,
-    tasks,
-)
-from aideer.contract.tasks import NewTask
-from aideer.idempotency import Once
-from aideer.models import Chat, Record, Task
-from aideer.usage import Usage
+from aideer.accounts import deletion, sessions
+from aideer.billing import pricing
+from aideer.core import clock, settings
+from aideer.core.usage import Usage
+from aideer.data import jobs
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Record, Task
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
 from jobs.run import WORKERS
 from tests import ends
 from tests.chaos.haste import Clock, hurried
@@ -58,7 +49,7 @@ class Stage:
         self.chat = make_chat(self.me, f"{QUESTION}{self.marker}", parameters={"max_tokens": 2000, **parameters})
         wanted = NewTask(chat_id=self.chat.id)
         once = Once(self.me.id, "POST /tasks", None, wanted)
-        self.task_id = asking.create(caller(self.me.user), wanted, once).task_id
+        self.task_id = admission.create(caller(self.me.user), wanted, once).task_id
 
     def begin(self, seconds: float = FAR, **parameters: object) -> Call:
         """Accept the task and execute it; the provider's call."""
@@ -108,12 +99,12 @@ class Stage:
 
     def stop(self) -> None:
         """The user's."""
-        tasks.request_stop(self.task_id)
+        control.request_stop(self.task_id)
 
     def pass_lease(self) -> None:
         """Let the lease run out, and sweep."""
         self.moved.ahead += settings.LEASE_SECONDS + 61
-        sweeping.attend(self.task_id)
+        sweeper.attend(self.task_id)
 
     # --- what came of it
 
@@ -186,7 +177,7 @@ def filtered(stage: Stage) -> None:
 def stopped_early(stage: Stage) -> None:
     call = stage.begin()
     call.accept()
-    with mock.patch.object(engine, "FIRST_SECONDS", PATIENCE_SECONDS if stage.told is Told.LATE else 0.2):
+    with mock.patch.object(executor, "FIRST_SECONDS", PATIENCE_SECONDS if stage.told is Told.LATE else 0.2):
         stage.stop()
         if stage.told is Told.LATE:
             stage.parts = 1
@@ -218,7 +209,7 @@ def stopped(stage: Stage) -> None:
 
 @act("the executor's time is over")
 def out_of_time(stage: Stage) -> None:
-    with mock.patch.object(engine, "SETTLE_SECONDS", FAR):
+    with mock.patch.object(executor, "SETTLE_SECONDS", FAR):
         call = stage.begin(FAR + 3)
         stage.say(call)
         stage.shrink(call)
@@ -239,7 +230,7 @@ def chat_deleted(stage: Stage) -> None:
     stage.say(call)
     assert stage.chat
     chat_deletion.delete(stage.me.user, stage.chat.id)
-    with mock.patch.object(engine, "FIRST_SECONDS", 0.2):
+    with mock.patch.object(executor, "FIRST_SECONDS", 0.2):
         for job in list(jobs.due(clock.now() + 1)):
             if job.data.get("chat_id") == stage.chat.id:
                 jobs.run(job.pk, job.sk, FAR, WORKERS)
@@ -256,14 +247,14 @@ def user_deleted(stage: Stage) -> None:
 
 @act("silent before any text")
 def silent(stage: Stage) -> None:
-    with mock.patch.object(engine, "IDLE_SECONDS", 0.3), mock.patch.object(engine, "FIRST_SECONDS", 0.3):
+    with mock.patch.object(executor, "IDLE_SECONDS", 0.3), mock.patch.object(executor, "FIRST_SECONDS", 0.3):
         stage.begin().accept()
         stage.over()
 
 
 @act("silent after some text")
 def silent_after_text(stage: Stage) -> None:
-    with mock.patch.object(engine, "IDLE_SECONDS", 1.0), mock.patch.object(engine, "FIRST_SECONDS", 1.0):
+    with mock.patch.object(executor, "IDLE_SECONDS", 1.0), mock.patch.object(executor, "FIRST_SECONDS", 1.0):
         call = stage.begin()
         stage.say(call)
         stage.shrink(call)
@@ -315,7 +306,7 @@ def question_refused(stage: Stage) -> None:
 
 @act("throttled until patience ends")
 def throttled(stage: Stage) -> None:
-    with mock.patch.object(engine, "RETRY_SECONDS", 0.0):
+    with mock.patch.object(executor, "RETRY_SECONDS", 0.0):
         stage.begin().refuse(429, "Throttling.RateQuota")
         stage.over()
 
@@ -328,7 +319,7 @@ def refused(stage: Stage) -> None:
 
 @act("stopped between two throttled tries")
 def stopped_between(stage: Stage) -> None:
-    with mock.patch.object(engine.random, "uniform", return_value=PATIENCE_SECONDS):
+    with mock.patch.object(executor.random, "uniform", return_value=PATIENCE_SECONDS):
         call = stage.begin()
         call.refuse(429, "Throttling.RateQuota")
         stage.stop()
@@ -345,7 +336,7 @@ def stopped_pending(stage: Stage) -> None:
 def never_begun(stage: Stage) -> None:
     stage.accept()
     stage.moved.ahead += leases.QUEUE_SECONDS + 61
-    sweeping.attend(stage.task_id)
+    sweeper.attend(stage.task_id)
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +345,7 @@ def playing() -> Iterator[tuple[Metered, Clock]]:
         Metered() as provider,
         hurried() as moved,
         mock.patch.object(settings, "DASHSCOPE_HTTP_BASE_URL", provider.base_url),
-        mock.patch.object(engine, "Run", Run),
+        mock.patch.object(executor, "Run", Run),
     ):
         yield provider, moved
 

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aideer import clock, credits, engine, leases, pricing, prompts, streamlog, sweeping, tasks, watching
-from aideer.dashscope import Chunk
-from aideer.models import Chat, CreditEntry, Message, Task
-from aideer.usage import Usage
+from aideer.billing import credits, pricing
+from aideer.core import clock
+from aideer.core.usage import Usage
+from aideer.data.models import Chat, CreditEntry, Message, Task
+from aideer.prompts import prompts
+from aideer.providers.dashscope import Chunk
+from aideer.tasks import control, executor, leases, stream_log, streaming, sweeper
 from tests.events import Stream, parse
 from tests.support import Person, accepted, check_rules, in_loop, sweep, viewer_of
 
@@ -26,17 +29,17 @@ def stored(task_id: str) -> Task:
 async def watched(person: Person, task_id: str) -> Stream:
     claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=person.id)
     assert claimed
-    run = engine.start(claimed, clock.now() + 60)
-    return parse("".join([event async for event in watching.live(run, viewer_of(person.id))]))
+    run = executor.start(claimed, clock.now() + 60)
+    return parse("".join([event async for event in streaming.live(run, viewer_of(person.id))]))
 
 
 def alone(task_id: str) -> None:
-    in_loop(engine.execute(task_id, clock.now() + 60))
+    in_loop(executor.execute(task_id, clock.now() + 60))
 
 
 async def logged(task_id: str) -> None:
     """Wait until the log holds some of the text."""
-    while not await asyncio.to_thread(streamlog.read, task_id):
+    while not await asyncio.to_thread(stream_log.read, task_id):
         pass
 
 
@@ -82,7 +85,7 @@ def test_a_viewer_who_leaves_changes_nothing(person: MakePerson) -> None:
     async def leaving() -> None:
         claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=me.id)
         assert claimed
-        watching_it = watching.live(engine.start(claimed, clock.now() + 60), viewer_of(me.id))
+        watching_it = streaming.live(executor.start(claimed, clock.now() + 60), viewer_of(me.id))
         while "running" not in await anext(watching_it):
             pass
         await watching_it.aclose()
@@ -140,7 +143,7 @@ def test_a_stop_ends_it_within_a_second_for_what_was_said_so_far(person: MakePer
     async def stopped() -> Stream:
         viewing = asyncio.create_task(watched(me, task_id))
         await logged(task_id)
-        await asyncio.to_thread(tasks.request_stop, task_id)
+        await asyncio.to_thread(control.request_stop, task_id)
         return await viewing
 
     stream = in_loop(stopped())
@@ -156,7 +159,7 @@ def test_a_stop_ends_it_within_a_second_for_what_was_said_so_far(person: MakePer
 def test_a_stop_before_anybody_began_costs_nothing_and_leaves_no_message(person: MakePerson) -> None:
     me = person()
     task_id, chat = accepted(me, "hello")
-    assert tasks.stop(stored(task_id)).status == "stopped"
+    assert control.stop(stored(task_id)).status == "stopped"
     alone(task_id)  # the message that is still in the queue
     task = stored(task_id)
     assert (task.status, task.credits) == ("stopped", 0)
@@ -187,7 +190,7 @@ def test_a_failure_of_the_provider_costs_nothing_and_keeps_what_was_shown(person
     assert (task.status, task.error_code) == ("failed", FAILURES[fail])
     assert stream.final["error"]["code"] == FAILURES[fail]
     assert me.user.credits == before
-    assert stream.content == stream.final["content"] == tasks.text(task).content
+    assert stream.content == stream.final["content"] == control.text(task).content
     if stream.content:
         assert message_of(task).finish_reason == "interrupted"
     assert Chat.get(chat.id, consistent_read=True).active_task is None
@@ -202,7 +205,7 @@ def test_throttling_before_the_first_token_is_tried_again(person: MakePerson) ->
 
 
 def test_silence_is_a_failure_after_a_while(person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(executor, "IDLE_SECONDS", 0.2)
     me = person()
     task_id, _ = accepted(me, "/sim fail=stall at=3 delay=1")
     alone(task_id)
@@ -213,7 +216,7 @@ def test_silence_is_a_failure_after_a_while(person: MakePerson, monkeypatch: pyt
 def test_an_answer_longer_than_the_deadline_is_cut_and_billed(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim tokens=1000 delay=50")
-    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 3))
+    in_loop(executor.execute(task_id, clock.now() + executor.SETTLE_SECONDS + 3))
     task = stored(task_id)
     assert (task.status, task.finish_reason) == ("finished", "length")
     assert 0 < task.usage["output_tokens"] < 1000
@@ -225,7 +228,7 @@ def test_an_answer_longer_than_the_deadline_is_cut_and_billed(person: MakePerson
 def test_an_answer_that_fell_silent_before_the_deadline_is_billed_for_its_usage(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim fail=stall at=3 delay=1")
-    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 3))
+    in_loop(executor.execute(task_id, clock.now() + executor.SETTLE_SECONDS + 3))
     task = stored(task_id)
     assert (task.status, task.finish_reason) == ("finished", "length")
     assert task.credits == credits.pricing.cost(task.tariff, Usage(**task.usage)) > 0
@@ -235,7 +238,7 @@ def test_an_answer_that_fell_silent_before_the_deadline_is_billed_for_its_usage(
 def test_a_provider_that_said_nothing_until_the_deadline_has_failed(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim fail=stall at=0")
-    in_loop(engine.execute(task_id, clock.now() + engine.SETTLE_SECONDS + 2))
+    in_loop(executor.execute(task_id, clock.now() + executor.SETTLE_SECONDS + 2))
     task = stored(task_id)
     assert (task.status, task.error_code, task.credits) == ("failed", "upstream_timeout", 0)
     check_rules(me)
@@ -249,14 +252,14 @@ def test_an_answer_over_300_kb_is_cut_and_billed(person: MakePerson) -> None:
     assert (task.status, task.finish_reason) == ("finished", "length")
     content = message_of(task).content
     assert content == stream.content
-    assert engine.TEXT_BYTES - 4 < len(content.encode()) <= engine.TEXT_BYTES
+    assert executor.TEXT_BYTES - 4 < len(content.encode()) <= executor.TEXT_BYTES
     check_rules(me)
 
 
 def test_an_executor_that_lost_its_task_sends_the_end_that_is_stored(
     person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(executor, "STOP_SECONDS", 0.05)
     me = person()
     task_id, _ = accepted(me, "/sim tokens=2000 delay=20")
 
@@ -264,7 +267,7 @@ def test_an_executor_that_lost_its_task_sends_the_end_that_is_stored(
         viewing = asyncio.create_task(watched(me, task_id))
         await logged(task_id)
         await asyncio.to_thread(expire, task_id)
-        await asyncio.to_thread(sweeping.attend, task_id)
+        await asyncio.to_thread(sweeper.attend, task_id)
         return await viewing
 
     stream = in_loop(losing())
@@ -285,7 +288,7 @@ def test_a_chat_deleted_under_a_running_answer_leaves_it_billed_and_gone(person:
     assert (task.status, task.credits > 0) == ("finished", True)
     with pytest.raises(Message.DoesNotExist):
         message_of(task)
-    assert tasks.text(task).content  # the log still has it
+    assert control.text(task).content  # the log still has it
     check_rules(me)
 
 
@@ -304,7 +307,7 @@ def test_only_one_of_two_executors_gets_a_task(person: MakePerson) -> None:
     task_id, _ = accepted(me, "hello")
 
     async def both() -> None:
-        await asyncio.gather(*(engine.execute(task_id, clock.now() + 60) for _ in range(4)))
+        await asyncio.gather(*(executor.execute(task_id, clock.now() + 60) for _ in range(4)))
 
     in_loop(both())
     assert stored(task_id).status == "finished"
@@ -320,7 +323,7 @@ def test_the_sweep_ends_what_its_executor_left(person: MakePerson) -> None:
     before = me.user.credits
     task_id, chat = accepted(me, "hello")
     assert leases.claim(task_id)
-    streamlog.write(task_id, streamlog.Slice(0, "content", "half an ans"))
+    stream_log.write(task_id, stream_log.Slice(0, "content", "half an ans"))
     sweep()
     assert stored(task_id).status == "running"  # its lease holds
     expire(task_id)
@@ -339,21 +342,21 @@ def test_a_task_that_nobody_took_is_sent_again_and_fails_in_the_end(
     me = person()
     task_id, _ = accepted(me, "hello")
     sent: list[str] = []
-    monkeypatch.setattr(sweeping.aws, "enqueue", lambda _, message: sent.append(message["task_id"]))
+    monkeypatch.setattr(sweeper.aws, "enqueue", lambda _, message: sent.append(message["task_id"]))
     real_now = clock.now
     for later in (61, 185, 430, 899):
         monkeypatch.setattr(clock, "now", lambda later=later: real_now() + later)
-        sweeping.attend(task_id)
+        sweeper.attend(task_id)
     assert sent == [task_id] * 3
     monkeypatch.setattr(clock, "now", lambda: real_now() + 1000)
-    sweeping.attend(task_id)
+    sweeper.attend(task_id)
     task = stored(task_id)
     assert (task.status, task.error_code) == ("failed", "queue_timeout")
     check_rules(me)
 
 
 async def follow(task: Task, position: int) -> Stream:
-    return parse("".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))]))
+    return parse("".join([event async for event in streaming.follow(task, position, viewer_of(task.user_id))]))
 
 
 def test_the_hold_is_never_less_than_the_cost(person: MakePerson) -> None:
@@ -380,7 +383,7 @@ def test_whatever_the_provider_says_is_seen_stored_and_resumed_exactly(
             last = number == len(pieces)
             yield Chunk(reasoning, content, "stop" if last else None, Usage(7, number))
 
-    monkeypatch.setattr(engine.dashscope, "stream", saying)
+    monkeypatch.setattr(executor.dashscope, "stream", saying)
     me = person()
     task_id, _ = accepted(me, "hello")
     stream = in_loop(watched(me, task_id))
@@ -403,6 +406,6 @@ def test_whatever_the_provider_says_is_seen_stored_and_resumed_exactly(
 
 async def resumed(task: Task, position: int) -> list[str]:
     """The pieces of text from a position on, in the order in which they are shown."""
-    events = "".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))])
+    events = "".join([event async for event in streaming.follow(task, position, viewer_of(task.user_id))])
     data = [json.loads(line[6:]) for line in events.split("\n") if line.startswith('data: {"status":"running"')]
     return [body.get("reasoning", "") + body.get("content", "") for body in data]

@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
-from aideer import clock, engine, pricing, throttling, tokens, uncovered
-from aideer.models import Message, Task
-from aideer.throttling import Limit
-from aideer.transactions import Transaction
+from aideer.billing import pricing, uncovered
+from aideer.core import clock
+from aideer.data.models import Message, Task
+from aideer.data.transactions import Transaction
+from aideer.prompts import tokenizer
+from aideer.security import rate_limits
+from aideer.security.rate_limits import Limit
+from aideer.tasks import executor
 from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
@@ -21,13 +25,13 @@ LONG = ENGLISH * 1970  # 197,000 bytes
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of each prompt whose tokens are counted."""
     noted: list[int] = []
-    count = tokens.count
+    count = tokenizer.count
 
     def noting(texts: list[str], *rest: Any) -> int:
         noted.append(sum(len(text.encode()) for text in texts))
         return count(texts, *rest)
 
-    monkeypatch.setattr(tokens, "count", noting)
+    monkeypatch.setattr(tokenizer, "count", noting)
     return noted
 
 
@@ -58,7 +62,7 @@ def test_credits_that_suffice_are_enough_whatever_the_bytes_say(
     assert (answer.status, answer.json["credits_held"]) == (200, quoted["credits_at_most"])
     assert len(counts) == 2
     task = Task.get(answer.json["task_id"], consistent_read=True)
-    in_loop(engine.execute(task.id, clock.now() + 60))
+    in_loop(executor.execute(task.id, clock.now() + 60))
     assert Task.get(task.id, consistent_read=True).status == "finished"
     check_rules(me)
 
@@ -74,7 +78,7 @@ def test_an_answer_is_made_again_at_the_price_of_its_tokens(api: Api, person: Ma
     me = person()
     chat = make_chat(me, ENGLISH * 1000, parameters={"model": "qwen-max"})
     first = create(api, me, chat.id).json
-    in_loop(engine.execute(first["task_id"], clock.now() + 60))
+    in_loop(executor.execute(first["task_id"], clock.now() + 60))
     counts.clear()
     again = api("tasks.regenerate", "POST", f"/tasks/{first['task_id']}/regenerate", user=me)
     assert (again.status, again.json["credits_held"]) == (200, first["credits_held"])
@@ -110,7 +114,7 @@ def test_a_model_whose_vocabulary_is_not_known_is_priced_by_bytes(
 def test_who_counts_too_often_is_priced_by_bytes_for_a_while(
     api: Api, person: MakePerson, counts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(throttling.LIMITS, "estimate", Limit(2, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "estimate", Limit(2, 3600))
     me, other = person(), person()
     chat = make_chat(me, ENGLISH * 1000, parameters={"model": "qwen-max"})
     assert [quote(api, me, chat.id).status for _ in range(4)] == [200, 200, 413, 413]

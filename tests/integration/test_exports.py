@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import clock, exports
-from aideer.models import Chat, Message, new_id
+from aideer.chats import exports
+from aideer.core import clock
+from aideer.data.models import Chat, Message, new_id
 from tests.integration.test_chats import plain
 from tests.integration.test_copying import answered, share
 from tests.integration.test_messages import fill, numbered

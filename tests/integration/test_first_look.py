@@ -12,8 +12,8 @@ import jwt
 import pytest
 from rich.console import Console
 
-from local import bench
-from local.trial import Trial
+from local.clients import bench
+from local.stack.ephemeral import Trial
 from tests.events import parse
 from tests.integration.stacks import ROOT, Stack, only_running, running
 
@@ -87,7 +87,7 @@ def test_signing_in_by_wechat_works_as_pasted(stack: Stack) -> None:
 
 
 def test_the_demo_finds_everything_as_promised(stack: Stack) -> None:
-    done = ran([sys.executable, "-m", "local.demo"], stack)
+    done = ran([sys.executable, "-m", "local.clients.demo"], stack)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All as promised" in done.stdout
 
@@ -101,7 +101,7 @@ def test_a_conversation_that_is_piped(stack: Stack) -> None:
         "/new",
         "/sim tokens=3 [b]",
     ]
-    done = ran([sys.executable, "-m", "local.chat"], stack, "\n".join(lines))
+    done = ran([sys.executable, "-m", "local.clients.chat"], stack, "\n".join(lines))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     for expected in (
@@ -114,13 +114,13 @@ def test_a_conversation_that_is_piped(stack: Stack) -> None:
         "Yes, of course.",
     ):
         assert expected in done.stdout
-    again = ran([sys.executable, "-m", "local.chat"], stack)
+    again = ran([sys.executable, "-m", "local.clients.chat"], stack)
     assert again.stdout.splitlines()[0].split("·")[1] == done.stdout.splitlines()[0].split("·")[1], "the same guest"
 
 
 def test_a_conversation_about_thinking(stack: Stack) -> None:
     done = ran(
-        [sys.executable, "-m", "local.chat", "--username", "thinker", "--password", "secret-1", "--think"],
+        [sys.executable, "-m", "local.clients.chat", "--username", "thinker", "--password", "secret-1", "--think"],
         stack,
         "/sim details why?\n",
     )
@@ -150,7 +150,7 @@ def test_a_small_measurement(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> N
     assert names == everything
 
 
-@pytest.mark.parametrize("module", ["local.chat", "local.demo"])
+@pytest.mark.parametrize("module", ["local.clients.chat", "local.clients.demo"])
 def test_without_a_stack_it_says_so(module: str, tmp_path: Path) -> None:
     done = ran([sys.executable, "-m", module], Stack("http://127.0.0.1:9", tmp_path), "hello\n")
     assert done.returncode == 1

@@ -4,10 +4,12 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import auth, clock, freshness, passwords, throttling
-from aideer.errors import Busy
-from aideer.models import Identity, User
-from aideer.users import password_key
+from aideer.accounts import freshness
+from aideer.accounts.users import password_key
+from aideer.core import clock
+from aideer.core.errors import Busy
+from aideer.data.models import Identity, User
+from aideer.security import auth, password_hashing, rate_limits
 from tests.integration.test_sessions import move_time  # noqa: F401
 from tests.integration.test_wechat import claims, sign_in, signed_in, somebody
 from tests.surface import PASSWORD
@@ -182,13 +184,13 @@ def test_what_is_not_sensitive_needs_none(api, person):
 
 def test_an_administrator_confirms_with_their_own_password(api, person):
     me, admin = person(), person(permission=2)
-    Identity(password_key(admin.username)).update([Identity.password_hash.set(passwords.hashed("the-admin-s"))])
+    Identity(password_key(admin.username)).update([Identity.password_hash.set(password_hashing.hashed("the-admin-s"))])
     assert is_refused(call(api, stale(admin), delete(me, current_password=PASSWORD)))
     assert call(api, stale(admin), delete(me, current_password="the-admin-s")).status == 200
 
 
 def test_guesses_of_the_password_end(api, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(2, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(2, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
     me = person()
     token = stale(me)
@@ -199,7 +201,7 @@ def test_guesses_of_the_password_end(api, person, monkeypatch):
 
 
 def test_a_fault_is_no_guess_of_the_password(api, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 3600))
     me = person()
     token = stale(me)
 

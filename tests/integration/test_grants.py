@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from aideer import clock, settings, topups
-from aideer.contract.credits import NewGrant
-from aideer.errors import PaymentRequired
-from aideer.idempotency import Once
-from aideer.models import CreditEntry, User
+from aideer.billing import topups
+from aideer.core import clock, settings
+from aideer.core.errors import PaymentRequired
+from aideer.data.idempotency import Once
+from aideer.data.models import CreditEntry, User
+from aideer.schemas.credits import NewGrant
 from tests import faults
 from tests.support import check_rules
 

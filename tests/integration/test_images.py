@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
-from aideer import clock, engine, pricing, prompts
-from aideer.models import Chat, Message, Task
-from local.dashscope import MULTIMODAL_PATH, Server
+from aideer.billing import pricing
+from aideer.core import clock
+from aideer.data.models import Chat, Message, Task
+from aideer.prompts import prompts
+from aideer.tasks import executor
+from local.simulators.dashscope import MULTIMODAL_PATH, Server
 from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
@@ -46,7 +49,7 @@ def thread(chat: Chat) -> list[Message]:
 def answered(api: Api, person: Person, chat: Chat, **more: Any) -> Task:
     accepted = ask(api, person, chat, **more)
     assert accepted.status == 200, accepted.body
-    in_loop(engine.execute(accepted.json["task_id"], clock.now() + 60))
+    in_loop(executor.execute(accepted.json["task_id"], clock.now() + 60))
     return Task.get(accepted.json["task_id"], consistent_read=True)
 
 
@@ -281,7 +284,7 @@ def test_the_prompt_has_images_of_what_was_stored_before_addresses_were_checked(
 
     async def call() -> None:
         options = {"endpoint": "multimodal", "api_key": "sk", "base_url": "http://127.0.0.1:9/api/v1"}
-        stream = engine.dashscope.stream(SEEING, prompt.messages, {}, idle_seconds=1, **options)
+        stream = executor.dashscope.stream(SEEING, prompt.messages, {}, idle_seconds=1, **options)
         await anext(stream)
 
     with pytest.raises(ValueError, match="https"):

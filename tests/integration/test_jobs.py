@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from aideer import asking, aws, bulk, chats, clock, credits, jobs, messages, settings, tasks
-from aideer.contract.tasks import NewTask
-from aideer.credits import Closer, Text
-from aideer.idempotency import Once
-from aideer.models import Chat, Message, Record, Task, new_id
-from aideer.usage import Usage
+from aideer.billing import credits
+from aideer.billing.credits import Closer, Text
+from aideer.chats import chats, messages
+from aideer.core import aws, clock, settings
+from aideer.core.usage import Usage
+from aideer.data import batch_write, jobs
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Message, Record, Task, new_id
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission, control
 from jobs.run import WORKERS, handler
 from tests import faults
 from tests.support import Api, Context, Person, caller, check_rules, make_chat
@@ -178,7 +182,7 @@ def test_a_job_that_fails_halfway_goes_on_where_it_was(
     messages.write([Message(chat.thread, n, role="user", content="x", create_time=now) for n in range(1, 101)])
     replaced(api, me, chat)
     (job,) = jobs_of(chat, LATER)
-    write, calls = bulk.write, []
+    write, calls = batch_write.write, []
 
     def failing(*args: Any, **kwargs: Any) -> None:
         calls.append(kwargs)
@@ -187,7 +191,7 @@ def test_a_job_that_fails_halfway_goes_on_where_it_was(
         write(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bulk, "write", failing)
+        patched.setattr(batch_write, "write", failing)
         with pytest.raises(ConnectionError):
             run(job)
     assert len(contents(chat.thread)) == 50
@@ -224,7 +228,7 @@ def test_a_deleted_chat_stays_until_its_task_has_been_billed(api: Api, person: M
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
     Task(task_id).update([Task.status.set("running"), Task.executor.set("e"), Task.lease_until.set(time.time() + 60)])
     api("chats.delete", "DELETE", f"/chats/{chat.id}", user=me)
     (job,) = jobs_of(chat, 1)
@@ -248,13 +252,13 @@ def test_a_task_whose_stop_was_never_asked_for_is_stopped_by_the_job(
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
 
     def die(_: str) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(tasks, "request_stop", die)
+        patched.setattr(control, "request_stop", die)
         assert api("chats.delete", "DELETE", f"/chats/{chat.id}", user=me).status == 500
     (job,) = jobs_of(chat, 1)
     assert run(job)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aideer import likes
-from aideer.errors import AideerError, BadRequest, Conflict, InvalidToken
-from aideer.models import Chat, Preset, Record, User, new_id
+from aideer.chats import likes
+from aideer.core.errors import AideerError, BadRequest, Conflict, InvalidToken
+from aideer.data.models import Chat, Preset, Record, User, new_id
 from tests import faults
 from tests.integration.test_chats import make_preset, plain
 from tests.support import Answer, Api, Person, make_chat

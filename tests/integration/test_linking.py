@@ -6,26 +6,19 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import (
-    auth,
-    clock,
-    credits,
-    deletion,
-    jobs,
-    likes,
-    linking,
-    settings,
-    throttling,
-    users,
-    wechat,
-    wechat_users,
-)
-from aideer.contract.users import UserChange
-from aideer.errors import AideerError, Busy
-from aideer.idempotency import Once
-from aideer.models import Chat, Code, CreditEntry, Identity, Record, User
+from aideer.accounts import deletion, linking, users, wechat_users
+from aideer.billing import credits
+from aideer.chats import likes
+from aideer.core import clock, settings
+from aideer.core.errors import AideerError, Busy
+from aideer.data import jobs
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Code, CreditEntry, Identity, Record, User
+from aideer.providers import wechat
+from aideer.schemas.users import UserChange
+from aideer.security import auth, rate_limits
 from jobs.run import WORKERS
-from local.wechat import openid, unionid
+from local.simulators.wechat import openid, unionid
 from tests import faults
 from tests.integration.test_sessions import sign_in
 from tests.integration.test_wechat import signed_in, somebody
@@ -163,7 +156,7 @@ def test_who_came_by_the_website_is_absorbed_with_all_that_is_theirs(api, weixin
 def redeems(other):
     code = Code(f"L-{uuid4().hex.upper()}", value=1, max_uses=1, create_time=clock.timestamp())
     code.save()
-    from aideer import topups
+    from aideer.billing import topups
 
     topups.redeem(other.user, code.code, Once(other.id, "r", None, "b"))
 
@@ -325,7 +318,7 @@ def test_a_bad_code_links_nothing(api, weixin, person):
 
 
 def test_links_are_counted_and_right_ones_are_not(api, weixin, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "link", throttling.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "link", rate_limits.Limit(1, 3600))
     me, who = person(), somebody()
     for _ in range(3):
         assert link(api, me, weixin.code(who)).status == 200
@@ -335,7 +328,7 @@ def test_links_are_counted_and_right_ones_are_not(api, weixin, person, monkeypat
 
 
 def test_a_fault_does_not_count_as_a_link(api, weixin, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "link", throttling.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "link", rate_limits.Limit(1, 3600))
     me = person()
     for _ in range(2):
         weixin.fail("/sns/jscode2session", how="http503")
@@ -354,7 +347,7 @@ def test_a_fault_does_not_count_as_a_link(api, weixin, person, monkeypatch):
 
 
 def test_a_conflict_with_what_one_has_does_not_count_as_a_link(api, weixin, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "link", throttling.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "link", rate_limits.Limit(1, 3600))
     me = person()
     assert link(api, me, weixin.code(somebody())).status == 200
     for _ in range(2):

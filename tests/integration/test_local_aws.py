@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from local import aws, prepare
-from local.processes import ROOT, listener, own_environment
-from local.template import Template
+from local.stack import prepare, resources
+from local.stack.processes import ROOT, listener, own_environment
+from local.stack.template import Template
 
 
 def _table(key: str, *indexes: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ RESOURCES = {
 
 
 def test_the_environment_is_the_templates(tmp_path: Path, document: dict[str, Any]) -> None:
-    environment = aws.environment(_template(tmp_path, document), "http://127.0.0.1:1", RESOURCES, {"EXTRA": "1"})
+    environment = resources.environment(_template(tmp_path, document), "http://127.0.0.1:1", RESOURCES, {"EXTRA": "1"})
 
     assert environment["TABLE"] == "things-1"
     assert environment["QUEUE_URL"] == "http://127.0.0.1:1/000000000000/queue-1"
@@ -125,32 +125,32 @@ def test_two_values_of_one_variable_are_refused(tmp_path: Path, document: dict[s
     document["Resources"]["Other"]["Properties"]["Environment"]["Variables"]["ORIGINS"] = "c"
 
     with pytest.raises(ValueError, match="ORIGINS"):
-        aws.environment(_template(tmp_path, document), "http://127.0.0.1:1", RESOURCES, {})
+        resources.environment(_template(tmp_path, document), "http://127.0.0.1:1", RESOURCES, {})
 
 
 def test_a_reference_to_what_is_not_local_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
     document["Resources"]["Function"]["Properties"]["Environment"]["Variables"]["URL"] = {"Fn::GetAtt": ["Api", "Url"]}
 
     with pytest.raises(ValueError, match=r"URL refers to Api\.Url"):
-        aws.environment(_template(tmp_path, document), "http://127.0.0.1:1", RESOURCES, {})
+        resources.environment(_template(tmp_path, document), "http://127.0.0.1:1", RESOURCES, {})
 
 
 def test_a_changed_template_changes_the_tables_and_loses_nothing(tmp_path: Path, document: dict[str, Any]) -> None:
     state = tmp_path / "aws"
-    before = prepare.resources(_template(tmp_path, document), state)
+    before = prepare.make_resources(_template(tmp_path, document), state)
     table = before["Things"]["Ref"]
-    with aws.embedded(state, "migrate") as endpoint:
+    with resources.embedded(state, "migrate") as endpoint:
         item = {"id": {"S": "1"}, "owner": {"S": "ann"}}
-        aws.client("dynamodb", endpoint).put_item(TableName=table, Item=item)
+        resources.client("dynamodb", endpoint).put_item(TableName=table, Item=item)
         secret = _secret(endpoint, before["Signing"]["Ref"])
 
     document["Resources"]["Things"] = _table("id", "owner")
     document["Resources"]["More"] = _table("key")
-    after = prepare.resources(_template(tmp_path, document), state)
+    after = prepare.make_resources(_template(tmp_path, document), state)
 
     assert {name: after[name] for name in before} == before
-    with aws.embedded(state, "migrate") as endpoint:
-        dynamodb = aws.client("dynamodb", endpoint)
+    with resources.embedded(state, "migrate") as endpoint:
+        dynamodb = resources.client("dynamodb", endpoint)
         found = dynamodb.query(
             TableName=table,
             IndexName="by_owner",
@@ -164,35 +164,35 @@ def test_a_changed_template_changes_the_tables_and_loses_nothing(tmp_path: Path,
 
 
 def _secret(endpoint: str, arn: str) -> str:
-    value: str = aws.client("secretsmanager", endpoint).get_secret_value(SecretId=arn)["SecretString"]
+    value: str = resources.client("secretsmanager", endpoint).get_secret_value(SecretId=arn)["SecretString"]
     assert json.loads(value)["current"]
     return value
 
 
 def test_a_changed_key_is_refused(tmp_path: Path, document: dict[str, Any]) -> None:
     state = tmp_path / "aws"
-    prepare.resources(_template(tmp_path, document), state)
+    prepare.make_resources(_template(tmp_path, document), state)
     document["Resources"]["Things"] = _table("key")
 
     with pytest.raises(SystemExit, match="the key of Things has changed"):
-        prepare.resources(_template(tmp_path, document), state)
+        prepare.make_resources(_template(tmp_path, document), state)
 
 
 def test_what_was_written_survives_a_kill(tmp_path: Path, document: dict[str, Any]) -> None:
     state = tmp_path / "aws"
-    table = prepare.resources(_template(tmp_path, document), state)["Things"]["Ref"]
+    table = prepare.make_resources(_template(tmp_path, document), state)["Things"]["Ref"]
     saved = state / "dynamodb.json"
     with listener(0) as sock:
         endpoint = f"http://127.0.0.1:{sock.getsockname()[1]}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "local.embedded", str(sock.fileno()), str(state), "serve"],
+            [sys.executable, "-m", "local.stack.ministack_server", str(sock.fileno()), str(state), "serve"],
             cwd=ROOT,
             env=own_environment(),
             pass_fds=(sock.fileno(),),
             stdout=subprocess.DEVNULL,
         )
         sock.listen()
-        aws.client("dynamodb", endpoint).put_item(TableName=table, Item={"id": {"S": "kept"}})
+        resources.client("dynamodb", endpoint).put_item(TableName=table, Item={"id": {"S": "kept"}})
     deadline = time.monotonic() + 30
     while "kept" not in saved.read_text():
         assert time.monotonic() < deadline, "it was not saved"
@@ -200,5 +200,5 @@ def test_what_was_written_survives_a_kill(tmp_path: Path, document: dict[str, An
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
-    with aws.embedded(state, "migrate") as endpoint:
-        assert aws.client("dynamodb", endpoint).scan(TableName=table)["Count"] == 1
+    with resources.embedded(state, "migrate") as endpoint:
+        assert resources.client("dynamodb", endpoint).scan(TableName=table)["Count"] == 1

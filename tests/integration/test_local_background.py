@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 
-from local.aws import client
-from local.background import Consumer, Schedule, seconds_of
-from local.stack import Stack
-from local.template import Event, Function
+from local.stack.event_sources import Consumer, Schedule, seconds_of
+from local.stack.resources import client
+from local.stack.state import Stack
+from local.stack.template import Event, Function
 
 SECONDS = 20.0
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from local.gateway import Gateway
-from local.invocation import InvocationError, TimedOutError
-from local.template import Function, Template
-from local.workers import WorkerDiedError
+from local.stack.gateway import Gateway
+from local.stack.invocation import InvocationError, TimedOutError
+from local.stack.template import Function, Template
+from local.stack.workers import WorkerDiedError
 
 # Of the SAM CLI, about its own libraries.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

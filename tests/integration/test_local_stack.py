@@ -20,12 +20,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from local import aws
-from local import stack as local_stack
-from local.processes import ROOT, Process, Processes, listener
-from local.run import open_state_dir
-from local.settings import SettingsError
-from local.stack import Stack as RunningStack
+from local.stack import resources
+from local.stack import state as local_stack
+from local.stack.processes import ROOT, Process, Processes, listener
+from local.stack.run import open_state_dir
+from local.stack.settings import SettingsError
+from local.stack.state import Stack as RunningStack
 from tests.integration.stacks import ADMIN, Client, Stack, only_running, until
 
 APP = "https://app.test"
@@ -60,14 +60,14 @@ class Run:
 
     def start_stack(self) -> subprocess.Popen[bytes]:
         """`make run`, until it is ready."""
-        launcher = self.start("local.run")
+        launcher = self.start("local.stack.run")
         until(lambda: launcher.poll() is not None or self.is_healthy(), SECONDS, "ready")
         assert launcher.poll() is None, self.console
         return launcher
 
     def stop(self) -> int:
         """`make stop`, whatever there is."""
-        code = self.start("local.stop").wait(SECONDS)
+        code = self.start("local.stack.stop").wait(SECONDS)
         self._started.close()
         return code
 
@@ -100,7 +100,7 @@ def endpoint(run: Run) -> str:
 
 def queue_urls(run: Run) -> list[str]:
     """What ListQueues says."""
-    found: list[str] = aws.client("sqs", endpoint(run)).list_queues()["QueueUrls"]
+    found: list[str] = resources.client("sqs", endpoint(run)).list_queues()["QueueUrls"]
     return found
 
 
@@ -229,7 +229,7 @@ def test_a_queues_address_names_a_port_that_lives(run: Run) -> None:
 def test_a_second_launcher_says_that_there_is_one(run: Run) -> None:
     second = Run(run.state_dir)
 
-    assert second.start("local.run").wait(SECONDS) == 1
+    assert second.start("local.stack.run").wait(SECONDS) == 1
     assert f"Stop it with: STATE_DIR={run.state_dir} make stop" in second.console
     assert run.is_healthy()
 
@@ -270,7 +270,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path / "state")
     with listener(run.port) as sock:
         sock.listen()
-        assert run.start("local.run").wait(SECONDS) == 1
+        assert run.start("local.stack.run").wait(SECONDS) == 1
 
     assert f"PORT {run.port}" in run.console
 
@@ -279,7 +279,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 def test_a_bad_value_is_named(tmp_path: Path, name: str, value: str) -> None:
     run = Run(tmp_path / "state")
 
-    assert run.start("local.run", **{name: value}).wait(SECONDS) == 1
+    assert run.start("local.stack.run", **{name: value}).wait(SECONDS) == 1
     assert run.console.startswith(f"{name}={value}")
     assert run.console.count("\n") == 1
 
@@ -287,14 +287,14 @@ def test_a_bad_value_is_named(tmp_path: Path, name: str, value: str) -> None:
 def test_a_bad_value_does_not_keep_a_stack_from_being_stopped(tmp_path: Path) -> None:
     run = Run(tmp_path / "state")
 
-    assert run.start("local.stop", WORKERS="abc").wait(SECONDS) == 0
+    assert run.start("local.stack.stop", WORKERS="abc").wait(SECONDS) == 0
     assert "nothing runs" in run.console
 
 
 def test_an_admin_that_the_api_refuses_is_named_without_the_password(tmp_path: Path) -> None:
     run = Run(tmp_path / "state")
 
-    assert run.start("local.run", ADMIN_PASSWORD="ge\u200bh").wait(SECONDS) == 1
+    assert run.start("local.stack.run", ADMIN_PASSWORD="ge\u200bh").wait(SECONDS) == 1
     assert "ERROR ADMIN_PASSWORD: " in run.console
     assert "Traceback" not in run.console
     assert "ge\u200bh" not in run.console
@@ -311,14 +311,14 @@ def test_stopping_makes_no_folder(tmp_path: Path) -> None:
     assert not list(run.state_dir.iterdir())
 
 
-@pytest.mark.parametrize("command", ["local.run", "local.stop", "local.dlq"])
+@pytest.mark.parametrize("command", ["local.stack.run", "local.stack.stop", "local.operations.dlq"])
 @pytest.mark.parametrize("name", ["a file", "a file/below", "n" * 300])
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path: Path, command: str, name: str) -> None:
     (tmp_path / "a file").touch()
     run = Run(tmp_path / name)
     run._console = tmp_path / "console.txt"
 
-    assert run.start(command).wait(SECONDS) == (1 if command != "local.stop" or len(name) == 300 else 0)
+    assert run.start(command).wait(SECONDS) == (1 if command != "local.stack.stop" or len(name) == 300 else 0)
     assert run.console.count("\n") == 1
     assert "Traceback" not in run.console
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "console.txt"]

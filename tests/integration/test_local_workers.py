@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from local.invocation import Context, InvocationError, TimedOutError
-from local.reload import FUNCTIONS, Reloader, changes
-from local.workers import Pool, WorkerDiedError
+from local.stack.invocation import Context, InvocationError, TimedOutError
+from local.stack.reload import FUNCTIONS, Reloader, changes
+from local.stack.workers import Pool, WorkerDiedError
 
 HANDLER = """
 import json, os, signal, time
@@ -280,12 +280,12 @@ def test_the_console_is_told_what_was_edited_and_what_keeps_its_code() -> None:
     reloads: list[int] = []
     reloader = Reloader(lambda: reloads.append(1), ["chats.get", "chats.create"], lines.append)
     reloader.changed({FUNCTIONS / "chats" / "get.py"})
-    reloader.changed({FUNCTIONS / "chats" / "get.py", FUNCTIONS / "aideer" / "engine.py"})
+    reloader.changed({FUNCTIONS / "chats" / "get.py", FUNCTIONS / "aideer" / "tasks" / "executor.py"})
     reloader.changed({FUNCTIONS / "x" / f"{n}.py" for n in range(5)})
     after = ". Streams, queues and schedules use it after a new start"
     assert lines == [
         "RELOAD functions/chats/get.py",
-        f"RELOAD functions/aideer/engine.py, functions/chats/get.py{after}",
+        f"RELOAD functions/aideer/tasks/executor.py, functions/chats/get.py{after}",
         f"RELOAD functions/x/0.py, functions/x/1.py, functions/x/2.py and 2 more{after}",
     ]
     assert len(reloads) == 3

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from aideer import aws
-from aideer.models import connection
-from local import wechat
-from local.template import ROOT
+from aideer.core import aws
+from aideer.data.models import connection
+from local.simulators import wechat
+from local.stack.template import ROOT
 from tasks import on_queued
 from tests.contract import row
 from tests.support import Api, Context, Person, make_chat, make_person

@@ -7,8 +7,8 @@ import functools
 
 import pytest
 
-from aideer import passwords
-from local import wechat
+from aideer.security import password_hashing
+from local.simulators import wechat
 from tests.conformance import check_answer, operation
 from tests.contract import FOREIGN, PEOPLE, row
 from tests.doors import streamed
@@ -21,13 +21,13 @@ WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWri
 CELLS = [(*route, caller) for route in ROUTES for caller in (*FOREIGN, *PEOPLE)]
 
 
-_hashed = functools.cache(passwords.hashed)
+_hashed = functools.cache(password_hashing.hashed)
 
 
 @pytest.fixture(autouse=True)
 def _one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody has the same password: to hash it for each would take longer than all else."""
-    monkeypatch.setattr(passwords, "hashed", _hashed)
+    monkeypatch.setattr(password_hashing, "hashed", _hashed)
 
 
 def check_headers(headers: dict[str, str], body: str) -> None:

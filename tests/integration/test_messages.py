@@ -10,8 +10,10 @@ from botocore.compat import HTTPHeaders
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aideer import bulk, clock, messages
-from aideer.models import Chat, Message, User
+from aideer.chats import messages
+from aideer.core import clock
+from aideer.data import batch_write
+from aideer.data.models import Chat, Message, User
 from tests.support import Answer, Api, Person, make_chat, make_person
 
 MakePerson = Callable[..., Person]
@@ -361,7 +363,7 @@ def test_a_replacement_that_dynamodb_does_not_take_changes_nothing(
 ) -> None:
     chat = make_chat(me, "a", "b")
     half_done[0] = 10**6
-    monkeypatch.setattr(bulk, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(batch_write, "_PATIENCE_SECONDS", 0.05)
     answer = put(api, chat, me, [{"n": 2, "role": "user", "content": "b"}])
     assert (answer.status, answer.json["code"]) == (503, "busy")
     assert ns(get(api, chat, me)) == [1, 2]

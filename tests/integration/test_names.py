@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from aideer import names, passwords, throttling
-from aideer.contract.strings import Username
-from aideer.errors import Unprocessable
-from aideer.models import Identity, User
+from aideer.core.errors import Unprocessable
+from aideer.data.models import Identity, User
+from aideer.schemas.strings import Username
+from aideer.security import password_hashing, rate_limits, usernames
 from tests.support import Context, recorded_calls
 
 USERNAME = TypeAdapter(Username)
@@ -94,7 +94,7 @@ def test_what_is_taken_for_a_name_is_stable_visible_and_assigned(text):
     assert USERNAME.validate_python(name) == name == unicodedata.normalize("NFC", name)
     assert "  " not in name
     assert all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in name)
-    assert names.skeletons(name) == names.skeletons(names.enforced(name))
+    assert usernames.skeletons(name) == usernames.skeletons(usernames.enforced(name))
 
 
 HIDDEN_MARKS = [
@@ -209,7 +209,7 @@ def test_another_spelling_of_ones_own_name_is_ones_own(api, person):
 
 
 def test_who_tries_names_that_are_taken_is_stopped(api, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "name", throttling.Limit(2, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "name", rate_limits.Limit(2, 900))
     me, other = person(), person()
     assert [rename(api, me, other.username).status for _ in range(3)] == [400, 400, 429]
     assert rename(api, me, f"free{fresh()}").status == 429
@@ -247,7 +247,7 @@ def test_others_are_not_shown_the_name_that_one_signs_in_with(api, person):
 def test_who_has_a_name_and_a_hash_of_the_previous_release_signs_in(api, person, name):
     me, name, password = person(), name.format(fresh()), "man\u0303ana-123"
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
-    raw_hash = passwords._hasher().hash(password)
+    raw_hash = password_hashing._hasher().hash(password)
     Identity(f"password#{folded}", user_id=me.id, password_hash=raw_hash).save()
     User(me.id).update([User.username.set(name)])
     assert sign_in(api, name, password).status == 200
@@ -317,7 +317,7 @@ def test_the_operators_own_administrator_may_have_any_password(api):
 @pytest.mark.parametrize("password", ["null\x00byte", "line\nbreak", "un\u0378assigned"], ids=ascii)
 def test_a_password_that_cannot_be_typed_again_is_not_set(password):
     with pytest.raises(Unprocessable) as refusal:
-        passwords.require_good(password)
+        password_hashing.require_good(password)
     assert refusal.value.code == "password_characters"
 
 
@@ -353,7 +353,7 @@ def test_the_length_of_a_password_is_that_of_its_nfc(api):
 
 def test_a_password_that_was_bounded_as_it_is_typed_signs_in(api, person):
     me, password = person(), "\u0958" * 255
-    Identity(f"password#{me.username}").update([Identity.password_hash.set(passwords.hashed(password))])
+    Identity(f"password#{me.username}").update([Identity.password_hash.set(password_hashing.hashed(password))])
     assert sign_in(api, me.username, password).status == 200
     change = {"old_password": password, "new_password": "brand-new-1"}
     assert api("users.change_password", "PUT", "/users/me/password", json=change, user=me).status == 200
@@ -362,8 +362,8 @@ def test_a_password_that_was_bounded_as_it_is_typed_signs_in(api, person):
 def test_how_often_is_hashed_tells_nothing_of_who_is_there(api, person, monkeypatch):
     me = person()
     counts = []
-    real = passwords._verifies
-    monkeypatch.setattr(passwords, "_verifies", lambda *args: counts.append(1) or real(*args))
+    real = password_hashing._verifies
+    monkeypatch.setattr(password_hashing, "_verifies", lambda *args: counts.append(1) or real(*args))
     for wrong in ("wrong-ascii", "wrong-man\u0303ana"):
         seen = []
         for name in (me.username, f"nobody{fresh()}"):

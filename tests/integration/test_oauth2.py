@@ -13,7 +13,9 @@ from authlib.integrations.requests_client import OAuth2Session
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import auth, aws, clock, oauth2, passwords, sessions, settings, throttling
+from aideer.accounts import oauth2, sessions
+from aideer.core import aws, clock, settings
+from aideer.security import auth, password_hashing, rate_limits
 from tests import faults
 from tests.integration.test_wechat import claims, impatient, signed_in, somebody  # noqa: F401
 from tests.support import Api, make_person
@@ -105,7 +107,7 @@ def test_a_failed_refresh_leaves_a_client_the_token_that_it_has(client, person):
 
 
 def test_a_client_that_is_told_to_wait_raises(client, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "sign_in", throttling.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "sign_in", rate_limits.Limit(1, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
     me = person()
     for error in ("invalid_grant", "temporarily_unavailable"):
@@ -251,7 +253,7 @@ def test_a_bug_of_ours_is_an_error_that_says_nothing(api, person, monkeypatch):
     def broken(*_):
         raise RuntimeError(me.password)
 
-    monkeypatch.setattr(passwords, "matching_form", broken)
+    monkeypatch.setattr(password_hashing, "matching_form", broken)
     answer = post(api, grant_type="password", username=me.username, password=me.password)
     check_refusal(answer, 500, "server_error")
     assert me.password not in answer.body
@@ -273,7 +275,7 @@ def test_a_fault_of_wechat_is_temporary(api, weixin, impatient):  # noqa: F811
 
 
 def test_who_is_throttled_is_told_when_to_come_again(api, person, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "sign_in", throttling.Limit(2, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "sign_in", rate_limits.Limit(2, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
     me = person()
     answers = [post(api, grant_type="password", username=me.username, password="wrong") for _ in range(3)]

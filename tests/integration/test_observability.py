@@ -9,10 +9,12 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import asking, aws, clock, engine, leases, metrics, settings, throttling
-from aideer.errors import TooManyRequests
-from aideer.http import logger
-from aideer.models import Task
+from aideer.core import aws, clock, metrics, settings
+from aideer.core.errors import TooManyRequests
+from aideer.data.models import Task
+from aideer.security import rate_limits
+from aideer.tasks import admission, executor, leases
+from aideer.web.http import logger
 from tasks import on_queued, stream
 from tests.doors import streamed, waited
 from tests.faults import INTERNAL, refused
@@ -69,7 +71,7 @@ def test_a_broken_request_is_logged_with_its_id_and_its_user(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)
 
-    monkeypatch.setattr(asking, "create", broken)
+    monkeypatch.setattr(admission, "create", broken)
     assert api("tasks.create", "POST", "/tasks", json={"chat_id": chat.id}, user=me).status == 500
     [line] = lines()
     assert (line["message"], line["error"], line["user_id"]) == ("unhandled", "RuntimeError", me.id)
@@ -86,7 +88,7 @@ def test_nothing_of_one_request_is_in_the_next_ones_lines(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("aideer.sessions.sign_in", broken)
+    monkeypatch.setattr("aideer.accounts.sessions.sign_in", broken)
     form = {"grant_type": "password", "username": "nobody", "password": "nothing-1"}
     assert api("session.create", "POST", "/session/oauth2/token", form=form).status == 500
     [line] = lines()
@@ -133,7 +135,7 @@ def test_a_failed_answers_line_has_its_task_and_its_user(person: MakePerson, lin
 def test_a_message_that_could_not_be_worked_names_its_task_only(
     person: MakePerson, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "execute", lambda *_: 1 / 0)
+    monkeypatch.setattr(executor, "execute", lambda *_: 1 / 0)
     record = {"messageId": "m1", "body": "{"}
     context: Any = Context(seconds=60)
     on_queued.handler({"Records": [{"messageId": "m0", "body": '{"task_id": "t0"}'}, record]}, context)
@@ -149,7 +151,7 @@ def test_what_the_sweep_cannot_mend_is_named(person: MakePerson, lines: Any, mon
     leases.claim(task_id)
     Task(task_id).update([Task.lease_until.set(clock.now() - 1)])
     with refused("TransactWriteItems", INTERNAL, 500, times=1000):
-        monkeypatch.setattr("aideer.transactions.PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr("aideer.data.transactions.PATIENCE_SECONDS", 0.1)
         sweep()
     line = next(line for line in lines() if line.get("task_id") == task_id)
     assert (line["message"], line["user_id"]) == ("sweep", me.id)
@@ -183,7 +185,7 @@ def test_an_answer_is_counted_once_with_its_tokens_and_its_price(
 def test_a_failure_is_counted_by_its_code_and_the_providers_apart(
     person: MakePerson, numbers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.8)
+    monkeypatch.setattr(executor, "RETRY_SECONDS", 0.8)
     me = person()
     queued(accepted(me, "/sim fail=inspect_in")[0])
     assert named(numbers, "AnswersFailed") == [(1, {"code": "content_filtered"})]
@@ -211,7 +213,7 @@ def test_what_an_answer_cost_beyond_its_hold_is_told(
     me = person()
     task_id, _ = accepted(me, "hello")
     hold = int(Task.get(task_id).hold)
-    monkeypatch.setattr("aideer.pricing.cost", lambda *_, **__: hold + 5)
+    monkeypatch.setattr("aideer.billing.pricing.cost", lambda *_, **__: hold + 5)
     queued(task_id)
     assert named(numbers, "Shortfalls") == [(5, {})]
     assert named(numbers, "CreditsSettled") == [(hold, {})]
@@ -233,11 +235,11 @@ def test_the_sweep_counts_what_is_open_and_whom_it_lost(person: MakePerson, numb
 
 
 def test_a_refused_attempt_is_counted_by_its_kind(numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(throttling.LIMITS, "redeem", throttling.Limit(1, 60))
+    monkeypatch.setitem(rate_limits.LIMITS, "redeem", rate_limits.Limit(1, 60))
     who = uuid4().hex
-    throttling.count("redeem", who)
+    rate_limits.count("redeem", who)
     with pytest.raises(TooManyRequests):
-        throttling.count("redeem", who)
+        rate_limits.count("redeem", who)
     assert named(numbers, "Throttles") == [(1, {"kind": "redeem"})]
 
 

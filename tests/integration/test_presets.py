@@ -6,10 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import clock, presets, pricing, settings, transactions
-from aideer.contract.presets import PresetChange
-from aideer.errors import NotFound
-from aideer.models import Preset, User, new_id
+from aideer.billing import pricing
+from aideer.chats import presets
+from aideer.core import clock, settings
+from aideer.core.errors import NotFound
+from aideer.data import transactions
+from aideer.data.models import Preset, User, new_id
+from aideer.schemas.presets import PresetChange
 from tests import faults
 
 HIDDEN = {"role": "system", "type": "text", "content": "The secret of the trade.", "visibility": False}
@@ -699,16 +702,16 @@ def test_a_page_that_cannot_be_is_refused(api, person, query):
 
 
 def test_a_cursor_is_good_for_its_own_list_only(api, person):
-    from aideer import pages
+    from aideer.web import pagination
 
     me = person()
     name = "presets by title desc"
     good = ["", "", "T", "id", "", ""]
-    assert list_page(api, me, f"?order_by=title&cursor={pages.encode(name, good)}").status == 200
-    assert list_page(api, me, f"?order_by=title&order=asc&cursor={pages.encode(name, good)}").status == 422
-    assert list_page(api, me, f"?cursor={pages.encode(name, good)}").status == 422
+    assert list_page(api, me, f"?order_by=title&cursor={pagination.encode(name, good)}").status == 200
+    assert list_page(api, me, f"?order_by=title&order=asc&cursor={pagination.encode(name, good)}").status == 422
+    assert list_page(api, me, f"?cursor={pagination.encode(name, good)}").status == 422
     for wrong in (["", "", "T", "", "", ""], ["", "", "", "id", "", ""], ["", "", "T" * 1100, "id", "", ""], good[:4]):
-        assert list_page(api, me, f"?order_by=title&cursor={pages.encode(name, wrong)}").status == 422
+        assert list_page(api, me, f"?order_by=title&cursor={pagination.encode(name, wrong)}").status == 422
 
 
 def test_a_pages_cost_does_not_grow_with_the_public_presets(api, person, counted, no_public_presets):

@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 import pytest
 
-from aideer import asking, chats, credits
-from aideer.contract.chats import ChatChange, NewMessage, NewMessages, PlacedMessage
-from aideer.contract.tasks import NewTask
-from aideer.credits import PREVIEW_CHARACTERS, Closer, Text
-from aideer.idempotency import Once
-from aideer.models import Chat, Message, Task
-from aideer.usage import Usage
+from aideer.billing import credits
+from aideer.billing.credits import PREVIEW_CHARACTERS, Closer, Text
+from aideer.chats import chats
+from aideer.core.usage import Usage
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, Message, Task
+from aideer.schemas.chats import ChatChange, NewMessage, NewMessages, PlacedMessage
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission
 from tests.integration.test_chats import make_task, stored
 from tests.support import Api, Person, caller, make_chat, make_person
 
@@ -54,7 +56,7 @@ def regenerate(owner: Person, chat: Chat) -> None:
     last = thread_of(chat)[-1:]
     if last and last[0].task_id:
         once = Once(owner.id, "POST /tasks", None, NewTask(chat_id=chat.id))
-        again = asking.regenerate(caller(owner.user), last[0].task_id, once)
+        again = admission.regenerate(caller(owner.user), last[0].task_id, once)
         settled(again.task_id, "finished", Text("", f"another {chat.next_n}"))
 
 

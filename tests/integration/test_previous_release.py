@@ -10,12 +10,15 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import audit, aws, clock, engine, jobs, leases, pricing, reconciliation, settings, streamlog, tasks
-from aideer.dashscope import Chunk
-from aideer.models import Chat, Code, CreditEntry, Message, Preset, Record, Task, User
-from aideer.usage import Usage
+from aideer.billing import audit, pricing, reconciliation
+from aideer.core import aws, clock, settings
+from aideer.core.usage import Usage
+from aideer.data import jobs
+from aideer.data.models import Chat, Code, CreditEntry, Message, Preset, Record, Task, User
+from aideer.providers.dashscope import Chunk
+from aideer.tasks import control, executor, leases, stream_log
 from jobs.run import WORKERS
-from local.wechat import Server as WeChat
+from local.simulators.wechat import Server as WeChat
 from tests import previous
 from tests.doors import streamed
 from tests.events import parse
@@ -75,7 +78,7 @@ def says(monkeypatch: pytest.MonkeyPatch, *chunks: Chunk) -> None:
             await asyncio.sleep(0)
             yield chunk
 
-    monkeypatch.setattr(engine.dashscope, "stream", stream)
+    monkeypatch.setattr(executor.dashscope, "stream", stream)
 
 
 # --- signing in
@@ -231,7 +234,7 @@ def test_pending_tasks_are_answered_at_the_price_that_they_were_accepted_for(rel
         queued(before.id)
         task = release.task(name)
         assert task.status == "finished", (name, task.error_code)
-        thought = bool(tasks.text(task).reasoning)
+        thought = bool(control.text(task).reasoning)
         assert task.credits == min(old_cost(before.tariff, task.usage, thought=thought), before.hold) > 0
         assert lines_of(task) == [-task.credits]
     check_all(release)
@@ -270,7 +273,7 @@ def test_a_running_task_is_settled_at_exactly_the_old_cost(
 
 async def going_on(task: Task) -> None:
     """What the executor of a running task does."""
-    await engine.Run(task, clock.now() + 60, attended=False).work()
+    await executor.Run(task, clock.now() + 60, attended=False).work()
 
 
 @pytest.mark.parametrize("model", COSTS["tariffs"])
@@ -317,7 +320,7 @@ def test_old_tasks_are_stopped(api: Api, release: Release, monkeypatch: pytest.M
 
 def test_an_old_log_is_resumed(release: Release) -> None:
     task = release.task("thought")
-    whole = streamlog.text(task.id)
+    whole = stream_log.text(task.id)
     url = urlsplit(release.tokens["ada"]["streams"]["thought"])
     stream = parse(streamed(f"{url.path}?{url.query}&after=0").text)
     assert (stream.reasoning, stream.content) == (whole.reasoning, whole.content)

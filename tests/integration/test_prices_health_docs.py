@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
-from aideer import __version__, compression, pricing
-from aideer.responses import documented
-from local.template import ROOT
+from aideer import __version__
+from aideer.billing import pricing
+from aideer.web import compression
+from aideer.web.openapi import documented
+from local.stack.template import ROOT
 
 DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
 
@@ -74,7 +76,7 @@ def test_the_document_is_served_at_the_root_and_under_the_base_path(api, path):
 
 
 def test_the_document_is_that_of_the_handlers_as_they_are():
-    command = [sys.executable, "-m", "local.openapi", "--check"]
+    command = [sys.executable, "-m", "local.docs.openapi", "--check"]
     subprocess.run(command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, check=True)
 
 

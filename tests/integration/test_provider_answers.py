@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from aideer import clock, dashscope, engine, pricing, settings, tasks
-from aideer.models import Message, Record, Task
-from aideer.usage import Usage
+from aideer.billing import pricing
+from aideer.core import clock, settings
+from aideer.core.usage import Usage
+from aideer.data.models import Message, Record, Task
+from aideer.providers import dashscope
+from aideer.tasks import control, executor
 from tests.provider_cases import CASES, PACE, Case, play
 from tests.support import Person, accepted, check_rules, in_loop
 
@@ -26,16 +29,16 @@ def reported(case: Case) -> Usage | None:
 
 
 def answer(case: Case, person: Person, monkeypatch: pytest.MonkeyPatch) -> Task:
-    monkeypatch.setattr(engine, "FIRST_SECONDS", 4 * PACE)
-    monkeypatch.setattr(engine, "TOKENS_A_SECOND", 10**12)
-    monkeypatch.setattr(engine, "IDLE_SECONDS", 4 * PACE)
-    monkeypatch.setattr(engine, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(executor, "FIRST_SECONDS", 4 * PACE)
+    monkeypatch.setattr(executor, "TOKENS_A_SECOND", 10**12)
+    monkeypatch.setattr(executor, "IDLE_SECONDS", 4 * PACE)
+    monkeypatch.setattr(executor, "RETRY_SECONDS", 0)
     monkeypatch.setattr(dashscope, "_LATE_USAGE_SECONDS", 5 * PACE)
     task_id, _ = accepted(person, "What is new? " * 3000)
     Task(task_id).update(actions=[Task.tariff.set({**Task.get(task_id).tariff, "endpoint": case.endpoint})])
     with play(case) as played:
         monkeypatch.setattr(settings, "DASHSCOPE_HTTP_BASE_URL", played.base_url)
-        in_loop(engine.execute(task_id, clock.now() + 60))
+        in_loop(executor.execute(task_id, clock.now() + 60))
     assert len(played.requests) == 1
     return Task.get(task_id, consistent_read=True)
 
@@ -47,7 +50,7 @@ def test_a_response_is_billed_as_the_provider_bills_it(
     me = person()
     before = me.user.credits
     task, usage = answer(case, me, monkeypatch), reported(case)
-    thought = bool(tasks.text(task).reasoning)
+    thought = bool(control.text(task).reasoning)
     cost = pricing.cost(task.tariff, usage, thought=thought) if usage else 0
     lost = sum(record.uncovered or 0 for record in Record.query(f"uncovered#{me.id}", consistent_read=True))
     assert task.status == case.want["end"]

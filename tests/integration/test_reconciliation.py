@@ -13,15 +13,18 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from pynamodb.exceptions import PynamoDBException
 
-from aideer import audit, auth, clock, credits, leases, reconciliation, tasks, topups
-from aideer.asking import create
-from aideer.audit import Audit
-from aideer.contract.tasks import NewTask
-from aideer.credits import Closer, Text
-from aideer.idempotency import Once
-from aideer.models import Code, CreditEntry, Record, Task, User, connection, new_id
-from aideer.reconciliation import Run
-from aideer.usage import Usage
+from aideer.billing import audit, credits, reconciliation, topups
+from aideer.billing.audit import Audit
+from aideer.billing.credits import Closer, Text
+from aideer.billing.reconciliation import Run
+from aideer.core import clock
+from aideer.core.usage import Usage
+from aideer.data.idempotency import Once
+from aideer.data.models import Code, CreditEntry, Record, Task, User, connection, new_id
+from aideer.schemas.tasks import NewTask
+from aideer.security import auth
+from aideer.tasks import control, leases
+from aideer.tasks.admission import create
 from reconciliation.run import handler
 from tests.faults import THROTTLED, answer_lost, refused
 from tests.support import Api, Context, Person, make_chat, recorded_calls
@@ -138,7 +141,7 @@ def test_what_the_product_does_is_no_drift(person: MakePerson) -> None:
     failed(one)
     accepted(one)
     leases.claim(accepted(other).id)
-    tasks.request_stop(accepted(other).id)
+    control.request_stop(accepted(other).id)
     ended = run()
     assert (ended.users, ended.tasks, ended.codes) == (3, 5, 1)
     assert ended.entries == 2 + 3 + 1 + 1
@@ -545,7 +548,7 @@ def test_a_task_that_ends_between_two_reads_is_not_accused(person: MakePerson, m
 
     def ended_first(model: Any, ids: Any, attributes: Any) -> Any:
         if model is User and Task.get(task.id).status == "pending":
-            tasks.request_stop(task.id)
+            control.request_stop(task.id)
         return real(model, ids, attributes)
 
     monkeypatch.setattr(audit, "_by_ids", ended_first)

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import aws, settings
-from aideer.models import Message, Task
+from aideer.core import aws, settings
+from aideer.data.models import Message, Task
 from tests.doors import streamed, waited
 from tests.support import Api, Context, Person, check_rules, make_chat
 

@@ -1,4 +1,4 @@
-"""`python -m local.restore`: a table gets back what a restored copy of it has."""
+"""`python -m local.operations.restore`: a table gets back what a restored copy of it has."""
 
 from typing import Any
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 import botocore.session
 import pytest
 
-from local import restore
+from local.operations import restore
 
 
 @pytest.fixture

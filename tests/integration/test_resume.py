@@ -13,8 +13,9 @@ from ld_eventsource import SSEClient
 from ld_eventsource.config import ErrorStrategy, RetryDelayStrategy
 from ld_eventsource.errors import HTTPStatusError
 
-from aideer import clock, engine, leases, streamlog, sweeping, watching
-from aideer.models import Task, TaskEvent
+from aideer.core import clock
+from aideer.data.models import Task, TaskEvent
+from aideer.tasks import executor, leases, stream_log, streaming, sweeper
 from tests.events import Stream, parse, put_together
 from tests.integration.lines import BreakingLine, through
 from tests.integration.stacks import Client, Stack, running, until
@@ -134,7 +135,7 @@ def test_who_saw_nothing_at_all_goes_on_from_zero(stack: Stack, door: str) -> No
 
 
 async def _follow(task: Task, position: int) -> Stream:
-    return parse("".join([event async for event in watching.follow(task, position, viewer_of(task.user_id))]))
+    return parse("".join([event async for event in streaming.follow(task, position, viewer_of(task.user_id))]))
 
 
 def follow(task_id: str, position: int) -> Stream:
@@ -147,7 +148,7 @@ def test_ahead_of_an_interrupted_answer_the_end_alone_replaces_what_was_shown(pe
     task_id, _ = accepted(me, "hello")
     claimed = leases.claim(task_id)
     assert claimed
-    streamlog.write(task_id, streamlog.Slice(0, "content", "half an ans"))
+    stream_log.write(task_id, stream_log.Slice(0, "content", "half an ans"))
     Task(task_id).update([Task.lease_until.set(clock.now() - 1)])
     sweep()
     for position in (11, 12, 500):  # its viewer had seen more than the log was told
@@ -163,13 +164,13 @@ def test_a_viewer_who_waits_ahead_of_the_log_is_told_when_the_answer_is_interrup
     me = person()
     task_id, _ = accepted(me, "hello")
     assert leases.claim(task_id)
-    streamlog.write(task_id, streamlog.Slice(0, "content", "half"))
+    stream_log.write(task_id, stream_log.Slice(0, "content", "half"))
 
     async def waits() -> Stream:
         waiting = asyncio.create_task(_follow(await asyncio.to_thread(Task.get, task_id, consistent_read=True), 9))
         await asyncio.sleep(0)
         await asyncio.to_thread(Task(task_id).update, [Task.lease_until.set(clock.now() - 1)])
-        await asyncio.to_thread(sweeping.sweep)
+        await asyncio.to_thread(sweeper.sweep)
         return await waiting
 
     seen: Stream = in_loop(waits())
@@ -179,10 +180,10 @@ def test_a_viewer_who_waits_ahead_of_the_log_is_told_when_the_answer_is_interrup
 def test_after_the_logs_time_the_end_comes_from_the_chat(person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim tokens=20 delay=1")
-    in_loop(engine.execute(task_id, clock.now() + 60))
+    in_loop(executor.execute(task_id, clock.now() + 60))
     whole = follow(task_id, 0)
     real_now = clock.now
-    monkeypatch.setattr(clock, "now", lambda: real_now() + streamlog.TTL_SECONDS + 1)
+    monkeypatch.setattr(clock, "now", lambda: real_now() + stream_log.TTL_SECONDS + 1)
     for position in itertools.chain((0, 1, 7), [10_000]):
         seen = follow(task_id, position)
         assert seen.content == ""
@@ -193,7 +194,7 @@ def test_after_the_logs_time_the_end_comes_from_the_chat(person: MakePerson, mon
 def test_a_log_of_which_the_beginning_is_gone_gives_no_gap(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim tokens=30 delay=1")
-    in_loop(engine.execute(task_id, clock.now() + 60))
+    in_loop(executor.execute(task_id, clock.now() + 60))
     whole = follow(task_id, 0)
     TaskEvent(task_id, 0).update([TaskEvent.ttl.set(1)])
     seen = follow(task_id, 0)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from aideer import clock, messages
-from aideer.models import Chat, Message
+from aideer.chats import messages
+from aideer.core import clock
+from aideer.data.models import Chat, Message
 from tests import capacity, scale
 from tests.support import Api, Person, make_chat
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from aideer import aws, clock
+from aideer.core import aws, clock
 
 NOW = 1_800_000_000.0
 MINUTE = 60.0

@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 
-from aideer import auth, clock, passwords, sessions, settings, users
-from aideer.models import Identity, Record
+from aideer.accounts import sessions, users
+from aideer.core import clock, settings
+from aideer.data.models import Identity, Record
+from aideer.security import auth, password_hashing
 from tests import faults
 
 
@@ -62,8 +64,8 @@ def test_a_client_may_say_more_than_it_must(api, person):
 
 def test_a_wrong_password_and_an_unknown_name_look_the_same_and_cost_the_same(api, person, monkeypatch):
     checked = []
-    matches = passwords.matching_form
-    monkeypatch.setattr(passwords, "matching_form", lambda *given: checked.append(given) or matches(*given))
+    matches = password_hashing.matching_form
+    monkeypatch.setattr(password_hashing, "matching_form", lambda *given: checked.append(given) or matches(*given))
     me = person()
     wrong = sign_in(api, me.username, "wrong")
     unknown = sign_in(api, "nobody of this name", me.password)
@@ -75,7 +77,7 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same_and_cost_the_same(ap
 
 
 def test_the_hash_that_stands_in_for_nobodys_is_as_slow_as_a_real_one():
-    parameters = [hash.split("$")[1:4] for hash in (passwords._NOBODYS, passwords.hashed("any"))]
+    parameters = [hash.split("$")[1:4] for hash in (password_hashing._NOBODYS, password_hashing.hashed("any"))]
     assert parameters[0] == parameters[1]
 
 
@@ -114,14 +116,14 @@ def test_a_deleted_user_cannot_sign_in(api, person):
 
 def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(api, person, monkeypatch):
     me = person()
-    matches = passwords.matching_form
+    matches = password_hashing.matching_form
 
     def changed_meanwhile(password_hash, password):
         identity = Identity.get(users.password_key(me.username))
         identity.update(actions=[Identity.password_hash.set("changed")])
         return matches(password_hash, password)
 
-    monkeypatch.setattr(passwords, "matching_form", changed_meanwhile)
+    monkeypatch.setattr(password_hashing, "matching_form", changed_meanwhile)
     assert sign_in(api, me.username, me.password).status == 400
 
 

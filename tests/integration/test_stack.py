@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from local import wechat
-from local.dashscope import Server
-from local.processes import Processes
+from local.simulators import wechat
+from local.simulators.dashscope import Server
+from local.stack.processes import Processes
 from tests.integration.stacks import Client, Stack, running, until
 
 LEASE, SWEEP = 3.0, 1.0

@@ -4,12 +4,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from aideer import asking, clock, counters, credits, leases, sessions, settings
-from aideer.contract.tasks import NewTask
-from aideer.credits import Closer, Text
-from aideer.idempotency import Once
-from aideer.models import Record, Task
-from aideer.usage import Usage
+from aideer.accounts import sessions
+from aideer.billing import counters, credits
+from aideer.billing.credits import Closer, Text
+from aideer.core import clock, settings
+from aideer.core.usage import Usage
+from aideer.data.idempotency import Once
+from aideer.data.models import Record, Task
+from aideer.schemas.tasks import NewTask
+from aideer.tasks import admission, leases
 from tests import faults
 from tests.support import caller, make_chat, make_person
 
@@ -44,7 +47,7 @@ def ended(person, output, model="qwen-plus", end="finished"):
     """A task that came to this."""
     chat = make_chat(person, "hello", parameters={"model": model})
     wanted = NewTask(chat_id=chat.id, stream=False)
-    accepted = asking.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted))
+    accepted = admission.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted))
     task = leases.claim(accepted.task_id)
     closer = Closer.executor(task.executor)
     if end == "failed":
@@ -131,7 +134,7 @@ def test_what_is_tried_again_counts_once(api, admin, on, day, fault):
     with fault():
         chat = make_chat(me, "hello")
         wanted = NewTask(chat_id=chat.id, stream=False)
-        accepted = asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+        accepted = admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
     task = leases.claim(accepted.task_id)
     with fault():
         credits.settle(task, Closer.executor(task.executor), "finished", Text(content="x"), "stop", Usage(5, 5))

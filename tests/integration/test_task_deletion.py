@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from aideer import audit, clock, credits, tasks
-from aideer.models import CreditEntry, Message, Task, new_id
-from aideer.usage import Usage
+from aideer.billing import audit, credits
+from aideer.core import clock
+from aideer.core.usage import Usage
+from aideer.data.models import CreditEntry, Message, Task, new_id
+from aideer.tasks import control
 from tests import faults
 from tests.doors import waited
 from tests.integration.test_chats import make_task, plain
@@ -70,7 +72,7 @@ def test_every_end_is_one(api: Api, person: MakePerson, end: str) -> None:
     me = person()
     task_id = make_task(me, make_chat(me, "Hi"))
     if end == "stopped":
-        tasks.request_stop(task_id)
+        control.request_stop(task_id)
     else:
         task = Task.get(task_id)
         task.update([Task.status.set("running"), Task.executor.set("e")])
@@ -101,7 +103,7 @@ def test_a_repeated_request_has_its_answer_after_the_task_is_deleted_and_after_i
         return api("tasks.create", "POST", "/tasks", json={"chat_id": chat.id}, user=me, headers=headers)
 
     first = ask()
-    tasks.request_stop(first.json["task_id"])
+    control.request_stop(first.json["task_id"])
     delete(api, first.json["task_id"], me)
     assert (ask().status, ask().body) == (200, first.body)
     Task(first.json["task_id"]).delete()  # as DynamoDB does some time after its TTL

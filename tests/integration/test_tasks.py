@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from aideer import asking, auth, aws, clock, engine, settings, tasks
-from aideer.models import Chat, Message, Record, Task
+from aideer.core import aws, clock, settings
+from aideer.data.models import Chat, Message, Record, Task
+from aideer.security import auth
+from aideer.tasks import admission, control, executor
 from tasks import stream as stream_function
 from tests.doors import streamed, waited
 from tests.events import parse
@@ -50,7 +52,7 @@ def test_the_queue_waits_for_a_viewer_only_when_one_is_coming(
     me = person()
     create(api, me, make_chat(me, "hello").id)
     create(api, me, make_chat(me, "hello").id, body={"stream": False})
-    assert delays == [asking.VIEWER_SECONDS, 0]
+    assert delays == [admission.VIEWER_SECONDS, 0]
 
 
 def test_a_queue_that_does_not_answer_loses_no_task(
@@ -78,16 +80,16 @@ def test_a_second_task_in_a_chat_is_told_of_the_first(api: Api, person: MakePers
 
 
 def test_of_many_at_once_in_one_chat_one_is_accepted(api: Api, person: MakePerson) -> None:
-    from aideer.contract.tasks import NewTask
-    from aideer.errors import Conflict
-    from aideer.idempotency import Once
+    from aideer.core.errors import Conflict
+    from aideer.data.idempotency import Once
+    from aideer.schemas.tasks import NewTask
 
     me = person()
     wanted = NewTask(chat_id=make_chat(me, "hello").id)
 
     def ask(_: int) -> int:
         try:
-            asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+            admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
         except Conflict:
             return 409
         return 200
@@ -118,9 +120,9 @@ def test_an_answer_shrinks_to_what_can_be_paid(api: Api, person: MakePerson) -> 
 
 
 def test_exactly_as_many_are_accepted_as_can_be_paid(api: Api, person: MakePerson) -> None:
-    from aideer.contract.tasks import NewTask
-    from aideer.errors import PaymentRequired
-    from aideer.idempotency import Once
+    from aideer.core.errors import PaymentRequired
+    from aideer.data.idempotency import Once
+    from aideer.schemas.tasks import NewTask
 
     rich = person()
     price = create(api, rich, make_chat(rich, "hello", parameters={"max_tokens": 16}).id).json["credits_held"]
@@ -130,7 +132,7 @@ def test_exactly_as_many_are_accepted_as_can_be_paid(api: Api, person: MakePerso
     def ask(chat: Chat) -> int:
         wanted = NewTask(chat_id=chat.id)
         try:
-            asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+            admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
         except PaymentRequired:
             return 402
         return 200
@@ -157,7 +159,7 @@ def test_a_key_is_forgotten_after_a_day(api: Api, person: MakePerson, monkeypatc
     me = person()
     chat = make_chat(me, "hello")
     first = create(api, me, chat.id, headers={"Idempotency-Key": "tap"}).json
-    tasks.request_stop(first["task_id"])
+    control.request_stop(first["task_id"])
     real_now = clock.now
     monkeypatch.setattr(clock, "now", lambda: real_now() + 86_401)
     token = auth.token_pair(me.user, "password")["access_token"]
@@ -370,7 +372,7 @@ def test_the_waiting_door_never_claims_and_loses_nothing(
     assert parse(first.body).content == ""
     assert sent == [task_id]  # asked for immediate execution
     assert Task.get(task_id, consistent_read=True).status == "pending"
-    in_loop(engine.execute(task_id, clock.now() + 60))
+    in_loop(executor.execute(task_id, clock.now() + 60))
     second = parse(waited(path, task_id, me.token, **{"last-event-id": "0"}).body)
     assert second.final["status"] == "finished"
     assert second.content == second.final["content"]
@@ -402,7 +404,7 @@ def test_a_pending_task_is_shown_and_stopped(api: Api, person: MakePerson) -> No
 
 def test_a_stop_that_takes_longer_is_a_202(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
     import tasks.stop as stop_function  # type: ignore[import-not-found]
-    from aideer import leases
+    from aideer.tasks import leases
 
     monkeypatch.setattr(stop_function, "PATIENCE_SECONDS", 0.2)
     me = person()
@@ -449,15 +451,15 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
 
 
 def test_the_same_key_at_the_same_time_makes_one_task_and_one_answer(person: MakePerson) -> None:
-    from aideer.contract.tasks import NewTask
-    from aideer.idempotency import Once
+    from aideer.data.idempotency import Once
+    from aideer.schemas.tasks import NewTask
 
     me = person()
     for _ in range(5):
         wanted = NewTask(chat_id=make_chat(me, "hello").id)
 
         def ask(_: int, wanted: NewTask = wanted) -> str:
-            return asking.create(
+            return admission.create(
                 caller(me.user), wanted, Once(me.id, "POST /tasks", wanted.chat_id, wanted)
             ).model_dump_json()
 

@@ -11,11 +11,14 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aideer import clock, sessions, throttling, topups, users
-from aideer.errors import BadGateway, Busy, TooManyRequests, Unauthorized, Unprocessable
-from aideer.idempotency import Once
-from aideer.models import Code, Identity, Record, Task
-from aideer.throttling import Limit
+from aideer.accounts import sessions, users
+from aideer.billing import topups
+from aideer.core import clock
+from aideer.core.errors import BadGateway, Busy, TooManyRequests, Unauthorized, Unprocessable
+from aideer.data.idempotency import Once
+from aideer.data.models import Code, Identity, Record, Task
+from aideer.security import rate_limits
+from aideer.security.rate_limits import Limit
 from tests import faults
 from tests.doors import streamed, waited
 from tests.support import check_rules, http_event, make_chat
@@ -30,7 +33,7 @@ def limit(monkeypatch):
     monkeypatch.setattr(clock, "now", lambda: NOW)
 
     def set_limit(kind, times, seconds=60):
-        monkeypatch.setitem(throttling.LIMITS, kind, Limit(times, seconds))
+        monkeypatch.setitem(rate_limits.LIMITS, kind, Limit(times, seconds))
 
     return set_limit
 
@@ -41,7 +44,7 @@ def at(monkeypatch, seconds):
 
 def refused(kind, *who):
     try:
-        throttling.count(kind, *who)
+        rate_limits.count(kind, *who)
     except TooManyRequests as refusal:
         return refusal
     return None
@@ -83,7 +86,7 @@ def test_so_many_are_let_through_and_no_more_until_the_window_is_over(limit, mon
 def test_a_refusal_says_how_long_to_wait(limit, monkeypatch):
     limit("redeem", 1, 60)
     me = someone()
-    throttling.count("redeem", me)
+    rate_limits.count("redeem", me)
     for seconds, wait in ((0, "60"), (41, "19"), (59.9, "1")):
         at(monkeypatch, seconds)
         refusal = refused("redeem", me)
@@ -106,11 +109,11 @@ def test_what_is_given_back_does_not_count(limit):
     limit("redeem", 1)
     me = someone()
     for _ in range(5):
-        throttling.give_back(throttling.count("redeem", me))
-    counted = throttling.count("redeem", me)
+        rate_limits.give_back(rate_limits.count("redeem", me))
+    counted = rate_limits.count("redeem", me)
     assert refused("redeem", me)
-    throttling.give_back(counted, counted, counted)  # it buys no more than it was
-    throttling.count("redeem", me)
+    rate_limits.give_back(counted, counted, counted)  # it buys no more than it was
+    rate_limits.count("redeem", me)
     assert refused("redeem", me)
 
 
@@ -130,7 +133,7 @@ def test_what_is_given_back_does_not_count(limit):
 def test_what_is_refused_counts_and_a_fault_does_not(limit, error, counts):
     limit("redeem", 1)
     me = someone()
-    with pytest.raises(type(error)), throttling.attempt("redeem", me):
+    with pytest.raises(type(error)), rate_limits.attempt("redeem", me):
         raise error
     assert (refused("redeem", me) is not None) is counts
 
@@ -139,7 +142,7 @@ def test_what_is_refused_counts_and_a_fault_does_not(limit, error, counts):
 def test_only_the_refusals_that_are_guesses_count(limit, code, counts):
     limit("link", 1)
     me = someone()
-    with pytest.raises(Unauthorized), throttling.attempt("link", me, guesses={"username_taken"}):
+    with pytest.raises(Unauthorized), rate_limits.attempt("link", me, guesses={"username_taken"}):
         raise Unauthorized(code)
     assert (refused("link", me) is not None) is counts
 
@@ -147,7 +150,7 @@ def test_only_the_refusals_that_are_guesses_count(limit, code, counts):
 @pytest.mark.parametrize("networks", [1, 2])
 def test_a_fault_while_counting_gives_back_what_was_counted_before_it(limit, monkeypatch, networks):
     limit("wechat", 1)
-    address, count = f"2001:db8:{uuid4().hex[:4]}:1::/64", throttling.count
+    address, count = f"2001:db8:{uuid4().hex[:4]}:1::/64", rate_limits.count
     counts = iter([count] * networks)
 
     def fail(*given, **more):
@@ -157,8 +160,8 @@ def test_a_fault_while_counting_gives_back_what_was_counted_before_it(limit, mon
             raise Busy from None
 
     with monkeypatch.context() as patch:
-        patch.setattr(throttling, "count", fail)
-        with pytest.raises(Busy), throttling.attempt_from("wechat", address):
+        patch.setattr(rate_limits, "count", fail)
+        with pytest.raises(Busy), rate_limits.attempt_from("wechat", address):
             pytest.fail("it was made")
     assert refused("wechat", address) is None
 
@@ -167,10 +170,10 @@ def test_an_attempt_that_was_right_does_not_count_and_one_too_many_is_not_made(l
     limit("redeem", 1)
     me = someone()
     for _ in range(3):
-        with throttling.attempt("redeem", me):
+        with rate_limits.attempt("redeem", me):
             assert refused("redeem", me), "it counts while it lasts"
-    throttling.count("redeem", me)
-    with pytest.raises(TooManyRequests), throttling.attempt("redeem", me):
+    rate_limits.count("redeem", me)
+    with pytest.raises(TooManyRequests), rate_limits.attempt("redeem", me):
         pytest.fail("it was made")
 
 
@@ -191,19 +194,19 @@ def test_never_more_than_so_many_at_a_time_in_any_window(times, calls):
     """In any order of attempts and givings back, at any times: what is let through and not given back is within the limit."""
     me, now, kept = someone(), NOW, {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(throttling.LIMITS, "redeem", Limit(times, 60))
+        patch.setitem(rate_limits.LIMITS, "redeem", Limit(times, 60))
         for what, later in calls:
             now += later
             patch.setattr(clock, "now", lambda now=now: now)
             window = kept.setdefault(now // 60, [])
             if what == "give back":
                 for counted in [counted for others in kept.values() for counted in others][:1]:
-                    throttling.give_back(counted)
+                    rate_limits.give_back(counted)
                     kept[int(counted.sk) // 60].remove(counted)
                 continue
             full = len(window) == times
             with suppress(TooManyRequests):
-                window.append(throttling.count("redeem", me))
+                window.append(rate_limits.count("redeem", me))
                 assert not full
             assert len(window) <= times
             assert len(window) == times or not full
@@ -211,9 +214,9 @@ def test_never_more_than_so_many_at_a_time_in_any_window(times, calls):
 
 def test_a_table_holds_no_name_and_no_address():
     name, address = f"somebody-{someone()}", "198.51.100.77"
-    throttling.count("sign_in", name, address)
-    throttling.count("sign_in_address", address)
-    throttling.remember(name, address)
+    rate_limits.count("sign_in", name, address)
+    rate_limits.count("sign_in_address", address)
+    rate_limits.remember(name, address)
     kept = "".join(record.pk + record.sk for record in Record.scan())
     assert name not in kept
     assert address not in kept
@@ -221,7 +224,7 @@ def test_a_table_holds_no_name_and_no_address():
 
 def test_a_counter_goes_by_itself_after_its_window(limit):
     limit("redeem", 1, 60)
-    counted = throttling.count("redeem", someone())
+    counted = rate_limits.count("redeem", someone())
     assert NOW + 60 <= Record.get(*counted).ttl <= NOW + 120
 
 
@@ -238,24 +241,24 @@ def test_a_counter_goes_by_itself_after_its_window(limit):
     ],
 )
 def test_an_address_counts_as_what_one_caller_has(address, counts_as):
-    assert throttling.source(address) == counts_as
+    assert rate_limits.source(address) == counts_as
 
 
 def test_an_ipv6_address_counts_for_each_network_that_one_customer_may_have():
-    networks = [tuple(network) for network in throttling.networks(throttling.source("2001:db8:1:ab02::1"))]
+    networks = [tuple(network) for network in rate_limits.networks(rate_limits.source("2001:db8:1:ab02::1"))]
     assert networks == [("2001:db8:1:ab02::/64", 1), ("2001:db8:1:ab00::/56", 2), ("2001:db8:1::/48", 4)]
-    assert throttling.networks(throttling.source("::ffff:203.0.113.9")) == [("203.0.113.9", 1)]
-    assert throttling.networks(throttling.source("nothing")) == [("unknown", 1)]
+    assert rate_limits.networks(rate_limits.source("::ffff:203.0.113.9")) == [("203.0.113.9", 1)]
+    assert rate_limits.networks(rate_limits.source("nothing")) == [("unknown", 1)]
 
 
 def test_the_environment_changes_limits():
-    assert throttling.limits("") == throttling.DEFAULTS
-    changed = throttling.limits("redeem=20/3600 all=5/60")
+    assert rate_limits.limits("") == rate_limits.DEFAULTS
+    changed = rate_limits.limits("redeem=20/3600 all=5/60")
     assert changed.pop("redeem") == Limit(20, 3600)
     assert set(changed.values()) == {Limit(5, 60)}
     for wrong in ("redem=1/2", "redeem=1", "redeem", "redeem=x/2"):
         with pytest.raises(ValueError, match=r".+"):
-            throttling.limits(wrong)
+            rate_limits.limits(wrong)
 
 
 def test_an_attempt_whose_answer_was_lost_is_counted(api, person, limit):
@@ -267,9 +270,9 @@ def test_an_attempt_whose_answer_was_lost_is_counted(api, person, limit):
 
 
 def test_a_right_one_is_not_kept_waiting_by_what_cannot_be_given_back(limit):
-    counted = throttling.count("redeem", someone())
+    counted = rate_limits.count("redeem", someone())
     with faults.refused("UpdateItem", faults.THROTTLED, times=9):
-        throttling.give_back(counted)
+        rate_limits.give_back(counted)
 
 
 # Signing in
@@ -348,7 +351,7 @@ def test_who_is_where_they_have_signed_in_before_is_not_locked_out_by_many_addre
     assert {sign_in(api, me.username, me.password, home).status for _ in range(3)} == {200}
     assert [sign_in(api, me.username, "wrong", home).status for _ in range(4)] == [400, 400, 400, 429]
     assert sign_in(api, person().username, "wrong", home).status == 400
-    at(monkeypatch, throttling.KNOWN_DAYS * 86400)
+    at(monkeypatch, rate_limits.KNOWN_DAYS * 86400)
     attack()
     assert sign_in(api, me.username, me.password, home).status == 429, "that was long ago"
 
@@ -472,10 +475,10 @@ def test_a_fault_while_signing_in_is_no_wrong_password(api, person, limit, monke
 
 def test_a_fault_of_a_later_counter_is_no_wrong_password(api, person, limit, monkeypatch):
     limit("sign_in", 1)
-    me, count = person(), throttling.count
+    me, count = person(), rate_limits.count
     with monkeypatch.context() as patch:
         patch.setattr(
-            throttling, "count", lambda kind, *who, **k: count(kind, *who, **k) if kind == "sign_in" else fault()
+            rate_limits, "count", lambda kind, *who, **k: count(kind, *who, **k) if kind == "sign_in" else fault()
         )
         assert {sign_in(api, me.username, me.password).status for _ in range(3)} == {503}
     assert sign_in(api, me.username, me.password).status == 200
@@ -647,7 +650,7 @@ def test_a_throttle_that_does_not_answer_costs_nobody_an_answer(api, person, lim
         with faults.refused("UpdateItem", faults.THROTTLED, times=99):
             return Record("throttle", "x").update([Record.uses.add(1)])
 
-    monkeypatch.setattr(throttling, "count", unavailable)
+    monkeypatch.setattr(rate_limits, "count", unavailable)
     me = person()
     assert streamed(asked(api, me)["stream_url"]).status_code == 200
 

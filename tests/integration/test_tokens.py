@@ -2,7 +2,9 @@
 
 import pytest
 
-from aideer import auth, clock, sessions
+from aideer.accounts import sessions
+from aideer.core import clock
+from aideer.security import auth
 
 INVALID_TOKEN = 'Bearer error="invalid_token"'
 """What clients are told where a token was sent (RFC 6750, section 3)."""

@@ -8,11 +8,13 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import clock, engine, leases, pricing, streamlog, tasks, watching
-from aideer.dashscope import Chunk
-from aideer.models import CreditEntry, Message, Task
-from aideer.usage import Usage
-from local.dashscope import Server
+from aideer.billing import pricing
+from aideer.core import clock
+from aideer.core.usage import Usage
+from aideer.data.models import CreditEntry, Message, Task
+from aideer.providers.dashscope import Chunk
+from aideer.tasks import control, executor, leases, stream_log, streaming
+from local.simulators.dashscope import Server
 from tests.events import Stream, parse
 from tests.support import Person, accepted, check_rules, in_loop, viewer_of
 
@@ -31,8 +33,8 @@ def watched(person: Person, task_id: str, seconds: float = 60) -> Stream:
     async def watch() -> str:
         claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=person.id)
         assert claimed
-        run = engine.start(claimed, clock.now() + seconds)
-        return "".join([event async for event in watching.live(run, viewer_of(person.id))])
+        run = executor.start(claimed, clock.now() + seconds)
+        return "".join([event async for event in streaming.live(run, viewer_of(person.id))])
 
     return parse(in_loop(watch()))
 
@@ -42,7 +44,7 @@ def followed(task_id: str, position: int) -> Stream:
     viewer = viewer_of(task.user_id)
 
     async def watch() -> str:
-        return "".join([event async for event in watching.follow(task, position, viewer)])
+        return "".join([event async for event in streaming.follow(task, position, viewer)])
 
     return parse(in_loop(watch()))
 
@@ -55,7 +57,7 @@ def says(monkeypatch: pytest.MonkeyPatch, *chunks: Chunk) -> None:
             await asyncio.sleep(0)
             yield chunk
 
-    monkeypatch.setattr(engine.dashscope, "stream", stream)
+    monkeypatch.setattr(executor.dashscope, "stream", stream)
 
 
 def calls(provider: Server, marker: str) -> int:
@@ -78,7 +80,7 @@ def test_a_model_that_failed_is_not_asked_again(person: MakePerson, provider: Se
 def test_throttling_that_does_not_end_is_given_up(
     person: MakePerson, provider: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.8)
+    monkeypatch.setattr(executor, "RETRY_SECONDS", 0.8)
     me, marker = person(), uuid4().hex
     before = me.user.credits
     task_id, _ = accepted(me, f"/sim fail=throttle {marker}")
@@ -92,7 +94,7 @@ def test_throttling_that_does_not_end_is_given_up(
 def test_throttling_is_not_waited_out_beyond_the_deadline(person: MakePerson) -> None:
     me = person()
     task_id, _ = accepted(me, "/sim fail=throttle")
-    watched(me, task_id, engine.SETTLE_SECONDS + 0.1)
+    watched(me, task_id, executor.SETTLE_SECONDS + 0.1)
     assert (stored(task_id).status, stored(task_id).credits) == ("failed", 0)
     check_rules(me)
 
@@ -171,7 +173,7 @@ def test_two_hundred_kilobytes_in_one_line_arrive_and_resume_whole(person: MakeP
     task_id, _ = accepted(me, "/sim tokens=6 delay=1 fail=bigline at=3", max_tokens=4096)
     stream = watched(me, task_id)
     task = stored(task_id)
-    assert stream.content == stream.final["content"] == message_of(task).content == streamlog.text(task_id).content
+    assert stream.content == stream.final["content"] == message_of(task).content == stream_log.text(task_id).content
     assert len(stream.content.encode()) > 200_000
     for position in (2, 20_000, len(stream.content) - 1):
         assert followed(task_id, position).content == stream.content[position:]
@@ -181,15 +183,15 @@ def test_two_hundred_kilobytes_in_one_line_arrive_and_resume_whole(person: MakeP
 def test_a_stop_while_the_provider_is_silent_costs_the_input_and_leaves_no_message(
     person: MakePerson, provider: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "STOP_SECONDS", 0.05)
-    monkeypatch.setattr(engine, "FIRST_SECONDS", 2.0)  # the stop comes before it is over
+    monkeypatch.setattr(executor, "STOP_SECONDS", 0.05)
+    monkeypatch.setattr(executor, "FIRST_SECONDS", 2.0)  # the stop comes before it is over
     me, marker = person(), uuid4().hex
     task_id, _ = accepted(me, f"/sim fail=stall at=0 {marker}")
 
     async def stopped() -> None:
-        working = asyncio.create_task(engine.execute(task_id, clock.now() + 60))
+        working = asyncio.create_task(executor.execute(task_id, clock.now() + 60))
         await asyncio.to_thread(provider.wait_for, lambda _: calls(provider, marker) > 0)
-        await asyncio.to_thread(tasks.request_stop, task_id)
+        await asyncio.to_thread(control.request_stop, task_id)
         await working
 
     in_loop(stopped())
@@ -240,12 +242,12 @@ def test_a_user_pays_what_the_provider_charges(person: MakePerson, provider: Ser
 def test_a_user_pays_nothing_for_a_refusal(
     person: MakePerson, provider: Server, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(engine, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(executor, "RETRY_SECONDS", 0)
     me, marker = person(), uuid4().hex
     task_id, _ = accepted(me, f"/sim fail={name} {marker}")
     watched(me, task_id)
     task = stored(task_id)
     assert (task.status, task.credits) == ("failed", 0)
-    assert task.error_code in tasks.ERRORS
+    assert task.error_code in control.ERRORS
     assert [bill["accepted"] for bill in provider.bills(marker)] == [False]
     check_rules(me)

@@ -7,10 +7,13 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import auth, clock, credentials, credits, passwords, settings, throttling, users
-from aideer.contract.users import PasswordChange, UserChange
-from aideer.errors import AideerError, Busy
-from aideer.models import Identity, Record, User, new_id
+from aideer.accounts import password_changes, users
+from aideer.billing import credits
+from aideer.core import clock, settings
+from aideer.core.errors import AideerError, Busy
+from aideer.data.models import Identity, Record, User, new_id
+from aideer.schemas.users import PasswordChange, UserChange
+from aideer.security import auth, password_hashing, rate_limits
 from tests import faults
 from tests.support import Answer, Api, Person, recorded_calls
 
@@ -99,9 +102,9 @@ def test_the_last_page_says_so(api: Api, person: MakePerson) -> None:
 
 
 def _cursor(api: Api, admin: Person, user_id: str) -> str:
-    from aideer import pages
+    from aideer.web import pagination
 
-    return pages.encode("users", [user_id])
+    return pagination.encode("users", [user_id])
 
 
 @pytest.mark.parametrize("cursor", ["x", "WyJ1c2VycyIsIiJd", "WyJjaGF0cyIsIjEiXQ", "WyJ1c2VycyIsMV0"])
@@ -212,7 +215,7 @@ def test_a_name_and_a_password_that_change_at_once_both_hold(api: Api, person: M
         with ThreadPoolExecutor(2) as pool:
             renamed = pool.submit(users.change, me.user, me.id, UserChange(username=name))
             wanted = PasswordChange(old_password=me.password, new_password="battery staple")
-            changed = pool.submit(credentials.change_own, me.user, wanted)
+            changed = pool.submit(password_changes.change_own, me.user, wanted)
             renamed.result()
             changed.result()
         assert sign_in(api, name, "battery staple").status == 200
@@ -339,7 +342,7 @@ def test_without_the_old_password_nothing_changes(api: Api, person: MakePerson, 
 
 
 def test_guesses_of_the_old_password_end(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(3, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(3, 900))
     me = person()
     for _ in range(3):
         assert change_password(api, me, "battery staple", "wrong-one").status == 400
@@ -349,7 +352,7 @@ def test_guesses_of_the_old_password_end(api: Api, person: MakePerson, monkeypat
 
 
 def test_what_was_no_guess_is_not_counted(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 900))
     me = person()
     for old, new in ((me.password, "second-one"), ("second-one", "third-one")):
         assert change_password(api, me, new, old).status == 200
@@ -360,7 +363,7 @@ def test_what_was_no_guess_is_not_counted(api: Api, person: MakePerson, monkeypa
 def test_a_fault_is_no_guess_of_the_old_password(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch, broken: type[Exception]
 ) -> None:
-    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 900))
     me = person()
 
     def fail(*_: Any) -> bool:
@@ -368,7 +371,7 @@ def test_a_fault_is_no_guess_of_the_old_password(
 
     for place in ("_is_old", "_replacement"):
         with monkeypatch.context() as patch:
-            patch.setattr(credentials, place, fail)
+            patch.setattr(password_changes, place, fail)
             assert {change_password(api, me, "battery staple", me.password).status for _ in range(3)} <= {500, 503}
     assert change_password(api, me, "battery staple", me.password).status == 200
 
@@ -376,7 +379,7 @@ def test_a_fault_is_no_guess_of_the_old_password(
 def test_a_common_new_password_is_no_guess_of_the_old_one(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(throttling.LIMITS, "password", throttling.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 900))
     me = person()
     for old in (me.password, "wrong-one"):
         assert change_password(api, me, "password", old).json["code"] == "common_password"
@@ -387,7 +390,7 @@ def test_a_common_new_password_is_no_guess_of_the_old_one(
 def test_a_change_that_is_refused_for_another_reason_is_no_taken_name(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(throttling.LIMITS, "name", throttling.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "name", rate_limits.Limit(1, 900))
     me, other = person(), person()
     for _ in range(3):
         body = {"username": "battery", "current_password": me.password}
@@ -403,7 +406,7 @@ def test_of_two_new_passwords_at_once_one_holds(api: Api, person: MakePerson) ->
 
     def attempt(password: str) -> str:
         try:
-            credentials.change_own(user, PasswordChange(old_password=me.password, new_password=password))
+            password_changes.change_own(user, PasswordChange(old_password=me.password, new_password=password))
         except AideerError as error:
             return error.code
         return "done"
@@ -450,13 +453,13 @@ def test_who_is_no_administrator_any_more_gives_no_password(
     was = admin.user
     User(admin.id).update([User.permission.set(1)])
     with pytest.raises(AideerError) as refusal:
-        credentials.give(was, me.id, PasswordChange(new_password="battery staple"))
+        password_changes.give(was, me.id, PasswordChange(new_password="battery staple"))
     assert refusal.value.code == "not_admin"
     User(admin.id).update([User.deleted.set(True)])
     with pytest.raises(AideerError) as refusal:
         users.change(was, me.id, UserChange(permission=0))
     assert refusal.value.code == "token_revoked"
-    assert passwords.matches(Identity.get(users.password_key(me.username)).password_hash, me.password)
+    assert password_hashing.matches(Identity.get(users.password_key(me.username)).password_hash, me.password)
 
 
 def test_no_answer_and_no_log_holds_a_password(

@@ -13,36 +13,37 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from aideer import (
-    asking,
-    audit,
-    auth,
-    avatars,
-    bulk,
-    chats,
-    clock,
-    credits,
-    deletion,
-    jobs,
-    likes,
-    messages,
-    presets,
-    prompts,
-    settings,
-    topups,
-    users,
+from aideer.accounts import avatars, deletion, users
+from aideer.billing import audit, credits, topups
+from aideer.billing.audit import Audit, Findings
+from aideer.billing.credits import Closer, Text
+from aideer.chats import chats, likes, messages, presets
+from aideer.core import clock, settings
+from aideer.core.errors import AideerError
+from aideer.core.usage import Usage
+from aideer.data import batch_write, jobs
+from aideer.data.idempotency import Once
+from aideer.data.models import (
+    Chat,
+    Code,
+    CreditEntry,
+    Identity,
+    Message,
+    Preset,
+    Record,
+    Task,
+    User,
+    connection,
+    new_id,
 )
-from aideer.audit import Audit, Findings
-from aideer.contract.chats import NewChat
-from aideer.contract.tasks import NewTask
-from aideer.contract.users import UserChange
-from aideer.credits import Closer, Text
-from aideer.errors import AideerError
-from aideer.idempotency import Once
-from aideer.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, connection, new_id
-from aideer.usage import Usage
+from aideer.prompts import prompts
+from aideer.schemas.chats import NewChat
+from aideer.schemas.tasks import NewTask
+from aideer.schemas.users import UserChange
+from aideer.security import auth
+from aideer.tasks import admission
 from jobs.run import WORKERS, handler
-from local.template import ROOT, Template
+from local.stack.template import ROOT, Template
 from tests import faults
 from tests.support import Answer, Api, Context, Person, caller, check_rules, make_chat, recorded_calls
 
@@ -110,7 +111,7 @@ def code(max_uses: int = 1) -> Code:
 
 def ask(me: Person, chat: Chat) -> str:
     wanted = NewTask(chat_id=chat.id, stream=False)
-    return asking.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    return admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
 
 
 def refusal(call: Callable[[], Any]) -> str | None:
@@ -401,7 +402,7 @@ def test_a_task_that_begins_at_the_same_moment_is_refused_or_ended(person: MakeP
         with ThreadPoolExecutor(3) as pool:
             wanted = NewTask(chat_id=chat.id, stream=False)
             once = Once(me.id, "POST /tasks", None, wanted)
-            asked = pool.submit(refusal, lambda: asking.create(caller(holder), wanted, once))  # noqa: B023
+            asked = pool.submit(refusal, lambda: admission.create(caller(holder), wanted, once))  # noqa: B023
             redeemed = pool.submit(
                 refusal,
                 lambda: topups.redeem(holder, voucher.code, Once(me.id, "redeem", None, "")),  # noqa: B023
@@ -437,7 +438,7 @@ def test_a_job_that_runs_out_of_time_goes_on_where_it_was(
     assert not deletion.remove(me.id, time.monotonic() - 1)
     assert len(thread(chat)) == 100
     assert exists(me.id)
-    write, written = bulk.write, []
+    write, written = batch_write.write, []
 
     def dying(*args: Any, **kwargs: Any) -> None:
         written.append(kwargs)
@@ -446,7 +447,7 @@ def test_a_job_that_runs_out_of_time_goes_on_where_it_was(
         write(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(bulk, "write", dying)
+        patched.setattr(batch_write, "write", dying)
         with pytest.raises(ConnectionError):
             deletion.remove(me.id, time.monotonic() + 60)
     assert len(thread(chat)) == 50
@@ -627,7 +628,7 @@ def test_nobody_is_told_by_an_outage_that_the_user_is_deleted(api: Api, person: 
     events = connection().client.meta.events
     events.register_first("before-send.dynamodb.TransactWriteItems", out)
     try:
-        from aideer import transactions
+        from aideer.data import transactions
 
         patience = transactions.PATIENCE_SECONDS
         transactions.PATIENCE_SECONDS = 0.2

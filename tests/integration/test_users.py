@@ -6,10 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from aideer import passwords, settings, users
-from aideer.contract.users import NewUser
-from aideer.errors import BadRequest, Conflict
-from aideer.models import CreditEntry, Identity, User
+from aideer.accounts import users
+from aideer.core import settings
+from aideer.core.errors import BadRequest, Conflict
+from aideer.data.models import CreditEntry, Identity, User
+from aideer.schemas.users import NewUser
+from aideer.security import password_hashing
 from tests import faults
 from tests.integration.test_wechat import signed_in, somebody
 
@@ -239,13 +241,13 @@ def test_nor_is_one_whom_wechat_signs_in_and_who_has_no_password(api, weixin):
 
 
 def test_who_is_no_administrator_any_more_at_that_moment_is_given_no_password(api, person, monkeypatch):
-    me, hashed = person(permission=2), passwords.hashed
+    me, hashed = person(permission=2), password_hashing.hashed
 
     def lowered_meanwhile(password):
         me.user.update([User.permission.set(1)])
         return hashed(password)
 
-    monkeypatch.setattr(passwords, "hashed", lowered_meanwhile)
+    monkeypatch.setattr(password_hashing, "hashed", lowered_meanwhile)
     with pytest.raises(Conflict):
         make_admin(me.username, "operators-secret")
     assert me.user.permission == 1

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core._pydantic_core import list_all_errors
 
-from aideer import validation
-from aideer.contract.strings import Body
-from local.openapi import DOCUMENT
+from aideer.schemas.strings import Body
+from aideer.web import validation
+from local.docs.openapi import DOCUMENT
 from tests.support import Answer, Api, Person, make_person
 
 MakePerson = Callable[..., Person]

@@ -6,28 +6,18 @@ from typing import Any
 
 import pytest
 
-from aideer import (
-    auth,
-    chats,
-    clock,
-    credits,
-    engine,
-    leases,
-    results,
-    settings,
-    streamlog,
-    sweeping,
-    tasks,
-    viewers,
-    watching,
-)
-from aideer.contract.chats import ChatChange, PlacedMessage
-from aideer.credits import Closer, Text
-from aideer.dashscope import Chunk
-from aideer.errors import Busy
-from aideer.models import Chat, Message, Task, User
-from aideer.usage import Source, Usage
-from aideer.viewers import Viewer
+from aideer.billing import credits
+from aideer.billing.credits import Closer, Text
+from aideer.chats import chats
+from aideer.core import clock, settings
+from aideer.core.errors import Busy
+from aideer.core.usage import Source, Usage
+from aideer.data.models import Chat, Message, Task, User
+from aideer.providers.dashscope import Chunk
+from aideer.schemas.chats import ChatChange, PlacedMessage
+from aideer.security import auth
+from aideer.tasks import control, executor, leases, results, stream_access, stream_log, streaming, sweeper
+from aideer.tasks.stream_access import Viewer
 from tasks import stream as stream_function
 from tests import faults
 from tests.doors import streamed, waited
@@ -43,7 +33,7 @@ def stored(task_id: str) -> Task:
 
 
 def finished(task_id: str) -> Task:
-    in_loop(engine.execute(task_id, clock.now() + 60))
+    in_loop(executor.execute(task_id, clock.now() + 60))
     return stored(task_id)
 
 
@@ -228,7 +218,7 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.may = asyncio.Event()
-        monkeypatch.setattr(engine.dashscope, "stream", self._stream)
+        monkeypatch.setattr(executor.dashscope, "stream", self._stream)
 
     async def _stream(self, *_: Any, **__: Any) -> AsyncGenerator[Chunk, None]:
         yield Chunk("", "one ", None, Usage(7, 1))
@@ -255,8 +245,8 @@ def ends_session(person: Person, how: str) -> None:
 def test_the_executors_viewer_sees_nothing_more_after_the_session_and_the_answer_is_billed(
     person: MakePerson, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr(viewers, "CHECK_SECONDS", 0.01)
-    monkeypatch.setattr(watching, "SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(stream_access, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(streaming, "SILENCE_SECONDS", 0.01)
     me = person()
     task_id, _ = accepted(me, "hello")
     viewer = viewer_of(me.id)
@@ -265,8 +255,8 @@ def test_the_executors_viewer_sees_nothing_more_after_the_session_and_the_answer
         provider = Slow(monkeypatch)
         claimed = await asyncio.to_thread(leases.claim, task_id, viewer_of=me.id)
         assert claimed
-        run = engine.start(claimed, clock.now() + 60)
-        events = watching.live(run, viewer)
+        run = executor.start(claimed, clock.now() + 60)
+        events = streaming.live(run, viewer)
         before = after = ""
         while "one " not in before:
             before += await anext(events)
@@ -296,16 +286,16 @@ def test_the_executors_viewer_sees_nothing_more_after_the_session_and_the_answer
 def test_a_follower_ends_with_the_session_and_is_told_no_end(
     person: MakePerson, monkeypatch: pytest.MonkeyPatch, how: str, interrupts: bool
 ) -> None:
-    monkeypatch.setattr(viewers, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(stream_access, "CHECK_SECONDS", 0.01)
     me = person()
     task_id, _ = accepted(me, "hello")
     assert leases.claim(task_id)
-    streamlog.write(task_id, streamlog.Slice(0, "content", "half"))
+    stream_log.write(task_id, stream_log.Slice(0, "content", "half"))
 
     async def watch() -> str:
         patience = None if interrupts else 60.0
         task = await asyncio.to_thread(stored, task_id)
-        events = watching.follow(task, 4, await asyncio.to_thread(viewer_of, me.id), patience, interrupts=interrupts)
+        events = streaming.follow(task, 4, await asyncio.to_thread(viewer_of, me.id), patience, interrupts=interrupts)
         seen = ""
         while "start" not in seen:
             seen += await anext(events)
@@ -324,7 +314,7 @@ def test_a_session_that_ends_just_before_the_answer_does_is_told_no_end(person: 
     sign_out(me)
 
     async def watch() -> str:
-        return "".join([event async for event in watching.follow(task, 10_000, viewer)])
+        return "".join([event async for event in streaming.follow(task, 10_000, viewer)])
 
     assert parse(in_loop(watch())).events == ["start"]
     for door in DOORS:
@@ -332,19 +322,19 @@ def test_a_session_that_ends_just_before_the_answer_does_is_told_no_end(person: 
 
 
 def test_a_task_that_is_deleted_meanwhile_is_told_no_end(person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(streaming, "POLL_SECONDS", 0.01)
     me = person()
     task_id, _ = accepted(me, "hello")
 
     async def watch(removed: bool) -> str:
         task = await asyncio.to_thread(stored, task_id)
-        events = watching.follow(task, 0, await asyncio.to_thread(viewer_of, me.id))
+        events = streaming.follow(task, 0, await asyncio.to_thread(viewer_of, me.id))
         seen = await anext(events)
         if removed:
             await asyncio.to_thread(Task(task_id).delete)
         else:
-            await engine.execute(task_id, clock.now() + 60)
-            await asyncio.to_thread(lambda: tasks.delete(stored(task_id)))
+            await executor.execute(task_id, clock.now() + 60)
+            await asyncio.to_thread(lambda: control.delete(stored(task_id)))
         return seen + "".join([event async for event in events])
 
     for removed in (False, True):
@@ -354,7 +344,7 @@ def test_a_task_that_is_deleted_meanwhile_is_told_no_end(person: MakePerson, mon
 
 
 def test_a_session_that_cannot_be_read_goes_on(person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(viewers, "CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(stream_access, "CHECK_SECONDS", 0.001)
     me = person()
     viewer, asked = viewer_of(me.id), asyncio.Event()
 
@@ -366,10 +356,10 @@ def test_a_session_that_cannot_be_read_goes_on(person: MakePerson, monkeypatch: 
         async with viewer.checked():
             await asked.wait()
             assert not viewer.gone
-            monkeypatch.setattr(viewers, "_stored", lambda _: None)
+            monkeypatch.setattr(stream_access, "_stored", lambda _: None)
             await gone(viewer)
 
-    monkeypatch.setattr(viewers, "_stored", fails)
+    monkeypatch.setattr(stream_access, "_stored", fails)
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         runner.run(check())
@@ -392,11 +382,11 @@ def test_an_open_stream_reads_its_user_no_more_often_than_it_must(
         reads.append(user_id)
         return None if len(reads) == 3 else me.user
 
-    monkeypatch.setattr(viewers, "_stored", read)
-    monkeypatch.setattr(viewers.asyncio, "sleep", at_once)
+    monkeypatch.setattr(stream_access, "_stored", read)
+    monkeypatch.setattr(stream_access.asyncio, "sleep", at_once)
     asyncio.run(viewer._keep_checking())
-    assert pauses == [viewers.CHECK_SECONDS] * 3
-    assert viewers.CHECK_SECONDS >= 5
+    assert pauses == [stream_access.CHECK_SECONDS] * 3
+    assert stream_access.CHECK_SECONDS >= 5
     assert reads == [me.id] * 3
 
 
@@ -451,14 +441,14 @@ def test_a_position_that_nobody_was_sent_is_refused(
     running, _ = accepted(me, "hello")
     assert leases.claim(running)
     assert opened("waiting", me, running, 5000)[0] == 200  # ahead of the log: its viewer may have seen so much
-    assert opened(door, me, running, streamlog.LONGEST + 1)[0] == 422
+    assert opened(door, me, running, stream_log.LONGEST + 1)[0] == 422
     Task(running).update([Task.lease_until.set(clock.now() - 1)])
     sweep()
     assert opened(door, me, running, 5000)[0] == 200  # and may have seen so much before it was interrupted
 
 
 def test_no_answer_is_longer_than_the_longest_position() -> None:
-    assert engine.TEXT_BYTES <= streamlog.LONGEST
+    assert executor.TEXT_BYTES <= stream_log.LONGEST
 
 
 def test_a_stream_ignores_what_a_polyfill_adds_to_its_address(person: MakePerson) -> None:
@@ -521,7 +511,7 @@ def dead(person: Person) -> str:
     """A task whose executor has written some text and will never come back."""
     task_id, _ = accepted(person, "hello")
     assert leases.claim(task_id)
-    streamlog.write(task_id, streamlog.Slice(0, "content", "half an ans"))
+    stream_log.write(task_id, stream_log.Slice(0, "content", "half an ans"))
     Task(task_id).update([Task.lease_until.set(clock.now() - 1)])
     return task_id
 
@@ -550,7 +540,7 @@ def test_many_followers_and_the_sweep_end_it_once(person: MakePerson) -> None:
         viewer = await asyncio.to_thread(viewer_of, me.id)
 
         async def follow() -> str:
-            return "".join([event async for event in watching.follow(task, 0, viewer, interrupts=True)])
+            return "".join([event async for event in streaming.follow(task, 0, viewer, interrupts=True)])
 
         *seen, _ = await asyncio.gather(*(follow() for _ in range(4)), asyncio.to_thread(sweep))
         return seen
@@ -578,7 +568,7 @@ def test_a_late_renewal_wins_over_a_follower(person: MakePerson) -> None:
     task_id = dead(me)
     seen = stored(task_id)
     assert leases.renew(seen)
-    assert sweeping.interrupt(seen).status == "running"
+    assert sweeper.interrupt(seen).status == "running"
     assert not leases.expired(stored(task_id))
     check_rules(me)
 
@@ -596,8 +586,8 @@ def test_a_follower_that_cannot_end_it_leaves_it_to_the_sweep(
             raise Busy
         return release(*given, **named)
 
-    monkeypatch.setattr(sweeping.credits, "release", fails_once)
-    monkeypatch.setattr(watching, "INTERRUPT_SECONDS", 0.0)
+    monkeypatch.setattr(sweeper.credits, "release", fails_once)
+    monkeypatch.setattr(streaming, "INTERRUPT_SECONDS", 0.0)
     assert parse(opened("streaming", me, task_id, 0)[1]).final["error"]["code"] == "interrupted"
     assert len(tries) == 2
     check_rules(me)

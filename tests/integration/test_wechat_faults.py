@@ -12,9 +12,10 @@ from unittest import mock
 
 import pytest
 
-from aideer import settings, tickets
-from aideer.models import CreditEntry, User
-from local.wechat import Server, openid, unionid
+from aideer.accounts import login_tickets
+from aideer.core import settings
+from aideer.data.models import CreditEntry, User
+from local.simulators.wechat import Server, openid, unionid
 from tests.chaos.breaking import FAULTS, Abandoned, Call, Fault, Wire
 from tests.chaos.haste import hurried
 from tests.integration.test_linking import link, link_password, name, owner
@@ -135,14 +136,14 @@ class Ticket(Scenario):
 
     def prepare(self) -> None:
         self.me = signed_in(self.api, self.weixin, self.who)
-        self.ticket = tickets.issue(self.me.user, openid(self.who))
+        self.ticket = login_tickets.issue(self.me.user, openid(self.who))
 
     def act(self) -> Answer:
         answer = exchange(self.api, self.ticket)
         self.given += answer.status == 200
         if answer.json.get("code") != "ticket_invalid":
             return answer
-        self.ticket = tickets.issue(self.me.user, openid(self.who))
+        self.ticket = login_tickets.issue(self.me.user, openid(self.who))
         return exchange(self.api, self.ticket)
 
     def check(self) -> None:

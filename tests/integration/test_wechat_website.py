@@ -7,9 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from aideer import aws, clock, sessions, settings, throttling, tickets, wechat, wechat_website
-from aideer.models import Record, User
-from local.wechat import APPS
+from aideer.accounts import login_tickets, sessions, wechat_login
+from aideer.core import aws, clock, settings
+from aideer.data.models import Record, User
+from aideer.providers import wechat
+from aideer.security import rate_limits
+from local.simulators.wechat import APPS
 from tests.integration.test_wechat import claims, move_time, refresh, signed_in, somebody  # noqa: F401
 from tests.support import make_person
 
@@ -26,7 +29,7 @@ def authorize(api, cookie=None, query=None):
 
 
 def pkce(verifier=VERIFIER):
-    return f"?code_challenge={tickets.challenge_of(verifier)}&code_challenge_method=S256"
+    return f"?code_challenge={login_tickets.challenge_of(verifier)}&code_challenge_method=S256"
 
 
 def begun(api, query=None):
@@ -176,7 +179,7 @@ def test_a_state_cannot_be_made_to_last_longer(api, weixin):
 
 def test_a_state_ends_after_ten_minutes(api, weixin, move_time):  # noqa: F811
     state, cookie = begun(api)
-    move_time(wechat_website.STATE_SECONDS + 1)
+    move_time(wechat_login.STATE_SECONDS + 1)
     assert callback(api, "code", state, cookie).json["code"] == "state_expired"
 
 
@@ -270,7 +273,7 @@ def test_the_page_is_handed_a_ticket_for_tokens(api, weixin, page):
     ],
 )
 def test_a_ticket_travels_in_the_fragment_which_reaches_no_server(page, address):
-    assert wechat_website._with_ticket(page, "t") == address
+    assert wechat_login._with_ticket(page, "t") == address
 
 
 def test_a_ticket_is_good_once(api, weixin, page):
@@ -283,11 +286,11 @@ def test_a_ticket_is_good_once(api, weixin, page):
 def test_of_many_who_bring_one_ticket_at_once_one_has_the_tokens(weixin):
     me = make_person()
     for _ in range(3):
-        ticket = tickets.issue(me.user, "openid")
+        ticket = login_tickets.issue(me.user, "openid")
 
         def brought(_, ticket=ticket):
             try:
-                return tickets.exchange(ticket)
+                return login_tickets.exchange(ticket)
             except sessions.Unauthorized:
                 return None
 
@@ -297,8 +300,8 @@ def test_of_many_who_bring_one_ticket_at_once_one_has_the_tokens(weixin):
 
 def test_a_ticket_is_good_for_a_minute(api, person, move_time):  # noqa: F811
     me = person()
-    in_time, late = tickets.issue(me.user, "openid"), tickets.issue(me.user, "openid")
-    move_time(tickets.SECONDS - 1)
+    in_time, late = login_tickets.issue(me.user, "openid"), login_tickets.issue(me.user, "openid")
+    move_time(login_tickets.SECONDS - 1)
     assert exchange(api, in_time).status == 200
     move_time(2)
     assert exchange(api, late).status == 401
@@ -306,17 +309,17 @@ def test_a_ticket_is_good_for_a_minute(api, person, move_time):  # noqa: F811
 
 def test_a_ticket_ends_with_the_user_s_sessions(api, person):
     me = person()
-    ticket = tickets.issue(me.user, "openid")
+    ticket = login_tickets.issue(me.user, "openid")
     sessions.sign_out(me.user)
     assert exchange(api, ticket).status == 401
 
 
 def test_a_ticket_is_stored_as_its_hash(api, person):
     me = person()
-    ticket = tickets.issue(me.user, "openid")
+    ticket = login_tickets.issue(me.user, "openid")
     [record] = Record.scan(Record.data.contains(me.id))
     assert ticket not in str(record.attribute_values)
-    assert record.ttl <= clock.now() + tickets.SECONDS
+    assert record.ttl <= clock.now() + login_tickets.SECONDS
 
 
 @pytest.mark.parametrize("ticket", ["x", "t" * 128, "..", "é"])
@@ -327,7 +330,7 @@ def test_what_is_no_ticket_is_refused(api, ticket):
 
 def test_with_a_ticket_no_bearer_is_looked_at(api, person):
     me = person()
-    assert exchange(api, tickets.issue(me.user, "openid"), token="expired").status == 200
+    assert exchange(api, login_tickets.issue(me.user, "openid"), token="expired").status == 200
     assert exchange(api, "wrong", user=me).status == 401
 
 
@@ -352,7 +355,7 @@ def test_the_simulated_page_sends_back_who_was_chosen(api, weixin):
 
 
 def test_bad_codes_count_against_an_address_and_faults_do_not(api, weixin, monkeypatch):
-    monkeypatch.setitem(throttling.LIMITS, "wechat", throttling.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat", rate_limits.Limit(1, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_000.0)  # a window in which nobody else has tried
     for _ in range(2):
         weixin.fail("/sns/oauth2/access_token", how="http503")
@@ -367,7 +370,7 @@ def test_bad_codes_count_against_an_address_and_faults_do_not(api, weixin, monke
 
 def test_a_challenge_is_rfc_7636_s():
     """The vector of its appendix B."""
-    assert tickets.challenge_of("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == (
+    assert login_tickets.challenge_of("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == (
         "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     )
 
@@ -390,7 +393,7 @@ def test_any_verifier_opens_its_own_ticket_alone(api, weixin, page):
 
 def test_a_verifier_is_refused_where_there_was_no_challenge(api, person):
     """Else a sign-in could be led around PKCE (RFC 9700, section 2.1.1)."""
-    ticket = tickets.issue(person().user, "openid")
+    ticket = login_tickets.issue(person().user, "openid")
     assert exchange(api, ticket, VERIFIER).status == 401
     assert exchange(api, ticket).status == 200
 

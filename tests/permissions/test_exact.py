@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.template import Template
+from local.stack.template import Template
 from tests.conftest import CALLS
 
 TEMPLATE = Template()

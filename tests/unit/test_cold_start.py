@@ -82,6 +82,6 @@ def test_a_handler_loads_what_it_needs_and_no_more(handler: str, imports: dict[s
 def test_no_handler_loads_another(handler: str, imports: dict[str, tuple[set[str], set[str]]]) -> None:
     _, modules = imports[handler]
     assert modules & set(HANDLERS) == {handler}
-    assert "aideer.names" not in modules, "its tables are for the moment in which a name is set"
+    assert "aideer.security.usernames" not in modules, "its tables are for the moment in which a name is set"
     if handler != "docs.page":  # whose whole answer it is
         assert "aws_lambda_powertools.event_handler.openapi.swagger_ui" not in modules

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from aideer import codes, users
-from aideer.contract.credits import CodeText, Moment
-from aideer.contract.presets import Description, NewPreset, Parameters, Prompt, Title
-from aideer.contract.strings import Nickname, Password, PasswordToSet, Username
+from aideer.accounts import users
+from aideer.billing import redeem_codes
+from aideer.schemas.credits import CodeText, Moment
+from aideer.schemas.presets import Description, NewPreset, Parameters, Prompt, Title
+from aideer.schemas.strings import Nickname, Password, PasswordToSet, Username
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=60)
 TEXTS = {"Username": Username, "Nickname": Nickname, "Title": Title, "Description": Description, "Prompt": Prompt}
@@ -99,7 +100,7 @@ def test_moments_in_order_are_texts_in_order(moment):
 
 
 def test_invented_codes_are_of_the_kind_that_is_taken_and_never_the_same():
-    invented = [codes.generated() for _ in range(1000)]
+    invented = [redeem_codes.generated() for _ in range(1000)]
     assert len(set(invented)) == 1000
     assert all(accepted(CodeText, code) == code for code in invented)
     alphabet = set("".join(invented)) - {"-"}

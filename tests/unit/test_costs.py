@@ -2,9 +2,11 @@
 
 import math
 
-from aideer import engine, leases, metrics, tasks, throttling
-from local import costs
-from local.template import ROOT, Template
+from aideer.core import metrics
+from aideer.security import rate_limits
+from aideer.tasks import control, executor, leases
+from local.operations import costs
+from local.stack.template import ROOT, Template
 
 TEMPLATE = Template()
 ALARMS = [r["Properties"] for r in TEMPLATE.document["Resources"].values() if r["Type"] == "AWS::CloudWatch::Alarm"]
@@ -13,7 +15,7 @@ ALARMS = [r["Properties"] for r in TEMPLATE.document["Resources"].values() if r[
 def test_the_page_shows_what_the_assumptions_make() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     for table in (costs.units(), costs.table(), costs.warm()):
-        assert table in page, "python -m local.costs prints it"
+        assert table in page, "python -m local.operations.costs prints it"
 
 
 def test_a_month_by_hand() -> None:
@@ -34,10 +36,10 @@ def test_the_assumptions_are_the_templates_and_the_engines() -> None:
     assert functions["TasksSweepFunction"].events[0].properties["Schedule"] == "rate(1 minute)"
     assert TEMPLATE.document["Parameters"]["LeaseSeconds"]["Default"] == 15
     assert math.floor(costs.SECONDS / 5) == 2, "renewals"
-    assert round(costs.SECONDS / engine.STOP_SECONDS) == costs.READS["look for a stop, every 0.7 s"]
-    assert engine.FLUSH_ATTENDED == 1.0
+    assert round(costs.SECONDS / executor.STOP_SECONDS) == costs.READS["look for a stop, every 0.7 s"]
+    assert executor.FLUSH_ATTENDED == 1.0
     assert leases.SHARDS == 8
-    kinds = [*tasks.ERRORS, *throttling.DEFAULTS]
+    kinds = [*control.ERRORS, *rate_limits.DEFAULTS]
     assert len(metrics.UNITS) + len(kinds) + 1 == costs.METRICS, "and ErrorsLogged"
     watched = sum(1 if "MetricName" in a else sum("MetricStat" in q for q in a["Metrics"]) for a in ALARMS)
     assert watched == costs.ALARM_METRICS

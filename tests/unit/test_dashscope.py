@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aideer import connections, dashscope
-from aideer.connections import Call
-from aideer.dashscope import Chunk, UpstreamError
-from aideer.usage import Usage
-from local.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
+from aideer.core.usage import Usage
+from aideer.providers import dashscope, dashscope_connections
+from aideer.providers.dashscope import Chunk, UpstreamError
+from aideer.providers.dashscope_connections import Call
+from local.simulators.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
 
 Endpoint = Literal["text", "multimodal"]
 OK = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=UTF-8\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -639,8 +639,8 @@ async def test_a_proxy_is_never_asked_for_this_machine(server: Server, monkeypat
         monkeypatch.setenv(name, "http://proxy.invalid:3128")
     monkeypatch.setenv("no_proxy", "inside.example")
     assert await talk(server.base_url, "/sim tokens=3")
-    assert connections._proxy("https://dashscope.aliyuncs.com/api/v1") == "http://proxy.invalid:3128"
-    assert connections._proxy("https://inside.example/api/v1") is None
+    assert dashscope_connections._proxy("https://dashscope.aliyuncs.com/api/v1") == "http://proxy.invalid:3128"
+    assert dashscope_connections._proxy("https://inside.example/api/v1") is None
 
 
 # Connections
@@ -656,7 +656,7 @@ async def test_leaving_the_generator_hangs_up(server: Server) -> None:
     chunks = call(server.base_url, "/sim tokens=100000 delay=50")
     await anext(chunks)
     await chunks.aclose()
-    session, _ = connections._sessions[asyncio.get_running_loop(), server.base_url]
+    session, _ = dashscope_connections._sessions[asyncio.get_running_loop(), server.base_url]
     assert session.connector
     assert not session.connector._acquired  # by then, and not once the garbage collector comes by
     assert await gone(server)
@@ -698,13 +698,13 @@ def test_loops_in_threads_have_their_own_connections_and_leave_none(server: Serv
 
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(asyncio.run, (several() for _ in range(4)))) == [50] * 4
-    assert server.base_url not in {base_url for _, base_url in connections._sessions}
+    assert server.base_url not in {base_url for _, base_url in dashscope_connections._sessions}
 
 
 async def test_close_closes_this_loops_connections(server: Server) -> None:
     await talk(server.base_url, "/sim tokens=3")
-    await connections.close()
-    assert asyncio.get_running_loop() not in {loop for loop, _ in connections._sessions}
+    await dashscope_connections.close()
+    assert asyncio.get_running_loop() not in {loop for loop, _ in dashscope_connections._sessions}
     assert await talk(server.base_url, "/sim tokens=3")
 
 
@@ -712,7 +712,7 @@ def test_a_loop_that_is_never_closed_ends_quietly(server: Server) -> None:
     code = """
         import asyncio, logging, sys
         logging.basicConfig()
-        from aideer import dashscope
+        from aideer.providers import dashscope
         async def talk():
             message = {"role": "user", "content": "/sim tokens=3"}
             where = dict(endpoint="text", api_key="sk-test", base_url=sys.argv[1], idle_seconds=5)
@@ -755,6 +755,6 @@ async def test_a_call_that_never_connects_was_not_sent() -> None:
 
 
 def test_unacknowledged_requests_fail_within_seconds() -> None:
-    with connections._socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))) as connection:
+    with dashscope_connections._socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 0))) as connection:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000

@@ -2,8 +2,8 @@
 
 import pytest
 
-from aideer import tasks
-from aideer.dashscope_errors import _TABLE, Refusal
+from aideer.providers.dashscope_errors import _TABLE, Refusal
+from aideer.tasks import control
 
 FILTER, IMAGE, LONG, MODEL = "content_filtered", "image_unavailable", "context_too_long", "model_unavailable"
 AUTH, THROTTLED, TIMEOUT, ERROR = "upstream_auth", "throttled", "upstream_timeout", "upstream_error"
@@ -204,7 +204,7 @@ PAGE = [
 def test_a_code_of_the_page_has_one_of_ours(status: int, code: str, message: str, ours: str) -> None:
     error = Refusal(code, message, "785ed962-fa29").error("qwen-plus", status)
     assert error.code == ours
-    assert error.code in tasks.ERRORS
+    assert error.code in control.ERRORS
     assert (ours != THROTTLED) or error.retryable
     assert not (error.retryable and ours in {FILTER, IMAGE, LONG, MODEL, AUTH})
     # An accepted call is billed, so that nothing may repeat it.
@@ -222,7 +222,7 @@ def test_an_error_names_model_and_code_and_never_the_message(status: int, code: 
 @pytest.mark.parametrize("value", [None, 7, [1], {"a": 1}, True, "\x00\n" * 200, "a" * 100_000])
 def test_a_refusal_may_say_anything(value: object) -> None:
     error = Refusal(value, value, value).error("qwen-plus", 400)
-    assert error.code in tasks.ERRORS
+    assert error.code in control.ERRORS
     assert len(error.detail) < 300
     assert error.detail.isprintable()
 
@@ -243,4 +243,4 @@ def test_a_code_that_says_success_is_no_refusal(code: object) -> None:
 
 
 def test_every_line_of_the_table_has_a_sentence() -> None:
-    assert {line[2] for line in _TABLE} <= set(tasks.ERRORS)
+    assert {line[2] for line in _TABLE} <= set(control.ERRORS)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local import apidoc, openapi
+from local.docs import api_page, openapi
 from tests.conformance import check_schema, document
 
 OPERATIONS = {
@@ -39,7 +39,7 @@ def test_whatever_is_sent_and_answered_has_an_example_of_its_schema(name: str) -
     for what, media_type, body in bodies(operation):
         if media_type.startswith("image/") or media_type == "multipart/form-data":
             continue  # no text
-        assert "example" in body, f"local/examples.yaml has no example of {name}'s {what}"
+        assert "example" in body, f"local/docs/examples.yaml has no example of {name}'s {what}"
         shown = events(body["example"]) if media_type == "text/event-stream" else [body["example"]]
         for example in shown:
             check_schema(body["schema"], example, f"{name} {what}")
@@ -55,7 +55,7 @@ def test_examples_are_of_what_there_is() -> None:
 
 
 def test_examples_of_errors_have_codes_that_are_raised() -> None:
-    raised = set(re.findall(r"\| `(\w+)` \|", apidoc.codes())) | {"validation_error"}
+    raised = set(re.findall(r"\| `(\w+)` \|", api_page.codes())) | {"validation_error"}
     shown = {
         (name, body["example"]["code"])
         for name, operation in OPERATIONS.items()

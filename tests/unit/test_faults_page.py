@@ -4,7 +4,7 @@ import ast
 import re
 from functools import cache
 
-from local.template import ROOT
+from local.stack.template import ROOT
 
 PAGE = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 ENTRIES = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))

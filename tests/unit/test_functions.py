@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from aideer.http import app
-from local.template import Template
+from aideer.web.http import app
+from local.stack.template import Template
 
 ROOT = Path(__file__).parents[2]
 RESOURCES: dict[str, dict[str, Any]] = {

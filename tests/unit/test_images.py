@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import images, pricing
-from aideer.errors import Unprocessable
+from aideer.billing import pricing
+from aideer.core.errors import Unprocessable
+from aideer.prompts import image_urls
 
 GOOD = [
     "https://example.com/a.png",
@@ -100,20 +101,20 @@ BAD = [
 
 @pytest.mark.parametrize("address", GOOD)
 def test_a_public_https_address_is_an_image(address: str) -> None:
-    images.check("user", address)
+    image_urls.check("user", address)
 
 
 @pytest.mark.parametrize("address", BAD)
 def test_anything_else_is_none(address: str) -> None:
     with pytest.raises(Unprocessable) as raised:
-        images.check("user", address)
+        image_urls.check("user", address)
     assert raised.value.code == "invalid_image_url"
 
 
 @pytest.mark.parametrize("role", ["assistant", "system"])
 def test_only_the_user_sends_images(role: str) -> None:
     with pytest.raises(Unprocessable) as raised:
-        images.check(role, GOOD[0])
+        image_urls.check(role, GOOD[0])
     assert raised.value.code == "image_not_users"
 
 
@@ -126,7 +127,7 @@ def test_what_is_taken_has_one_reading(address: str) -> None:
     from yarl import URL
 
     try:
-        images.check("user", address)
+        image_urls.check("user", address)
     except Unprocessable:
         return
     hosts = {urlsplit(address).hostname, httpx.URL(address).host, URL(address).host}
@@ -167,7 +168,7 @@ IMAGE = "https://example.com/a.png"
 )
 def test_an_image_and_what_is_said_with_it_are_one_message(messages: list[str], sent: list[tuple[str, object]]) -> None:
     given = [tuple(message.split()) for message in messages]
-    parts = images.parts((role, kind, content) for role, kind, content in given)
+    parts = image_urls.parts((role, kind, content) for role, kind, content in given)
     assert [(part["role"], part["content"]) for part in parts] == sent
 
 

@@ -5,16 +5,16 @@ import re
 
 import pytest
 
-from local import apidoc
+from local.docs import api_page
 
 
 def test_the_page_is_what_the_generator_makes() -> None:
-    assert apidoc.PAGE.read_text(encoding="utf-8") == apidoc.document(), "make docs"
+    assert api_page.PAGE.read_text(encoding="utf-8") == api_page.document(), "make docs"
 
 
 def test_every_call_and_every_code_is_on_the_page() -> None:
-    page = apidoc.document()
-    for path, operations in json.loads(apidoc.OPENAPI.read_text(encoding="utf-8"))["paths"].items():
+    page = api_page.document()
+    for path, operations in json.loads(api_page.OPENAPI.read_text(encoding="utf-8"))["paths"].items():
         for method in operations:
             assert f"### {method.upper()} {path.removeprefix('/api/v1')}\n" in page
     for code in ("insufficient_credits", "busy", "unauthorized", "task_running", "upstream_timeout"):
@@ -36,10 +36,10 @@ def test_every_call_and_every_code_is_on_the_page() -> None:
     ],
 )
 def test_a_type_is_said_with_its_limits(schema: dict[str, object], words: str) -> None:
-    assert apidoc.Page({"paths": {}, "components": {"schemas": {}}}, {})._type(schema) == words
+    assert api_page.Page({"paths": {}, "components": {"schemas": {}}}, {})._type(schema) == words
 
 
 def test_links_lead_to_headings() -> None:
-    page = apidoc.PAGE.read_text(encoding="utf-8")
+    page = api_page.PAGE.read_text(encoding="utf-8")
     headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", page, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= headings

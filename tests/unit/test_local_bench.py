@@ -2,8 +2,8 @@
 
 import pytest
 
-from local import bench
-from local.bench import Answer
+from local.clients import bench
+from local.clients.bench import Answer
 
 
 def answer(*arrivals: tuple[float, str]) -> Answer:

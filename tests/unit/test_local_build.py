@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from local import build
-from local.build import BuildError, built, check_sizes, compile_all
-from local.template import ROOT
+from local.release import build
+from local.release.build import BuildError, built, check_sizes, compile_all
+from local.stack.template import ROOT
 
 TEMPLATE = """
 Globals: {Function: {Layers: [!Ref CoreLayer]}}
@@ -24,7 +24,7 @@ Resources:
 
 
 def test_every_variable_that_is_read_as_a_number_has_one_for_the_imports() -> None:
-    settings = (ROOT / "functions/aideer/settings.py").read_text(encoding="utf-8")
+    settings = (ROOT / "functions/aideer/core/settings.py").read_text(encoding="utf-8")
     assert set(re.findall(r'(?:int|float)\(os\.environ\["(\w+)"\]\)', settings)) == set(build.NUMBERS)
 
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from rich.console import Console
 
-from local import chat, client
-from local.client import Client, End, LostError, NoStackError, Piece, RefusedError
+from local.clients import chat, client
+from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError
 
 TEXT = "你好\u2028👩‍🚀 café"
 END = {

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import local.dashscope
-from local import prose
-from local.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
-from local.dashscope_scenarios import EVENT_ERRORS, FAILS, FORMS, REFUSALS, RETIRED, TAILS, USAGES, Scenario
-from local.template import ROOT
+import local.simulators.dashscope
+from local.simulators import prose
+from local.simulators.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
+from local.simulators.dashscope_scenarios import EVENT_ERRORS, FAILS, FORMS, REFUSALS, RETIRED, TAILS, USAGES, Scenario
+from local.stack.template import ROOT
 
-MODELS = json.loads((ROOT / "functions/aideer/prices/beijing.json").read_text())["models"]
+MODELS = json.loads((ROOT / "functions/aideer/billing/prices/beijing.json").read_text())["models"]
 STREAMED = {"result_format": "message", "incremental_output": True}
 
 
@@ -338,9 +338,9 @@ def test_prose_is_in_the_language_of_the_question(question: str, language: str) 
 
 
 def test_every_directive_is_documented() -> None:
-    assert local.dashscope.__doc__
+    assert local.simulators.dashscope.__doc__
     fields = {field.name for field in dataclasses.fields(Scenario)} - {"text"}
-    assert all(re.search(rf"\b{name}\b", local.dashscope.__doc__) for name in fields)
+    assert all(re.search(rf"\b{name}\b", local.simulators.dashscope.__doc__) for name in fields)
     assert REFUSALS.keys() | EVENT_ERRORS.keys() <= FAILS
 
 
@@ -363,7 +363,7 @@ def test_tokens_keep_to_their_deadlines(server: Server) -> None:
 
 def test_it_runs_as_a_program() -> None:
     program = subprocess.Popen(
-        [sys.executable, "-m", "local.dashscope", "--port", "0", "--tokens", "3", "--delay-ms", "0"],
+        [sys.executable, "-m", "local.simulators.dashscope", "--port", "0", "--tokens", "3", "--delay-ms", "0"],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from local import edge
-from local.edge import Edge
+from local.stack import edge
+from local.stack.edge import Edge
 
 
 class Inner:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.environment import merged, read, warnings
-from local.settings import DEFAULT_STATE_DIR, NAMES, SECRETS, Settings, SettingsError, command, state_dir
-from local.template import ROOT
+from local.stack.environment import merged, read, warnings
+from local.stack.settings import DEFAULT_STATE_DIR, NAMES, SECRETS, Settings, SettingsError, command, state_dir
+from local.stack.template import ROOT
 
 
 def env(folder: Path, text: str | bytes) -> Path:
@@ -100,7 +100,7 @@ def test_a_module_runs_with_the_lines_of_the_file(tmp_path: Path) -> None:
         "import os, sys; print(os.environ['ADMIN_PASSWORD'], os.environ['PORT'], sys.argv[1:])"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "local.environment", "show", "--x", "a b"],
+        [sys.executable, "-m", "local.stack.environment", "show", "--x", "a b"],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{tmp_path}", "PORT": "7"},
         capture_output=True,
@@ -114,7 +114,7 @@ def test_a_module_runs_with_the_lines_of_the_file(tmp_path: Path) -> None:
 def test_the_makefile_gives_no_line_of_the_file_to_a_shell() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert not re.search(r"(^|[\s;])(\.|source)\s+\S*\.env", makefile)
-    for module in ("run", "chat", "demo", "bench", "dlq", "stop"):
+    for module in ("stack.run", "clients.chat", "clients.demo", "clients.bench", "operations.dlq", "stack.stop"):
         assert f"$(RUN) local.{module}" in makefile
 
 

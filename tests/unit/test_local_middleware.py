@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from local import welcome
-from local.front import guarded
-from local.middleware import Guard, RequestLog, loopback_hosts
-from local.settings import DEFAULT_ADMIN, Settings
+from local.stack import welcome
+from local.stack.middleware import Guard, RequestLog, loopback_hosts
+from local.stack.server import guarded
+from local.stack.settings import DEFAULT_ADMIN, Settings
 
 PAGE = "https://app.example"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from local import packages
-from local.packages import FailedError, configured, pins, step, uv_variables
-from local.template import ROOT
+from local.release import packages
+from local.release.packages import FailedError, configured, pins, step, uv_variables
+from local.stack.template import ROOT
 
 RUN, DEV = (set(pins(ROOT / f"requirements-{name}.txt")) for name in ("run", "dev"))
 
@@ -32,7 +32,10 @@ def test_running_needs_no_tool_of_development() -> None:
     assert not names & {"pytest", "mypy", "ruff", "hypothesis", "cfn-lint", "sympy", "boto3-stubs"}
 
 
-OF_DEVELOPMENT = ("apidoc", "openapi", "build", "sam", "docker", "restore")
+OF_DEVELOPMENT = {
+    *("docs/api_page.py", "docs/openapi.py"),
+    *("release/build.py", "release/docker.py", "release/sam.py", "operations/restore.py"),
+}
 """Modules of local/ that a command of development runs, or an operator who has built."""
 
 
@@ -40,10 +43,10 @@ def test_all_that_handlers_and_the_local_stack_import_is_installed_for_running()
     """Also what is imported at its first use, which a start does not show."""
     names = {re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower() for line in RUN}
     holders = importlib.metadata.packages_distributions()
-    files = [*(ROOT / "functions").rglob("*.py"), *(ROOT / "local").glob("*.py")]
+    files = [*(ROOT / "functions").rglob("*.py"), *(ROOT / "local").rglob("*.py")]
     missing = {}
     for path in files:
-        if path.parent.name == "local" and path.stem in OF_DEVELOPMENT:
+        if f"{path.parent.name}/{path.name}" in OF_DEVELOPMENT:
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -166,7 +169,7 @@ def test_a_mirror_that_pip_is_configured_to_is_asked(way: str, mirror: tuple[str
     command = [
         sys.executable,
         "-m",
-        "local.packages",
+        "local.release.packages",
         "uv",
         "pip",
         "install",

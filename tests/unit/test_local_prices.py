@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from aideer import pricing
-from local import prices
-from local.settings import Settings, SettingsError
-from local.template import Template
+from aideer.billing import pricing
+from local.stack import prices
+from local.stack.settings import Settings, SettingsError
+from local.stack.template import Template
 
 GOOD = json.loads((prices.TABLES / "beijing.json").read_text())
 

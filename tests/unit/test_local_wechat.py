@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from local.wechat import APPS, Server, openid, unionid
+from local.simulators.wechat import APPS, Server, openid, unionid
 
 APPID, SECRET = APPS["mini"]
 GRANT = {"grant_type": "authorization_code"}

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from aideer import metrics, settings
+from aideer.core import metrics, settings
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from local import openapi_details, refusals
-from local.template import ROOT
+from local.docs import openapi_details, refusals
+from local.stack.template import ROOT
 from tests.conformance import document
 from tests.contract import CALLS
 

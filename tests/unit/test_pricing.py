@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import pricing
-from aideer.errors import PaymentRequired, TooLarge
-from aideer.offers import OVERRUN, offer
-from aideer.usage import Usage
+from aideer.billing import pricing
+from aideer.billing.estimates import OVERRUN, offer
+from aideer.core.errors import PaymentRequired, TooLarge
+from aideer.core.usage import Usage
 
 MODELS = [entry["model"] for entry in pricing.table()["models"]]
 COSTS = json.loads((Path(__file__).parents[1] / "fixtures" / "release-0.1.0" / "costs.json").read_text())

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from aideer import connections, dashscope
-from aideer.connections import Call
-from aideer.dashscope import Chunk, UpstreamError
-from aideer.usage import Usage
+from aideer.core.usage import Usage
+from aideer.providers import dashscope, dashscope_connections
+from aideer.providers.dashscope import Chunk, UpstreamError
+from aideer.providers.dashscope_connections import Call
 from tests.provider_cases import CASES, PACE, Case, play
 
 IDLE_SECONDS = 4 * PACE
@@ -65,7 +65,7 @@ async def check(case: Case, segment_bytes: int | None, monkeypatch: pytest.Monke
     want, progress = case.want, Call()
     with play(case, segment_bytes=segment_bytes) as played:
         chunks, error = await hear(case, played.base_url, progress)
-        await connections.close()
+        await dashscope_connections.close()
     assert len(played.requests) == 1
     assert json.loads(played.requests[0])["model"] == "qwen-plus"
     if "usage" in want:

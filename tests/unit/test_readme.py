@@ -2,8 +2,8 @@
 
 import re
 
-from local.dashscope import FAILS
-from local.template import ROOT, Template
+from local.simulators.dashscope import FAILS
+from local.stack.template import ROOT, Template
 
 README, CONFIGURATION, TOUR = (
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/configuration.md", "docs/tour.md")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from local.template import ROOT
+from local.stack.template import ROOT
 
 PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 NAMED = sorted(set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)))

@@ -9,8 +9,8 @@ from httpx_sse import EventSource
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer import sse
-from aideer.errors import Unprocessable
+from aideer.core.errors import Unprocessable
+from aideer.tasks import sse
 from tests.events import parse
 
 LINE_ENDS = [chr(point) for point in range(sys.maxunicode + 1) if len(f"a{chr(point)}b".splitlines()) > 1]

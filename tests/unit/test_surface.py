@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from local.template import ROOT, Template
+from local.stack.template import ROOT, Template
 from tests.contract import CALLS, Call, row
 
 DOCUMENT = json.loads((ROOT / "functions/docs/openapi.json").read_text(encoding="utf-8"))

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from pynamodb.models import Model
 
-from aideer import metrics, models, tasks, throttling
-from local.settings import THROTTLES, UNTHROTTLED
-from local.template import ROOT, Template
+from aideer.core import metrics
+from aideer.data import models
+from aideer.security import rate_limits
+from aideer.tasks import control
+from local.stack.settings import THROTTLES, UNTHROTTLED
+from local.stack.template import ROOT, Template
 
 TEMPLATE = Template()
 RESOURCES: dict[str, Any] = TEMPLATE.document["Resources"]
@@ -214,7 +217,7 @@ def test_timeouts() -> None:
 
 
 def test_the_environment_is_what_settings_reads() -> None:
-    tree = ast.parse((ROOT / "functions/aideer/settings.py").read_text())
+    tree = ast.parse((ROOT / "functions/aideer/core/settings.py").read_text())
     read = {
         node.slice.value if isinstance(node, ast.Subscript) else node.args[0].value
         for node in ast.walk(tree)
@@ -260,13 +263,13 @@ def test_a_route_of_its_own_throttle_is_a_route_and_below_the_rest() -> None:
 
 def test_throttles_can_be_changed_by_name_and_by_no_other() -> None:
     pattern = TEMPLATE.document["Parameters"]["Throttles"]["AllowedPattern"]
-    for kind in ("all", *throttling.DEFAULTS):
+    for kind in ("all", *rate_limits.DEFAULTS):
         assert re.fullmatch(pattern, f"{kind}=1/60")
         assert re.fullmatch(pattern, f"all=5/60 {kind}=20/3600")
     for wrong in (" ", "redem=1/2", "redeem=1", "redeem=0/60", "redeem=1/0", "redeem=1/60,all=1/60", "redeem=1/60 "):
         assert not re.fullmatch(pattern, wrong)
-    assert set(THROTTLES) == {"all", *throttling.DEFAULTS}
-    assert throttling.limits(UNTHROTTLED).keys() == throttling.DEFAULTS.keys()
+    assert set(THROTTLES) == {"all", *rate_limits.DEFAULTS}
+    assert rate_limits.limits(UNTHROTTLED).keys() == rate_limits.DEFAULTS.keys()
 
 
 def of_type(kind: str) -> dict[str, Any]:
@@ -336,7 +339,7 @@ def test_what_is_shown_or_listened_for_exists(metric: tuple[Any, str, dict[str, 
         }
         assert name in (counted if not dimensions else metrics.UNITS)
         assert dimensions.keys() in ({"service"}, {"service", "code"}) or name in counted
-        assert dimensions.get("code") in {None, *tasks.ERRORS}
+        assert dimensions.get("code") in {None, *control.ERRORS}
         return
     assert name in AWS_METRICS[namespace]
     index = dimensions.pop("GlobalSecondaryIndexName", None)
@@ -350,7 +353,7 @@ def test_what_is_shown_or_listened_for_exists(metric: tuple[Any, str, dict[str, 
 
 
 def test_every_failure_code_is_on_the_dashboard() -> None:
-    assert {dimensions["code"] for _, _, dimensions in shown() if "code" in dimensions} == tasks.ERRORS.keys()
+    assert {dimensions["code"] for _, _, dimensions in shown() if "code" in dimensions} == control.ERRORS.keys()
 
 
 @pytest.mark.parametrize("name", ALARMS)

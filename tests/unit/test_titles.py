@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from aideer import characters
-from aideer.contract.strings import Prompt, Title
+from aideer.core import characters
+from aideer.schemas.strings import Prompt, Title
 
 TITLE = TypeAdapter(Title)
 PIECES = st.sampled_from(

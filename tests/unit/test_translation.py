@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from local.template import ROOT
+from local.stack.template import ROOT
 
 ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
 

@@ -1,0 +1,160 @@
+"""Avatar images: small images in S3. The user's `avatar` attribute holds the name of the current one.
+
+A name is used once, because it is the image's hash and a new id. So no object is ever overwritten, and a name always stands for
+the same image. A user item names only images that are stored. A condition on the user's item decides which of two uploads wins.
+
+A job is stored before the image. A minute later it removes the old and the new image, except the one that the user names by then.
+So an upload that breaks off leaves no image behind. A client that has just read the old name can still load the old image.
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Response
+from botocore.exceptions import ClientError
+
+from aideer.core import aws, clock, settings
+from aideer.core.errors import Busy
+from aideer.data import lookup
+from aideer.data.models import User, new_id
+from aideer.data.retry import attempts
+from aideer.data.transactions import Refused, Transaction
+from aideer.web import etags
+
+REPLACED_SECONDS = 60
+"""Longer than a request lasts. A request may still be reading the old image, or be about to name the new one."""
+TYPE = "image/jpeg"
+ANSWER: dict[str, Any] = {TYPE: {"schema": {"type": "string", "format": "binary"}}}
+HEADERS: dict[str, Any] = {
+    "ETag": {"description": "The picture's, quoted: for If-None-Match.", "schema": {"type": "string"}},
+    "Cache-Control": {
+        "description": "With the picture's own `v` it may be kept for a year, else it is to be asked for.",
+        "schema": {"type": "string"},
+    },
+}
+"""For `documented(...)`."""
+
+_VERSION = 16
+"""The number of the hash's characters in a path."""
+# S3 answers AccessDenied for a missing object if the caller may not list the bucket.
+_GONE = {"NoSuchKey", "AccessDenied"}
+
+logger = Logger(service="aideer")
+
+
+def path(user: User) -> str | None:
+    """Return the path of a user's avatar image, or None without one.
+
+    Each image has its own path, so clients may cache it.
+    """
+    return f"/api/v1/users/{user.id}/avatar?v={user.avatar[:_VERSION]}" if user.avatar else None
+
+
+def replace(user: User, file: bytes) -> User:
+    """Replace the user's avatar image by one made from this file, and return the user as stored.
+
+    Raises the errors of pictures.square, Unauthorized if the user is gone, and Busy.
+    """
+    from aideer.accounts import image_processing  # only this function needs them
+    from aideer.data import jobs
+
+    picture = image_processing.square(file)
+    digest = hashlib.sha256(picture).hexdigest()
+    for _ in attempts():
+        if user.avatar and user.avatar.startswith(digest):
+            return user
+        name = f"{digest}-{new_id()}"
+        jobs.create("avatar", REPLACED_SECONDS, user_id=user.id, old=user.avatar or "", new=name)
+        aws.client("s3").put_object(
+            Bucket=settings.AVATARS_BUCKET, Key=_key(user.id, name), Body=picture, ContentType=TYPE
+        )
+        try:
+            return _named(user, name)
+        except Refused:  # another upload, or the deletion of the user, was faster
+            user = lookup.reread(user)
+    raise Busy
+
+
+def shown(user: User, version: str | None, if_none_match: str | None) -> Response[Any]:
+    """Return the response with a user's avatar image, or 304 if the caller already has it.
+
+    A user without an image gets the default one. `version` is the `v` of the request's path. If it names the current image, the
+    response may be cached for a year.
+    """
+    picture = _default() if user.avatar is None else _Picture(user.avatar[:64])
+    keep = user.avatar is not None and version == user.avatar[:_VERSION]
+    headers = etags.headers(picture.digest)
+    if keep:
+        headers["Cache-Control"] = "private, max-age=31536000, immutable"
+    if if_none_match is not None and etags.names(if_none_match, picture.digest):
+        return Response(status_code=304, headers=headers, body="")
+    body = picture.body if user.avatar is None else _stored(user.id, user.avatar)
+    if body is None:
+        logger.error("avatar lost", extra={"user_id": user.id})
+        headers = {"Cache-Control": "no-store"}
+        body = _default().body
+    return Response(status_code=200, content_type=TYPE, headers=headers, body=body)
+
+
+def remove(user_id: str) -> None:
+    """Remove all avatar images of a deleted user."""
+    s3 = aws.client("s3")
+    while found := s3.list_objects_v2(Bucket=settings.AVATARS_BUCKET, Prefix=f"avatars/{user_id}/").get("Contents"):
+        for item in found:
+            s3.delete_object(Bucket=settings.AVATARS_BUCKET, Key=item["Key"])
+
+
+def remove_unnamed(user_id: str, names: tuple[str, ...]) -> None:
+    """Remove the images with these names, except the user's current one.
+
+    This is safe because a name is used once: none of the removed ones can become current again.
+    """
+    user = lookup.find(User, user_id)
+    current = user.avatar if user else None
+    for name in names:
+        if name and name != current:
+            aws.client("s3").delete_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    digest: str
+    body: bytes | None = None
+
+
+@functools.cache
+def _default() -> _Picture:
+    body = Path(__file__).with_name("avatar.jpg").read_bytes()
+    return _Picture(hashlib.sha256(body).hexdigest(), body)
+
+
+def _key(user_id: str, name: str) -> str:
+    return f"avatars/{user_id}/{name}.jpg"
+
+
+def _named(user: User, name: str) -> User:
+    as_read = User.avatar.does_not_exist() if user.avatar is None else User.avatar == user.avatar
+    transaction = Transaction()
+    transaction.update(
+        "user",
+        User(user.id),
+        [User.avatar.set(name), User.update_time.set(clock.timestamp())],
+        User.id.exists() & User.deleted.does_not_exist() & as_read,
+    )
+    transaction.commit(proof=lambda: lookup.reread(user).avatar == name)
+    return lookup.reread(user)
+
+
+def _stored(user_id: str, name: str) -> bytes | None:
+    try:
+        answer = aws.client("s3").get_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _GONE:
+            return None
+        raise
+    body: bytes = answer["Body"].read()
+    return body

@@ -1,0 +1,134 @@
+"""Sessions: sign-in by password, refresh, and sign-out.
+
+A refresh token is valid for one use, and for the minute after it. This is because a response can be lost, and a phone can ask
+twice. A later use means that two parties hold the token. It ends all of the user's sessions (RFC 9700, section 4.14.2: rotation).
+All uses within the minute return the same successor (auth.next_pair). So a thief that uses the token within the minute shares one
+chain of tokens with the owner. When both continue, the second use is detected.
+"""
+
+import contextlib
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler import Depends, Request
+from pynamodb.exceptions import PutError, PynamoDBException
+
+from aideer.accounts.users import password_key
+from aideer.core import aws_errors, clock
+from aideer.core.errors import InvalidToken, TooManyRequests, Unauthorized
+from aideer.data import lookup
+from aideer.data.models import Identity, Record, User
+from aideer.data.transactions import Refused, Transaction
+from aideer.schemas.sessions import Tokens
+from aideer.security import auth, password_hashing, rate_limits
+
+GRACE_SECONDS = 60
+
+
+def sign_in(typed: str, password: str, address: str) -> Tokens:
+    """Return tokens for a correct name and password. `address` is the caller's IP address.
+
+    Raises Unauthorized, after the same time for a name that does not exist. Raises TooManyRequests after too many wrong passwords:
+    of this name from this address, from this address, or of this name. The rate limits are checked in this order. So an attempt
+    that the first one refuses does not bring the name nearer to a lock for everybody. The latter two do not apply to a name that
+    has signed in from this address before.
+    """
+    username = " ".join(typed.split())  # as names are set now; an earlier release kept their spaces
+    name = password_key(username)
+    own, *wider = rate_limits.networks(address)
+    with rate_limits.counting() as counted:
+        counted.append(rate_limits.count("sign_in", name, own.text))
+        try:
+            for network in wider:
+                counted.append(rate_limits.count("sign_in", name, network.text, share=network.share))
+            for one in rate_limits.count_networks("sign_in_address", address):
+                counted.append(one)
+            counted.append(rate_limits.count("sign_in_name", name))
+        except TooManyRequests:
+            if not rate_limits.remembered(name, address):  # others cannot lock users out of their known addresses
+                raise
+        tokens = _signed_in(username, typed, password)
+        rate_limits.remember(name, address)
+    return tokens
+
+
+def _signed_in(username: str, typed: str, password: str) -> Tokens:
+    identity = _identity(username) or (_identity(typed) if password_key(typed) != password_key(username) else None)
+    form = password_hashing.matching_form(identity.password_hash if identity else None, password)
+    if form is None or identity is None:
+        raise _wrong()
+    user = lookup.find(User, identity.user_id)
+    # Read it again after the token_version. If the password changed in between, the old one must not get tokens of the new version.
+    current = lookup.find(Identity, identity.key)
+    if user is None or current is None or user.deleted:
+        raise _wrong()
+    if (current.user_id, current.password_hash) != (user.id, identity.password_hash):
+        raise _wrong()
+    if form == "raw":
+        _hash_again(identity, password)
+    return Tokens(**auth.token_pair(user, "password"))
+
+
+def _hash_again(identity: Identity, password: str) -> None:
+    """Replace the hash of a password that release 0.1 did not normalize. If this fails, the old hash stays valid."""
+    with contextlib.suppress(PynamoDBException):
+        Identity(identity.key).update(
+            [Identity.password_hash.set(password_hashing.hashed(password))],
+            Identity.password_hash == identity.password_hash,
+        )
+
+
+def _authorization(request: Request) -> str | None:
+    header: str | None = request.resolved_event.headers.get("authorization")
+    return header
+
+
+Authorization = Annotated[str | None, Depends(_authorization)]
+"""Dependency: the Authorization header, or None. With a ticket in the body it is not needed."""
+
+
+def refresh_claims(authorization: str | None) -> dict[str, Any]:
+    """Return the claims of a password session's refresh token. Raises Unauthorized, and InvalidToken for another kind."""
+    claims = auth.verify(auth.bearer(authorization))
+    if claims["typ"] != "refresh" or claims["amr"] != "password":
+        raise InvalidToken("wrong_token_type", "This takes the refresh token of a password session.")
+    return claims
+
+
+def refresh(claims: dict[str, Any]) -> Tokens:
+    """Return a new pair for a password session's refresh token. Raises InvalidToken if it was used up or revoked."""
+    return renewed(auth.holder(claims), claims)
+
+
+def renewed(user: User, claims: dict[str, Any]) -> Tokens:
+    """Return a new pair for a refresh token of this user. The caller has read the user. Raises InvalidToken if it was used up."""
+    now = int(clock.now())
+    use = Record(f"refresh#{user.id}", claims["jti"], at=now, ttl=claims["exp"] + 3600)
+    try:
+        use.save(condition=Record.pk.does_not_exist())
+    except PutError as error:
+        if not aws_errors.refused(error):
+            raise
+        use.refresh(consistent_read=True)
+        if use.at is not None and now > use.at + GRACE_SECONDS:
+            sign_out(user)
+            raise InvalidToken(
+                "token_reused", "This refresh token was used before. All sessions have been ended."
+            ) from None
+    return Tokens(**auth.next_pair(user, claims))
+
+
+def sign_out(user: User) -> None:
+    """End all sessions of the user, as it was read. Do nothing if they have ended since."""
+    transaction = Transaction()  # DynamoDB refuses a plain update while the user's credits change
+    version = User.token_version
+    transaction.update("user", User(user.id), [version.add(1)], version == user.token_version)
+    with contextlib.suppress(Refused):  # another request ended them first
+        transaction.commit()
+
+
+def _identity(username: str) -> Identity | None:
+    return lookup.find(Identity, password_key(username))
+
+
+def _wrong() -> Unauthorized:
+    return Unauthorized("invalid_credentials", "The name or the password is wrong.")

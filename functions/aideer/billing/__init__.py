@@ -1,0 +1,1 @@
+"""Prices, credits, the ledger, redeem codes, and the checks of all of them."""

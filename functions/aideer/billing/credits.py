@@ -1,0 +1,362 @@
+"""Credits: only this module (for answers) and topups.py (by redeem codes and grants) move them. Each move is one transaction.
+
+These rules always hold, under any interleaving, any duplicate delivery and any crash between two calls:
+
+I1  credits >= 0.
+I2  credits + sum(holds) = the sum of the user's ledger.
+I3  holds are exactly the user's open tasks.
+I4  a finished or stopped task has exactly one ledger entry, a failed one none.
+I5  a redeem code is never used more than max_uses times, nor twice by one user.
+I6  for each call that the provider accepted: charged + uncovered >= the cost of the largest usage that it reported.
+
+The user pays for every end that the question, the preset or the user caused: finished (also when empty or filtered) and stopped.
+Failures of the provider, of AIDeer and of AWS are free. uncovered.py counts their cost for the operator, and limits it.
+
+A hold reserves the worst case when a task is accepted. Every close returns the hold in one transaction. The transaction
+requires that the hold still exists, and adds the closer's own condition. So a task closes once, although its executor, a stop
+and the sweeper may all try.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aws_lambda_powertools import Logger
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from aideer.billing import counters, pricing, uncovered
+from aideer.core import characters, clock, metrics
+from aideer.core.usage import Source, Usage
+from aideer.data import lookup
+from aideer.data.idempotency import Once
+from aideer.data.models import Chat, CreditEntry, Identity, Message, Task, User, new_id
+from aideer.data.transactions import Refused, Transaction
+from aideer.security import admins
+
+logger = Logger(service="aideer")
+TASK_DAYS = 30
+"""How many days a closed task can be read."""
+PREVIEW_CHARACTERS = 200
+PROVIDERS_FAULTS = {"throttled", "upstream_auth", "upstream_error", "upstream_timeout", "model_unavailable"}
+"""Error codes of failures that neither AIDeer nor the question caused."""
+
+
+def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> None:
+    """Create a user with one or more identities and with `credits` to begin with. Raises Refused if an identity is taken."""
+    transaction = Transaction()
+    user.credits = credits
+    user.list_shard = str(int(user.id[-1], 16) % User.LIST_SHARDS)  # a UUIDv7 ends at random
+    transaction.put("user", user, User.id.does_not_exist())
+    for each in (identity, *others):
+        transaction.put("identity", each, Identity.key.does_not_exist())
+    counters.count_user(transaction)
+    if credits:
+        transaction.put("entry", entry(user.id, credits, "signup", "Welcome"))
+    if admins.is_one(user):
+        admins.made(transaction, user.id)
+    transaction.commit(proof=lambda: lookup.exists(user))
+
+
+def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[str, object]) -> None:
+    """Accept a task: hold its credits, make it the chat's active task, and store the response for its idempotency key.
+
+    A title's task does not become the active task. `chat` is the chat as it was priced. `token_version` comes from the caller's
+    token. Raises Refused with one or more of these steps:
+
+    - "user": the user is deleted, signed out, a visitor, or has fewer credits than the hold.
+    - "chat": the chat is deleted, has changed, or has another active task.
+    - uncovered.STEP: the user's failed answers have reached their daily limit.
+    - "idempotency": another request has used the key.
+    """
+    transaction = Transaction()
+    transaction.update(
+        "user",
+        User(task.user_id),
+        [
+            User.credits.add(-task.hold),
+            User.holds[task.id].set(task.hold),
+            User.money_version.add(1),
+        ],
+        User.id.exists()
+        & User.deleted.does_not_exist()
+        & (User.token_version == token_version)
+        & (User.permission >= 1)
+        & (User.credits >= task.hold),
+    )
+    if task.type == Task.TITLE:
+        transaction.check("chat", Chat, chat.id, None, Chat.id.exists() & Chat.deleted.does_not_exist())
+    else:
+        _occupy(transaction, task, chat)
+    uncovered.require_room(transaction, task.user_id)
+    transaction.put("task", task, Task.id.does_not_exist())
+    once.join(transaction, answer)
+    transaction.commit(proof=lambda: lookup.exists(task))
+
+
+def _occupy(transaction: Transaction, task: Task, chat: Chat) -> None:
+    transaction.update(
+        "chat",
+        Chat(chat.id),
+        [Chat.active_task.set(task.id), Chat.next_n.set(chat.next_n + 1), Chat.version.add(1)],
+        Chat.deleted.does_not_exist() & Chat.active_task.does_not_exist() & (Chat.version == chat.version),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Closer:
+    """The closer of a task: an id that differs from every other closer's, and the condition of the close."""
+
+    by: str
+    condition: Condition
+
+    @classmethod
+    def executor(cls, executor: str) -> "Closer":
+        """Return the closer for the executor that makes the answer, as long as the task is its own."""
+        return cls(executor, (Task.status == "running") & (Task.executor == executor))
+
+    @classmethod
+    def stop(cls) -> "Closer":
+        """Return the closer for a user's stop of a pending task."""
+        return cls(f"stop#{new_id()}", Task.status == "pending")
+
+    @classmethod
+    def sweep(cls, task: Task) -> "Closer":
+        """Return the sweeper's closer. Its condition: the lease has expired, and is unchanged since `task` was read."""
+        return cls(
+            f"sweep#{new_id()}",
+            (Task.status == task.status) & (Task.lease_until == task.lease_until) & (Task.lease_until < clock.now()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The text of an answer, as far as it was made."""
+
+    reasoning: str = ""
+    content: str = ""
+
+    def __len__(self) -> int:
+        """Return the number of positions in the stream: the code points of both parts."""
+        return len(self.reasoning) + len(self.content)
+
+
+def settle(
+    task: Task,
+    closer: Closer,
+    status: Literal["finished", "stopped"],
+    text: Text,
+    finish_reason: str,
+    usage: Usage,
+    sources: Sequence[Source] = (),
+    *,
+    thought: bool = False,
+    uncounted_credits: int | None = None,
+) -> Task:
+    """Close a task for its cost: return the rest of the hold, write one ledger entry, and store the text as a message.
+
+    Reasoning without content becomes a message only if the answer was stopped or filtered. An answer that replaces another one
+    becomes a message only if it has content and was not filtered. `thought` says that the model reasoned, even if `text` does not
+    show it. `uncounted_credits` is given only for an answer without reported usage: it is the likely charge of the provider beyond
+    that cost. The user does not pay it.
+
+    Returns the task as it is stored afterwards: with this end, or with the end of an earlier closer.
+    """
+    cost = pricing.cost(task.tariff, usage, thought=thought or bool(text.reasoning))
+    credits = min(cost, task.hold)
+    if uncounted_credits is not None:
+        cost = credits  # an estimate above the hold is no cost that was reported
+    line = entry(task.user_id, -credits, task.type, task.model)
+    line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
+    line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
+    lost = cost - credits + (uncounted_credits or 0)
+    end = _End(
+        status, finish_reason, usage, credits, uncovered=lost, uncounted=bool(uncounted_credits), sources=sources
+    )
+    return _close(task, closer, end, text, keep=_is_kept(task, finish_reason, text), line=line)
+
+
+def release(
+    task: Task, closer: Closer, error_code: str, text: Text, usage: Usage | None = None, *, uncovered_credits: int = 0
+) -> Task:
+    """Close a failed task for free: return the whole hold, and keep the shown text as an interrupted message.
+
+    A failed answer that would replace another one is not kept. `uncovered_credits` is the provider's charge for the task. Returns
+    the task as it is stored afterwards, as `settle` does.
+    """
+    end = _End("failed", "interrupted", usage, 0, error_code, uncovered_credits)
+    return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, line=None)
+
+
+def redemptions(code: str) -> str:
+    """Return the hash key of a redeem code's redemptions. Each user has one record there, so that the uses can be counted."""
+    return f"redemption#{code}"
+
+
+def credits_held(user: User) -> int:
+    """Return the credits that the user's open tasks hold."""
+    return int(sum(user.holds.attribute_values.values()))
+
+
+def entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntry:
+    """Return a new ledger entry. The caller writes it in the transaction that moves the credits."""
+    return CreditEntry(
+        user_id, new_id(), amount=amount, kind=kind, description=description, create_time=clock.timestamp()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    status: str
+    finish_reason: str
+    usage: Usage | None
+    credits: int
+    error_code: str | None = None
+    uncovered: int = 0
+    """Credits that the provider bills and the user does not pay."""
+    uncounted: bool = False
+    """Whether these credits are for usage that the provider did not report."""
+    sources: Sequence[Source] = ()
+
+    @property
+    def is_uncounted(self) -> bool:
+        return self.status == "finished" and self.usage == Usage()
+
+    @property
+    def uncovered_code(self) -> str:
+        return self.error_code or (uncovered.UNCOUNTED if self.uncounted else uncovered.HOLD_EXCEEDED)
+
+
+def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
+    """Return whether a billed answer becomes a message. Reasoning alone is kept only if its reader saw it break off."""
+    if task.replaces is not None:
+        return bool(text.content) and finish_reason != "content_filter"
+    if finish_reason in ("stopped", "content_filter"):
+        return bool(len(text))
+    return bool(text.content)
+
+
+def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, line: CreditEntry | None) -> Task:
+    with_chat, shown_last = (
+        True,
+        keep and bool(text.content) and task.type != Task.TITLE and task.visibility is not False,
+    )
+    while True:
+        transaction = Transaction()
+        transaction.update(
+            "user",
+            User(task.user_id),
+            [
+                User.credits.add(task.hold - end.credits),
+                User.holds[task.id].remove(),
+                User.money_version.add(1),
+            ],
+            User.holds[task.id] == task.hold,
+        )
+        now = clock.now()
+        ending = _ending(end, closer, len(text), now)
+        if line:
+            ending.append(Task.entry_id.set(line.entry_id))
+            transaction.put("entry", line, CreditEntry.entry_id.does_not_exist())
+        counters.count_task(transaction, task.model, now, end.usage, end.credits, failed=line is None)
+        if end.uncovered:
+            uncovered.count(transaction, task.user_id, end.uncovered_code, end.uncovered, now)
+        transaction.update("task", Task(task.id), ending, closer.condition)
+        if with_chat and task.type != Task.TITLE:
+            _close_chat(transaction, task, end, text, keep=keep, shown_last=shown_last, now=now)
+        elif with_chat and end.finish_reason in ("stop", "length"):
+            _entitle(transaction, task, text, now)
+        try:
+            transaction.commit(proof=lambda: Task.get(task.id, consistent_read=True).closed_by == closer.by)
+        except Refused as refused:
+            # First retry without the preview: messages that were appended after the answer keep it. Then retry without the chat: it
+            # is deleted, or has another title by now. The answer is billed in any case.
+            if refused.steps == {"chat"} and with_chat:
+                with_chat, shown_last = shown_last, False
+                continue
+        stored = Task.get(task.id, consistent_read=True)
+        if stored.closed_by == closer.by:
+            _measure(task, end)
+        return stored
+
+
+def _measure(task: Task, end: _End) -> None:
+    values = {"CreditsSettled": end.credits}
+    if end.usage:
+        values |= {"InputTokens": end.usage.input_tokens, "OutputTokens": end.usage.output_tokens}
+    if end.uncovered:
+        metrics.emit({"UncoveredCredits": end.uncovered}, code=end.uncovered_code)
+    if end.error_code is None:
+        if end.is_uncounted:
+            values["AnswersUncounted"] = 1
+            logger.warning("uncounted", extra={"task_id": task.id, "user_id": task.user_id, "model": task.model})
+        elif end.uncovered and not end.uncounted:
+            values["Shortfalls"] = end.uncovered
+        metrics.emit({"AnswersFinished" if end.status == "finished" else "AnswersStopped": 1, **values})
+        return
+    metrics.emit(values)
+    metrics.emit({"AnswersFailed": 1}, code=end.error_code)
+    if end.error_code in PROVIDERS_FAULTS:
+        metrics.emit({"ProviderFailures": 1})
+
+
+def _ending(end: _End, closer: Closer, text_length: int, now: float) -> list[Action]:
+    actions: list[Action] = [
+        Task.status.set(end.status),
+        Task.closed_by.set(closer.by),
+        Task.finish_reason.set(end.finish_reason),
+        Task.credits.set(end.credits),
+        Task.text_length.set(text_length),
+        Task.end_time.set(clock.timestamp(now)),
+        Task.ttl.set(int(now) + TASK_DAYS * 86400),
+        Task.open_shard.remove(),
+        Task.lease_until.remove(),
+        Task.usage_so_far.remove(),
+    ]
+    if end.usage:
+        actions.append(Task.usage.set(end.usage._asdict()))
+    if end.error_code:
+        actions.append(Task.error_code.set(end.error_code))
+    return actions
+
+
+def _close_chat(
+    transaction: Transaction, task: Task, end: _End, text: Text, *, keep: bool, shown_last: bool, now: float
+) -> None:
+    condition = Chat.deleted.does_not_exist() & (Chat.active_task == task.id)
+    actions = [Chat.active_task.remove(), Chat.version.add(1), Chat.update_time.set(clock.timestamp(now))]
+    if keep:
+        message = Message(
+            task.thread,
+            task.answer_n,
+            role="assistant",
+            content=text.content,
+            reasoning=text.reasoning or None,
+            create_time=clock.timestamp(now),
+            task_id=task.id,
+            model=task.model,
+            finish_reason=end.finish_reason,
+            usage=end.usage._asdict() if end.usage else None,
+            credits=end.credits,
+            sources=list(end.sources) or None,
+            visibility=task.visibility is not False,
+        )
+        transaction.put("message", message, Message.n.does_not_exist())
+        if shown_last:
+            actions += [Chat.preview.set(text.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(task.answer_n)]
+            condition &= Chat.preview_n.does_not_exist() | (Chat.preview_n < task.answer_n)
+        if task.replaces is None:
+            actions.append(Chat.message_count.add(1))
+        else:
+            transaction.delete("replaced", Message(task.thread, task.replaces))
+    transaction.update("chat", Chat(task.chat_id), actions, condition)
+
+
+def _entitle(transaction: Transaction, task: Task, text: Text, now: float) -> None:
+    if title := characters.title(text.content):
+        transaction.update(
+            "chat",
+            Chat(task.chat_id),
+            [Chat.title.set(title), Chat.version.add(1), Chat.update_time.set(clock.timestamp(now))],
+            Chat.deleted.does_not_exist() & (Chat.title == task.title_before),
+        )

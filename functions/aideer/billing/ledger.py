@@ -1,0 +1,45 @@
+"""The ledger as its user reads it. credits.py and topups.py write it."""
+
+from aideer.billing import credits
+from aideer.core.errors import Unprocessable
+from aideer.data.models import CreditEntry, User
+from aideer.schemas.credits import CreditRecord, Ledger
+from aideer.web import pagination
+
+_LIST = "credits"
+_LONGEST_ID = 64
+
+
+def page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[Ledger, str | None]:
+    """Return a page of the user's ledger, newest first, and the cursor of the next page."""
+    before = CreditEntry.entry_id < _entry_id(cursor) if cursor is not None else None
+    entries = list(
+        CreditEntry.query(user.id, before, scan_index_forward=False, limit=offset + limit + 1, consistent_read=True)
+    )[offset:]
+    records = [_record(entry) for entry in entries[:limit]]
+    more = pagination.encode(_LIST, [records[-1].id]) if len(entries) > limit else None
+    stand = {"credits_left": user.credits, "credits_held": credits.credits_held(user)}
+    return Ledger(**stand, credit_records=records), more
+
+
+def _entry_id(cursor: str) -> str:
+    entry_id = str(pagination.decode(_LIST, cursor, (str,))[0])
+    if not 0 < len(entry_id) <= _LONGEST_ID:
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
+    return entry_id
+
+
+def _record(entry: CreditEntry) -> CreditRecord:
+    return CreditRecord(
+        id=entry.entry_id,
+        user_id=entry.user_id,
+        amount=entry.amount,
+        kind=entry.kind,
+        description=entry.description,
+        task_id=entry.task_id,
+        model=entry.model,
+        input_tokens=entry.input_tokens,
+        output_tokens=entry.output_tokens,
+        price_version=entry.price_version,
+        create_time=entry.create_time,
+    )

@@ -1,0 +1,342 @@
+"""Chats: access rights and changes.
+
+A chat points to one thread, its generation. A write that changes the messages also updates the chat's version, next_n,
+message_count and preview. If all messages are replaced, the write that changes the pointer updates these fields. Each such
+write requires the version that it was made from, so one of two concurrent writes is refused. The close of a task requires
+instead that the task is the chat's active task. A deleted chat stays as a tombstone until its job has cleaned up. Only that
+job and the chat's task still use the tombstone.
+"""
+
+import random
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from aideer.billing.credits import PREVIEW_CHARACTERS
+from aideer.chats import messages, presets
+from aideer.chats.messages import Page, Window
+from aideer.core import clock
+from aideer.core.errors import (
+    BadRequest,
+    Busy,
+    Conflict,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    PreconditionRequired,
+    Unprocessable,
+)
+from aideer.data import jobs, lookup
+from aideer.data.models import Chat, Message, Preset, User, new_id
+from aideer.data.retry import attempts
+from aideer.data.transactions import Refused, Transaction
+from aideer.prompts import image_urls, prompts
+from aideer.schemas.chats import ChatChange, NewChat, NewMessages, Order, OrderBy, PlacedMessage
+from aideer.security import audit_trail, auth
+from aideer.web import etags, pagination
+
+REPLACED_SECONDS = 20 * 60
+"""How long a replaced thread stays for its current readers, from the start of the request that replaces it."""
+
+_INDEXES = {"create_time": Chat.by_create_time, "update_time": Chat.by_update_time, "title": Chat.by_title}
+
+
+def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
+    """Create a chat on a preset's current version, with these messages if any.
+
+    Raises BadRequest if there is no such preset, and Forbidden if this user may not use it.
+    """
+    preset = usable_preset(user, new.preset_id)
+    now = clock.timestamp()
+    chat = Chat(
+        new_id(),
+        owner_id=user.id,
+        preset_id=preset.id,
+        preset_version=preset.number,
+        title=new.title,
+        visibility=new.visibility,
+        version=1,
+        generation=new_id(),
+        next_n=1 + len(new.messages),
+        message_count=len(new.messages),
+        create_time=now,
+        update_time=now,
+    )
+    stored = messages.stored(chat.thread, 1, new.messages, now)
+    if _has_image(stored):
+        image_urls.require_vision(preset.parameters)
+    show_last(chat, stored)
+    transaction = Transaction()
+    transaction.put("chat", chat, Chat.id.does_not_exist())
+    _record_use(transaction, user, preset)
+    _put(transaction, stored)
+    transaction.commit(proof=lambda: exists(chat.id))
+    return chat, stored
+
+
+def listed(
+    user: User, order_by: OrderBy | None, order: Order, *, prefix: str, limit: int, cursor: str | None, offset: int
+) -> tuple[list[Chat], str | None]:
+    """Return a page of the user's own chats, and the cursor of the next page. A title prefix orders the chats by title.
+
+    The page may be shorter than `limit` although more chats follow, because an index lags behind deletions.
+    """
+    if prefix and order_by not in (None, "title"):
+        raise Unprocessable("order_by_not_title", "With q, chats are ordered by title.")
+    by = order_by or ("title" if prefix else "create_time")
+    name = f"chats {by} {order} {prefix}"
+    keys = list(
+        _INDEXES[by].query(
+            user.id,
+            Chat.title.startswith(prefix) if prefix else None,
+            scan_index_forward=order == "asc",
+            limit=offset + limit + 1,
+            last_evaluated_key=_start(user, name, by, prefix, cursor) if cursor else None,
+        )
+    )[offset:]
+    page = keys[:limit]
+    found = {chat.id: chat for chat in Chat.batch_get([key.id for key in page], consistent_read=True)} if page else {}
+    chats = [found[key.id] for key in page if key.id in found and found[key.id].owner_id == user.id]
+    more = len(keys) > limit
+    return chats, pagination.encode(name, [getattr(page[-1], by), page[-1].id]) if more else None
+
+
+def read(user: User, chat_id: str, window: Window, if_none_match: str | None = None) -> tuple[Chat, Page]:
+    """Return a chat and a window of its messages.
+
+    A user that may manage the chat gets all messages. Other readers of a shared chat get the visible ones only. Raises NotFound,
+    Forbidden for another user's private chat, and NotModified if `if_none_match` names the chat as this user is shown it.
+    """
+    chat = readable(user, chat_id)
+    if if_none_match is not None and etags.names(if_none_match, tag := shown_tag(user, chat)):
+        raise etags.NotModified(tag)
+    own = auth.may_manage(user, chat.owner_id)
+    if audit_trail.concerns(user, chat.owner_id):
+        audit_trail.record(user, "chat.read", chat.owner_id, chat.id)
+    return chat, messages.page(chat.thread, window, hidden=own)
+
+
+def shown_tag(user: User, chat: Chat) -> int | str:
+    """Return the chat's tag for this user: the version, or another tag if hidden messages are left out."""
+    version = int(chat.version)
+    return version if auth.may_manage(user, chat.owner_id) else f"{version}-shared"
+
+
+def readable(user: User, chat_id: str) -> Chat:
+    """Return the chat if this user may read it. Raises NotFound, and Forbidden for another user's private chat."""
+    chat = _found(chat_id)
+    if not auth.may_manage(user, chat.owner_id) and chat.visibility != "shared":
+        raise Forbidden("forbidden", "This chat is private.")
+    return chat
+
+
+def usable_preset(user: User, preset_id: str) -> Preset:
+    """Return the head of a preset that this user may open a chat on. Raises BadRequest if there is none, and Forbidden."""
+    try:
+        return presets.readable(user, preset_id)
+    except NotFound:
+        raise BadRequest("preset_not_found", "There is no such preset.") from None
+
+
+def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -> tuple[Chat, Page]:
+    """Change the given fields of a chat in one write, and return the chat with its last messages.
+
+    Raises NotFound, Forbidden and BadRequest (preset). Replacing messages also raises PreconditionRequired without If-Match,
+    and Conflict while a task is running. If-Match raises PreconditionFailed if the chat has changed.
+    """
+    chat = managed(user, chat_id)
+    if wanted.messages is not None:
+        if if_match is None:
+            raise PreconditionRequired(
+                "if_match_required", "Replacing messages needs If-Match: the ETag that you read."
+            )
+        _require_no_task(chat)
+    if if_match is not None and not etags.names(if_match, chat.version):
+        raise _moved_on()
+    actions, condition = _fields(user, wanted), Chat.id.exists() & Chat.deleted.does_not_exist()
+    if if_match is not None:
+        condition &= Chat.version == chat.version
+    now = clock.timestamp()
+    transaction = Transaction()
+    if audit_trail.concerns(user, chat.owner_id):
+        audit_trail.record_in(transaction, user, "chat.change", chat.owner_id, chat.id)
+    elif wanted.preset_id is not None:
+        _record_use(transaction, user, usable_preset(user, wanted.preset_id))
+    if wanted.messages is not None:
+        actions += _replacement(transaction, user, chat, wanted, wanted.messages, now)
+        condition &= Chat.active_task.does_not_exist()
+    if actions:
+        actions += [Chat.version.add(1), Chat.update_time.set(now)]
+        try:
+            _write(transaction, chat, actions, condition, now)
+        except Refused:
+            chat = _found(chat_id)
+            if wanted.messages is not None:
+                _require_no_task(chat)
+            raise _moved_on() from None
+    elif audit_trail.concerns(user, chat.owner_id):
+        audit_trail.record(user, "chat.read", chat.owner_id, chat.id)
+    chat = _found(chat_id)
+    return chat, messages.page(chat.thread, Window(), hidden=True)
+
+
+def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
+    """Append messages to the user's own chat. A running task is no obstacle, because its answer already has its n.
+
+    Raises NotFound, Forbidden (even for administrators), TooLarge, and Busy if other writes keep changing the chat.
+    """
+    for _ in attempts():
+        chat = _found(chat_id)
+        if chat.owner_id != user.id:
+            raise Forbidden("forbidden", "Only its owner writes into a chat.")
+        now = clock.timestamp()
+        stored = messages.stored(chat.thread, chat.next_n, new.messages, now)
+        if _has_image(stored):
+            image_urls.require_vision(_pinned(chat).parameters)
+        actions: list[Action] = [
+            Chat.next_n.set(chat.next_n + len(stored)),
+            Chat.message_count.add(len(stored)),
+            Chat.version.add(1),
+            Chat.update_time.set(now),
+        ]
+        if last := _last_visible(stored):
+            actions += _previewed(last)
+        transaction = Transaction()
+        transaction.update(
+            "chat", Chat(chat.id), actions, (Chat.version == chat.version) & Chat.deleted.does_not_exist()
+        )
+        _put(transaction, stored)
+        try:
+            transaction.commit(proof=lambda stored=stored: _is_stored(stored[0]))  # type: ignore[misc]
+        except Refused:
+            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret
+            continue
+        return stored
+    raise Busy
+
+
+def _record_use(transaction: Transaction, user: User, preset: Preset) -> None:
+    if preset.visibility == "private" and audit_trail.concerns(user, preset.owner_id):
+        audit_trail.record_in(transaction, user, "preset.use", preset.owner_id, preset.id)
+
+
+def exists(chat_id: str) -> bool:
+    """Return whether the chat or its tombstone is stored."""
+    return lookup.find(Chat, chat_id) is not None
+
+
+def show_last(chat: Chat, thread: list[Message]) -> None:
+    """Set a new chat's preview to the last visible message of its thread."""
+    if last := _last_visible(thread):
+        chat.preview, chat.preview_n = last.content[:PREVIEW_CHARACTERS], last.n
+
+
+def _found(chat_id: str) -> Chat:
+    chat = lookup.find(Chat, chat_id)
+    if chat is None or chat.deleted:
+        raise gone()
+    return chat
+
+
+def managed(user: User, chat_id: str) -> Chat:
+    """Return the chat, if the user may change it. Raises NotFound and Forbidden."""
+    chat = _found(chat_id)
+    if not auth.may_manage(user, chat.owner_id):
+        raise Forbidden("forbidden", "This chat is not yours.")
+    return chat
+
+
+def _start(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
+    value, chat_id = pagination.decode(name, cursor, (str, str))
+    # DynamoDB refuses an impossible key, and a key outside the queried range.
+    if not (0 < len(value.encode()) <= 1024 and 0 < len(chat_id) <= 64 and value.startswith(prefix)):
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
+    return {"owner_id": {"S": user.id}, by: {"S": value}, "id": {"S": chat_id}}
+
+
+def _fields(user: User, wanted: ChatChange) -> list[Action]:
+    actions: list[Action] = []
+    if wanted.title is not None:
+        actions.append(Chat.title.set(wanted.title))
+    if wanted.visibility is not None:
+        actions.append(Chat.visibility.set(wanted.visibility))
+    if wanted.preset_id is not None:
+        preset = usable_preset(user, wanted.preset_id)
+        actions += [Chat.preset_id.set(preset.id), Chat.preset_version.set(preset.number)]
+    return actions
+
+
+def _replacement(
+    transaction: Transaction, user: User, chat: Chat, wanted: ChatChange, placed: list[PlacedMessage], now: str
+) -> list[Action]:
+    """Write a chat's new thread, and return the actions that make the chat point to it.
+
+    A job that removes the new thread is written first. The transaction that changes the pointer retargets the job to the old
+    thread, so no crash leaves either thread behind. If a later replacement replaces the new thread, its own job removes it.
+    """
+    generation = new_id()
+    thread = messages.laid_out(chat.thread, f"{chat.id}#{generation}", chat.next_n, placed, now)
+    if _has_image(message for message in thread if message.create_time == now):  # earlier images may stay
+        preset = usable_preset(user, wanted.preset_id) if wanted.preset_id else _pinned(chat)
+        image_urls.require_vision(preset.parameters)
+    job = jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, generation=generation)
+    jobs.retarget_in(transaction, job, chat_id=chat.id, generation=chat.generation)
+    messages.write(thread)
+    last = _last_visible(thread)
+    return [
+        Chat.generation.set(generation),
+        Chat.next_n.set(chat.next_n + sum(message.n is None for message in placed)),
+        Chat.message_count.set(len(thread)),
+        *(_previewed(last) if last else [Chat.preview.remove(), Chat.preview_n.remove()]),
+    ]
+
+
+def _write(transaction: Transaction, chat: Chat, actions: list[Action], condition: Condition, now: str) -> None:
+    transaction.update("chat", Chat(chat.id), actions, condition)
+    transaction.commit(proof=lambda: (found := lookup.find(Chat, chat.id)) is not None and found.update_time == now)
+
+
+def _require_no_task(chat: Chat) -> None:
+    if chat.active_task:
+        raise Conflict("task_running", "A task is answering in this chat.", task_id=chat.active_task)
+
+
+def _put(transaction: Transaction, stored: list[Message]) -> None:
+    for message in stored:
+        transaction.put(f"message {message.n}", message, Message.n.does_not_exist())
+
+
+def _is_stored(message: Message) -> bool:
+    found = lookup.find(Message, message.thread, message.n)
+    if found is None:
+        return False
+    return (found.create_time, found.role, found.content) == (message.create_time, message.role, message.content)
+
+
+def _has_image(thread: Iterable[Message]) -> bool:
+    return any(message.type == "image" for message in thread)
+
+
+def _pinned(chat: Chat) -> Preset:
+    return prompts.pinned(chat.preset_id, int(chat.preset_version))
+
+
+def _last_visible(thread: list[Message]) -> Message | None:
+    # An answer that was stopped during its reasoning has no content to quote.
+    return next((message for message in reversed(thread) if message.visibility and message.content), None)
+
+
+def _previewed(message: Message) -> list[Action]:
+    return [Chat.preview.set(message.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(message.n)]
+
+
+def gone() -> NotFound:
+    """Return the error for a chat that does not exist or was deleted."""
+    return NotFound("chat_not_found", "There is no such chat.")
+
+
+def _moved_on() -> PreconditionFailed:
+    return PreconditionFailed("precondition_failed", "The chat has changed since: read it again.")

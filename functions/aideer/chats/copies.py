@@ -1,0 +1,68 @@
+"""Copies of chats: of the user's own or of shared ones, whole or up to a message, to continue from there.
+
+A copy is a new chat, independent of the original. Its messages are written before the chat. A job removes them if the chat is
+never created. The copy has only what its maker may see of the original.
+
+The copy keeps the preset version that the original pins if its maker may manage the original, as its owner or an administrator.
+Otherwise it pins the preset's current version, because the maker may never have been allowed to use the pinned one.
+"""
+
+from aideer.chats import chats, messages
+from aideer.chats.messages import Page, Window
+from aideer.core import clock
+from aideer.core.errors import Busy
+from aideer.data import jobs
+from aideer.data.models import Chat, Message, User, new_id
+from aideer.data.retry import attempts
+from aideer.data.transactions import Transaction
+from aideer.security import audit_trail, auth
+
+
+def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
+    """Copy a chat, whole or up to and including the message `upto`, and return the copy with its last messages.
+
+    Raises NotFound, Forbidden (another user's private chat or preset), BadRequest (another user's chat, whose preset is gone),
+    Unprocessable (no message `upto`), TooLarge, and Busy if other requests keep changing the chat.
+    """
+    copied_id, generation = new_id(), new_id()
+    original, preset_version, thread = _taken(user, chat_id, f"{copied_id}#{generation}", upto)
+    jobs.create("copy", chats.REPLACED_SECONDS, chat_id=copied_id, generation=generation)
+    messages.write(thread)
+    now = clock.timestamp()
+    chat = Chat(
+        copied_id,
+        owner_id=user.id,
+        preset_id=original.preset_id,
+        preset_version=preset_version,
+        title=original.title,
+        visibility="private",
+        version=1,
+        generation=generation,
+        next_n=1 + (thread[-1].n if thread else 0),
+        message_count=len(thread),
+        create_time=now,
+        update_time=now,
+    )
+    chats.show_last(chat, thread)
+    transaction = Transaction()
+    transaction.put("chat", chat, Chat.id.does_not_exist())
+    if audit_trail.concerns(user, original.owner_id):
+        audit_trail.record_in(transaction, user, "chat.copy", original.owner_id, original.id)
+    transaction.commit(proof=lambda: chats.exists(chat.id))
+    return chat, messages.page(chat.thread, Window(), hidden=True)
+
+
+def _taken(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, int, list[Message]]:
+    """Return the chat, the preset version that the copy pins, and the copied thread.
+
+    All three are of one moment, because the chat did not change between two reads.
+    """
+    chat = chats.readable(user, chat_id)
+    for _ in attempts():
+        own = auth.may_manage(user, chat.owner_id)
+        version = chat.preset_version if own else chats.usable_preset(user, chat.preset_id).number
+        thread = messages.copied(chat.thread, new, upto, own=own)
+        read, chat = chat, chats.readable(user, chat_id)
+        if (read.version, read.owner_id) == (chat.version, chat.owner_id):
+            return chat, int(version), thread
+    raise Busy

@@ -1,0 +1,100 @@
+"""A chat as a file to keep: JSON, or Markdown whose structure no content can break.
+
+A file holds as much as a page of messages may, and the response says where the next file begins. A user that may manage the chat
+also gets its hidden messages. The preset's messages are not in the chat, so no file has them.
+"""
+
+import json
+import re
+import unicodedata
+from typing import Literal
+from urllib.parse import quote
+
+from aideer.chats import chats, messages
+from aideer.chats.messages import Window
+from aideer.core.errors import Forbidden
+from aideer.data.models import Chat, Message, User
+from aideer.schemas import chats as contract
+from aideer.security import audit_trail, auth
+
+Format = Literal["json", "markdown"]
+
+MESSAGES = 10_000
+"""The most messages in one file, if they are so short that this many fit."""
+_ENDINGS = {"json": "json", "markdown": "md"}
+_FORBIDDEN = set('<>:"/\\|?*')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, dict[str, str | list[str]], int | None]:
+    """Return a file of a chat that the user may manage, beginning after the message `after`.
+
+    The result is (text, headers with the file's name, `after` of the next file or None). Raises NotFound and Forbidden.
+    """
+    chat = chats.readable(user, chat_id)
+    if not auth.may_manage(user, chat.owner_id):
+        raise Forbidden("forbidden", "Only its owner exports a chat.")
+    if audit_trail.concerns(user, chat.owner_id):
+        audit_trail.record(user, "chat.export", chat.owner_id, chat.id)
+    page = messages.page(chat.thread, Window(MESSAGES, after=after), hidden=True)
+    rest = page.rest.after if page.rest else None
+    if wanted == "json":
+        text = contract.Chat.of(chat, page.messages).model_dump_json()
+    else:
+        text, rest = _markdown(chat, page.messages, rest)
+    name = f"{chat.title} (after {after})" if after else chat.title
+    return text, {"Content-Disposition": disposition(name, _ENDINGS[wanted])}, rest
+
+
+def disposition(name: str, ending: str) -> str:
+    """Return the Content-Disposition of a file with this name (RFC 6266).
+
+    A user may have written any text as the name. It must not become a path, a reserved name or another header. Browsers use
+    `filename*` (RFC 8187); other clients use `filename`, in ASCII.
+    """
+    clean = "".join(" " if c in _FORBIDDEN or unicodedata.category(c)[0] in "CZ" else c for c in name)
+    clean = " ".join(clean.split()).strip(". ") or "chat"
+    if _RESERVED.match(clean):
+        clean = f"_{clean}"
+    plain = clean.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}.{ending}\"; filename*=UTF-8''{quote(f'{clean}.{ending}', safe='')}"
+
+
+def _markdown(chat: Chat, thread: list[Message], rest: int | None) -> tuple[str, int | None]:
+    """Return a chat as Markdown, and the `after` of the next file.
+
+    Fences can make the text longer than a page may be. Then the file ends before the page does.
+    """
+    parts = [f"# {_escaped(chat.title)}\n\nChat {chat.id}, begun {chat.create_time}.\n"]
+    size, last = 0, None
+    for message in thread:
+        part = _section(message)
+        size += len(json.dumps(part, ensure_ascii=False).encode())  # as Lambda's JSON encodes it
+        if last is not None and size > messages.PAGE_BYTES:
+            return "\n".join(parts), last
+        parts.append(part)
+        last = message.n
+    return "\n".join(parts), rest
+
+
+def _section(message: Message) -> str:
+    about = [f"**{message.role}**", message.create_time]
+    about += [_escaped(said) for said in (message.model, message.finish_reason) if said]
+    about += ["image"] * (message.type == "image") + ["hidden"] * (not message.visibility)
+    parts = [f"## {message.n}\n\n{', '.join(about)}\n"]
+    if message.reasoning:
+        parts.append(f"Reasoning:\n\n{_fenced(message.reasoning)}")
+    if message.content:
+        parts.append(_fenced(message.content))
+    return "\n".join(parts)
+
+
+def _fenced(text: str) -> str:
+    """Return text in a fence that is longer than any fence in it, so that the text cannot end it (CommonMark, section 4.5)."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}\n"
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)

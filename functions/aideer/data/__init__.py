@@ -1,0 +1,1 @@
+"""The tables, transactions, jobs, and idempotency keys."""

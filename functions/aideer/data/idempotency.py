@@ -1,0 +1,60 @@
+"""Idempotency-Key: for 24 hours, a repeated POST returns the answer of the first one and has no second effect.
+
+The rules follow draft-ietf-httpapi-idempotency-key-header. The record is written in the same transaction as the effect, so neither
+exists without the other. Errors are not stored.
+
+Look the key up before any check, and again after any error: this request's own first attempt may have caused the error.
+"""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from aideer.core import clock
+from aideer.core.errors import Unprocessable
+from aideer.data import lookup
+from aideer.data.models import Record
+from aideer.data.transactions import Transaction
+
+if TYPE_CHECKING:  # functions that only close tasks do not need pydantic
+    from pydantic import BaseModel
+
+SECONDS = 24 * 3600
+
+
+class Once:
+    """One user's use of one key on one route. Without a key, nothing is stored."""
+
+    def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel | str") -> None:
+        canonical = body if isinstance(body, str) else json.dumps(body.model_dump(mode="json"), sort_keys=True)
+        self._body = hashlib.sha256(canonical.encode()).hexdigest()
+        self._pk, self._key = f"idempotency#{user_id}#{route}", key
+
+    def answer(self) -> dict[str, Any] | None:
+        """Return the answer of the first request with this key, or None if there was none.
+
+        Raises Unprocessable if that request had another body.
+        """
+        if self._key is None:
+            return None
+        record = lookup.find(Record, self._pk, self._key)
+        if record is None or record.ttl <= clock.now():
+            return None
+        if record.data["body"] != self._body:
+            raise Unprocessable("idempotency_key_reused", "This Idempotency-Key came with another body before.")
+        answer: dict[str, Any] = record.data["answer"]
+        return answer
+
+    def join(self, transaction: Transaction, answer: dict[str, Any]) -> None:
+        """Store the answer in the transaction that has the effect.
+
+        If an answer is already stored, the transaction is refused with the step "idempotency".
+        """
+        if self._key is None:
+            return
+        now = int(clock.now())
+        transaction.put(
+            "idempotency",
+            Record(self._pk, self._key, data={"body": self._body, "answer": answer}, ttl=now + SECONDS),
+            Record.pk.does_not_exist() | (Record.ttl <= now),
+        )

@@ -1,0 +1,43 @@
+"""Requests and responses for sessions: tokens, and the parameters of sign-in and refresh."""
+
+from typing import Annotated, Literal
+
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from pydantic import BaseModel, Field, StringConstraints
+
+from aideer.schemas.strings import Body
+
+Code = Annotated[
+    str, Query(min_length=1, max_length=256, description="The code from WeChat: valid once, for some minutes.")
+]
+ReturnedCode = Annotated[
+    str | None, Query(max_length=256, description="The code from WeChat; absent if the user declined.")
+]
+Challenge = Annotated[
+    str | None,
+    Query(
+        pattern="^[A-Za-z0-9_-]{43}$",
+        description="The verifier's SHA-256 in base64url (RFC 7636). Needed where tickets are handed to a page.",
+    ),
+]
+ChallengeMethod = Annotated[Literal["S256"] | None, Query(description="Needed with `code_challenge`.")]
+State = Annotated[str, Query(max_length=256, description="What `authorize` sent along.")]
+
+
+class Tokens(BaseModel):
+    """A pair of tokens. The access token is valid for `expires_in` seconds, the refresh token for 90 days."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["bearer"]
+    expires_in: int
+
+
+class Ticket(Body):
+    """The ticket of a website sign-in, in place of a refresh token."""
+
+    ticket: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    code_verifier: Annotated[
+        Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._~-]{43,128}$")] | None,
+        Field(description="The verifier of the `code_challenge` that `authorize` got (RFC 7636)."),
+    ] = None

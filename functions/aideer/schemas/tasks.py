@@ -1,0 +1,86 @@
+"""Requests and responses for tasks."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from aideer.schemas.strings import Body
+
+_STREAM_URL = "The URL of the answer's stream. It opens once; null for a title."
+_RESUME_URL = "The same stream from position 0. It opens at any time, also after a reload; null for a title."
+
+
+class NewTask(Body):
+    """A task to create. Set `stream` if you open stream_url at once: the queue then waits a few seconds for you."""
+
+    chat_id: str = Field(min_length=1, max_length=64, examples=["01900000-0000-7000-8000-000000000000"])
+    type: Literal["chat_generation", "title_generation"] = "chat_generation"
+    stream: bool = True
+
+
+class AcceptedTask(BaseModel):
+    """An accepted task, with the URL of its stream and the credits held for it."""
+
+    task_id: str
+    status: str
+    stream_url: Annotated[str | None, Field(description=_STREAM_URL)]
+    resume_url: Annotated[str | None, Field(description=_RESUME_URL)]
+    credits_held: int
+    max_tokens: int
+
+
+class Quote(BaseModel):
+    """The most that a task would cost. If you cannot afford it, the quote is for the longest answer that the preset allows."""
+
+    input_tokens: int
+    max_tokens: int
+    credits_at_most: int
+    affordable: bool
+
+
+class TaskUsage(BaseModel):
+    """Tokens as the provider counted them. Reasoning is part of the output, and cached is part of the input.
+
+    If the provider reported no usage for an answer that was stopped, the input tokens are AIDeer's own estimate.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    searches: int = 0
+
+
+class Source(BaseModel):
+    """A web page that the provider's search found for an answer."""
+
+    index: int
+    title: str
+    url: str
+    site_name: str
+
+
+class TaskError(BaseModel):
+    """The reason why a task failed."""
+
+    code: str
+    message: str
+
+
+class TaskView(BaseModel):
+    """A task, with its text so far."""
+
+    task_id: str
+    chat_id: str
+    type: str
+    status: Literal["pending", "running", "finished", "stopped", "failed"]
+    content: str
+    reasoning: str
+    finish_reason: str | None
+    usage: TaskUsage | None
+    credits: int | None
+    error: TaskError | None
+    stream_url: Annotated[str | None, Field(description=_STREAM_URL)]
+    resume_url: Annotated[str | None, Field(description=_RESUME_URL)]
+    create_time: str
+    end_time: str | None

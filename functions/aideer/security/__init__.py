@@ -1,0 +1,1 @@
+"""Authentication, passwords, rate limits, and the audit trail."""

@@ -1,0 +1,133 @@
+"""The audit trail: the actions of administrators on things of other users, and on users and redeem codes.
+
+A record names the administrator, the action, the owner, the object and the time. It also has the reason, if the administrator sent
+one in the header X-Reason. It holds ids and no user's text. The record of a change is written in the change's transaction, and the
+record of a reading before the response. Records are never changed: no function may update or delete them. They expire by their
+TTL, after AUDIT_DAYS.
+
+A change happens only while its administrator still is one, because record_in makes that a condition of the transaction.
+"""
+
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+from pynamodb.expressions.condition import Condition
+from pynamodb.pagination import PageIterator
+
+from aideer.core import clock, settings
+from aideer.data.models import AuditRecord, User, new_id
+from aideer.data.transactions import Transaction
+from aideer.security import admins, auth
+
+Action = Literal[
+    "chat.read",
+    "chat.export",
+    "chat.copy",
+    "chat.change",
+    "chat.delete",
+    "chat.like",
+    "preset.read",
+    "preset.use",
+    "preset.create",
+    "preset.change",
+    "preset.delete",
+    "preset.like",
+    "users.list",
+    "user.read",
+    "user.change",
+    "user.permission",
+    "user.password",
+    "user.grant",
+    "user.delete",
+    "codes.list",
+    "code.read",
+    "codes.create",
+    "code.revoke",
+    "batch.revoke",
+]
+READS = 16
+"""The most queries for one page."""
+
+
+class Page(NamedTuple):
+    """Records, the newest first. `more` is the id of the last one that was read, if there may be more."""
+
+    records: list[AuditRecord]
+    more: str | None
+
+
+def concerns(actor: User, owner_id: str | None) -> bool:
+    """Return whether this user acts as an administrator on something of this owner."""
+    return actor.permission >= auth.ADMIN and actor.id != owner_id
+
+
+def record(actor: User, action: Action, user_id: str | None = None, about: str | None = None) -> None:
+    """Record a reading. Call this before the response."""
+    _record(actor, action, user_id, about).save()
+
+
+def record_in(
+    transaction: Transaction,
+    actor: User,
+    action: Action,
+    user_id: str | None = None,
+    about: str | None = None,
+    *,
+    writes_actor: bool = False,
+) -> None:
+    """Record a change in its transaction, and require that the actor is an administrator when it happens.
+
+    `commit` raises Forbidden if the actor is none any more. A transaction takes each item only once. So if it also writes the
+    actor's item, the caller adds that condition itself. This is so if `user_id` is the actor, or with `writes_actor`.
+    """
+    if actor.id != user_id and not writes_actor:
+        admins.required(transaction, "admin", actor.id, partial(auth.no_admin_now, actor))
+    transaction.put("trail", _record(actor, action, user_id, about))
+
+
+def page(admin: str | None, user: str | None, action: str | None, limit: int, before: str | None) -> Page:
+    """Return at most `limit` records that match every given filter, the newest first, below the id `before`.
+
+    A page may be shorter although there are more, because it makes at most READS queries.
+    """
+    found: list[AuditRecord] = []
+    pages = _pages(admin, user, action, limit, before)
+    for _ in range(READS):
+        for item in next(pages)["Items"]:
+            if len(found) == limit:
+                return Page(found, str(found[-1].id))
+            found.append(AuditRecord.from_raw_data(item))
+        if not (last := pages.last_evaluated_key):
+            return Page(found, None)
+        more = str(last["id"]["S"])  # this record may not match the filters
+    return Page(found, more)
+
+
+def _pages(
+    admin: str | None, user: str | None, action: str | None, limit: int, before: str | None
+) -> PageIterator[Any]:
+    condition: Condition = AuditRecord.ttl > int(clock.now())
+    for attribute, value in ((AuditRecord.actor_id, admin), (AuditRecord.action, action)):
+        if value is not None:
+            condition &= attribute == value
+    below, size = AuditRecord.id < before if before else None, limit + 1
+    if user is None:
+        found = AuditRecord.query(AuditRecord.ALL, below, condition, scan_index_forward=False, page_size=size)
+    else:
+        found = AuditRecord.by_user.query(user, below, condition, scan_index_forward=False, page_size=size)
+    return found.page_iter
+
+
+def _record(actor: User, action: Action, user_id: str | None, about: str | None) -> AuditRecord:
+    now = clock.now()
+    return AuditRecord(
+        AuditRecord.ALL,
+        new_id(),
+        actor_id=actor.id,
+        action=action,
+        user_id=user_id,
+        about=about,
+        reason=actor.reason,
+        create_time=clock.timestamp(now),
+        ttl=int(now) + settings.AUDIT_DAYS * 86400,
+    )

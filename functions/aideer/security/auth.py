@@ -1,0 +1,244 @@
+"""Tokens and the authentication of callers.
+
+A token is a JWT (RFC 7519), signed with HS256 by the newest signing key. Its claims are sub (user id), typ (access, refresh or
+stream), amr (password or wechat), ver (the user's token_version when the token was made), iat, exp and jti. A stream ticket also
+names its task. The refresh token of a WeChat session also names the openid that signed in.
+
+Raising token_version revokes all tokens of the user at once, because every call reads the user consistently. The exception is
+`Bearer`: its call checks the version in a condition of its own write.
+
+The claim auth_time is the time of the sign-in (OpenID Connect Core 1.0, section 2), in seconds since the epoch. A refresh keeps
+it. Tokens of release 0.1.0 do not have it. If a call needs a fresh sign-in, they count as old.
+"""
+
+import hashlib
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from urllib.parse import unquote
+from uuid import uuid4
+
+import jwt
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Depends, Request
+
+from aideer.core import aws, clock
+from aideer.core.errors import AideerError, Busy, Forbidden, InvalidToken, Unauthorized
+from aideer.data import lookup
+from aideer.data.models import User
+
+ACCESS_SECONDS = 24 * 3600
+REFRESH_SECONDS = 90 * 24 * 3600
+VISITOR, USER, ADMIN = 0, 1, 2
+REASON_CHARACTERS = 200
+
+logger = Logger(service="aideer")
+Method = Literal["password", "wechat"]
+
+
+class Claims(TypedDict):
+    """The claims of a token. Times are seconds since the epoch."""
+
+    sub: str
+    typ: Literal["access", "refresh", "stream"]
+    amr: Method
+    ver: int
+    iat: int
+    exp: int
+    jti: str
+    auth_time: NotRequired[int]
+
+
+def token_pair(user: User, method: Method, openid: str | None = None, auth_time: int | None = None) -> dict[str, Any]:
+    """Return the access token and the refresh token of a new sign-in.
+
+    `openid` is the one that WeChat returned. In a mini program's session, a refresh uses it to ask WeChat whether that is still
+    valid. The sign-in was at `auth_time`, in seconds since the epoch, by default now.
+    """
+    signed_in = {"auth_time": int(clock.now()) if auth_time is None else auth_time}
+    more = {"openid": openid} if openid else {}
+    return _pair(user, method, signed_in, {**more, "jti": uuid4().hex})
+
+
+def next_pair(user: User, claims: dict[str, Any]) -> dict[str, Any]:
+    """Return the token pair that replaces the refresh token with these claims.
+
+    The new refresh token's jti is derived from the old one. If two clients use one token at the same time, both get the same
+    successor. So the second use of that successor is detected like any other second use.
+    """
+    signed_in = {"auth_time": claims["auth_time"]} if "auth_time" in claims else {}
+    more = {"openid": claims["openid"]} if claims.get("openid") else {}
+    return _pair(user, claims["amr"], signed_in, {**more, "jti": _successor(claims["jti"])})
+
+
+def _pair(user: User, method: Method, signed_in: dict[str, int], refresh: dict[str, str]) -> dict[str, Any]:
+    return {
+        "access_token": _issue(user, "access", method, ACCESS_SECONDS, {**signed_in, "jti": uuid4().hex}),
+        "refresh_token": _issue(user, "refresh", method, REFRESH_SECONDS, {**signed_in, **refresh}),
+        "token_type": "bearer",
+        "expires_in": ACCESS_SECONDS,
+    }
+
+
+def _successor(jti: str) -> str:
+    # No key is involved: a jti is no secret, and the chain must survive a rotation of the signing keys.
+    return hashlib.sha256(f"successor of {jti}".encode()).hexdigest()[:32]
+
+
+def sign(claims: dict[str, Any]) -> str:
+    """Sign claims with the newest key."""
+    return jwt.encode(claims, aws.signing_keys()[0], algorithm="HS256")
+
+
+def verify(token: str) -> dict[str, Any]:
+    """Return a token's claims. Raises InvalidToken if none of our keys signed it, it is malformed, or it has expired."""
+    for key in aws.signing_keys():
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key,
+                algorithms=["HS256"],
+                options={"require": ["sub", "typ", "amr", "ver", "iat", "exp", "jti"], "verify_iat": False},
+                leeway=5,  # seconds: the clocks of two machines may differ
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.ExpiredSignatureError:
+            raise InvalidToken("token_expired", "This token has expired.") from None
+        except (jwt.InvalidTokenError, ValueError):
+            break
+        return claims
+    raise InvalidToken("invalid_token", "This is no valid token.")
+
+
+def bearer(authorization: str | None) -> str:
+    """Return the token of an Authorization header (RFC 6750, section 2.1). Raises Unauthorized if it has none."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized
+    return token.strip()
+
+
+def holder(claims: dict[str, Any]) -> User:
+    """Return the user of these claims. Raises InvalidToken if the token was revoked or the user was deleted."""
+    user = lookup.find(User, claims["sub"])
+    if user is None or user.deleted or user.token_version != claims["ver"]:
+        raise InvalidToken
+    return user
+
+
+def access_claims(authorization: str | None) -> dict[str, Any]:
+    """Return the claims of the access token in an Authorization header.
+
+    Raises Unauthorized if the header has no token, and InvalidToken if the token is invalid or of another kind.
+    """
+    claims = verify(bearer(authorization))
+    if claims["typ"] != "access":
+        raise InvalidToken("wrong_token_type", "This takes an access token.")
+    logger.thread_safe_append_keys(user_id=claims["sub"])
+    return claims
+
+
+def auth_time(request: Request) -> int | None:
+    """Dependency: return when the caller signed in, in seconds since the epoch, or None if the token does not say."""
+    said: int | None = access_claims(request.resolved_event.headers.get("authorization")).get("auth_time")
+    return said
+
+
+def signed_in(request: Request) -> User:
+    """Dependency: return the user of the access token. Visitors are allowed."""
+    headers = request.resolved_event.headers
+    user = holder(access_claims(headers.get("authorization")))
+    user.reason = _reason(headers.get("x-reason"))
+    return user
+
+
+def _reason(header: str | None) -> str | None:
+    """Return the text of X-Reason on one line, cut to REASON_CHARACTERS, or None if it is empty.
+
+    The header may be percent-encoded UTF-8.
+    """
+    text = unquote(header or "", errors="replace")
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:REASON_CHARACTERS] or None
+
+
+class Bearer:
+    """The holder of an access token that we signed. Its user has not been read yet.
+
+    It serves the calls that create a task. They leave the check to a condition of their own write: credits.hold refuses revoked
+    tokens and visitors, and `read` raises the matching error. Until one of these checks, the call must not reveal any data that it
+    finds.
+    """
+
+    def __init__(self, claims: dict[str, Any]) -> None:
+        self.id: str = claims["sub"]
+        self.token_version: int = claims["ver"]
+        self._claims = claims
+
+    def read(self) -> User:
+        """Return the user as stored now. Raises InvalidToken if the token was revoked, and Forbidden for a visitor."""
+        return member(holder(self._claims))
+
+
+def bearer_only(request: Request) -> Bearer:
+    """Dependency: return the holder of the access token, without reading the user."""
+    return Bearer(access_claims(request.resolved_event.headers.get("authorization")))
+
+
+def member(user: Annotated[User, Depends(signed_in)]) -> User:
+    """Dependency: return the caller. Raises Forbidden for a visitor."""
+    if user.permission < USER:
+        raise Forbidden("visitor", "Visitors may not do this.")
+    return user
+
+
+def admin(user: Annotated[User, Depends(signed_in)]) -> User:
+    """Dependency: return the caller. Raises Forbidden unless the caller is an administrator."""
+    if user.permission < ADMIN:
+        raise _not_admin()
+    return user
+
+
+Visitor = Annotated[User, Depends(signed_in)]
+Member = Annotated[User, Depends(member)]
+Admin = Annotated[User, Depends(admin)]
+Unread = Annotated[Bearer, Depends(bearer_only)]
+AuthTime = Annotated[int | None, Depends(auth_time)]
+
+
+def is_admin(user: User) -> bool:
+    """Return whether this user is an administrator."""
+    return user.permission >= ADMIN
+
+
+def no_admin_now(actor: User) -> AideerError:
+    """Return the error for a transaction that required this caller to be an administrator still, and was refused.
+
+    It is InvalidToken if the caller was deleted, Forbidden if the caller is no administrator any more, and otherwise Busy.
+    """
+    user = lookup.find(User, actor.id)
+    if user is None or user.deleted:
+        return InvalidToken()
+    return _not_admin() if not is_admin(user) else Busy()
+
+
+def may_manage(user: User, owner_id: str | None) -> bool:
+    """Return whether this user may manage what `owner_id` owns: as its owner or as an administrator."""
+    return user.id == owner_id or is_admin(user)
+
+
+def _not_admin() -> Forbidden:
+    return Forbidden("not_admin", "Only administrators may do this.")
+
+
+def _issue(user: User, typ: str, method: Method, seconds: int, more: dict[str, Any]) -> str:
+    now = int(clock.now())
+    return sign(
+        {
+            "sub": user.id,
+            "typ": typ,
+            "amr": method,
+            "ver": user.token_version,
+            "iat": now,
+            "exp": now + seconds,
+            **more,
+        }
+    )

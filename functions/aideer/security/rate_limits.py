@@ -1,0 +1,281 @@
+"""Rate limits: counters in Records against guessing and flooding.
+
+    with throttling.attempt("password", user.id):    # raises TooManyRequests, before the password is checked
+        ...                                          # stays counted if a refusal is raised here; otherwise it is given back
+
+    with throttling.counting() as counted:           # the same for several counters
+        counted.append(throttling.count("sign_in", name))
+        ...
+
+    throttling.count("stream", user.id)              # counted whether it succeeds or not
+
+An attempt is counted before it is checked. One UpdateItem counts it, with the limit as its condition. So even simultaneous
+attempts cannot exceed the limit in a window. A window is a fixed period of time, and its counter is an item with a TTL. If the
+response of the UpdateItem is lost, one attempt may count twice.
+
+Sign-ins are counted by name and address together, so that nobody can lock out a user from elsewhere. They are also counted by
+address alone and by name alone, with higher limits: many people may share an address, and only attempts from many addresses lock a
+name for all. A successful attempt is given back, so only failures add up. It does not clear the counters, because an attacker
+could then reset them with an account of their own. Faults of AIDeer, AWS or WeChat are given back too, and so is a 429 of another
+service: they say nothing about the attempt.
+
+A locked name or address does not stop a name and address from which the user has signed in within KNOWN_DAYS. Such a pair has only
+its own limit.
+
+Keys are HMACs, because a table and its backups should hold no addresses and no typed names. A plain hash of an IPv4 address can be
+reversed by trying all addresses.
+
+An IPv6 address counts as its /64, the least that a caller has (RFC 6177). It also counts as its /56 and its /48, which one
+customer can have too. Their limits are 2 and 4 times that of a /64, because neighbours may share them. An attempt that the /64
+refuses does not count for the wider networks, so a single caller cannot exhaust them.
+
+If DynamoDB does not respond, the attempt is refused with 503, because the guarded data could not be read either. Only streams are
+then allowed (stream_access.py): their limit protects the service, and no secret depends on it.
+"""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import json
+from collections.abc import Container, Iterator
+from typing import Annotated, Literal, NamedTuple
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import Depends, Request
+from pynamodb.exceptions import PynamoDBException, UpdateError
+
+from aideer.core import aws, aws_errors, clock, metrics, settings
+from aideer.core.errors import AideerError, TooManyRequests
+from aideer.data import lookup
+from aideer.data.models import Record
+
+Kind = Literal[
+    "sign_in",
+    "sign_in_address",
+    "sign_in_name",
+    "sign_up",
+    "wechat",
+    "wechat_refresh",
+    "password",
+    "name",
+    "link",
+    "redeem",
+    "stream",
+    "estimate",
+]
+
+
+class Limit(NamedTuple):
+    """A rate limit: `times` attempts in `seconds` seconds."""
+
+    times: int
+    seconds: int
+
+
+DEFAULTS: dict[Kind, Limit] = {
+    "sign_in": Limit(10, 900),  # wrong passwords, of one name from one address
+    "sign_in_address": Limit(300, 900),  # wrong passwords, from one address: a school or a carrier may have only one
+    "sign_in_name": Limit(100, 900),  # wrong passwords, of one name from anywhere
+    "sign_up": Limit(100, 3600),  # new users, from one address
+    "wechat": Limit(300, 900),  # refused codes, from one address
+    "wechat_refresh": Limit(30, 900),  # refreshes of WeChat sessions, of one user, successful or not
+    "password": Limit(10, 900),  # wrong passwords that confirm something, of one user
+    "name": Limit(10, 900),  # names that were taken, of one user
+    "link": Limit(10, 900),  # identities that could not be linked, of one user
+    "redeem": Limit(20, 3600),  # refused redeem codes, of one user
+    "stream": Limit(120, 60),  # streams from their beginning, of one user
+    "estimate": Limit(30, 60),  # prompts whose tokens are counted, of one user; above it, their bytes count
+}
+"""The limits that THROTTLES does not override: `redeem=20/3600 stream=300/60`."""
+
+KNOWN_DAYS = 30
+
+logger = Logger(service="aideer")
+
+
+class Network(NamedTuple):
+    """A network of an address, and the factor by which its limits are higher."""
+
+    text: str
+    share: int
+
+
+_WIDER = ((56, 2), (48, 4))
+UNKNOWN = "unknown"
+"""All addresses that cannot be parsed count as this one."""
+
+
+class Counted(NamedTuple):
+    """The key of a counter that has counted an attempt, to give it back."""
+
+    pk: str
+    sk: str
+
+
+def count(kind: Kind, *who: str, share: int = 1) -> Counted:
+    """Count an attempt, and return it to give back. Raises TooManyRequests.
+
+    The parts of `who` (user id, network, name …) together are one counter. `share` multiplies the limit.
+    """
+    limit, now = LIMITS[kind], int(clock.now())
+    window = now - now % limit.seconds
+    counted = Counted(f"throttle#{kind}#{_hidden(*who)}", str(window))
+    ends = window + limit.seconds
+    try:
+        Record(*counted).update(
+            # The TTL is later than the end: an attempt counted just before the end can be given back after it.
+            [Record.uses.add(1), Record.ttl.set(ends + limit.seconds)],
+            Record.uses.does_not_exist() | (Record.uses < limit.times * share),
+        )
+    except UpdateError as error:
+        if not aws_errors.refused(error):
+            raise
+        metrics.emit({"Throttles": 1}, kind=kind)
+        raise TooManyRequests(
+            "too_many_attempts", "Too many attempts. Try again later.", retry_after=ends - now
+        ) from None
+    return counted
+
+
+def count_networks(kind: Kind, address: str) -> Iterator[Counted]:
+    """Count an attempt for each network of an address, as the iteration proceeds. Raises TooManyRequests."""
+    for network in networks(address):
+        yield count(kind, network.text, share=network.share)
+
+
+def give_back(*counted: Counted) -> None:
+    """Subtract these attempts from their counters.
+
+    If DynamoDB fails, log it and go on: then the attempts stay counted, and the caller is neither delayed nor refused.
+    """
+    for attempt in counted:
+        try:
+            Record(*attempt).update([Record.uses.add(-1)], Record.uses > 0)
+        except PynamoDBException as error:
+            logger.warning("throttle", extra={"error": type(error).__name__})
+
+
+@contextlib.contextmanager
+def attempt(kind: Kind, *who: str, guesses: Container[str] | None = None) -> Iterator[None]:
+    """Count the attempt that the `with` block makes. It stays counted only if it is refused.
+
+    Raises TooManyRequests before the block runs. A fault is no refusal, whether ours or another's: otherwise an outage of WeChat
+    would lock addresses out for the next window. Only refusals with the codes in `guesses` count, by default all refusals.
+    """
+    with counting(guesses) as counted:
+        counted.append(count(kind, *who))
+        yield
+
+
+@contextlib.contextmanager
+def attempt_from(kind: Kind, address: str, *, successes_too: bool = False) -> Iterator[None]:
+    """Count the attempt for each network of an address, as `attempt` does.
+
+    With `successes_too`, only a fault is given back.
+    """
+    with counting(successes_too=successes_too) as counted:
+        for one in count_networks(kind, address):
+            counted.append(one)
+        yield
+
+
+@contextlib.contextmanager
+def counting(guesses: Container[str] | None = None, *, successes_too: bool = False) -> Iterator[list[Counted]]:
+    """Yield a list for counted attempts, and give all of them back unless the block is refused.
+
+    If one of our own counters refuses, the attempts counted before it stay counted.
+    """
+    counted: list[Counted] = []
+    try:
+        yield counted
+    except Exception as error:
+        if not _is_refusal(error, guesses):
+            give_back(*counted)
+        raise
+    if not successes_too:
+        give_back(*counted)
+
+
+def _is_refusal(error: Exception, guesses: Container[str] | None) -> bool:
+    if isinstance(error, TooManyRequests):
+        return error.code == "too_many_attempts"  # a 429 of another service says nothing about the attempt
+    return isinstance(error, AideerError) and error.status < 500 and (guesses is None or error.code in guesses)
+
+
+def remember(*who: str) -> None:
+    """Record a pair: a name, and an address from which its user has signed in."""
+    try:
+        Record(*_known(*who), ttl=int(clock.now()) + KNOWN_DAYS * 86400).save()
+    except PynamoDBException as error:
+        logger.warning("throttle", extra={"error": type(error).__name__})
+
+
+def remembered(*who: str) -> bool:
+    """Return whether this pair was recorded within KNOWN_DAYS."""
+    record = lookup.find(Record, *_known(*who))
+    return record is not None and bool(record.ttl > clock.now())
+
+
+def source(address: str) -> str:
+    """Return the form in which an address is counted: an IPv4 address as it is, an IPv6 address as its /64.
+
+    An IPv6 address that maps an IPv4 address counts as that one. Anything that is no address counts as UNKNOWN.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return UNKNOWN
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
+
+
+def networks(address: str) -> list[Network]:
+    """Return the networks of an address in the form of `source`, the narrowest first."""
+    own = [Network(address, 1)]
+    try:
+        parsed = ipaddress.IPv6Network(address)
+    except ValueError:
+        return own
+    return own + [Network(str(parsed.supernet(new_prefix=length)), share) for length, share in _WIDER]
+
+
+def _address(request: Request) -> str:
+    # The address that API Gateway saw. The caller can write anything into X-Forwarded-For.
+    return source(request.resolved_event.request_context.http.source_ip)  # type: ignore[attr-defined]
+
+
+Address = Annotated[str, Depends(_address)]
+"""Dependency: the address of the request, in the form in which it is counted."""
+
+
+def limits(text: str) -> dict[Kind, Limit]:
+    """Return the limits, overridden by the text of THROTTLES.
+
+    The entry `all=…` is for all limits that the text does not name. Raises ValueError for unknown names.
+    """
+    given: dict[str, Limit] = {}
+    for part in text.split():
+        kind, _, limit = part.partition("=")
+        times, _, seconds = limit.partition("/")
+        given[kind] = Limit(int(times), int(seconds))
+    if unknown := given.keys() - {"all", *DEFAULTS}:
+        raise ValueError(f"THROTTLES: {', '.join(sorted(unknown))}")
+    return {kind: given.get(kind, given.get("all", default)) for kind, default in DEFAULTS.items()}
+
+
+def _known(*who: str) -> tuple[str, str]:
+    return f"known#{_hidden(*who)}", "known"
+
+
+def _hidden(*who: str) -> str:
+    text = f"throttle {json.dumps(who)}"  # no token's signed text begins so, so both can safely share one key
+    digest = hmac.digest(aws.signing_keys()[0].encode(), text.encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest[:18]).decode()
+
+
+LIMITS = limits(settings.THROTTLES)

@@ -1,0 +1,1 @@
+"""Generation tasks: admission, the executor, the stream, and the sweeper."""

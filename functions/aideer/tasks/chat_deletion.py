@@ -1,0 +1,59 @@
+"""The deletion of a chat: it is gone for everyone at once, its task stops, and a job removes its messages."""
+
+import contextlib
+from typing import Any
+
+from aideer.chats import chats, messages
+from aideer.core.errors import Busy
+from aideer.data import jobs, lookup
+from aideer.data.models import Chat, Task, User
+from aideer.data.transactions import Refused, Transaction
+from aideer.security import audit_trail
+from aideer.tasks import control
+
+
+def delete(user: User, chat_id: str) -> None:
+    """Delete a chat for everyone at once, and stop its task. A job removes the chat's contents.
+
+    Raises NotFound and Forbidden.
+    """
+    chat = chats.managed(user, chat_id)
+    transaction = Transaction()
+    transaction.update(
+        "chat",
+        Chat(chat.id),
+        [Chat.deleted.set(True), Chat.owner_id.remove()],  # without an owner, the chat leaves the lists
+        Chat.id.exists() & Chat.deleted.does_not_exist(),
+    )
+    jobs.enqueue_in(transaction, "chat", 0, chat_id=chat.id)
+    if audit_trail.concerns(user, chat.owner_id):
+        audit_trail.record_in(transaction, user, "chat.delete", chat.owner_id, chat.id)
+    try:
+        transaction.commit(proof=lambda: (lookup.find(Chat, chat.id) or chat).deleted is True)
+    except Refused:
+        raise chats.gone() from None
+    # No task can begin now. The tombstone names the task that was active at the deletion.
+    tombstone = lookup.find(Chat, chat.id)
+    if tombstone and tombstone.active_task:
+        with contextlib.suppress(Busy):  # the job stops the task too
+            control.request_stop(tombstone.active_task)
+
+
+def remove(data: dict[str, Any], deadline: float) -> bool:
+    """Remove the messages and the tombstone of a deleted chat, once its task has ended. This is the worker of a job (jobs.py)."""
+    chat = lookup.find(Chat, data["chat_id"])
+    if chat is None or not chat.deleted:
+        return True
+    if chat.active_task:
+        control.request_stop(chat.active_task)
+        if not _is_closed(chat.active_task):
+            return False
+    if not messages.delete(chat.thread, deadline):
+        return False
+    chat.delete()
+    return True
+
+
+def _is_closed(task_id: str) -> bool:
+    task = lookup.find(Task, task_id)
+    return task is None or task.closed_by is not None

@@ -1,0 +1,1 @@
+"""HTTP: the resolver, the ASGI app, validation, pagination, and ETags."""

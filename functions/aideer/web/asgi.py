@@ -1,0 +1,102 @@
+"""The ASGI app: errors become responses, and log lines carry the request's id. http.py does the same for the resolver."""
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+from pynamodb.exceptions import PynamoDBException
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aideer.core import aws_errors
+from aideer.core.errors import AideerError, Busy, NotFound, place
+from aideer.web.openapi import USUAL_HEADERS
+
+logger = Logger(service="aideer")
+
+
+def application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
+    """Return an app with these routes and with /ready, which the web adapter polls. A method that a route lacks gets 404."""
+    for route in routes:
+        if isinstance(route, Route) and route.methods:
+            # Starlette adds HEAD to every GET route, but a HEAD request must not open a stream.
+            route.methods.discard("HEAD")
+    return Starlette(
+        routes=[*routes, Route("/ready", _alive)],
+        exception_handlers={
+            AideerError: _refused,
+            HTTPException: _refused,
+            PynamoDBException: _failed,
+            BotoCoreError: _failed,
+            ClientError: _failed,
+        },
+        middleware=[Middleware(_Logged)],
+        lifespan=lifespan,
+    )
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    known = error if isinstance(error, AideerError) else NotFound("not_found", "There is nothing here.")
+    return JSONResponse(known.body(), known.status, headers=known.headers)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    if not aws_errors.unavailable(error):
+        raise error
+    return await _refused(request, Busy())
+
+
+async def _alive(_: Request) -> Response:
+    return Response("ok", media_type="text/plain")
+
+
+class _Logged:
+    """Middleware: add the request's id to log lines, and USUAL_HEADERS to every response.
+
+    An unexpected error gets one log line, without the traceback that a server would log. The client gets a 500, unless the
+    response has already begun.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in USUAL_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        logger.thread_safe_append_keys(correlation_id=_correlation_id(scope))
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
+            if not begun:
+                answer = JSONResponse({"detail": "Something broke on our side.", "code": "internal"}, 500)
+                await answer(scope, receive, sending)
+
+
+def _correlation_id(scope: Scope) -> str | None:
+    """Return the request's id from API Gateway or the Function URL. The web adapter passes the latter's context in a header."""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        if "aws.event" in scope:
+            return str(scope["aws.event"]["requestContext"]["requestId"])
+        return str(json.loads(dict(scope["headers"])[b"x-amzn-request-context"])["requestId"])
+    return None

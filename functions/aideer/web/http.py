@@ -1,0 +1,163 @@
+"""The one resolver of all endpoints, and the one place that turns errors into responses.
+
+A handler file imports `app` to declare its route, and `handler` as Lambda's entry. Each Lambda function loads one such file.
+"""
+
+import base64
+import functools
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.depends import DependencyResolutionError
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.openapi.exceptions import (
+    RequestUnsupportedContentType,
+    RequestValidationError,
+)
+from aws_lambda_powertools.logging import correlation_paths
+from aws_lambda_powertools.shared.json_encoder import Encoder
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, place
+from aideer.web.openapi import secured
+from aideer.web.validation import RequestValidation, declared_type, public_errors, read_json
+
+BODY = 1_000_000
+"""The most characters of a body, as the event has it. Long messages and images have only Lambda's limit of 6 MB."""
+_LONG = ("/api/v1/chats", "/api/v1/users/me/avatar")
+_BODILESS = (204, 304)
+
+logger = Logger(service="aideer")
+_serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
+
+app = APIGatewayHttpResolver(
+    enable_validation=True,
+    json_body_deserializer=read_json,
+    response_validation_error_http_code=HTTPStatus.INTERNAL_SERVER_ERROR,
+    serializer=_serialize,
+)
+app._request_validation_middleware = RequestValidation()  # type: ignore[no-untyped-call]
+
+
+refusals: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By path: a function that gives a refusal, as Lambda returns it, the form that this endpoint's standard requires."""
+
+
+@logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer a request to any HTTP endpoint (Lambda's entry). If the template routes HEAD, it is GET without the body."""
+    answer = _resolve(event, context)
+    shape = refusals.get(event["rawPath"]) if answer["statusCode"] >= HTTPStatus.BAD_REQUEST else None
+    return shape(answer) if shape else answer
+
+
+def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    request = event["requestContext"]["http"]
+    if request["method"] == "HEAD":
+        whole = handler(
+            {**event, "requestContext": {**event["requestContext"], "http": {**request, "method": "GET"}}}, context
+        )
+        return _without_body(whole)
+    if len(event.get("body") or "") > BODY and not event["rawPath"].startswith(_LONG):
+        refusal = _answer(TooLarge("too_large", f"A body may have {BODY} characters here."))
+        answer: dict[str, Any] = {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
+    else:
+        answer = app.resolve(event, context)
+    answer["headers"] = secured(answer["headers"])
+    return answer
+
+
+def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the response to a HEAD (RFC 9110, section 9.3.2): the headers of GET, including its length."""
+    body = answer.get("body") or ""
+    length = len(base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode())
+    headers = (
+        answer["headers"] if answer["statusCode"] in _BODILESS else {**answer["headers"], "Content-Length": str(length)}
+    )
+    return {**answer, "headers": headers, "body": "", "isBase64Encoded": False}
+
+
+@app.exception_handler(AideerError)
+def _declared(error: AideerError) -> Response[Any]:
+    return _answer(error)
+
+
+@app.exception_handler(DependencyResolutionError)
+def _not_let_in(error: DependencyResolutionError) -> Response[Any]:
+    # The cause is no error of the body, even if it is a ValueError.
+    cause = error.__cause__
+    if isinstance(cause, AideerError):
+        return _answer(cause)
+    return _broken(cause if isinstance(cause, Exception) else error)
+
+
+@app.exception_handler(RequestValidationError)
+def _invalid(error: RequestValidationError) -> Response[Any]:
+    return _validation_error(public_errors(app.context["_route"], error.errors()))
+
+
+@app.exception_handler([UnicodeDecodeError, ValueError])
+def _unreadable(error: ValueError) -> Response[Any]:
+    # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary). From a handler they are bugs.
+    if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
+        return _broken(error)
+    detail = [{"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}]
+    return _validation_error(detail)
+
+
+@app.exception_handler(RequestUnsupportedContentType)
+def _unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
+    return _answer(
+        UnsupportedMediaType(
+            "unsupported_media_type", f"This call takes a body of the type {declared_type(app.context['_route'])}."
+        )
+    )
+
+
+@app.not_found
+def _no_route(_: NotFoundError) -> Response[Any]:
+    return _answer(NotFound("not_found", "There is nothing here."))
+
+
+@app.exception_handler(Exception)
+def _unknown(error: Exception) -> Response[Any]:
+    return _broken(error)
+
+
+def _answer(error: AideerError) -> Response[Any]:
+    return Response(
+        status_code=error.status,
+        content_type="application/json",
+        headers=dict(error.headers),
+        body=_serialize(error.body()),
+    )
+
+
+def _broken(error: Exception) -> Response[Any]:
+    if type(error).__module__.partition(".")[0] in ("botocore", "pynamodb"):
+        from aideer.core import aws_errors
+
+        if aws_errors.unavailable(error):
+            return _answer(Busy())
+    logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
+    return Response(
+        status_code=500,
+        content_type="application/json",
+        body=_serialize({"detail": "Something broke on our side.", "code": "internal"}),
+    )
+
+
+def _validation_error(detail: list[dict[str, Any]]) -> Response[Any]:
+    body = _serialize({"detail": detail, "code": "validation_error"})
+    return Response(status_code=422, content_type="application/json", body=body)
+
+
+def _raised_in_handler(error: BaseException) -> bool:
+    frame = error.__traceback__
+    while frame and frame.tb_frame.f_globals.get("__name__") != app.context["_route"].func.__module__:
+        frame = frame.tb_next
+    return frame is not None

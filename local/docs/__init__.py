@@ -1,0 +1,1 @@
+"""The generators of the OpenAPI document and of docs/api.md."""

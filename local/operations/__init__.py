@@ -1,0 +1,1 @@
+"""Tools for operators: dead letters, restored tables, and costs."""

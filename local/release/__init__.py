@@ -1,0 +1,1 @@
+"""Build, `make sam`, deployment, and the packages that they need."""

@@ -1,0 +1,275 @@
+"""`make build`: functions and layers as they are deployed. It runs `sam build`, compiles bytecode, and prints sizes.
+
+Lambda cannot write bytecode, so the build includes it, compiled by the runtime's own Python: Python 3.13 on the PATH, or the one
+in Lambda's image. Python does not check this bytecode against its source, because a zip does not keep file times. So the build
+never writes it beside sources that a developer edits.
+
+With --sizes it shows the sizes of an earlier build. With --imports it measures how long importing each function takes.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from local.release import docker, packages
+from local.stack import prices
+from local.stack.template import ROOT, Template
+
+BUILD = ROOT / ".aws-sam" / "build"
+CONFIG = Path("samconfig.toml")
+"""Relative to the folder in which make runs, as for the SAM CLI."""
+LIMITS = {True: 120, False: 60}
+"""The largest size of a function in MB, unpacked and with its layers: with DashScope's SDK, and without."""
+DASHSCOPE = "DashscopeLayer"
+PAGE = ROOT / "docs" / "performance.md"
+TITLE = "## Functions"
+REPETITIONS = 3
+NUMBERS = {
+    "AUDIT_DAYS": "180",
+    "SIGNUP_CREDITS": "0",
+    "UNCOVERED_CREDITS": "1",
+    "LEASE_SECONDS": "15",
+    "TASK_SECONDS": "600",
+}
+"""Environment variables that functions read at import."""
+
+COMPILE = """
+import compileall, json, sys
+from py_compile import PycInvalidationMode
+for folder, place in json.loads(sys.argv[1]):
+    compileall.compile_dir(
+        folder, quiet=2, workers=0, stripdir=folder, prependdir=place,
+        invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
+    )
+"""
+IMPORT = """
+import importlib, importlib.machinery as machinery, json, os, shutil, subprocess, sys, time
+def without_bytecode(folder):
+    plain = "/tmp/plain" + folder
+    if not os.path.exists(plain):
+        shutil.copytree(folder, plain, ignore=shutil.ignore_patterns("__pycache__"))
+    return plain
+if sys.argv[1] == "all":
+    answer = {}
+    jobs = json.loads(sys.argv[2])
+    for job in jobs:
+        job["path"] = ":".join(job["path"] if job["bytecode"] else map(without_bytecode, job["path"]))
+    for job in jobs:
+        environment = {**os.environ, **job["environment"], "PYTHONPATH": job["path"], "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", os.environ["SCRIPT"], "one", job["module"]]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        answer[job["name"]] = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-2000:]}
+    print(json.dumps(answer))
+else:
+    compiled, compile_ = [], machinery.SourceFileLoader.source_to_code
+    def noted(self, data, path, *rest, **named):
+        compiled.append(path)
+        return compile_(self, data, path, *rest, **named)
+    machinery.SourceFileLoader.source_to_code = noted
+    began = time.perf_counter()
+    importlib.import_module(sys.argv[2])
+    print(json.dumps({"ms": (time.perf_counter() - began) * 1000, "compiled": compiled}))
+"""
+
+
+class BuildError(Exception):
+    """The build cannot be deployed. The message is for the console."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """One function as it was built."""
+
+    name: str
+    module: str
+    folder: Path
+    layers: tuple[Path, ...]
+
+    @property
+    def limit(self) -> int:
+        """The largest permitted size in MB."""
+        return LIMITS[any(layer.name == DASHSCOPE for layer in self.layers)]
+
+    @property
+    def size(self) -> float:
+        """The size in MB, unpacked and with its layers, without the web adapter's layer, which is AWS's own."""
+        return sum(_bytes(folder) for folder in (self.folder, *self.layers)) / 1e6
+
+    @property
+    def path(self) -> list[str]:
+        """The folders in which its Python looks for modules."""
+        return [str(self.folder), *(str(layer / "python") for layer in self.layers)]
+
+
+def deployed_architecture(config: Path = CONFIG) -> str | None:
+    """Return the Architecture that samconfig.toml keeps from `make deploy`, or None."""
+    kept = tomllib.loads(config.read_text(encoding="utf-8"))["default"].get("deploy", {}).get("parameters", {})
+    overrides = kept.get("parameter_overrides", "")
+    said = shlex.split(overrides) if isinstance(overrides, str) else overrides
+    return dict(override.partition("=")[::2] for override in said).get("Architecture")
+
+
+def built(build: Path = BUILD) -> list[Built]:
+    """Return all built functions."""
+    path = build / "template.yaml"
+    if not path.exists():
+        raise BuildError("Nothing is built yet: make build")
+    document = Template(path).document
+    shared = document["Globals"]["Function"].get("Layers", [])
+    functions = []
+    for name, resource in document["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            own = resource["Properties"]
+            layers = [layer["Ref"] for layer in (*shared, *own.get("Layers", [])) if "Ref" in layer]
+            module = own["Handler"].removesuffix(".handler").removesuffix(".sh").replace("/", ".")
+            functions.append(Built(name, module, build / own["CodeUri"], tuple(build / layer for layer in layers)))
+    return functions
+
+
+def compile_all(functions: list[Built]) -> bool:
+    """Write bytecode beside all built sources. Return False if no Python of the runtime's version is available."""
+    layers = sorted({layer for function in functions for layer in function.layers})
+    first, *others = functions
+    folders = json.dumps([(str(first.folder), "/var/task"), *((str(layer), "/opt") for layer in layers)])
+    python = _python()
+    if python:
+        subprocess.run([python, "-c", COMPILE, folders], check=True)
+    elif docker.available():
+        docker.python(COMPILE, BUILD, folders)
+    else:
+        return False
+    for other in others:  # they all share one CodeUri
+        for compiled in first.folder.rglob("__pycache__"):
+            shutil.copytree(compiled, other.folder / compiled.relative_to(first.folder), dirs_exist_ok=True)
+    return True
+
+
+def _python() -> str | None:
+    """Return the runtime's Python from the PATH. A version manager's shim may have no such version behind it, so try to run it."""
+    path = shutil.which("python3.13")
+    if not path:
+        return None
+    answer = subprocess.run(
+        [path, "-c", "import sys; print(sys.executable)"], capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() or None
+
+
+def check_sizes(functions: list[Built]) -> None:
+    """Print the size of each function. Raise BuildError if one exceeds its limit."""
+    sizes = {function.name: function.size for function in functions}
+    for function in sorted(functions, key=lambda function: -sizes[function.name]):
+        print(f"{sizes[function.name]:7.1f} MB of {function.limit:3}  {function.name}")
+    if heavy := [function.name for function in functions if sizes[function.name] > function.limit]:
+        raise BuildError(f"Over the budget for what a function may be, unpacked: {', '.join(heavy)}")
+    print(f"{len(functions)} functions, all within the budget.")
+
+
+def imported(functions: list[Built], *, bytecode: bool) -> dict[str, Any]:
+    """Import each function in its own Python in Lambda's image. Return {name: {ms, compiled: [source without bytecode]}}.
+
+    Raise BuildError if a function cannot be imported.
+    """
+    environment = dict.fromkeys(_variables(), "") | NUMBERS
+    jobs = [
+        {
+            "name": function.name,
+            "module": function.module,
+            "path": function.path,
+            "bytecode": bytecode,
+            "environment": environment,
+        }
+        for function in functions
+    ]
+    script = f"import os; os.environ['SCRIPT'] = {IMPORT!r}\n{IMPORT}"
+    answers: dict[str, Any] = json.loads(docker.python(script, BUILD, "all", json.dumps(jobs)))
+    if broken := {name: answer["error"] for name, answer in answers.items() if "error" in answer}:
+        raise BuildError(
+            "\n".join(f"{name} cannot be imported in Lambda's image: {said}" for name, said in broken.items())
+        )
+    return answers
+
+
+def _variables() -> dict[str, Any]:
+    variables: dict[str, Any] = Template().document["Globals"]["Function"]["Environment"]["Variables"]
+    return variables
+
+
+def report(functions: list[Built]) -> str:
+    """Return the section of docs/performance.md."""
+    with_, without = [
+        [imported(functions, bytecode=bytecode) for _ in range(REPETITIONS)] for bytecode in (True, False)
+    ]
+    rows = []
+    for function in functions:
+        fast, slow = [statistics.median(run[function.name]["ms"] for run in runs) for runs in (with_, without)]
+        rows.append(f"| {function.name} | {function.size:.1f} | {fast:.0f} | {slow:.0f} | {fast / slow:.2f} |")
+    return SECTION.format(title=TITLE, repetitions=REPETITIONS, rows="\n".join(rows))
+
+
+SECTION = """{title}
+
+    make build && make sizes     # makes this section again; it needs Docker
+
+The size of each unpacked function with its layers, in MB (without the web adapter's, which is AWS's own), and the time that a new
+Python in Lambda's image needs to import it, in ms, with and without the bytecode of `make build`. Medians of {repetitions},
+all in one run on one machine: the ratio says what the bytecode is worth, the milliseconds are this machine's.
+
+| function | MB | with bytecode | without | ratio |
+| --- | ---: | ---: | ---: | ---: |
+{rows}
+"""
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def write(section: str, title: str = TITLE) -> None:
+    """Replace the page's section of this title."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(f"\n{title}\n")
+    _, another, after = rest.partition("\n## ")
+    PAGE.write_text(f"{before.rstrip()}\n\n{section}{another}{after}", encoding="utf-8")
+
+
+def main() -> int:
+    """Build, or show the earlier build."""
+    parser = argparse.ArgumentParser(prog="make build")
+    parser.add_argument("--sizes", action="store_true", help="only show what was built before")
+    parser.add_argument("--imports", action="store_true", help=f"measure imports, and write them into {PAGE.name}")
+    arguments = parser.parse_args()
+    try:
+        if not (arguments.sizes or arguments.imports):
+            prices.check()
+            architecture = os.environ.get("ARCHITECTURE") or deployed_architecture() or "x86_64"
+            command = ["sam", "build", "--parameter-overrides", f"Architecture={architecture}"]
+            environment = {**packages.environment(), "ARCHITECTURE": architecture}  # layers/Makefile reads ARCHITECTURE
+            if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+                return 1
+            if not compile_all(built()):
+                print(
+                    "No bytecode: neither Python 3.13 nor Docker is here. All works, and cold starts take twice as long.",
+                    file=sys.stderr,
+                )
+        functions = built()
+        check_sizes(functions)
+        if arguments.imports:
+            write(report(functions))
+    except (BuildError, prices.PriceTableError) as error:
+        print(f"ERROR {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

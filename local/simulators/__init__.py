@@ -1,0 +1,1 @@
+"""The simulated DashScope and the simulated WeChat."""
