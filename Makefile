@@ -68,9 +68,10 @@ fuzz: $(TOOLS)/.installed ## schemathesis against a stack of its own, as user an
 client: $(TOOLS)/.installed ## a client generated from the OpenAPI document makes the main journey
 	@$(BIN)/python -m tests.generated
 
-lint: $(INSTALLED) ## style and common errors
+lint: $(INSTALLED) ## style, common errors, and the order of the folders
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@PYTHONPATH=functions:. $(BIN)/lint-imports --no-cache
 
 format: $(INSTALLED) ## mends what lint can mend
 	@$(BIN)/ruff check --fix .
