@@ -34,8 +34,8 @@ class Bill:
 def metered() -> Iterator[Bill]:
     """Meter the DynamoDB calls, and count the queue's, that are made meanwhile."""
     bill = Bill()
-    clients = [connection().client, aws.client("sqs")]
-    unmetered = aws.session().create_client("dynamodb")
+    clients = [connection().client, aws.get_client("sqs")]
+    unmetered = aws.shared_session().create_client("dynamodb")
 
     def before(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         request = context["metered"] = json.loads(params["body"])

@@ -20,7 +20,7 @@ for _name in Template().document["Globals"]["Function"]["Environment"]["Variable
     os.environ.setdefault(_name, NUMBERS.get(_name, ""))
 
 from aideer.billing import pricing  # noqa: E402
-from aideer.billing.estimates import offer  # noqa: E402
+from aideer.billing.estimates import estimate  # noqa: E402
 from aideer.core.usage import Usage  # noqa: E402
 from aideer.prompts import input_tokens, tokenizer  # noqa: E402
 from aideer.prompts.prompts import Prompt  # noqa: E402
@@ -84,20 +84,20 @@ KINDS: dict[str, Callable[[], Prompt]] = {
 
 def row(name: str, prompt: Prompt) -> str:
     """One kind's line of the table. The last hold is the one that a task gets."""
-    tariff = pricing.tariff(MODEL)
+    tariff = pricing.get_tariff(MODEL)
     assert tariff
-    frozen = pricing.frozen(tariff, None)
+    frozen = pricing.freeze(tariff, None)
     parameters = {"max_tokens": MAX_TOKENS}
     size = sum(len(text.encode()) for text in prompt.contents)
     real = input_tokens.count(frozen, prompt, parameters).input_tokens
-    cost = pricing.cost(frozen, Usage(real, ANSWER))
-    before = pricing.worst_cost(
+    cost = pricing.compute_cost(frozen, Usage(real, ANSWER))
+    before = pricing.compute_worst_cost(
         frozen, sum(len(text.encode()) + 16 for text in prompt.contents), MAX_TOKENS, thinking=False
     )
-    by_bytes = input_tokens.bound(tariff, prompt, parameters)
+    by_bytes = input_tokens.compute_bound(tariff, prompt, parameters)
     counted = by_bytes > tariff["tiers"][0]["up_to"]
-    most = min(by_bytes, input_tokens.counted_bound(tariff, prompt, parameters)) if counted else by_bytes
-    hold = offer(tariff, parameters, most, 10**9).hold
+    most = min(by_bytes, input_tokens.count_bound(tariff, prompt, parameters)) if counted else by_bytes
+    hold = estimate(tariff, parameters, most, 10**9).hold
     assert hold >= cost
     return (
         f"| {name} | {size:,} | {real:,} | {cost:,} | {before:,} ({before / cost:.1f}) | {hold:,} ({hold / cost:.1f}) "

@@ -90,7 +90,7 @@ class Release:
 
         monkeypatch.setattr(clock, "now", now)
         monkeypatch.setattr(jwt.api_jwt, "datetime", Then)
-        monkeypatch.setattr(aws, "signing_keys", lambda: [tokens["key"]])
+        monkeypatch.setattr(aws, "read_signing_keys", lambda: [tokens["key"]])
         for openid, session_key in names["session_keys"].items():  # WeChat knows them still
             weixin._state.session_keys[openid] = session_key
             weixin._state.codes[openid] = WeChatCode("mini", openid, None, 0, used=True)

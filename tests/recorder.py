@@ -50,10 +50,10 @@ class Recorder:
 
         sys.meta_path.insert(0, _Watch(self._functions, self._watch))
         ThreadPoolExecutor.submit = _submit_in_context(ThreadPoolExecutor.submit)  # type: ignore[method-assign]
-        aws.session().register("before-parameter-build.*.*", self._called)
+        aws.shared_session().register("before-parameter-build.*.*", self._called)
         # What a process keeps is read by whichever function comes first here, and by each of them when deployed.
-        aws.secret = self._kept(aws.secret, "secretsmanager:GetSecretValue", lambda arn: arn)
-        prompts.pinned = self._kept(prompts.pinned, "dynamodb:GetItem", lambda *_: settings.PRESETS_TABLE)
+        aws.read_secret = self._kept(aws.read_secret, "secretsmanager:GetSecretValue", lambda arn: arn)
+        prompts.get_preset = self._kept(prompts.get_preset, "dynamodb:GetItem", lambda *_: settings.PRESETS_TABLE)
 
     def _watch(self, module: Any) -> None:
         module.handler = _running_as(self._functions[module.__name__], module.handler)

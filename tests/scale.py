@@ -106,7 +106,7 @@ def asking(api: "Api", owner: "Person", chat: "Chat") -> "dict[str, Bill]":
     from aideer.data.models import Task
     from aideer.prompts import prompts
 
-    prompts.pinned(chat.preset_id, 1)  # as in a warm process
+    prompts.get_preset(chat.preset_id, 1)  # as in a warm process
     bills = {"POST /tasks": _bill(api, "tasks.create", "POST", "/tasks", owner, {"chat_id": chat.id})}
     (task_id,) = owner.user.holds.attribute_values
     Task(task_id).update([Task.status.set("running"), Task.executor.set("e")])
@@ -123,8 +123,8 @@ def refused(api: "Api", owner: "Person", chat: "Chat") -> "Bill":
 
     version = Preset.get(chat.preset_id, 1)
     version.update([Preset.parameters.set({"model": "qwen-max"})])
-    prompts.pinned.cache_clear()
-    prompts.pinned(chat.preset_id, 1)
+    prompts.get_preset.cache_clear()
+    prompts.get_preset(chat.preset_id, 1)
     return _bill(api, "tasks.create", "POST", "/tasks", owner, {"chat_id": chat.id}, status=413)
 
 

@@ -175,9 +175,9 @@ def make_person(permission: int = 1, balance: int | None = None) -> Person:
     name = f"u{uuid4().hex[:12]}"
     now = clock.timestamp()
     user = User(new_id(), username=name, nickname=name, permission=permission, create_time=now, update_time=now)
-    identity = Identity(f"password#{name}", user_id=user.id, password_hash=password_hashing.hashed("secret-123"))
+    identity = Identity(f"password#{name}", user_id=user.id, password_hash=password_hashing.hash_password("secret-123"))
     credits.sign_up(user, identity, 1_000_000 if balance is None else balance)
-    pair = auth.token_pair(User.get(user.id, consistent_read=True), "password")
+    pair = auth.issue_pair(User.get(user.id, consistent_read=True), "password")
     return Person(user.id, name, "secret-123", pair["access_token"], pair["refresh_token"])
 
 
@@ -206,7 +206,7 @@ def recorded_calls() -> Iterator[list[str]]:
         )
         calls.append(f"{model.name} {table}".strip())
 
-    clients = [connection().client, *map(aws.client, ("sqs", "secretsmanager", "s3"))]
+    clients = [connection().client, *map(aws.get_client, ("sqs", "secretsmanager", "s3"))]
     for client in clients:
         client.meta.events.register("before-call.*.*", record)
     try:
@@ -258,14 +258,14 @@ def make_chat(owner: Person, *questions: str, parameters: dict[str, Any] | None 
 
 def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:
     """A task for the answer to this question, in a chat of its own: its id, and the chat."""
-    from aideer.data.idempotency import Once
+    from aideer.data.idempotency import IdempotentRequest
     from aideer.schemas.tasks import NewTask
     from aideer.tasks import admission
 
     chat = make_chat(person, question, parameters=parameters)
     wanted = NewTask(chat_id=chat.id)
-    once = Once(person.id, "POST /tasks", None, wanted)
-    return admission.create(caller(person.user), wanted, once).task_id, chat
+    request = IdempotentRequest(person.id, "POST /tasks", None, wanted)
+    return admission.create(caller(person.user), wanted, request).task_id, chat
 
 
 def check_rules(person: Person) -> None:
@@ -274,7 +274,7 @@ def check_rules(person: Person) -> None:
     entries = list(CreditEntry.query(person.id, consistent_read=True))
     tasks = list(Task.scan(Task.user_id == person.id, consistent_read=True))
     assert user.credits >= 0, "I1"
-    assert user.credits + credits.credits_held(user) == sum(entry.amount for entry in entries), "I2"
+    assert user.credits + credits.sum_holds(user) == sum(entry.amount for entry in entries), "I2"
     still_open = {task.id: task.hold for task in tasks if task.status in ("pending", "running")}
     assert dict(user.holds.attribute_values) == still_open, "I3"
     for task in tasks:

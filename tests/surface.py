@@ -20,7 +20,7 @@ from aideer.accounts.users import password_key
 from aideer.billing import reconciliation, redeem_codes
 from aideer.chats import likes
 from aideer.core import clock
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, Identity, Message, Preset, Task, User, new_id
 from aideer.schemas.credits import CodeBatch, NewCode
 from aideer.security import auth
@@ -131,7 +131,7 @@ class World:
     @functools.cached_property
     def code(self) -> str:
         """A code that anybody may redeem, once."""
-        code = Code(redeem_codes.generated(), value=10, max_uses=1, create_time=clock.timestamp())
+        code = Code(redeem_codes.generate(), value=10, max_uses=1, create_time=clock.timestamp())
         code.save()
         return code.code
 
@@ -140,7 +140,7 @@ class World:
         """Two codes that were made together."""
         new = NewCode(value=10, count=2)
         admin = make_person(permission=2).user
-        made = redeem_codes.create(admin, new, Once(admin.id, "POST /codes", None, new))
+        made = redeem_codes.create(admin, new, IdempotentRequest(admin.id, "POST /codes", None, new))
         assert isinstance(made, CodeBatch)
         return made.batch
 
@@ -153,7 +153,7 @@ class World:
                 return "eyJhbGciOiJub25lIn0.e30."
             case "expired":
                 user = self.me.user
-                return expired(lambda: auth.token_pair(user, self._method)[self._kind])
+                return expired(lambda: auth.issue_pair(user, self._method)[self._kind])
             case "signed out":
                 token = self._tokens(self._method)[self._kind]
                 self.me.user.update([User.token_version.add(1)])
@@ -179,7 +179,7 @@ class World:
     def _tokens(self, method: auth.Method) -> dict[str, str]:
         if method == "wechat" and self.door == "wechat":
             return {"access_token": self.me.token, "refresh_token": self.me.refresh_token}
-        return auth.token_pair(self.me.user, method)
+        return auth.issue_pair(self.me.user, method)
 
 
 def expired(token: Callable[[], str]) -> str:
@@ -205,7 +205,7 @@ def name() -> str:
 def looked_over(world: World) -> Sent:
     """Nothing is sent, but there is something to show."""
     if world.caller == "admin":
-        reconciliation.work(0, begin=True)
+        reconciliation.continue_run(0, begin=True)
     return Sent()
 
 

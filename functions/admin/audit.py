@@ -10,12 +10,12 @@ from aideer.security import audit_trail
 from aideer.security.auth import Admin
 from aideer.web import pagination
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.openapi import PAGE_HEADERS, describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/admin/audit", **documented("List what administrators did", errors=(403,), headers=PAGE_HEADERS))
+@app.get("/api/v1/admin/audit", **describe("List what administrators did", errors=(403,), headers=PAGE_HEADERS))
 def show(
     _: Admin,
     admin: Annotated[
@@ -34,6 +34,6 @@ def show(
     """
     name = f"audit {admin} {user} {action}"
     [before] = pagination.decode(name, cursor, (str,)) if cursor else [None]
-    page = audit_trail.page(admin, user, action, limit, before)
+    page = audit_trail.read_page(admin, user, action, limit, before)
     more = pagination.encode(name, [page.more]) if page.more else None
-    return pagination.answer([AuditEntry.model_validate(record) for record in page.records], more)
+    return pagination.respond([AuditEntry.model_validate(record) for record in page.records], more)

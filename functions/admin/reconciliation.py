@@ -7,14 +7,14 @@ from aideer.core.errors import NotFound
 from aideer.schemas.admin import Reconciliation, ReconciliationRun
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/admin/reconciliation", **documented("The last reconciliation of all credits", errors=(403, 404)))
+@app.get("/api/v1/admin/reconciliation", **describe("The last reconciliation of all credits", errors=(403, 404)))
 def show(user: Admin) -> Reconciliation:  # noqa: ARG001 - its type lets administrators in only
-    last, running = reconciliation.runs()
+    last, running = reconciliation.read_runs()
     if not last and not running:
         raise NotFound("no_reconciliation", "There has been none yet.")
     return Reconciliation(

@@ -8,7 +8,7 @@ from aideer.billing import statistics
 from aideer.schemas.admin import Statistics
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
@@ -19,7 +19,7 @@ From = Annotated[
 To = Annotated[str | None, Query(alias="to", pattern=DAY, description="A day, in UTC; today without it.")]
 
 
-@app.get("/api/v1/admin/stats", **documented("Statistics by day and by model", errors=(403,)))
+@app.get("/api/v1/admin/stats", **describe("Statistics by day and by model", errors=(403,)))
 def show(_: Admin, first: From = None, last: To = None) -> Statistics:
     """Sum up at most 92 days. A task counts on the day on which it ended."""
     return statistics.read(first, last)

@@ -4,12 +4,12 @@ from aideer.chats import chats
 from aideer.schemas.chats import ChatId, Message, NewMessages
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/chats/<id>/messages", **documented("Append messages", errors=(403, 404, 413)))
+@app.post("/api/v1/chats/<id>/messages", **describe("Append messages", errors=(403, 404, 413)))
 def append(user: Visitor, id: ChatId, new: NewMessages) -> list[Message]:
     """Append messages, even while a task is answering. The response holds the messages as they are stored."""
     return [Message.model_validate(message) for message in chats.append(user, id, new)]

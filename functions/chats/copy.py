@@ -8,9 +8,9 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 from aideer.chats import copies
 from aideer.schemas.chats import Chat, ChatId
 from aideer.security.auth import Member
-from aideer.web.etags import ETAG_HEADER, tagged
+from aideer.web.etags import ETAG_HEADER, respond
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
@@ -19,7 +19,7 @@ Upto = Annotated[
 ]
 
 
-@app.post("/api/v1/chats/<id>/copy", **documented("Copy a chat", errors=(400, 403, 404, 413), headers=ETAG_HEADER))
+@app.post("/api/v1/chats/<id>/copy", **describe("Copy a chat", errors=(400, 403, 404, 413), headers=ETAG_HEADER))
 def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[Chat]:
     """Copy your own chat, or a shared one as you see it. Messages keep their n, and the copy is private.
 
@@ -27,4 +27,4 @@ def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[Chat]:
     new chat does.
     """
     chat, page = copies.copy(user, id, upto)
-    return tagged(Chat.of(chat, page.messages), chat.version)
+    return respond(Chat.of(chat, page.messages), chat.version)

@@ -5,15 +5,15 @@ from aws_lambda_powertools.event_handler import Response
 from aideer.chats import chats
 from aideer.schemas.chats import Chat, NewChat
 from aideer.security.auth import Member
-from aideer.web.etags import ETAG_HEADER, tagged
+from aideer.web.etags import ETAG_HEADER, respond
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/chats", **documented("Open a chat", errors=(400, 403, 413), headers=ETAG_HEADER))
+@app.post("/api/v1/chats", **describe("Open a chat", errors=(400, 403, 413), headers=ETAG_HEADER))
 def create(user: Member, new: NewChat) -> Response[Chat]:
     """Open a chat. It keeps this version of the preset, even if the preset is changed or deleted later."""
     chat, messages = chats.create(user, new)
-    return tagged(Chat.of(chat, messages), chat.version)
+    return respond(Chat.of(chat, messages), chat.version)

@@ -5,12 +5,12 @@ from aideer.schemas.users import Done
 from aideer.security.auth import Visitor
 from aideer.tasks import chat_deletion
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/chats/<id>", **documented("Delete a chat", errors=(403, 404)))
+@app.delete("/api/v1/chats/<id>", **describe("Delete a chat", errors=(403, 404)))
 def delete(user: Visitor, id: ChatId) -> Done:
     """Delete a chat. If a task is answering in it, the task stops, and you pay for its answer so far."""
     chat_deletion.delete(user, id)

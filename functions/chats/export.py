@@ -10,7 +10,7 @@ from aideer.schemas.chats import ChatId
 from aideer.security.auth import Visitor
 from aideer.web import pagination
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.openapi import PAGE_HEADERS, describe
 
 __all__ = ["handler"]
 
@@ -20,7 +20,7 @@ MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=u
 
 @app.get(
     "/api/v1/chats/<id>/export",
-    **documented(
+    **describe(
         "Export a chat",
         errors=(403, 404),
         content={
@@ -41,6 +41,6 @@ def export(user: Visitor, id: ChatId, format: exports.Format = "json", after: Af
     """
     text, headers, rest = exports.export(user, id, format, after)
     if rest is not None:
-        headers["Link"] = pagination.link(after=rest)
+        headers["Link"] = pagination.next_link(after=rest)
     headers["Cache-Control"] = "private, no-store"
     return Response(status_code=200, content_type=MEDIA_TYPES[format], body=text, headers=headers)

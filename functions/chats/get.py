@@ -11,9 +11,9 @@ from aideer.schemas.chats import Chat, ChatId
 from aideer.security import auth
 from aideer.security.auth import Visitor
 from aideer.web import pagination
-from aideer.web.etags import ETAG_HEADER, IfNoneMatch, tagged
+from aideer.web.etags import ETAG_HEADER, IfNoneMatch, respond
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.openapi import PAGE_HEADERS, describe
 
 __all__ = ["handler"]
 
@@ -23,7 +23,7 @@ N = Annotated[int | None, Query(ge=0, le=2**53, description="A message's n, whic
 
 @app.get(
     "/api/v1/chats/<id>",
-    **documented(
+    **describe(
         "Get a chat",
         errors=(403, 404),
         headers={**ETAG_HEADER, "Link": PAGE_HEADERS["Link"]},
@@ -44,6 +44,6 @@ def get(
     Shared chats of other users come without hidden messages.
     """
     chat, page = chats.read(user, id, Window(limit, before, after), if_none_match)
-    link = {"Link": pagination.link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
+    link = {"Link": pagination.next_link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
     shown = Chat.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
-    return tagged(shown, chats.shown_tag(user, chat), **link)
+    return respond(shown, chats.view_tag(user, chat), **link)

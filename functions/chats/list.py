@@ -10,7 +10,7 @@ from aideer.schemas.chats import ListedChat, Order, OrderBy
 from aideer.security.auth import Visitor
 from aideer.web import pagination
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.openapi import PAGE_HEADERS, describe
 
 __all__ = ["handler"]
 
@@ -18,7 +18,7 @@ Prefix = Annotated[str, Query(max_length=50, description="A beginning of the tit
 By = Annotated[OrderBy | None, Query(description="The default is create_time, or title if q is given.")]
 
 
-@app.get("/api/v1/chats", **documented("List one's own chats", headers=PAGE_HEADERS))
+@app.get("/api/v1/chats", **describe("List one's own chats", headers=PAGE_HEADERS))
 def list_(
     user: Visitor,
     order_by: By = None,
@@ -29,5 +29,5 @@ def list_(
     offset: pagination.Offset = 0,
 ) -> Response[list[ListedChat]]:
     """List your chats. A page may be shorter than `limit` even if more chats follow, so check X-Next-Cursor."""
-    found, next_cursor = chats.listed(user, order_by, order, prefix=q, limit=limit, cursor=cursor, offset=offset)
-    return pagination.answer([ListedChat.model_validate(chat) for chat in found], next_cursor)
+    found, next_cursor = chats.list_page(user, order_by, order, prefix=q, limit=limit, cursor=cursor, offset=offset)
+    return pagination.respond([ListedChat.model_validate(chat) for chat in found], next_cursor)

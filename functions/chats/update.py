@@ -5,18 +5,18 @@ from aws_lambda_powertools.event_handler import Response
 from aideer.chats import chats
 from aideer.schemas.chats import Chat, ChatChange, ChatId
 from aideer.security.auth import Visitor
-from aideer.web.etags import ETAG_HEADER, IfMatch, tagged
+from aideer.web.etags import ETAG_HEADER, IfMatch, respond
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
 @app.put(
     "/api/v1/chats/<id>",
-    **documented("Change a chat", errors=(400, 403, 404, 409, 412, 413, 428), headers=ETAG_HEADER),
+    **describe("Change a chat", errors=(400, 403, 404, 409, 412, 413, 428), headers=ETAG_HEADER),
 )
 def update(user: Visitor, id: ChatId, change: ChatChange, if_match: IfMatch = None) -> Response[Chat]:
     """Change the fields that you send; `messages` needs If-Match. The response is the chat with its last messages."""
     chat, page = chats.change(user, id, change, if_match)
-    return tagged(Chat.of(chat, page.messages), chat.version)
+    return respond(Chat.of(chat, page.messages), chat.version)

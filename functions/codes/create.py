@@ -6,12 +6,12 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.billing import redeem_codes
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.schemas.credits import CodeBatch, NewCode, RedeemCode
 from aideer.schemas.headers import IdempotencyKey
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
@@ -25,7 +25,7 @@ CONTENT = {
 }
 
 
-@app.post("/api/v1/codes", **documented("Make redeem codes", errors=(403, 409), content=CONTENT))
+@app.post("/api/v1/codes", **describe("Make redeem codes", errors=(403, 409), content=CONTENT))
 def create(
     user: Admin,
     body: NewCode,
@@ -36,10 +36,10 @@ def create(
 
     If a batch breaks off, send the same request with its Idempotency-Key to complete it.
     """
-    made = redeem_codes.create(user, body, Once(user.id, "POST /codes", idempotency_key, body))
+    made = redeem_codes.create(user, body, IdempotentRequest(user.id, "POST /codes", idempotency_key, body))
     if format == "json":
         return Response(status_code=200, content_type="application/json", body=made)
     name, rows = (f"codes-{made.batch}", made.codes) if isinstance(made, CodeBatch) else ("code", [made])
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-    table = redeem_codes.csv(rows, body.description)
+    table = redeem_codes.format_csv(rows, body.description)
     return Response(status_code=200, content_type="text/csv; charset=utf-8", body=table, headers=headers)

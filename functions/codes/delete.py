@@ -4,12 +4,12 @@ from aideer.billing import redeem_codes
 from aideer.schemas.users import Done
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/codes/<code>", **documented("Revoke a redeem code", errors=(403, 404)))
+@app.delete("/api/v1/codes/<code>", **describe("Revoke a redeem code", errors=(403, 404)))
 def delete(admin: Admin, code: str) -> Done:
     redeem_codes.revoke(admin, code)
     return Done(message="Revoked.")

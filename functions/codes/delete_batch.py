@@ -8,12 +8,12 @@ from aideer.billing import redeem_codes
 from aideer.schemas.users import Done
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/codes", **documented("Revoke a batch of redeem codes", errors=(403, 404)))
+@app.delete("/api/v1/codes", **describe("Revoke a batch of redeem codes", errors=(403, 404)))
 def delete(admin: Admin, batch: Annotated[str, Query(min_length=1, max_length=64)]) -> Done:
     """Revoke a batch. If the request fails in the middle, send it again to complete it."""
     redeem_codes.revoke_batch(admin, batch)

@@ -4,11 +4,11 @@ from aideer.billing import redeem_codes
 from aideer.schemas.credits import RedeemCode
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/codes/<code>", **documented("Get a redeem code", errors=(403, 404)))
+@app.get("/api/v1/codes/<code>", **describe("Get a redeem code", errors=(403, 404)))
 def get(user: Admin, code: str) -> RedeemCode:
     return redeem_codes.get(user, code)

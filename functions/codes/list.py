@@ -10,14 +10,14 @@ from aideer.schemas.credits import RedeemCode
 from aideer.security.auth import Admin
 from aideer.web import pagination
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.openapi import PAGE_HEADERS, describe
 
 __all__ = ["handler"]
 
 Batch = Annotated[str | None, Query(min_length=1, max_length=64, description="Only the codes of this batch.")]
 
 
-@app.get("/api/v1/codes", **documented("List redeem codes", errors=(403,), headers=PAGE_HEADERS))
+@app.get("/api/v1/codes", **describe("List redeem codes", errors=(403,), headers=PAGE_HEADERS))
 def list_(
     admin: Admin,
     batch: Batch = None,
@@ -26,4 +26,4 @@ def list_(
     offset: pagination.Offset = 0,
 ) -> Response[list[RedeemCode]]:
     """List the codes, newest first. With `batch`, list the codes of that batch by name."""
-    return pagination.answer(*redeem_codes.page(admin, batch, limit, cursor, offset))
+    return pagination.respond(*redeem_codes.list_page(admin, batch, limit, cursor, offset))

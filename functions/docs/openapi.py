@@ -5,11 +5,11 @@ from pathlib import Path
 
 from aideer.web import compression
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
-_described = documented("Get this document", public=True, content={"application/json": {"schema": {"type": "object"}}})
+_described = describe("Get this document", public=True, content={"application/json": {"schema": {"type": "object"}}})
 
 
 @functools.cache
@@ -21,4 +21,4 @@ def _read() -> bytes:
 @app.get("/api/v1/openapi.json", **_described)
 def openapi():  # type: ignore[no-untyped-def] # no annotation: the body is JSON text already
     """Describe every call: types, limits, answers, examples."""
-    return compression.answer(_read, "application/json")
+    return compression.respond(_read, "application/json")

@@ -13,7 +13,7 @@ from aws_lambda_powertools.event_handler.openapi import swagger_ui
 
 from aideer.web import compression
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
@@ -63,7 +63,7 @@ def _policy() -> str:
     )
 
 
-_described = documented("Read the documentation", public=True, content={"text/html": {"schema": {"type": "string"}}})
+_described = describe("Read the documentation", public=True, content={"text/html": {"schema": {"type": "string"}}})
 
 
 @app.get("/docs", **_described)
@@ -71,4 +71,4 @@ _described = documented("Read the documentation", public=True, content={"text/ht
 def page():  # type: ignore[no-untyped-def] # no annotation: the body is HTML
     """Show this document as a page on which you can try each call."""
     headers: dict[str, str | list[str]] = {"Content-Security-Policy": _policy(), "Referrer-Policy": "no-referrer"}
-    return compression.answer(_page, "text/html; charset=utf-8", headers)
+    return compression.respond(_page, "text/html; charset=utf-8", headers)

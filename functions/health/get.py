@@ -3,11 +3,11 @@
 from aideer import __version__
 from aideer.schemas.health import Health
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/health", **documented("Ask whether it is up", public=True))
+@app.get("/api/v1/health", **describe("Ask whether it is up", public=True))
 def get() -> Health:
     return Health(status="ok", version=__version__)

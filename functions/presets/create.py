@@ -4,11 +4,11 @@ from aideer.chats import presets
 from aideer.schemas.presets import NewPreset, Preset
 from aideer.security.auth import Member
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/presets", **documented("Make a preset", errors=(403, 409)))
+@app.post("/api/v1/presets", **describe("Make a preset", errors=(403, 409)))
 def create(user: Member, body: NewPreset) -> Preset:
     return presets.create(user, body)

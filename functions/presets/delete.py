@@ -4,12 +4,12 @@ from aideer.chats import presets
 from aideer.schemas.users import Done
 from aideer.security.auth import Member
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/presets/<id>", **documented("Delete a preset", errors=(403, 404, 503)))
+@app.delete("/api/v1/presets/<id>", **describe("Delete a preset", errors=(403, 404, 503)))
 def delete(user: Member, id: str) -> Done:
     presets.delete(user, id)
     return Done(message="Deleted.")

@@ -4,11 +4,11 @@ from aideer.chats import presets
 from aideer.schemas.presets import Preset
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/presets/<id>", **documented("Get a preset", errors=(403, 404)))
+@app.get("/api/v1/presets/<id>", **describe("Get a preset", errors=(403, 404)))
 def get(user: Visitor, id: str) -> Preset:
     return presets.get(user, id)

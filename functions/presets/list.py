@@ -7,13 +7,13 @@ from aideer.schemas.presets import Order, OrderBy, PresetSummary
 from aideer.security.auth import Visitor
 from aideer.web import pagination
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.openapi import PAGE_HEADERS, describe
 from aideer.web.pagination import Cursor, Limit, Offset
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/presets", **documented("List presets", headers=PAGE_HEADERS))
+@app.get("/api/v1/presets", **describe("List presets", headers=PAGE_HEADERS))
 def list_presets(
     user: Visitor,
     order_by: OrderBy = "create_time",
@@ -22,4 +22,4 @@ def list_presets(
     cursor: Cursor = None,
     offset: Offset = 0,
 ) -> Response[list[PresetSummary]]:
-    return pagination.answer(*presets.page(user, order_by, order, limit, cursor, offset))
+    return pagination.respond(*presets.list_page(user, order_by, order, limit, cursor, offset))

@@ -4,11 +4,11 @@ from aideer.chats import presets
 from aideer.schemas.presets import Preset, PresetChange
 from aideer.security.auth import Member
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.put("/api/v1/presets/<id>", **documented("Change a preset", errors=(403, 404, 503)))
+@app.put("/api/v1/presets/<id>", **describe("Change a preset", errors=(403, 404, 503)))
 def update(user: Member, id: str, body: PresetChange) -> Preset:
     return presets.update(user, id, body)

@@ -3,12 +3,12 @@
 from aideer.billing import pricing
 from aideer.schemas.credits import Prices
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/prices", **documented("List the prices", public=True))
+@app.get("/api/v1/prices", **describe("List the prices", public=True))
 def list_prices() -> Prices:
     """List all models with their prices, limits and abilities. Retired models are included, and marked as retired."""
-    return Prices.model_validate(pricing.published())
+    return Prices.model_validate(pricing.publish())

@@ -17,7 +17,7 @@ logger = Logger(service="aideer")
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Lambda's entry."""
-    run = reconciliation.work(context.get_remaining_time_in_millis() / 1000, begin=event.get("begin") is True)
+    run = reconciliation.continue_run(context.get_remaining_time_in_millis() / 1000, begin=event.get("begin") is True)
     if run is None:
         return
     drifts = sum(run.drifts.values())

@@ -10,14 +10,14 @@ from aideer.schemas.sessions import Tokens
 from aideer.schemas.strings import Password
 from aideer.security.rate_limits import Address
 from aideer.web.http import app, handler
-from aideer.web.openapi import NO_STORE, documented
+from aideer.web.openapi import NO_STORE, describe
 
 __all__ = ["handler"]
 
 
 @app.post(
     "/api/v1/session/oauth2/token",
-    **documented("Sign in", errors=(400, 429, 502, 503), public=True, error="OAuthError"),
+    **describe("Sign in", errors=(400, 429, 502, 503), public=True, error="OAuthError"),
 )
 def create(
     grant_type: Annotated[oauth2.GrantType, Form()],
@@ -27,5 +27,5 @@ def create(
     refresh_token: Annotated[str | None, Form(max_length=4096, description="For grant_type=refresh_token.")] = None,
 ) -> Response[Tokens]:
     """The token endpoint of OAuth2. Each refusal also has `error` and `error_description` (RFC 6749, section 5.2)."""
-    tokens = oauth2.tokens(grant_type, username, password, refresh_token, address)
+    tokens = oauth2.issue_tokens(grant_type, username, password, refresh_token, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

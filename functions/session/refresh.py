@@ -6,16 +6,16 @@ from aideer.accounts import login_tickets, sessions
 from aideer.accounts.sessions import Authorization
 from aideer.schemas.sessions import Ticket, Tokens
 from aideer.web.http import app, handler
-from aideer.web.openapi import NO_STORE, documented
+from aideer.web.openapi import NO_STORE, describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/session/refresh", **documented("Refresh a session, by its refresh token or a ticket"))
+@app.post("/api/v1/session/refresh", **describe("Refresh a session, by its refresh token or a ticket"))
 def refresh(authorization: Authorization, body: Ticket | None = None) -> Response[Tokens]:
     """Send the refresh token as the Bearer. With a ticket in the body, no refresh token is needed, and a given one is ignored."""
     if body and body.ticket:
         tokens = login_tickets.exchange(body.ticket, body.code_verifier)
     else:
-        tokens = sessions.refresh(sessions.refresh_claims(authorization))
+        tokens = sessions.refresh(sessions.verify_refresh_token(authorization))
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

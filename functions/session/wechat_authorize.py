@@ -6,14 +6,14 @@ from aideer.accounts import wechat_login
 from aideer.accounts.wechat_login import FromBrowser
 from aideer.schemas.sessions import Challenge, ChallengeMethod
 from aideer.web.http import app, handler
-from aideer.web.openapi import NO_STORE, documented
+from aideer.web.openapi import NO_STORE, describe
 
 __all__ = ["handler"]
 
 
 @app.get(
     "/api/v1/session/wechat/authorize",
-    **documented(
+    **describe(
         "Go to WeChat's page to sign in",
         errors=(400, 503),
         public=True,

@@ -7,14 +7,14 @@ from aideer.accounts.wechat_login import FromBrowser
 from aideer.schemas.sessions import ReturnedCode, State, Tokens
 from aideer.security.rate_limits import Address
 from aideer.web.http import app, handler
-from aideer.web.openapi import NO_STORE, documented
+from aideer.web.openapi import NO_STORE, describe
 
 __all__ = ["handler"]
 
 
 @app.get(
     "/api/v1/session/wechat/callback",
-    **documented(
+    **describe(
         "Come back from WeChat's page",
         errors=(401, 403, 429, 502, 503),
         public=True,

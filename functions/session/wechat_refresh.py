@@ -6,13 +6,13 @@ from aideer.accounts import wechat_sessions
 from aideer.accounts.wechat_sessions import RefreshClaims
 from aideer.schemas.sessions import Tokens
 from aideer.web.http import app, handler
-from aideer.web.openapi import NO_STORE, documented
+from aideer.web.openapi import NO_STORE, describe
 
 __all__ = ["handler"]
 
 
 @app.get(
-    "/api/v1/session/wechat/refresh", **documented("Refresh a WeChat session, by its refresh token", errors=(429, 502))
+    "/api/v1/session/wechat/refresh", **describe("Refresh a WeChat session, by its refresh token", errors=(429, 502))
 )
 def refresh(claims: RefreshClaims) -> Response[Tokens]:
     """Send the refresh token as the Bearer. After 401 `wechat_session_over`, sign in with a new code."""

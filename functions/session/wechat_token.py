@@ -6,14 +6,14 @@ from aideer.accounts import wechat_sessions
 from aideer.schemas.sessions import Code, Tokens
 from aideer.security.rate_limits import Address
 from aideer.web.http import app, handler
-from aideer.web.openapi import NO_STORE, documented
+from aideer.web.openapi import NO_STORE, describe
 
 __all__ = ["handler"]
 
 
 @app.get(
     "/api/v1/session/wechat/token",
-    **documented("Sign in from a mini program", errors=(401, 403, 429, 502, 503), public=True),
+    **describe("Sign in from a mini program", errors=(401, 403, 429, 502, 503), public=True),
 )
 def token(code: Code, address: Address) -> Response[Tokens]:
     """`code` is the result of `wx.login`. A first sign-in registers the user."""

@@ -4,13 +4,13 @@ from aideer.schemas.users import Done
 from aideer.security.auth import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/tasks/<id>", **documented("Delete a task", errors=(404,)))
+@app.delete("/api/v1/tasks/<id>", **describe("Delete a task", errors=(404,)))
 def delete(user: Visitor, id: str) -> Done:
     """Delete one of your tasks that has ended. Its message and its cost stay; the task and its stream are 404 from then on."""
-    control.delete(control.of(user, id))
+    control.delete(control.get_owned(user, id))
     return Done(message="Deleted.")

@@ -4,12 +4,12 @@ from aideer.schemas.tasks import TaskView
 from aideer.security.auth import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/tasks/<id>", **documented("Look at a task", errors=(404,)))
+@app.get("/api/v1/tasks/<id>", **describe("Look at a task", errors=(404,)))
 def get(user: Visitor, id: str) -> TaskView:
     """Show one of your tasks."""
-    return control.view(control.of(user, id), user)
+    return control.to_response(control.get_owned(user, id), user)

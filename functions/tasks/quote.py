@@ -4,12 +4,12 @@ from aideer.schemas.tasks import NewTask, Quote
 from aideer.security.auth import Member
 from aideer.tasks import admission
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/tasks/quote", **documented("Ask for the price of an answer", errors=(403, 404, 413)))
+@app.post("/api/v1/tasks/quote", **describe("Ask for the price of an answer", errors=(403, 404, 413)))
 def quote(user: Member, task: NewTask) -> Quote:
     """Return the hold that POST /tasks would make now, without making it."""
     return admission.quote(user, task)

@@ -6,7 +6,7 @@ from aideer.schemas.tasks import TaskView
 from aideer.security.auth import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
@@ -15,10 +15,10 @@ PATIENCE_SECONDS = 5
 
 @app.post(
     "/api/v1/tasks/<id>/stop",
-    **documented("Stop a task", errors=(404,), also={202: "It will stop, but has not settled yet."}),
+    **describe("Stop a task", errors=(404,), also={202: "It will stop, but has not settled yet."}),
 )
 def stop(user: Visitor, id: str) -> Response[TaskView]:
     """Return the task once it has settled, or with 202 if that takes longer. A task that has already ended is returned as it is."""
-    task = control.settled(control.stop(control.of(user, id)), PATIENCE_SECONDS)
+    task = control.wait_until_closed(control.stop(control.get_owned(user, id)), PATIENCE_SECONDS)
     status = 202 if task.is_open else 200
-    return Response(status_code=status, content_type="application/json", body=control.view(task, user))
+    return Response(status_code=status, content_type="application/json", body=control.to_response(task, user))

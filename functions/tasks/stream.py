@@ -37,10 +37,10 @@ async def stream(request: Request) -> Response:
     """Stream a task's text, from its start or from a position on."""
     task_id = request.path_params["id"]
     credentials = request.headers.get("authorization"), request.query_params.get("ticket")
-    claims = await asyncio.to_thread(stream_access.claims, task_id, *credentials)
+    claims = await asyncio.to_thread(stream_access.verify_claims, task_id, *credentials)
     asgi.logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
     query = request.query_params
-    position = sse.position(request.headers.get("last-event-id"), query.get("lastEventId"), query.get("after"))
+    position = sse.parse_position(request.headers.get("last-event-id"), query.get("lastEventId"), query.get("after"))
     viewer = stream_access.Viewer.of(claims)
     run = None
     if position is None and "aws.event" not in request.scope:
@@ -50,7 +50,7 @@ async def stream(request: Request) -> Response:
         if run:
             await run.asked.wait()
     try:
-        user = await stream_access.admitted(claims, from_start=position is None)
+        user = await stream_access.admit(claims, from_start=position is None)
     except AideerError as error:
         if run is None:
             raise
@@ -64,7 +64,7 @@ async def stream(request: Request) -> Response:
     if run:
         events = streaming.live(run, viewer)
     else:
-        task = await asyncio.to_thread(stream_access.opened, user, task_id, position)
+        task = await asyncio.to_thread(stream_access.open_stream, user, task_id, position)
         events = await (_waiting if "aws.event" in request.scope else _following)(request, task, position or 0, viewer)
     headers = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
@@ -129,7 +129,7 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
     await executor.finish(LEAVING_SECONDS)
 
 
-app = asgi.application([Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"])], _lifespan)
+app = asgi.make_application([Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"])], _lifespan)
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from aideer.schemas.users import AvatarVersion, UserId
 from aideer.security.auth import Visitor
 from aideer.web.etags import IfNoneMatch
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
-_ANSWERS = documented(
+_ANSWERS = describe(
     "Get a user's picture",
     errors=(404,),
     content=avatars.ANSWER,
@@ -24,4 +24,4 @@ def get_avatar_of(  # type: ignore[no-untyped-def] # no annotation: the body is 
     id: UserId, _: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
 ):
     """A JPEG of 128×128 pixels. All users without an avatar image have the same one."""
-    return avatars.shown(lookup.stored(id), v, if_none_match)
+    return avatars.get_image(lookup.get_user(id), v, if_none_match)

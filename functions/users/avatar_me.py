@@ -5,11 +5,11 @@ from aideer.schemas.users import AvatarVersion
 from aideer.security.auth import Visitor
 from aideer.web.etags import IfNoneMatch
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
-_ANSWERS = documented(
+_ANSWERS = describe(
     "Get one's picture", content=avatars.ANSWER, headers=avatars.HEADERS, also={304: "The caller has it."}
 )
 
@@ -19,4 +19,4 @@ def get_avatar(  # type: ignore[no-untyped-def] # no annotation: the body is an 
     user: Visitor, v: AvatarVersion = None, if_none_match: IfNoneMatch = None
 ):
     """A JPEG of 128×128 pixels. All users without an avatar image have the same one."""
-    return avatars.shown(user, v, if_none_match)
+    return avatars.get_image(user, v, if_none_match)

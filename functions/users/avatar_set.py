@@ -8,12 +8,12 @@ from aideer.accounts import avatars, users
 from aideer.schemas.users import User
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/avatar", **documented("Set one's picture", errors=(413, 415)))
+@app.post("/api/v1/users/me/avatar", **describe("Set one's picture", errors=(413, 415)))
 def set_avatar(
     user: Visitor,
     avatar_file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, at most 4 MB.")],
@@ -22,4 +22,4 @@ def set_avatar(
 
     An animated image gives its first frame.
     """
-    return users.view(avatars.replace(user, avatar_file.content))
+    return users.to_response(avatars.replace(user, avatar_file.content))

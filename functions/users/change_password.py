@@ -4,12 +4,12 @@ from aideer.accounts import password_changes
 from aideer.schemas.users import Done, PasswordChange
 from aideer.security.auth import AuthTime, Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.put("/api/v1/users/me/password", **documented("Change one's password", errors=(400, 403, 429)))
+@app.put("/api/v1/users/me/password", **describe("Change one's password", errors=(400, 403, 429)))
 def change_password(user: Visitor, auth_time: AuthTime, body: PasswordChange) -> Done:
     """Change your password. This ends all your sessions, also this one, so sign in with the new password.
 

@@ -4,11 +4,11 @@ from aideer.accounts import users
 from aideer.schemas.users import NewUser, User
 from aideer.security.rate_limits import Address
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users", **documented("Sign up", errors=(400, 403, 429, 503), public=True))
+@app.post("/api/v1/users", **describe("Sign up", errors=(400, 403, 429, 503), public=True))
 def create(body: NewUser, address: Address) -> User:
     return users.sign_up(body, address)

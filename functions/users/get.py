@@ -4,12 +4,12 @@ from aideer.accounts import users
 from aideer.schemas.users import PublicUser, User, UserId
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/users/<id>", **documented("Get a user", errors=(404,)))
+@app.get("/api/v1/users/<id>", **describe("Get a user", errors=(404,)))
 def get(user: Visitor, id: UserId) -> User | PublicUser:
     """Get a user. You see all fields of yourself; only administrators see all fields of other users."""
-    return users.shown(user, id)
+    return users.get(user, id)

@@ -5,12 +5,12 @@ from aideer.schemas.chats import ChatId
 from aideer.schemas.users import Done
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/likes/chat/<id>", **documented("Like a chat", errors=(400, 403, 404, 409)))
+@app.post("/api/v1/users/me/likes/chat/<id>", **describe("Like a chat", errors=(400, 403, 404, 409)))
 def like(user: Visitor, id: ChatId) -> Done:
     """Like a chat that you may read."""
     likes.like(user, "chat", id)

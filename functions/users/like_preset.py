@@ -5,12 +5,12 @@ from aideer.schemas.presets import PresetId
 from aideer.schemas.users import Done
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/likes/preset/<id>", **documented("Like a preset", errors=(400, 403, 404, 409)))
+@app.post("/api/v1/users/me/likes/preset/<id>", **describe("Like a preset", errors=(400, 403, 404, 409)))
 def like(user: Visitor, id: PresetId) -> Done:
     """Like a preset that you may read. Its like_count is the number of users that like it."""
     likes.like(user, "preset", id)

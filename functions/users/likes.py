@@ -4,12 +4,12 @@ from aideer.chats import likes as domain
 from aideer.schemas.users import Likes
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/users/me/likes", **documented("List what one likes"))
+@app.get("/api/v1/users/me/likes", **describe("List what one likes"))
 def likes(user: Visitor) -> Likes:
     """List the presets and chats that you like, newest first."""
-    return domain.all_of(user)
+    return domain.list_all(user)

@@ -4,13 +4,13 @@ from aideer.accounts import freshness, linking
 from aideer.schemas.users import User, WechatCode
 from aideer.security.auth import AuthTime, Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
 @app.post(
-    "/api/v1/users/me/identities/wechat", **documented("Link one's WeChat account", errors=(400, 403, 409, 429, 502))
+    "/api/v1/users/me/identities/wechat", **describe("Link one's WeChat account", errors=(400, 403, 409, 429, 502))
 )
 def link_wechat(user: Visitor, auth_time: AuthTime, body: WechatCode) -> User:
     """Add your WeChat account to sign in with. If a WeChat sign-in made a user for it that was never used, your user absorbs that
@@ -19,4 +19,4 @@ def link_wechat(user: Visitor, auth_time: AuthTime, body: WechatCode) -> User:
     You need a sign-in within ten minutes, or you send your password. Without both, the answer is 403 `fresh_sign_in_required`.
     """
     freshness.require(user, auth_time, body.current_password)
-    return linking.wechat_account(user, body.code)
+    return linking.link_wechat(user, body.code)

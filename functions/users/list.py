@@ -11,14 +11,14 @@ from aideer.security import audit_trail
 from aideer.security.auth import Admin
 from aideer.web import pagination
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, documented
+from aideer.web.openapi import PAGE_HEADERS, describe
 
 __all__ = ["handler"]
 
 Name = Annotated[str | None, Query(max_length=255, description="Only the user of this name, in any of its spellings.")]
 
 
-@app.get("/api/v1/users", **documented("List users", errors=(403,), headers=PAGE_HEADERS))
+@app.get("/api/v1/users", **describe("List users", errors=(403,), headers=PAGE_HEADERS))
 def list_(
     admin: Admin,
     username: Name = None,
@@ -27,6 +27,8 @@ def list_(
     offset: pagination.Offset = 0,
 ) -> Response[list[User]]:
     """List users, newest first. A page may be shorter than `limit` even if more users follow, so check X-Next-Cursor."""
-    found, more = (users.named(username), None) if username is not None else users.page(limit, cursor, offset)
+    found, more = (
+        (users.find_by_name(username), None) if username is not None else users.list_page(limit, cursor, offset)
+    )
     audit_trail.record(admin, "users.list", found[0].id if username is not None and found else None)
-    return pagination.answer(found, more)
+    return pagination.respond(found, more)

@@ -4,11 +4,11 @@ from aideer.accounts import users
 from aideer.schemas.users import User
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.get("/api/v1/users/me", **documented("Get oneself"))
+@app.get("/api/v1/users/me", **describe("Get oneself"))
 def me(user: Visitor) -> User:
-    return users.view(user)
+    return users.to_response(user)

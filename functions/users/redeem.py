@@ -1,17 +1,17 @@
 """POST /api/v1/users/me/credits: redeem a code for credits."""
 
 from aideer.billing import topups
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.schemas.credits import Redeemed, Redemption
 from aideer.schemas.headers import IdempotencyKey
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/credits", **documented("Redeem a code", errors=(429,)))
+@app.post("/api/v1/users/me/credits", **describe("Redeem a code", errors=(429,)))
 def redeem(user: Visitor, body: Redemption, idempotency_key: IdempotencyKey = None) -> Redeemed:
-    once = Once(user.id, "POST /users/me/credits", idempotency_key, body)
-    return Redeemed.model_validate(topups.redeem(user, body.redeem_code, once))
+    request = IdempotentRequest(user.id, "POST /users/me/credits", idempotency_key, body)
+    return Redeemed.model_validate(topups.redeem(user, body.redeem_code, request))

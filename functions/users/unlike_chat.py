@@ -5,12 +5,12 @@ from aideer.schemas.chats import ChatId
 from aideer.schemas.users import Done
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/users/me/likes/chat/<id>", **documented("Take back the like of a chat", errors=(400, 403, 404)))
+@app.delete("/api/v1/users/me/likes/chat/<id>", **describe("Take back the like of a chat", errors=(400, 403, 404)))
 def unlike(user: Visitor, id: ChatId) -> Done:
     """Remove your like, even if the chat was deleted or made private since."""
     likes.unlike(user, "chat", id)

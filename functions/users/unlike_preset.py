@@ -5,14 +5,12 @@ from aideer.schemas.presets import PresetId
 from aideer.schemas.users import Done
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.delete(
-    "/api/v1/users/me/likes/preset/<id>", **documented("Take back the like of a preset", errors=(400, 403, 404))
-)
+@app.delete("/api/v1/users/me/likes/preset/<id>", **describe("Take back the like of a preset", errors=(400, 403, 404)))
 def unlike(user: Visitor, id: PresetId) -> Done:
     """Remove your like, even if the preset was deleted or made private since."""
     likes.unlike(user, "preset", id)

@@ -4,18 +4,18 @@ from aideer.accounts import freshness, users
 from aideer.schemas.users import NamedUser, User, UserChange
 from aideer.security.auth import AuthTime, Visitor
 from aideer.web.http import app, handler
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 
 __all__ = ["handler"]
 
 
-@app.put("/api/v1/users/<id>", **documented("Change a user", errors=(400, 403, 404, 429)))
+@app.put("/api/v1/users/<id>", **describe("Change a user", errors=(400, 403, 404, 429)))
 def update(user: Visitor, auth_time: AuthTime, id: NamedUser, body: UserChange) -> User:
     """Change yourself (`me` or your own id), or any user if you are an administrator.
 
     If you change a username, sign in with the new one from then on. To change a username or a permission, you need a sign-in within
     ten minutes, or you send your password. Without both, the answer is 403 `fresh_sign_in_required`.
     """
-    target_id = users.target_id(user, id)
+    target_id = users.resolve_id(user, id)
     freshness.require_for_change(user, auth_time, target_id, body)
     return users.change(user, target_id, body)

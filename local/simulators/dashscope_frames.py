@@ -125,7 +125,7 @@ class Frames:
             return []
         return [
             {
-                "site_name": "示例网" if n % 2 else "Example",
+                "site_name": "示例网站" if n % 2 else "Example",
                 "icon": "https://www.example.com/favicon.ico",
                 "index": n,
                 "title": f"示例网页 {n}" if n % 2 else f"Example page {n}",

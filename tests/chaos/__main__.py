@@ -181,7 +181,7 @@ def _reconcile(counted: Any) -> None:
     say("reconciliation")
     run = None
     while run is None:
-        run = reconciliation.work(600, begin=True)
+        run = reconciliation.continue_run(600, begin=True)
     counted.users, counted.tasks, counted.drifts = run.users, run.tasks, sum(run.drifts.values())
     say(Counter(run.drifts), run.examples[:5])
     still_open = {task.id for task in Task.scan(Task.open_shard.exists(), consistent_read=True)}

@@ -205,7 +205,7 @@ class Wire:
     @contextlib.contextmanager
     def in_place(self) -> Iterator["Wire"]:
         """Stand between botocore and AWS."""
-        clients = [connection().client, aws.client("sqs"), aws.client("secretsmanager")]
+        clients = [connection().client, aws.get_client("sqs"), aws.get_client("secretsmanager")]
         handlers = [(client.meta.events, self._handler(client)) for client in clients]
         for events, handler in handlers:
             events.register_first("before-send", handler)

@@ -80,5 +80,5 @@ def hurried() -> Iterator[Clock]:
         patch(streaming, "POLL_SECONDS", 0.02)
         patch(importlib.import_module("tasks.stop"), "PATIENCE_SECONDS", 0.3)
         patch(importlib.import_module("tasks.stream"), "WAIT_SECONDS", 0.2)
-        patch(password_hashing, "hashed", lambda password: f"hash of {password}")
+        patch(password_hashing, "hash_password", lambda password: f"hash of {password}")
         yield moved

@@ -24,7 +24,7 @@ from aideer.core import clock, settings
 from aideer.core.errors import AideerError
 from aideer.core.usage import Usage
 from aideer.data import jobs
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Record, Task
 from aideer.prompts import prompts
 from aideer.schemas.chats import NewMessages
@@ -181,7 +181,7 @@ class Hostile(RuleBasedStateMachine):
     @acts
     def ask_again(self, work: Work) -> None:
         assert work.closed
-        last = prompts.last(work.talk.chat.thread)
+        last = prompts.read_last(work.talk.chat.thread)
         good = int(last.n) if last is not None and last.role == "assistant" else None
         if again := self._accepted(work.talk, good, lambda: admission.regenerate(self._caller, work.id, self._once)):
             self._deliver(again)
@@ -204,8 +204,8 @@ class Hostile(RuleBasedStateMachine):
         return Bearer({"sub": user.id, "ver": user.token_version})
 
     @property
-    def _once(self) -> Once:
-        return Once(self.account.person.id, "POST /tasks", None, "")
+    def _once(self) -> IdempotentRequest:
+        return IdempotentRequest(self.account.person.id, "POST /tasks", None, "")
 
     def _accepted(self, talk: Talk, good: int | None, call: Callable[[], Any]) -> Work | None:
         before = self._uncovered()
@@ -246,7 +246,7 @@ class Hostile(RuleBasedStateMachine):
         self._work_jobs(talk)
 
     def _work_jobs(self, talk: Talk) -> None:
-        for job in list(jobs.due(clock.now() + 1)):
+        for job in list(jobs.list_due(clock.now() + 1)):
             if job.data.get("chat_id") == talk.chat.id:
                 jobs.run(job.pk, job.sk, time.monotonic() + 60, WORKERS)
 
@@ -455,7 +455,9 @@ class Hostile(RuleBasedStateMachine):
     def bill(self, work: Work) -> int:
         """What the provider can claim for a task: the cost of what it reported."""
         reported = [call for call in self._calls(work) if call.accepted and call.reported]
-        return sum(pricing.cost(work.tariff, call.reported, thought=call.thought) for call in reported if call.reported)
+        return sum(
+            pricing.compute_cost(work.tariff, call.reported, thought=call.thought) for call in reported if call.reported
+        )
 
     @invariant()
     def the_rules_hold(self) -> None:
@@ -489,7 +491,7 @@ class Hostile(RuleBasedStateMachine):
 
     def _most(self, work: Work) -> int:
         """The most that one task may leave uncovered: its hold or its bill, and the tokens by which a provider exceeds a limit."""
-        return max(work.hold, self.bill(work)) + int(pricing.cost(work.tariff, Usage(0, 10), thought=True))
+        return max(work.hold, self.bill(work)) + int(pricing.compute_cost(work.tariff, Usage(0, 10), thought=True))
 
     def _look_at(self, work: Work) -> None:
         task, bill = work.closed, self.bill(work)

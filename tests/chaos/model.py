@@ -20,7 +20,7 @@ from aideer.core import characters, clock, settings
 from aideer.core.errors import AideerError
 from aideer.core.usage import Usage
 from aideer.data import jobs
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, CreditEntry, Message, Record, Task, User
 from aideer.schemas.chats import ChatChange, NewMessages, PlacedMessage
 from aideer.schemas.credits import NewGrant, Redemption
@@ -179,10 +179,10 @@ class Rules(RuleBasedStateMachine):
     @rule(talk=TALKS, type=st.sampled_from(["chat_generation", TITLE]), key=st.sampled_from([None, "a"]))
     def ask(self, talk: Talk, type: str, key: str | None) -> None:
         wanted = NewTask(chat_id=talk.chat.id, type=type, stream=False)
-        once = Once(talk.owner.person.id, f"POST /tasks {talk.chat.id} {type}", key, wanted)
+        request = IdempotentRequest(talk.owner.person.id, f"POST /tasks {talk.chat.id} {type}", key, wanted)
         known = [work for work in self.works if key and (work.talk, work.type, work.key) == (talk, type, key)]
         if known:
-            assert admission.create(talk.owner.caller, wanted, once).task_id == known[0].id
+            assert admission.create(talk.owner.caller, wanted, request).task_id == known[0].id
             return
         busy = type != TITLE and talk.active is not None
         if talk.deleted:
@@ -195,7 +195,7 @@ class Rules(RuleBasedStateMachine):
             refusal = "empty_chat"
         else:
             refusal = None
-        self._accept(talk, type, refusal, None, lambda: admission.create(talk.owner.caller, wanted, once), key)
+        self._accept(talk, type, refusal, None, lambda: admission.create(talk.owner.caller, wanted, request), key)
 
     @precondition(some("works"))
     @rule(old=WORKS)
@@ -214,8 +214,10 @@ class Rules(RuleBasedStateMachine):
                 refusal = "last_message_not_user"
         if talk.owner.deleted_at:
             refusal = "token_revoked"
-        once = Once(talk.owner.person.id, "again", None, "")
-        self._accept(talk, old.type, refusal, last, lambda: admission.regenerate(talk.owner.caller, old.id, once), None)
+        request = IdempotentRequest(talk.owner.person.id, "again", None, "")
+        self._accept(
+            talk, old.type, refusal, last, lambda: admission.regenerate(talk.owner.caller, old.id, request), None
+        )
 
     def _accept(
         self, talk: Talk, type: str, refusal: str | None, replaces: int | None, call: Callable[[], Any], key: str | None
@@ -302,10 +304,10 @@ class Rules(RuleBasedStateMachine):
             return
         value, max_uses = self.codes[text]
         wanted = Redemption(redeem_code=text)
-        once = Once(someone.person.id, f"redeem {text}", key, wanted)
+        request = IdempotentRequest(someone.person.id, f"redeem {text}", key, wanted)
         repeated = key is not None and someone.redeemed.get(text) == key
         before = self.balance(someone)
-        answer, error = self.attempt(lambda: topups.redeem(someone.person.user, text, once))
+        answer, error = self.attempt(lambda: topups.redeem(someone.person.user, text, request))
         if repeated:
             assert error is None
             return
@@ -342,9 +344,9 @@ class Rules(RuleBasedStateMachine):
     @rule(someone=PEOPLE, amount=st.sampled_from([50, -50, -700]), key=st.sampled_from([None, "a"]))
     def grant(self, someone: Someone, amount: int, key: str | None) -> None:
         new = NewGrant(amount=amount, description="because")
-        once = Once(self.admin.id, f"grant {someone.person.id} {amount}", key, new)
+        request = IdempotentRequest(self.admin.id, f"grant {someone.person.id} {amount}", key, new)
         left = self.balance(someone) + amount
-        answer, error = self.attempt(lambda: topups.grant(someone.person.id, new, self.admin, once))
+        answer, error = self.attempt(lambda: topups.grant(someone.person.id, new, self.admin, request))
         if key and amount in someone.granted:
             assert answer["credits_left"] == someone.granted[amount]
             return
@@ -427,7 +429,7 @@ class Rules(RuleBasedStateMachine):
         usage = None if output is None else Usage(20, output)
         stored = leases.renew(executor.task, usage)
         assert (stored is not None) == self.owns(executor)
-        assert (leases.mine(executor.task) is not None) == self.owns(executor)
+        assert (leases.reload_if_owner(executor.task) is not None) == self.owns(executor)
         if stored:
             executor.work.lease = float(stored.lease_until)
 
@@ -443,7 +445,7 @@ class Rules(RuleBasedStateMachine):
         text = Text(content=executor.said)
         end = credits.settle(task, Closer.executor(task.executor), status, text, reason, usage)
         if self.owns(executor):
-            cost = pricing.cost(task.tariff, usage)
+            cost = pricing.compute_cost(task.tariff, usage)
             work.talk.owner.uncovered += max(cost - work.hold, 0)
             self.ended(work, status, min(cost, work.hold), executor.said, reason)
         assert (end.status, int(end.credits or 0)) == (work.status, work.credits)
@@ -472,8 +474,8 @@ class Rules(RuleBasedStateMachine):
         self.wait(seconds)
         now = clock.now()
         running = [work for work in self.works if work.status == "running"]
-        said = {work.id: stream_log.text(work.id).content for work in running}
-        lost = {work.id: uncovered.most(Task.get(work.id, consistent_read=True)) for work in running}
+        said = {work.id: stream_log.read_text(work.id).content for work in running}
+        lost = {work.id: uncovered.compute_bound(Task.get(work.id, consistent_read=True)) for work in running}
         sweeper.sweep()
         for work in self.works:
             if work.status == "running" and work.lease < now:
@@ -494,7 +496,7 @@ class Rules(RuleBasedStateMachine):
         work, task = reading
         if task.status not in OPEN or float(task.lease_until) >= clock.now():
             return
-        text, lost = stream_log.text(task.id), uncovered.most(task)
+        text, lost = stream_log.read_text(task.id), uncovered.compute_bound(task)
         end = credits.release(task, Closer.sweep(task), "interrupted", text, uncovered_credits=lost)
         if work.status == task.status and work.lease == float(task.lease_until):
             work.talk.owner.uncovered += lost
@@ -530,7 +532,7 @@ class Rules(RuleBasedStateMachine):
         talk.owner.ledger -= cost
         if work.type == TITLE:
             if reason in ("stop", "length") and not talk.deleted and talk.title == work.title_before:
-                talk.title = characters.title(text) or talk.title
+                talk.title = characters.extract_title(text) or talk.title
             return
         if not talk.deleted:
             talk.active = None
@@ -559,7 +561,7 @@ class Rules(RuleBasedStateMachine):
             entries = list(CreditEntry.query(user.id, consistent_read=True))
             mine = [work for work in self.works if work.talk.owner is someone]
             assert user.credits >= 0, "I1"
-            assert user.credits + credits.credits_held(user) == sum(entry.amount for entry in entries), "I2"
+            assert user.credits + credits.sum_holds(user) == sum(entry.amount for entry in entries), "I2"
             assert someone.ledger == sum(entry.amount for entry in entries), "I2"
             assert dict(user.holds.attribute_values) == {work.id: work.hold for work in self.open_of(someone)}, "I3"
             billed = sorted(entry.task_id for entry in entries if entry.task_id)

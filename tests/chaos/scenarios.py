@@ -12,7 +12,7 @@ from uuid import uuid4
 from aideer.billing import topups
 from aideer.chats import likes
 from aideer.core import aws, settings
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, Identity, Message, Preset, Record, Task, User
 from aideer.tasks import leases, stream_log
 from tests.chaos.world import ANSWERS_LOST, BROKEN, STUCK, Violation, World
@@ -755,7 +755,7 @@ class Like(MakePreset):
 
     def kept(self) -> Iterator[Violation]:
         count = Preset.get(self.preset_id, Preset.HEAD, consistent_read=True).like_count
-        records = len(likes.all_of(self.me.user).preset_ids)
+        records = len(likes.list_all(self.me.user).preset_ids)
         if (count, records) != (self.expected, self.expected):
             yield Violation(BROKEN, f"like_count {count} of {records}")
 
@@ -847,7 +847,7 @@ class DeleteUser(Scenario):
         self.liked = other.preset_id
         likes.like(self.me.user, "preset", self.liked)
         self.code = self.world.code(100)
-        topups.redeem(self.me.user, self.code, Once(self.me.id, "redeem", None, ""))
+        topups.redeem(self.me.user, self.code, IdempotentRequest(self.me.id, "redeem", None, ""))
         self.world.accepted(self.me, self.world.chat(self.me))
         self.world.messages.clear()
 

@@ -15,7 +15,7 @@ from typing import Any
 from aideer.billing import topups
 from aideer.chats import chats
 from aideer.core import clock
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import User
 from aideer.schemas.chats import NewMessages
 from aideer.schemas.credits import Redemption
@@ -32,13 +32,13 @@ def say(*words: str) -> None:
 def ask(user: User, chat_id: str, key: str) -> str:
     """POST /tasks."""
     wanted = NewTask(chat_id=chat_id, stream=False)
-    return admission.create(caller(user), wanted, Once(user.id, "POST /tasks", key, wanted)).task_id
+    return admission.create(caller(user), wanted, IdempotentRequest(user.id, "POST /tasks", key, wanted)).task_id
 
 
 def redeem(user: User, code: str, key: str) -> str:
     """POST /users/me/credits."""
     wanted = Redemption(redeem_code=code)
-    return str(topups.redeem(user, code, Once(user.id, "POST /users/me/credits", key, wanted))["value"])
+    return str(topups.redeem(user, code, IdempotentRequest(user.id, "POST /users/me/credits", key, wanted))["value"])
 
 
 def append(user: User, chat_id: str, content: str) -> str:

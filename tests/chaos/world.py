@@ -134,7 +134,7 @@ class World:
         self._threads: set[str] = set()
         wire.heard = self._happened
         # As in a process that has just begun.
-        prompts.pinned.cache_clear()
+        prompts.get_preset.cache_clear()
         aws._secrets.clear()
         executor._working.clear()
 
@@ -145,7 +145,7 @@ class World:
         name, now = f"u{uuid4().hex[:12]}", clock.timestamp()
         user = User(new_id(), username=name, nickname=name, permission=1, create_time=now, update_time=now)
         credits.sign_up(user, Identity(f"password#{name}", user_id=user.id, password_hash="none"), balance)
-        pair = auth.token_pair(user, "password")
+        pair = auth.issue_pair(user, "password")
         someone = Person(user.id, name, "none", pair["access_token"], pair["refresh_token"])
         self.people.append(someone)
         self.granted[user.id] = balance
@@ -191,7 +191,7 @@ class World:
 
     def note_jobs(self) -> None:
         """Look at the jobs of these chats too, which another process has written."""
-        for job in jobs_of_system.due(clock.now() + REPLACED_SECONDS):
+        for job in jobs_of_system.list_due(clock.now() + REPLACED_SECONDS):
             if job.data.get("chat_id") in self.chats:
                 self.job_keys.add((job.pk, job.sk))
 
@@ -317,7 +317,7 @@ class World:
     def _money(self, someone: Person, stored: list[Task]) -> Iterator[Violation]:
         user = someone.user
         entries = list(CreditEntry.query(someone.id, consistent_read=True))
-        held = credits.credits_held(user)
+        held = credits.sum_holds(user)
         if user.credits < 0:
             yield Violation(CREDITS_CREATED, f"I1: {user.credits}")
         ledger = sum(entry.amount for entry in entries)
@@ -351,7 +351,7 @@ class World:
         """What the provider bills for all tasks of this task's chat."""
         marker = self.acknowledged[task.chat_id][0].split()[-1]
         bills = [bill for bill in _bills if marker in bill.prompt]
-        return sum(pricing.cost(task.tariff, bill.usage, thought=bill.thought) for bill in bills)
+        return sum(pricing.compute_cost(task.tariff, bill.usage, thought=bill.thought) for bill in bills)
 
     def _end(self, someone: Person, stored: list[Task]) -> Iterator[Violation]:
         if list(User.query(someone.id, consistent_read=True)):
@@ -405,7 +405,7 @@ class World:
     def _answer(self, task: Task, *, replaced: bool) -> Iterator[Violation]:
         if task.status in ("pending", "running"):
             return
-        kept = tasks_of_users.text(task)
+        kept = tasks_of_users.read_text(task)
         chat = self.stored_chat(task.chat_id)
         # A title's text is the chat's title, a new answer that failed leaves the old one, and what is deleted is gone.
         has_message = (
@@ -460,7 +460,7 @@ class World:
         for text in self.codes:
             code = Code.get(text, consistent_read=True)
             by = [entry.user_id for entry in entries if entry.code == text]
-            uses = Record.query(credits.redemptions(text), consistent_read=True)
+            uses = Record.query(credits.redemptions_key(text), consistent_read=True)
             # Of users whose ledgers are gone. The record names the user until the deletion has come to the ledger.
             by += [use.sk for use in uses if use.sk in self.ended or use.sk.startswith("deleted#")]
             if len(by) != len(set(by)) or len(by) > code.max_uses:

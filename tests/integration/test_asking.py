@@ -130,9 +130,9 @@ def test_a_prompt_is_whole_or_there_is_none(
 def test_short_messages_are_read_no_further_than_they_can_be_sent(person: MakePerson, counted: list[str]) -> None:
     chat = make_chat(person())
     grow(chat, 150, "h")
-    preset = prompts.pinned(chat.preset_id, 1)
+    preset = prompts.get_preset(chat.preset_id, 1)
     counted.clear()
-    tariff = {**pricing.tariff("qwen-plus"), "max_input": 300}
+    tariff = {**pricing.get_tariff("qwen-plus"), "max_input": 300}
     with pytest.raises(TooLarge):  # a message is more than its text
         prompts.build(preset, chat.thread, 151, tariff)
     assert counted == [f"Query {settings.MESSAGES_TABLE}"]
@@ -153,7 +153,7 @@ def test_the_new_answer_takes_the_place_of_the_old_one(api: Api, person: MakePer
     assert (answer.task_id, answer.n) == (second, 3)
     now = Chat.get(chat.id, consistent_read=True)
     assert (now.message_count, now.active_task) == (2, None)
-    assert control.text(stored(first)).content  # the old one can still be looked at, in the log
+    assert control.read_text(stored(first)).content  # the old one can still be looked at, in the log
     check_rules(me)
 
 
@@ -164,7 +164,7 @@ def test_an_answer_that_fails_to_be_made_again_leaves_the_old_one(api: Api, pers
     second = again(api, me, first).json["task_id"]
     alone(second)
     assert stored(second).status == "failed"
-    assert control.text(stored(second)).content  # as far as it came
+    assert control.read_text(stored(second)).content  # as far as it came
     assert [message.task_id for message in messages(chat)] == [None, first]
     third = again(api, me, second).json["task_id"]  # of the one that failed, the same question
     assert stored(third).replaces == stored(second).replaces
@@ -268,7 +268,7 @@ def test_a_title_is_made_beside_an_answer_and_billed(api: Api, person: MakePerso
     task = stored(accepted["task_id"])
     now = Chat.get(chat.id, consistent_read=True)
     assert task.status == "finished"
-    assert now.title == characters.title(stream_log.text(task.id).content) != "Test"
+    assert now.title == characters.extract_title(stream_log.read_text(task.id).content) != "Test"
     assert len(now.title) <= characters.TITLE_CHARACTERS
     assert now.active_task == running["task_id"]
     assert len(messages(chat)) == 1
@@ -356,4 +356,4 @@ def test_a_title_needs_something_said_and_is_not_streamed(api: Api, person: Make
     ],
 )
 def test_a_title_is_the_first_line_without_its_marks(answer: str, title: str) -> None:
-    assert characters.title(answer) == title
+    assert characters.extract_title(answer) == title

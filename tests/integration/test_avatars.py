@@ -67,7 +67,7 @@ def pixels(answer: Answer) -> bytes:
 
 
 def objects(person: Person) -> list[str]:
-    found = aws.client("s3").list_objects_v2(Bucket=environment.AVATARS_BUCKET, Prefix=f"avatars/{person.id}/")
+    found = aws.get_client("s3").list_objects_v2(Bucket=environment.AVATARS_BUCKET, Prefix=f"avatars/{person.id}/")
     return sorted(item["Key"] for item in found.get("Contents", []))
 
 
@@ -77,7 +77,7 @@ def named(person: Person) -> list[str]:
 
 def work_jobs(person: Person, kind: str = "avatar") -> int:
     """Work this person's jobs of a kind, as the queue has them worked once they are due; how many they were."""
-    due = [job for job in jobs.due(clock.now() + avatars.REPLACED_SECONDS + 1) if job.data["kind"] == kind]
+    due = [job for job in jobs.list_due(clock.now() + avatars.REPLACED_SECONDS + 1) if job.data["kind"] == kind]
     mine = [job for job in due if job.data["user_id"] == person.id]
     for job in mine:
         message = {"messageId": "1", "body": json.dumps({"pk": job.pk, "sk": job.sk})}
@@ -92,7 +92,7 @@ def test_a_picture_is_taken_in_and_shown(api: Api, person: Callable[..., Person]
     assert answer.json["id"] == me.id
     path = answer.json["avatar"]
     assert path.startswith(f"/api/v1/users/{me.id}/avatar?v=")
-    expected = image_processing.square(picture())
+    expected = image_processing.make_avatar(picture())
     for viewer in (me, other, person(permission=0)):
         shown = get(api, viewer, path, parameters={"id": me.id})
         assert pixels(shown) == expected
@@ -105,7 +105,7 @@ def test_a_picture_is_taken_in_and_shown(api: Api, person: Callable[..., Person]
 def test_visitors_have_pictures_too(api: Api, person: Callable[..., Person]) -> None:
     visitor = person(permission=0)
     assert upload(api, visitor, picture()).status == 200
-    assert pixels(get(api, visitor)) == image_processing.square(picture())
+    assert pixels(get(api, visitor)) == image_processing.make_avatar(picture())
 
 
 def test_who_has_none_is_shown_the_same_one_as_all_who_have_none(api: Api, person: Callable[..., Person]) -> None:
@@ -143,7 +143,7 @@ def test_only_under_its_own_version_a_picture_may_be_kept(api: Api, person: Call
     me = person()
     upload(api, me, picture())
     answer = get(api, me, f"/users/me/avatar?v={v}")
-    assert pixels(answer) == image_processing.square(picture())
+    assert pixels(answer) == image_processing.make_avatar(picture())
     assert answer.headers["cache-control"] == ASKED_FOR
 
 
@@ -335,12 +335,12 @@ def test_what_was_replaced_is_removed_a_minute_later(api: Api, person: Callable[
     for colour in ("red", "green", "blue"):
         upload(api, me, picture(colour))
     assert len(objects(me)) == 3
-    assert not [j for j in jobs.due(clock.now() + 50) if j.data.get("user_id") == me.id], (
+    assert not [j for j in jobs.list_due(clock.now() + 50) if j.data.get("user_id") == me.id], (
         "a reader may be at the old one"
     )
     assert work_jobs(me) == 3
     assert objects(me) == named(me)
-    assert pixels(get(api, me)) == image_processing.square(picture("blue"))
+    assert pixels(get(api, me)) == image_processing.make_avatar(picture("blue"))
 
 
 def test_the_same_picture_again_changes_nothing(api: Api, person: Callable[..., Person]) -> None:
@@ -357,7 +357,7 @@ def test_back_to_an_earlier_picture(api: Api, person: Callable[..., Person]) -> 
         upload(api, me, picture(colour))
     work_jobs(me)
     assert objects(me) == named(me)
-    assert pixels(get(api, me)) == image_processing.square(picture("red"))
+    assert pixels(get(api, me)) == image_processing.make_avatar(picture("red"))
 
 
 def test_of_many_uploads_at_once_one_picture_stays(api: Api, person: Callable[..., Person]) -> None:
@@ -369,20 +369,20 @@ def test_of_many_uploads_at_once_one_picture_stays(api: Api, person: Callable[..
     assert {one.id for one in stored} == {me.id}
     work_jobs(me)
     assert objects(me) == named(me)
-    assert pixels(get(api, me)) in [image_processing.square(file) for file in files]
+    assert pixels(get(api, me)) in [image_processing.make_avatar(file) for file in files]
 
 
 def test_an_upload_that_loses_to_a_deletion_leaves_nothing(
     person: Callable[..., Person], monkeypatch: pytest.MonkeyPatch, api: Api
 ) -> None:
     me = person()
-    put = aws.client("s3").put_object
+    put = aws.get_client("s3").put_object
 
     def deleted_meanwhile(**arguments: Any) -> Any:
         me.user.update([User.deleted.set(True), User.token_version.add(1)])
         return put(**arguments)
 
-    monkeypatch.setattr(aws.client("s3"), "put_object", deleted_meanwhile)
+    monkeypatch.setattr(aws.get_client("s3"), "put_object", deleted_meanwhile)
     answer = upload(api, me, picture())
     assert answer.status == 401
     assert User.get(me.id).avatar is None
@@ -418,7 +418,7 @@ def s3_answers_lost(operation: str, times: int, *, happens: bool = True) -> Iter
             left[0] -= 1
             raise ReadTimeoutError(endpoint_url="embedded")
 
-    events = aws.client("s3").meta.events
+    events = aws.get_client("s3").meta.events
     events.register_first(event, lose)
     try:
         yield left
@@ -462,7 +462,7 @@ def test_a_picture_that_cannot_be_read_now_is_busy_and_one_that_is_lost_is_the_d
         answer = get(api, me)
     assert (answer.status, answer.json["code"]) == (503, "busy")
     [key] = objects(me)
-    aws.client("s3").delete_object(Bucket=environment.AVATARS_BUCKET, Key=key)
+    aws.get_client("s3").delete_object(Bucket=environment.AVATARS_BUCKET, Key=key)
     answer = get(api, me)
     assert pixels(answer) == DEFAULT
     assert answer.headers["cache-control"] == "no-store"
@@ -474,7 +474,7 @@ def test_contention_that_does_not_end_is_busy(person: Callable[..., Person], mon
     stale = me.user
     stale.avatar = "f" * 64 + "-never"
     monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(lookup, "reread", lambda user: stale)
+    monkeypatch.setattr(lookup, "reread_user", lambda user: stale)
     with pytest.raises(Busy):
         avatars.replace(stale, picture())
 
@@ -508,7 +508,7 @@ def test_a_user_who_is_deleted_leaves_no_picture(api: Api, person: Callable[...,
 def test_its_event_is_a_picture(api: Api) -> None:
     event = json.loads((FUNCTIONS.parent / "events/users/avatar_set.json").read_text())
     body = base64.b64decode(event["body"])
-    assert image_processing.square(body[body.index(b"GIF89a") : body.index(b"\r\n--aideer--")])
+    assert image_processing.make_avatar(body[body.index(b"GIF89a") : body.index(b"\r\n--aideer--")])
 
 
 def test_a_job_is_written_before_the_picture(person: Callable[..., Person]) -> None:

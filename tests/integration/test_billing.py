@@ -12,7 +12,7 @@ from aideer.billing.credits import Closer, Text
 from aideer.core import clock, settings
 from aideer.core.errors import TooManyRequests
 from aideer.core.usage import Source, Usage
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, CreditEntry, Message, Record, Task
 from aideer.providers.dashscope import Chunk, UpstreamError
 from aideer.providers.dashscope_connections import Call
@@ -104,19 +104,19 @@ def uncovered_of(person: Person) -> int:
 
 
 def uncovered_by_code(code: str) -> int:
-    shards = Record.query(counters.day(clock.timestamp()[:10]), consistent_read=True)
-    return sum(shard.uncovered or 0 for shard in shards if counters.uncovered_code(shard.sk) == code)
+    shards = Record.query(counters.day_key(clock.timestamp()[:10]), consistent_read=True)
+    return sum(shard.uncovered or 0 for shard in shards if counters.parse_uncovered_code(shard.sk) == code)
 
 
 def cost(task: Task, usage: Usage) -> int:
-    return pricing.cost(task.tariff, usage)
+    return pricing.compute_cost(task.tariff, usage)
 
 
 @contextmanager
 def unchanged_balance(person: Person) -> Iterator[None]:
     """Whatever was held comes back whole."""
     user = person.user
-    before = user.credits + credits.credits_held(user)
+    before = user.credits + credits.sum_holds(user)
     yield
     assert person.user.credits == before
     check_rules(person)
@@ -129,7 +129,7 @@ def test_a_stop_before_the_first_usage_waits_for_it_and_bills_it(person: MakePer
     task = run_and_stop(task_id, provider)
     assert (task.status, task.usage) == ("stopped", Usage(9000, 1)._asdict())
     assert task.credits == min(cost(task, Usage(9000, 1)), task.hold) > 0
-    assert control.text(task).content == ""
+    assert control.read_text(task).content == ""
     assert (provider.calls, provider.closed) == (1, 1)
     check_rules(me)
 
@@ -227,7 +227,7 @@ def test_a_filtered_answer_is_billed_kept_and_left_out_of_the_next_prompt(
     assert (message.content, message.finish_reason) == ("Once upon", "content_filter")
     from aideer.prompts import prompts
 
-    preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
+    preset = prompts.get_preset(chat.preset_id, int(chat.preset_version))
     again = prompts.build(preset, chat.thread, 10, task.tariff)
     assert "Once upon" not in again.contents
     assert again.asks
@@ -261,7 +261,7 @@ def test_only_an_answer_with_content_replaces_another(
     task_id, chat = accepted(me, "hello")
     provider.says(Chunk("", "Good", "stop", Usage(30, 5)))
     first = run(task_id)
-    again = admission.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
+    again = admission.regenerate(caller(me.user), task_id, IdempotentRequest(me.id, "again", None, task_id)).task_id
     provider.says(*chunks)
     task = run_and_stop(again, provider) if stop else run(again)
     assert task.credits > 0
@@ -283,7 +283,7 @@ def test_a_hidden_answer_stays_hidden_when_it_is_made_again(person: MakePerson, 
     assert hidden
     hidden.update(actions=[Message.visibility.set(False)])
     Chat(chat.id).update(actions=[Chat.preview.set("hello"), Chat.preview_n.set(1)])
-    again = admission.regenerate(caller(me.user), task_id, Once(me.id, "again", None, task_id)).task_id
+    again = admission.regenerate(caller(me.user), task_id, IdempotentRequest(me.id, "again", None, task_id)).task_id
     provider.says(Chunk("", "Another secret", "stop", Usage(30, 5)))
     message = message_of(run(again))
     assert message
@@ -339,7 +339,7 @@ def test_a_text_that_is_cut_waits_for_the_usage_that_comes_at_the_end(person: Ma
     provider.says(Chunk("", text, None, None), Chunk("", "yz", None, None), Chunk("", "z", "stop", Usage(10, 30_000)))
     task = run(task_id)
     assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
-    assert control.text(task).content == text + "y"
+    assert control.read_text(task).content == text + "y"
     assert uncovered_of(me) == 0
     check_rules(me)
 
@@ -501,14 +501,14 @@ def test_a_user_whose_failures_reached_the_bound_waits_for_the_next_day(
     chat, before = make_chat(me, "hello"), me.user.credits
     wanted = NewTask(chat_id=chat.id)
     with pytest.raises(TooManyRequests) as refused:
-        admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+        admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted))
     assert refused.value.code == "too_many_failed_answers"
     assert 0 < int(refused.value.headers["Retry-After"]) <= 86401
     assert me.user.credits == before
     accepted(other, "another user is not refused")
     tomorrow = clock.now() + 86400
     monkeypatch.setattr(clock, "now", lambda: tomorrow)
-    assert admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    assert admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted)).task_id
     check_rules(me)
 
 
@@ -554,12 +554,12 @@ def test_a_lost_executor_of_a_model_that_always_thinks_is_counted_at_the_price_o
     task.usage_so_far = Usage(10, 1)._asdict()
     optional, always = ({**task.tariff, "tiers": tiers, "thinking": mode} for mode in ("optional", "always"))
     task.parameters, task.tariff = {}, optional
-    without = uncovered.most(task)
+    without = uncovered.compute_bound(task)
     task.tariff = always
-    assert uncovered.most(task) > without
+    assert uncovered.compute_bound(task) > without
     del always["thinking"]
     task.tariff = {**always, "always_thinks": True}
-    assert uncovered.most(task) > without
+    assert uncovered.compute_bound(task) > without
 
 
 def test_a_late_close_counts_nothing_twice(person: MakePerson) -> None:

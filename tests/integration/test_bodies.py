@@ -103,7 +103,7 @@ def test_a_bug_in_letting_a_caller_in_is_no_error_of_the_body(
         raise ValueError
 
     me = person()
-    monkeypatch.setattr(auth, "holder", broken)
+    monkeypatch.setattr(auth, "get_holder", broken)
     for body in ({"nickname": "Deer"}, {"nickname": 1}):
         answer = api("users.update", "PUT", "/users/me", json=body, user=me)
         assert (answer.status, answer.json["code"]) == (500, "internal")

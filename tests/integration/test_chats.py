@@ -13,7 +13,7 @@ from aideer.billing import credits
 from aideer.chats import chats, messages
 from aideer.core import clock
 from aideer.core.usage import Usage
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Preset, Task, User, new_id
 from aideer.schemas.chats import READERS_FIELDS, NewMessage, NewMessages
 from aideer.schemas.tasks import NewTask
@@ -53,7 +53,9 @@ def make_preset(owner: Person, visibility: str = "private", number: int = 1) -> 
 
 def make_task(owner: Person, chat: Chat) -> str:
     wanted = NewTask(chat_id=chat.id)
-    return admission.create(caller(owner.user), wanted, Once(owner.id, "POST /tasks", None, wanted)).task_id
+    return admission.create(
+        caller(owner.user), wanted, IdempotentRequest(owner.id, "POST /tasks", None, wanted)
+    ).task_id
 
 
 def call(api: Api, endpoint: tuple[str, str, str, Any], chat_id: str = "c", **kwargs: Any) -> Answer:
@@ -883,7 +885,7 @@ def test_deleting_a_chat_stops_the_task_that_has_not_begun_and_bills_nothing(api
     assert api("chats.delete", "DELETE", f"/chats/{chat.id}", user=me).status == 200
     task = Task.get(task_id, consistent_read=True)
     assert (task.status, task.credits) == ("stopped", 0)
-    assert credits.credits_held(me.user) == 0
+    assert credits.sum_holds(me.user) == 0
     check_rules(me)
 
 

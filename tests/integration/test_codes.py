@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from aideer.billing import redeem_codes, topups
 from aideer.core import clock, settings
 from aideer.core.errors import AideerError, Conflict
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Record, connection
 from aideer.schemas.credits import NewCode, RedeemCode, Redemption
 from tests import faults
@@ -139,7 +139,7 @@ def test_a_code_that_was_pasted_is_the_code(api, person, typed):
     st.data(),
 )
 def test_no_invisible_character_changes_a_code(invisible, data):
-    code = redeem_codes.generated()
+    code = redeem_codes.generate()
     shown = list(code)
     for character in invisible:
         shown.insert(data.draw(st.integers(0, len(shown))), character)
@@ -226,7 +226,10 @@ def test_one_request_sent_many_times_at_once_makes_one_code(person):
     admin, new = person(permission=2), NewCode(value=5)
     with ThreadPoolExecutor(8) as pool:
         made = list(
-            pool.map(lambda _: redeem_codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new)), range(8))
+            pool.map(
+                lambda _: redeem_codes.create(admin.user, new, IdempotentRequest(admin.id, "POST /codes", "k", new)),
+                range(8),
+            )
         )
     assert len({code.redeem_code for code in made}) == 1
 
@@ -237,7 +240,7 @@ def test_of_many_who_name_one_code_at_once_one_makes_it(person):
     def attempt(value: int) -> int:
         new = NewCode(value=value, redeem_code=name)
         try:
-            return redeem_codes.create(admin.user, new, Once(admin.id, "POST /codes", None, new)).value
+            return redeem_codes.create(admin.user, new, IdempotentRequest(admin.id, "POST /codes", None, new)).value
         except Conflict:
             return 0
 
@@ -345,7 +348,7 @@ def attempt_in_process(one, text):
     if one.user.permission == 2:
         return redeem_codes.revoke(one.user, text)
     try:
-        topups.redeem(one.user, text, Once(one.id, "redeem", None, ""))
+        topups.redeem(one.user, text, IdempotentRequest(one.id, "redeem", None, ""))
     except AideerError as refusal:
         return refusal.code
     return "redeemed"
@@ -412,7 +415,7 @@ def test_a_batch_that_broke_off_is_completed_by_the_same_request(api, person, af
     admin = person(permission=2)
     new = NewCode(value=5, count=250)
     with breaking_off(after), contextlib.suppress(KeyboardInterrupt):
-        redeem_codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new))
+        redeem_codes.create(admin.user, new, IdempotentRequest(admin.id, "POST /codes", "k", new))
     made = make(api, admin, key="k", value=5, count=250).json
     assert len(made["codes"]) == len(stored(made["batch"])) == 250
     assert make(api, admin, key="k", value=5, count=250).json == made
@@ -424,7 +427,7 @@ def test_what_was_redeemed_of_a_broken_batch_stays_redeemed(api, person):
     admin, me = person(permission=2), person()
     new = NewCode(value=5, count=120)
     with breaking_off(2), contextlib.suppress(KeyboardInterrupt):
-        redeem_codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new))
+        redeem_codes.create(admin.user, new, IdempotentRequest(admin.id, "POST /codes", "k", new))
     [record] = [r for r in Record.scan(Record.pk.startswith("batch#")) if len(r.data["names"]) == 120]
     assert redeem(api, me, record.data["names"][0]).status == 200
     made = make(api, admin, key="k", value=5, count=120).json
@@ -437,7 +440,10 @@ def test_the_same_batch_asked_for_many_times_at_once_is_one(person):
     admin, new = person(permission=2), NewCode(value=5, count=150)
     with ThreadPoolExecutor(6) as pool:
         made = list(
-            pool.map(lambda _: redeem_codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new)), range(6))
+            pool.map(
+                lambda _: redeem_codes.create(admin.user, new, IdempotentRequest(admin.id, "POST /codes", "k", new)),
+                range(6),
+            )
         )
     assert len({batch.batch for batch in made}) == 1
     assert made[1:] == made[:-1]
@@ -486,7 +492,7 @@ def test_a_batch_that_is_revoked_before_it_is_complete_never_is(api, person):
     admin = person(permission=2)
     new = NewCode(value=5, count=150)
     with breaking_off(2), contextlib.suppress(KeyboardInterrupt):
-        redeem_codes.create(admin.user, new, Once(admin.id, "POST /codes", "k", new))
+        redeem_codes.create(admin.user, new, IdempotentRequest(admin.id, "POST /codes", "k", new))
     batch = Record.get(f"idempotency#{admin.id}#POST /codes", "k").data["answer"]["batch"]
     assert len(stored(batch)) == 99
     revoke_batch(api, admin, batch)
@@ -552,7 +558,7 @@ def test_no_cell_is_a_formula_whatever_separates_cells(text):
     code = RedeemCode(
         redeem_code=text, value=1, max_uses=1, used=0, state="active", expires_at=None, batch=text, create_time=""
     )
-    table = redeem_codes.csv([code], text)
+    table = redeem_codes.format_csv([code], text)
     cells = next(islice(csv.reader(io.StringIO(table, newline="")), 1, None))
     assert len(cells) == 6
     assert not any(cell.startswith(("\t", "\r")) for cell in cells)

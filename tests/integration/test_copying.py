@@ -16,7 +16,7 @@ from aideer.core import clock
 from aideer.core.errors import AideerError, PreconditionFailed
 from aideer.core.usage import Usage
 from aideer.data import jobs
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Preset, Record, Task, new_id
 from aideer.schemas.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
 from aideer.schemas.tasks import NewTask
@@ -108,7 +108,7 @@ def test_a_copy_up_to_a_message_branches_off_there(api: Api, person: MakePerson)
     assert [m["content"] for m in made["messages"]] == ["a", "b", "c"]
     assert (made["message_count"], stored(made["id"]).next_n, stored(made["id"]).preview) == (3, 4, "c")
     wanted = NewTask(chat_id=made["id"])
-    admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+    admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted))
     for unknown in (6, 2**53):
         answer = copy(api, chat.id, me, f"upto={unknown}")
         assert (answer.status, answer.json["code"]) == (422, "unknown_message")
@@ -295,13 +295,13 @@ def test_a_chat_that_is_made_private_meanwhile_is_not_copied(
 ) -> None:
     owner, me = person(), person()
     chat = shared_on(owner, make_preset(owner, "public"), "Hi")
-    copied = messages.copied
+    copied = messages.copy_thread
 
     def meanwhile(*args: Any, **kwargs: Any) -> list[Message]:
         chats.change(owner.user, chat.id, ChatChange(visibility="private"), None)
         return copied(*args, **kwargs)
 
-    monkeypatch.setattr(messages, "copied", meanwhile)
+    monkeypatch.setattr(messages, "copy_thread", meanwhile)
     with pytest.raises(AideerError) as refused:
         copies.copy(me.user, chat.id, None)
     assert refused.value.code == "forbidden"
@@ -344,7 +344,7 @@ def test_the_job_of_a_copy_that_came_to_be_removes_nothing(api: Api, person: Mak
     me = person()
     made = copy(api, make_chat(me, *"abc").id, me).json
     (job,) = generation_jobs(made["id"])
-    due = clock.seconds(job.sk.split("#")[0])
+    due = clock.parse(job.sk.split("#")[0])
     assert due > clock.now() + 1000, "long after any request has ended"
     thread = stored(made["id"]).thread
     replaced = api("chats.update", "PUT", f"/chats/{made['id']}", json=REPLACING, user=me, headers={"If-Match": '"1"'})

@@ -15,7 +15,7 @@ from aideer.core import clock
 from aideer.core.errors import Busy, Unprocessable
 from aideer.core.usage import Usage
 from aideer.data import transactions
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Message, Task
 from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, leases
@@ -34,7 +34,7 @@ FAULTS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 def accept(person: Person, key: str | None = None) -> Task:
     wanted = NewTask(chat_id=make_chat(person, "hello").id)
-    answer = admission.create(caller(person.user), wanted, Once(person.id, "POST /tasks", key, wanted))
+    answer = admission.create(caller(person.user), wanted, IdempotentRequest(person.id, "POST /tasks", key, wanted))
     return Task.get(answer.task_id, consistent_read=True)
 
 
@@ -53,7 +53,7 @@ def code(max_uses: int = 1, value: int = 100) -> str:
 def redeem(person: Person, text: str) -> str:
     wanted = NewTask(chat_id="unused")
     try:
-        topups.redeem(person.user, text, Once(person.id, "redeem", None, wanted))
+        topups.redeem(person.user, text, IdempotentRequest(person.id, "redeem", None, wanted))
     except Unprocessable as error:
         return error.code
     return "redeemed"
@@ -192,14 +192,14 @@ usages = st.builds(
 )
 
 
-@given(st.sampled_from([entry["model"] for entry in pricing.table()["models"]]), usages)
+@given(st.sampled_from([entry["model"] for entry in pricing.get_table()["models"]]), usages)
 def test_whatever_is_used_within_what_was_priced_costs_no_more_than_its_hold(model: str, usage: Usage) -> None:
-    tariff = pricing.tariff(model)
+    tariff = pricing.get_tariff(model)
     assert tariff
     thinking = pricing.can_think(tariff)
     usage = usage if thinking else usage._replace(reasoning_tokens=0)
-    hold = pricing.worst_cost(tariff, usage.input_tokens + 500, usage.output_tokens + 7, thinking=thinking)
-    assert 0 <= pricing.cost(tariff, usage) <= hold
+    hold = pricing.compute_worst_cost(tariff, usage.input_tokens + 500, usage.output_tokens + 7, thinking=thinking)
+    assert 0 <= pricing.compute_cost(tariff, usage) <= hold
 
 
 def test_a_read_that_dynamodb_does_not_answer_is_a_503_that_says_when_to_come_back(

@@ -8,7 +8,7 @@ import pytest
 from aideer.billing import credits, topups
 from aideer.core import clock, settings
 from aideer.core.errors import Unprocessable
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, CreditEntry, Identity, User, new_id
 from aideer.schemas.credits import Redemption
 from tests.support import check_rules
@@ -149,12 +149,12 @@ def test_what_a_code_was_for_is_in_the_ledger(api, person):
 
 def test_a_code_that_is_used_up_expired_or_unknown_brings_nothing(api, person, monkeypatch):
     me = person()
-    once = code()
-    redeem(api, person(), once)
+    request = code()
+    redeem(api, person(), request)
     brief = code(expires_at=clock.timestamp(clock.now() + 60))
     later = clock.now() + 61
     monkeypatch.setattr(clock, "now", lambda: later)
-    for text, reason in ((once, "code_used_up"), (brief, "code_expired"), ("NO-SUCH-CODE", "code_unknown")):
+    for text, reason in ((request, "code_used_up"), (brief, "code_expired"), ("NO-SUCH-CODE", "code_unknown")):
         answer = redeem(api, me, text)
         assert (answer.status, answer.json["code"]) == (422, reason)
     assert me.user.credits == 1_000_000
@@ -228,9 +228,9 @@ def newcomer() -> User:
 
 
 def attempt(user: User, text: str, key: str | None = None) -> str:
-    once = Once(user.id, "POST /users/me/credits", key, Redemption(redeem_code=text))
+    request = IdempotentRequest(user.id, "POST /users/me/credits", key, Redemption(redeem_code=text))
     try:
-        topups.redeem(User.get(user.id, consistent_read=True), text, once)
+        topups.redeem(User.get(user.id, consistent_read=True), text, request)
     except Unprocessable as refusal:
         return refusal.code
     return "redeemed"

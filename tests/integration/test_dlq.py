@@ -16,7 +16,7 @@ from local.stack.state import Stack
 @pytest.fixture(autouse=True)
 def stack(monkeypatch: pytest.MonkeyPatch) -> str:
     """The local stack is the tests' own AWS, with empty queues. Returns the dead letters' URL."""
-    sqs = aws.client("sqs")
+    sqs = aws.get_client("sqs")
     policy = sqs.get_queue_attributes(QueueUrl=settings.TASKS_QUEUE_URL, AttributeNames=["RedrivePolicy"])
     arn = json.loads(policy["Attributes"]["RedrivePolicy"])["deadLetterTargetArn"]
     names = {
@@ -36,7 +36,7 @@ def stack(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def bodies(url: str) -> list[str]:
     """Take everything out of a queue."""
-    sqs, found = aws.client("sqs"), []
+    sqs, found = aws.get_client("sqs"), []
     while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
         for message in messages:
             found.append(message["Body"])
@@ -46,7 +46,7 @@ def bodies(url: str) -> list[str]:
 
 def die(url: str, body: str) -> None:
     """Fail a message five times."""
-    sqs = aws.client("sqs")
+    sqs = aws.get_client("sqs")
     sqs.send_message(QueueUrl=url, MessageBody=body)
     while sqs.receive_message(QueueUrl=url, VisibilityTimeout=0).get("Messages"):
         pass
@@ -113,7 +113,7 @@ def test_they_are_put_back_on_the_queues_that_they_came_from(capsys: pytest.Capt
 
 def test_what_was_sent_there_by_hand_goes_by_what_it_says(capsys: pytest.CaptureFixture[str], stack: str) -> None:
     for body in ('{"task_id":"t"}', '{"pk":"jobs#1","sk":"2026"}', "{}", "[1]", '{"task_id":1}'):
-        aws.client("sqs").send_message(QueueUrl=stack, MessageBody=body)
+        aws.get_client("sqs").send_message(QueueUrl=stack, MessageBody=body)
     assert listed(capsys, "--redrive") == ["2 put back, 3 kept: nothing tells where they came from"]
     assert bodies(settings.TASKS_QUEUE_URL) == ['{"task_id":"t"}']
     assert bodies(settings.JOBS_QUEUE_URL) == ['{"pk":"jobs#1","sk":"2026"}']

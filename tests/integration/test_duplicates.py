@@ -105,14 +105,14 @@ def test_a_heartbeat_between_a_sweeps_read_and_its_write_keeps_the_answer(
     claimed = leases.claim(task_id)
     assert claimed
     world.clock.ahead = settings.LEASE_SECONDS + 1
-    read = stream_log.text
+    read = stream_log.read_text
 
     def renewed_meanwhile(*arguments: object) -> credits.Text:
         assert leases.renew(claimed)
         return read(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(stream_log, "text", renewed_meanwhile)
+        patched.setattr(stream_log, "read_text", renewed_meanwhile)
         sweeper.attend(task_id)
     assert stored(task_id).status == "running"
     in_loop(executor.Run(claimed, clock.now() + 60, attended=False).work())

@@ -11,7 +11,7 @@ from aideer.billing import pricing
 from aideer.core import clock, settings
 from aideer.core.usage import Usage
 from aideer.data import jobs
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Record, Task
 from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
@@ -48,8 +48,8 @@ class Stage:
     def accept(self, **parameters: object) -> None:
         self.chat = make_chat(self.me, f"{QUESTION}{self.marker}", parameters={"max_tokens": 2000, **parameters})
         wanted = NewTask(chat_id=self.chat.id)
-        once = Once(self.me.id, "POST /tasks", None, wanted)
-        self.task_id = admission.create(caller(self.me.user), wanted, once).task_id
+        request = IdempotentRequest(self.me.id, "POST /tasks", None, wanted)
+        self.task_id = admission.create(caller(self.me.user), wanted, request).task_id
 
     def begin(self, seconds: float = FAR, **parameters: object) -> Call:
         """Accept the task and execute it; the provider's call."""
@@ -119,7 +119,7 @@ class Stage:
         assert len(accepted) <= 1
         if not accepted:
             return 0
-        return pricing.cost(self.task.tariff, Usage(INPUT, PART * self.parts), thought=accepted[0].thought)
+        return pricing.compute_cost(self.task.tariff, Usage(INPUT, PART * self.parts), thought=accepted[0].thought)
 
     @property
     def uncovered(self) -> int:
@@ -231,7 +231,7 @@ def chat_deleted(stage: Stage) -> None:
     assert stage.chat
     chat_deletion.delete(stage.me.user, stage.chat.id)
     with mock.patch.object(executor, "FIRST_SECONDS", 0.2):
-        for job in list(jobs.due(clock.now() + 1)):
+        for job in list(jobs.list_due(clock.now() + 1)):
             if job.data.get("chat_id") == stage.chat.id:
                 jobs.run(job.pk, job.sk, FAR, WORKERS)
         stage.over()
@@ -366,7 +366,7 @@ def test_each_end_is_paid_as_the_table_says(playing: tuple[Metered, Clock], end:
 
 def check(wanted: Sum, amount: int, bill: int, task: Task) -> None:
     """Assert that an amount is what the table says."""
-    least = pricing.cost(task.tariff, Usage(INPUT, 0))
+    least = pricing.compute_cost(task.tariff, Usage(INPUT, 0))
     match wanted:
         case Sum.NOTHING:
             assert amount == 0
@@ -377,7 +377,7 @@ def check(wanted: Sum, amount: int, bill: int, task: Task) -> None:
         case Sum.TEXT:
             assert 0 <= amount <= task.hold
         case Sum.WORST:
-            assert bill <= amount <= task.hold + pricing.cost(task.tariff, Usage(0, 10))
+            assert bill <= amount <= task.hold + pricing.compute_cost(task.tariff, Usage(0, 10))
 
 
 def test_every_way_is_in_the_table_and_the_page_shows_it() -> None:

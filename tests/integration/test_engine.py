@@ -190,7 +190,7 @@ def test_a_failure_of_the_provider_costs_nothing_and_keeps_what_was_shown(person
     assert (task.status, task.error_code) == ("failed", FAILURES[fail])
     assert stream.final["error"]["code"] == FAILURES[fail]
     assert me.user.credits == before
-    assert stream.content == stream.final["content"] == control.text(task).content
+    assert stream.content == stream.final["content"] == control.read_text(task).content
     if stream.content:
         assert message_of(task).finish_reason == "interrupted"
     assert Chat.get(chat.id, consistent_read=True).active_task is None
@@ -288,7 +288,7 @@ def test_a_chat_deleted_under_a_running_answer_leaves_it_billed_and_gone(person:
     assert (task.status, task.credits > 0) == ("finished", True)
     with pytest.raises(Message.DoesNotExist):
         message_of(task)
-    assert control.text(task).content  # the log still has it
+    assert control.read_text(task).content  # the log still has it
     check_rules(me)
 
 
@@ -297,7 +297,9 @@ def test_an_interrupted_answer_is_no_part_of_the_next_prompt(person: MakePerson)
     task_id, chat = accepted(me, "/sim fail=drop_mid at=4 delay=1")
     alone(task_id)
     chat = Chat.get(chat.id, consistent_read=True)
-    prompt = prompts.build(prompts.pinned(chat.preset_id, 1), chat.thread, chat.next_n, pricing.tariff("qwen-plus"))
+    prompt = prompts.build(
+        prompts.get_preset(chat.preset_id, 1), chat.thread, chat.next_n, pricing.get_tariff("qwen-plus")
+    )
     assert [message["role"] for message in prompt.messages] == ["system", "user"]
     assert prompt.asks
 

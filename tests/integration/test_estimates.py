@@ -145,7 +145,7 @@ def test_a_dearer_tier_is_reached_by_tokens_and_not_by_bytes(api: Api, person: M
     chat = make_chat(me, LONG, parameters={"max_tokens": 100})
     quoted = quote(api, me, chat.id).json
     assert quoted["input_tokens"] < 128_000
-    [tier, *_] = (pricing.tariff("qwen-plus") or {"tiers": []})["tiers"]
+    [tier, *_] = (pricing.get_tariff("qwen-plus") or {"tiers": []})["tiers"]
     assert quoted["credits_at_most"] <= (quoted["input_tokens"] * tier["input"] + 110 * tier["output"]) // 10**6 + 1
 
 

@@ -168,7 +168,7 @@ def test_it_takes_only_what_it_knows(api: Api, person: MakePerson, query: str) -
     ],
 )
 def test_a_title_makes_a_harmless_file_name(title: str, plain_name: str, name: str) -> None:
-    header = exports.disposition(title, "md")
+    header = exports.build_disposition(title, "md")
     fits = re.fullmatch(r"attachment; filename=\"([ !#-\[\]-~]*)\"; filename\*=UTF-8''([\w%.~-]+)", header, re.ASCII)
     assert fits
     assert (fits[1], unquote(fits[2])) == (f"{plain_name}.md", f"{name}.md")
@@ -176,7 +176,7 @@ def test_a_title_makes_a_harmless_file_name(title: str, plain_name: str, name: s
 
 @given(st.text(st.characters(codec=None), max_size=60))
 def test_no_title_breaks_the_header(title: str) -> None:
-    header = exports.disposition(title, "json")
+    header = exports.build_disposition(title, "json")
     assert re.fullmatch(r"attachment; filename=\"[ !#-\[\]-~]+\"; filename\*=UTF-8''[\w%.~-]+", header, re.ASCII)
     name = unquote(header.rpartition("''")[2])
     assert not set(name) & set('/\\:*?"<>|\r\n\x00')

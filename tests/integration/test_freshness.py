@@ -45,7 +45,7 @@ def call(api, token, request):
 
 def stale(me, method="password"):
     """An access token of a sign-in eleven minutes ago."""
-    return auth.token_pair(me.user, method, auth_time=int(clock.now()) - 660)["access_token"]
+    return auth.issue_pair(me.user, method, auth_time=int(clock.now()) - 660)["access_token"]
 
 
 def of_the_last_release(me, kind="access"):
@@ -184,7 +184,9 @@ def test_what_is_not_sensitive_needs_none(api, person):
 
 def test_an_administrator_confirms_with_their_own_password(api, person):
     me, admin = person(), person(permission=2)
-    Identity(password_key(admin.username)).update([Identity.password_hash.set(password_hashing.hashed("the-admin-s"))])
+    Identity(password_key(admin.username)).update(
+        [Identity.password_hash.set(password_hashing.hash_password("the-admin-s"))]
+    )
     assert is_refused(call(api, stale(admin), delete(me, current_password=PASSWORD)))
     assert call(api, stale(admin), delete(me, current_password="the-admin-s")).status == 200
 

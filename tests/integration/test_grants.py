@@ -7,7 +7,7 @@ import pytest
 from aideer.billing import topups
 from aideer.core import clock, settings
 from aideer.core.errors import PaymentRequired
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import CreditEntry, User
 from aideer.schemas.credits import NewGrant
 from tests import faults
@@ -133,7 +133,7 @@ def test_of_many_who_take_at_once_only_so_many_do_as_there_is(person):
     def take(_):
         new = NewGrant(amount=-100, description="d")
         try:
-            return topups.grant(me.id, new, admin, Once(admin.id, "grant", None, new))["credits_left"]
+            return topups.grant(me.id, new, admin, IdempotentRequest(admin.id, "grant", None, new))["credits_left"]
         except PaymentRequired:
             return "refused"
 
@@ -148,7 +148,9 @@ def test_one_request_sent_many_times_at_once_gives_once(person):
     me, admin = person(), person(permission=2).user
     new = NewGrant(amount=7, description="d")
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: topups.grant(me.id, new, admin, Once(admin.id, "g", "k", new)), range(8)))
+        answers = list(
+            pool.map(lambda _: topups.grant(me.id, new, admin, IdempotentRequest(admin.id, "g", "k", new)), range(8))
+        )
     assert {answer["credits_left"] for answer in answers} == {1_000_007}
     assert me.user.credits == 1_000_007
     check_rules(me)
@@ -157,11 +159,11 @@ def test_one_request_sent_many_times_at_once_gives_once(person):
 @pytest.mark.parametrize("after", ["the last credit is taken", "the user is deleted"])
 def test_a_refusal_that_is_the_echo_of_the_request_itself_is_none(api, person, monkeypatch, after):
     me, admin = person(credits=100), person(permission=2)
-    look = Once.answer
+    look = IdempotentRequest.answer
     first = []
 
-    def overtaken(once):  # by the same request, right after it has looked for its own answer
-        found = look(once)
+    def overtaken(request):  # by the same request, right after it has looked for its own answer
+        found = look(request)
         if not first:
             first.append("under way")
             first.append(grant(api, admin, me.id, -100, key="k"))
@@ -169,7 +171,7 @@ def test_a_refusal_that_is_the_echo_of_the_request_itself_is_none(api, person, m
                 me.user.update(actions=[User.deleted.set(True)])
         return found
 
-    monkeypatch.setattr(Once, "answer", overtaken)
+    monkeypatch.setattr(IdempotentRequest, "answer", overtaken)
     second = grant(api, admin, me.id, -100, key="k")
     assert (second.status, second.body) == (200, first[1].body)
     assert [line.amount for line in entries(me.id)] == [100, -100]

@@ -196,7 +196,7 @@ def test_what_is_no_image_is_refused_wherever_it_is_sent(
 
 def test_a_hold_counts_each_image_at_the_models_figure(api: Api, person: MakePerson) -> None:
     me = person()
-    tariff = pricing.tariff(SEEING)
+    tariff = pricing.get_tariff(SEEING)
     assert tariff
     chat = make_chat(me, "hi", parameters={"model": SEEING, "max_tokens": 100})
 
@@ -222,8 +222,8 @@ def test_more_images_than_the_model_has_room_for_are_too_long(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     me = person()
-    small = {**(pricing.tariff(SEEING) or {}), "max_input": 128_000}
-    monkeypatch.setattr(pricing, "tariff", lambda _: small)
+    small = {**(pricing.get_tariff(SEEING) or {}), "max_input": 128_000}
+    monkeypatch.setattr(pricing, "get_tariff", lambda _: small)
     chat = make_chat(me, parameters={"model": SEEING})
     append(api, me, chat, *[IMAGE] * 50)
     answer = ask(api, me, chat)
@@ -279,7 +279,7 @@ def test_the_prompt_has_images_of_what_was_stored_before_addresses_were_checked(
     me = person()
     chat = make_chat(me, "hi", parameters={"model": SEEING})
     Message(chat.thread, 2, role="user", type="image", content="/etc/hostname", create_time=clock.timestamp()).save()
-    prompt = prompts.build(prompts.pinned(chat.preset_id, 1), chat.thread, 3, pricing.tariff(SEEING))
+    prompt = prompts.build(prompts.get_preset(chat.preset_id, 1), chat.thread, 3, pricing.get_tariff(SEEING))
     assert prompt.images == 1
 
     async def call() -> None:

@@ -13,7 +13,7 @@ from aideer.chats import chats, messages
 from aideer.core import aws, clock, settings
 from aideer.core.usage import Usage
 from aideer.data import batch_write, jobs
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Record, Task, new_id
 from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, control
@@ -27,7 +27,7 @@ LATER = 21 * 60
 
 def jobs_of(chat: Chat, after: float = 0) -> list[Record]:
     """The chat's jobs that are due so many seconds from now."""
-    return [job for job in jobs.due(clock.now() + after) if job.data.get("chat_id") == chat.id]
+    return [job for job in jobs.list_due(clock.now() + after) if job.data.get("chat_id") == chat.id]
 
 
 def replaced(api: Api, person: Person, chat: Chat) -> Chat:
@@ -81,7 +81,7 @@ def test_a_replacement_that_died_before_its_end_leaves_nothing(
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(chats, "_write", die)
+        patched.setattr(chats, "_commit", die)
         answer = api(
             "chats.update",
             "PUT",
@@ -228,7 +228,7 @@ def test_a_deleted_chat_stays_until_its_task_has_been_billed(api: Api, person: M
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted)).task_id
     Task(task_id).update([Task.status.set("running"), Task.executor.set("e"), Task.lease_until.set(time.time() + 60)])
     api("chats.delete", "DELETE", f"/chats/{chat.id}", user=me)
     (job,) = jobs_of(chat, 1)
@@ -252,7 +252,7 @@ def test_a_task_whose_stop_was_never_asked_for_is_stopped_by_the_job(
     me = person()
     chat = make_chat(me, "Hi")
     wanted = NewTask(chat_id=chat.id)
-    task_id = admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    task_id = admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted)).task_id
 
     def die(_: str) -> None:
         raise MemoryError
@@ -273,7 +273,7 @@ def test_a_task_whose_stop_was_never_asked_for_is_stopped_by_the_job(
 def received() -> list[dict[str, str]]:
     """What the queue holds."""
     found: list[dict[str, str]] = []
-    sqs = aws.client("sqs")
+    sqs = aws.get_client("sqs")
     while True:
         answer = sqs.receive_message(QueueUrl=settings.JOBS_QUEUE_URL, MaxNumberOfMessages=10, WaitTimeSeconds=0)
         for message in answer.get("Messages", []):

@@ -208,7 +208,7 @@ def test_of_many_likes_at_once_no_more_are_made_than_one_may_have(
 
     with ThreadPoolExecutor(9) as pool:
         assert sum(pool.map(made, ids)) == 2
-    assert len(likes.all_of(me.user).chat_ids) == me.user.like_count == 3
+    assert len(likes.list_all(me.user).chat_ids) == me.user.like_count == 3
 
 
 def forget_the_count(person: Person) -> None:
@@ -256,7 +256,7 @@ def test_who_is_deleted_in_that_moment_changes_no_like(person: MakePerson, act: 
     User(me.id).update([User.deleted.set(True)])
     with pytest.raises(InvalidToken):
         act(as_read, "chat", chat_id)
-    assert len(likes.all_of(as_read).chat_ids) == (act is likes.unlike)
+    assert len(likes.list_all(as_read).chat_ids) == (act is likes.unlike)
 
 
 def test_a_thousand_likes_are_one_answer(api: Api, person: MakePerson, counted: list[str]) -> None:

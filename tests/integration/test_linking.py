@@ -12,7 +12,7 @@ from aideer.chats import likes
 from aideer.core import clock, settings
 from aideer.core.errors import AideerError, Busy
 from aideer.data import jobs
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, CreditEntry, Identity, Record, User
 from aideer.providers import wechat
 from aideer.schemas.users import UserChange
@@ -114,7 +114,7 @@ def test_a_user_who_is_deleted_takes_what_was_linked_along(api, weixin, person):
     link(api, me, weixin.code(who))
     assert api("users.delete", "DELETE", f"/users/{me.id}", user=me, parameters={"id": me.id}).status == 200
     for key in (f"wechat#{openid(who)}", f"wechat-union#{unionid(who)}", users.password_key(me.username)):
-        assert wechat_users.find(key) is None
+        assert wechat_users.find_identity(key) is None
     assert signed_in(api, weixin, who).id != me.id
 
 
@@ -125,7 +125,7 @@ def test_a_sign_in_while_one_is_deleted_leaves_no_identity_behind(api, weixin):
         code = weixin.code(who)  # with a unionid now, which is joined
         with ThreadPoolExecutor(2) as pool:
             gone = pool.submit(deletion.delete, me.user, me.id)
-            pool.submit(lambda code=code: wechat_users.user_of(wechat.mini_program(code))).result()
+            pool.submit(lambda code=code: wechat_users.get_or_create(wechat.exchange_mini_program_code(code))).result()
         gone.result()
         after = signed_in(api, weixin, who)
         assert after.id != me.id
@@ -142,7 +142,7 @@ def test_the_session_of_who_was_absorbed_is_not_refreshed(api, weixin, person):
 
 def test_who_came_by_the_website_is_absorbed_with_all_that_is_theirs(api, weixin, person):
     me, who = person(), somebody()
-    web = wechat_users.user_of(wechat.website(weixin.code(who, "web")))
+    web = wechat_users.get_or_create(wechat.exchange_website_code(weixin.code(who, "web")))
     assert link(api, me, weixin.code(who)).status == 200
     assert me.user.wechat_keys == {
         f"wechat#{openid(who)}",
@@ -158,7 +158,7 @@ def redeems(other):
     code.save()
     from aideer.billing import topups
 
-    topups.redeem(other.user, code.code, Once(other.id, "r", None, "b"))
+    topups.redeem(other.user, code.code, IdempotentRequest(other.id, "r", None, "b"))
 
 
 def makes_a_preset(api, other):
@@ -264,7 +264,7 @@ def test_of_two_accounts_that_one_links_at_once_one_is_linked(api, weixin, perso
     if absorbed:
         signed_in(api, weixin, first)
     later = iter([weixin.code(second)])
-    happens = lambda: [linking.wechat_account(me.user, code) for code in later]  # noqa: E731
+    happens = lambda: [linking.link_wechat(me.user, code) for code in later]  # noqa: E731
     meanwhile(monkeypatch, linking, "_require_same_account", happens)
     answer = link(api, me, weixin.code(first))
     assert (answer.status, answer.json["code"]) == (409, "wechat_already_linked")
@@ -278,8 +278,8 @@ def test_two_users_of_one_account_are_joined_by_either(api, weixin, who_links):
     """They came before the applications were bound to one account, so each openid has got a user of its own."""
     who = somebody()
     mini = signed_in(api, weixin, who, with_unionid=False)
-    web = wechat_users.user_of(wechat.website(weixin.code(who, "web")))
-    theirs = Person(web.id, who, "", auth.token_pair(web, "wechat")["access_token"], "")
+    web = wechat_users.get_or_create(wechat.exchange_website_code(weixin.code(who, "web")))
+    theirs = Person(web.id, who, "", auth.issue_pair(web, "wechat")["access_token"], "")
     me, other = (mini, theirs) if who_links == "mini" else (theirs, mini)
     answer = link(api, me, weixin.code(who))
     assert (answer.status, answer.json["id"]) == (200, me.id)
@@ -291,9 +291,9 @@ def test_two_users_of_one_account_are_joined_by_either(api, weixin, who_links):
 
 def test_a_website_s_user_links_the_mini_program_too(api, weixin):
     who = somebody()
-    web = wechat_users.user_of(wechat.website(weixin.code(who, "web")))
+    web = wechat_users.get_or_create(wechat.exchange_website_code(weixin.code(who, "web")))
     me = make_person()
-    me.id, me.token = web.id, auth.token_pair(web, "wechat")["access_token"]
+    me.id, me.token = web.id, auth.issue_pair(web, "wechat")["access_token"]
     assert link(api, me, weixin.code(who)).status == 200
     assert link(api, me, weixin.code(somebody())).json["code"] == "wechat_already_linked"
     assert len(me.user.wechat_keys) == 3
@@ -338,7 +338,7 @@ def test_a_fault_does_not_count_as_a_link(api, weixin, person, monkeypatch):
         raise Busy
 
     with monkeypatch.context() as patch:
-        patch.setattr(wechat_users, "retried", busy)
+        patch.setattr(wechat_users, "retry_while_contended", busy)
         for _ in range(2):
             assert link(api, me, weixin.code(somebody())).json["code"] == "busy"
             assert link_password(api, me, name()).json["code"] == "busy"
@@ -399,7 +399,7 @@ def test_nor_is_a_password(api, weixin, monkeypatch, module, function):
     answer = link_password(api, me, username)
     assert (answer.status, answer.json["code"]) == (401, "token_revoked")
     assert me.user.username is None
-    assert wechat_users.find(users.password_key(username)) is None
+    assert wechat_users.find_identity(users.password_key(username)) is None
 
 
 def test_of_two_users_who_link_one_account_at_once_one_has_it(weixin, person):
@@ -409,7 +409,7 @@ def test_of_two_users_who_link_one_account_at_once_one_has_it(weixin, person):
 
         def linked(pair):
             try:
-                return linking.wechat_account(pair[0].user, pair[1]).id
+                return linking.link_wechat(pair[0].user, pair[1]).id
             except linking.Conflict:
                 return None
 
@@ -428,7 +428,7 @@ def test_of_two_users_who_absorb_one_at_once_one_does(api, weixin, person):
 
         def linked(pair):
             try:
-                return linking.wechat_account(pair[0].user, pair[1]).id
+                return linking.link_wechat(pair[0].user, pair[1]).id
             except linking.Conflict:
                 return None
 
@@ -445,8 +445,10 @@ def test_a_sign_in_while_one_is_absorbed_ends_as_one_of_both(api, weixin, person
         other = signed_in(api, weixin, who)
         code, codes = weixin.code(who), [weixin.code(who) for _ in range(4)]
         with ThreadPoolExecutor(5) as pool:
-            linked = pool.submit(linking.wechat_account, me.user, code)
-            seen = list(pool.map(lambda code: wechat_users.user_of(wechat.mini_program(code)).id, codes))
+            linked = pool.submit(linking.link_wechat, me.user, code)
+            seen = list(
+                pool.map(lambda code: wechat_users.get_or_create(wechat.exchange_mini_program_code(code)).id, codes)
+            )
         assert linked.result().id == me.id
         assert set(seen) <= {me.id, other.id}
         assert signed_in(api, weixin, who).id == me.id
@@ -454,13 +456,13 @@ def test_a_sign_in_while_one_is_absorbed_ends_as_one_of_both(api, weixin, person
 
 def test_nobody_is_linked_who_is_deleted_meanwhile(api, weixin, person, monkeypatch):
     me, who = person(), somebody()
-    join = wechat_users.join
+    join = wechat_users.join_identities
 
     def deleted_meanwhile(*given):
         User(me.id).update([User.deleted.set(True)])
         join(*given)
 
-    monkeypatch.setattr(wechat_users, "join", deleted_meanwhile)
+    monkeypatch.setattr(wechat_users, "join_identities", deleted_meanwhile)
     assert link(api, me, weixin.code(who)).status == 401
     monkeypatch.undo()
     assert signed_in(api, weixin, who).id != me.id
@@ -561,13 +563,13 @@ def test_of_two_names_that_one_links_at_once_one_stays(api, weixin):
     with ThreadPoolExecutor(4) as pool:
         statuses = sorted(pool.map(lambda username: _status(me, username), names))
     assert statuses == [200, 409, 409, 409]
-    taken = [username for username in names if wechat_users.find(users.password_key(username))]
+    taken = [username for username in names if wechat_users.find_identity(users.password_key(username))]
     assert taken == [me.user.username]
 
 
 def _status(who, username):
     try:
-        linking.password(who.user, username, "secret-456")
+        linking.link_password(who.user, username, "secret-456")
     except AideerError as error:
         return error.status
     return 200
@@ -598,4 +600,4 @@ def test_what_linking_costs(api, weixin, person, counted):
         f"GetItem {users_}",
         f"UpdateItem {records}",
     ]
-    assert credits.credits_held(me.user) == 0
+    assert credits.sum_holds(me.user) == 0

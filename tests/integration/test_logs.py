@@ -79,7 +79,7 @@ def test_no_call_logs_a_secret(
     world = World("ticket" if how == "is refused" else caller, who, weixin)
     token = world.token()
     request = sent(world, ROUTES[method, path], path)
-    clients = [connection().client, *map(aws.client, ("sqs", "s3"))]
+    clients = [connection().client, *map(aws.get_client, ("sqs", "s3"))]
     if how == "breaks":
         for client in clients:
             client.meta.events.register("before-call.*.*", break_)

@@ -21,13 +21,13 @@ WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWri
 CELLS = [(*route, caller) for route in ROUTES for caller in (*FOREIGN, *PEOPLE)]
 
 
-_hashed = functools.cache(password_hashing.hashed)
+_hashed = functools.cache(password_hashing.hash_password)
 
 
 @pytest.fixture(autouse=True)
 def _one_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everybody has the same password: to hash it for each would take longer than all else."""
-    monkeypatch.setattr(password_hashing, "hashed", _hashed)
+    monkeypatch.setattr(password_hashing, "hash_password", _hashed)
 
 
 def check_headers(headers: dict[str, str], body: str) -> None:

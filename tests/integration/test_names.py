@@ -94,7 +94,7 @@ def test_what_is_taken_for_a_name_is_stable_visible_and_assigned(text):
     assert USERNAME.validate_python(name) == name == unicodedata.normalize("NFC", name)
     assert "  " not in name
     assert all(c == " " or unicodedata.category(c)[0] not in "CZ" for c in name)
-    assert usernames.skeletons(name) == usernames.skeletons(usernames.enforced(name))
+    assert usernames.compute_skeletons(name) == usernames.compute_skeletons(usernames.enforce(name))
 
 
 HIDDEN_MARKS = [
@@ -353,7 +353,7 @@ def test_the_length_of_a_password_is_that_of_its_nfc(api):
 
 def test_a_password_that_was_bounded_as_it_is_typed_signs_in(api, person):
     me, password = person(), "\u0958" * 255
-    Identity(f"password#{me.username}").update([Identity.password_hash.set(password_hashing.hashed(password))])
+    Identity(f"password#{me.username}").update([Identity.password_hash.set(password_hashing.hash_password(password))])
     assert sign_in(api, me.username, password).status == 200
     change = {"old_password": password, "new_password": "brand-new-1"}
     assert api("users.change_password", "PUT", "/users/me/password", json=change, user=me).status == 200

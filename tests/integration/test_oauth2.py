@@ -136,9 +136,9 @@ def test_a_wrong_password_is_a_bad_grant(api, person):
 
 def test_any_refresh_token_that_is_no_good_is_a_bad_grant(api, person, weixin):
     me, gone = person(), person()
-    used = auth.token_pair(gone.user, "password")["refresh_token"]
+    used = auth.issue_pair(gone.user, "password")["refresh_token"]
     sessions.sign_out(gone.user)
-    website = auth.token_pair(me.user, "wechat", "openid-of-nobody")["refresh_token"]
+    website = auth.issue_pair(me.user, "wechat", "openid-of-nobody")["refresh_token"]
     for token, code in (
         ("x", "invalid_token"),
         ("ü" * 100, "invalid_token"),
@@ -253,7 +253,7 @@ def test_a_bug_of_ours_is_an_error_that_says_nothing(api, person, monkeypatch):
     def broken(*_):
         raise RuntimeError(me.password)
 
-    monkeypatch.setattr(password_hashing, "matching_form", broken)
+    monkeypatch.setattr(password_hashing, "find_matching_form", broken)
     answer = post(api, grant_type="password", username=me.username, password=me.password)
     check_refusal(answer, 500, "server_error")
     assert me.password not in answer.body
@@ -338,13 +338,13 @@ def test_what_refreshing_costs(api, person, counted):
 
 def test_a_description_says_nothing_that_rfc_6749_forbids():
     answer = {"statusCode": 401, "headers": {}, "body": json.dumps({"detail": 'a "b" \\ é\n' * 100, "code": "c"})}
-    described = json.loads(oauth2.refusal(answer)["body"])["error_description"]
+    described = json.loads(oauth2.format_refusal(answer)["body"])["error_description"]
     assert len(described) <= 500
     assert all(" " <= letter <= "~" and letter not in '"\\' for letter in described)
 
 
 def test_a_session_of_wechat_needs_wechat_to_be_set_up(api, weixin, monkeypatch):
     me = signed_in(api, weixin, somebody())
-    monkeypatch.setattr(aws, "wechat_application", lambda website: ("", ""))
+    monkeypatch.setattr(aws, "read_wechat_application", lambda website: ("", ""))
     check_refusal(refresh(api, me.refresh_token), 503, "temporarily_unavailable")
     assert refresh(api, make_person().refresh_token).status == 200

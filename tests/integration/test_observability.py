@@ -213,7 +213,7 @@ def test_what_an_answer_cost_beyond_its_hold_is_told(
     me = person()
     task_id, _ = accepted(me, "hello")
     hold = int(Task.get(task_id).hold)
-    monkeypatch.setattr("aideer.billing.pricing.cost", lambda *_, **__: hold + 5)
+    monkeypatch.setattr("aideer.billing.pricing.compute_cost", lambda *_, **__: hold + 5)
     queued(task_id)
     assert named(numbers, "Shortfalls") == [(5, {})]
     assert named(numbers, "CreditsSettled") == [(hold, {})]
@@ -250,7 +250,7 @@ def test_a_token_signed_by_the_previous_key_is_good_until_that_is_gone(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     me = person()
-    [old, *_] = aws.signing_keys()
+    [old, *_] = aws.read_signing_keys()
     new = uuid4().hex * 2
 
     def rotated(**keys: str) -> None:

@@ -390,8 +390,8 @@ def test_null_stays_as_it_is_and_takes_the_description_away(api, person):
 
 
 def test_a_model_without_a_figure_for_searching_does_not_search(api, person, monkeypatch):
-    tariff = {name: value for name, value in pricing.tariff("qwen-plus").items() if name != "search"}
-    monkeypatch.setattr(pricing, "tariff", lambda _: tariff)
+    tariff = {name: value for name, value in pricing.get_tariff("qwen-plus").items() if name != "search"}
+    monkeypatch.setattr(pricing, "get_tariff", lambda _: tariff)
     answer = create(api, person(), parameters={"model": "qwen-plus", "enable_search": True})
     assert (answer.status, answer.json["code"]) == (422, "search_not_supported")
     assert create(api, person(), parameters={"model": "qwen-plus", "enable_search": False}).status == 200
@@ -430,8 +430,8 @@ def test_refusals_say_why(api, person):
 
 
 def test_a_model_that_always_thinks_cannot_be_told_not_to(api, person, monkeypatch):
-    always = {**pricing.tariff("qwen-plus"), "thinking": "always"}
-    monkeypatch.setattr(pricing, "tariff", lambda _: always)
+    always = {**pricing.get_tariff("qwen-plus"), "thinking": "always"}
+    monkeypatch.setattr(pricing, "get_tariff", lambda _: always)
     answer = create(api, person(), parameters={"model": "qwen-plus", "enable_thinking": False})
     assert (answer.status, answer.json["code"]) == (422, "thinking_always")
     form = create(api, person(), parameters={"model": "qwen-plus", "response_format": {"type": "json_object"}})
@@ -504,8 +504,8 @@ def test_a_preset_that_asks_for_json_cannot_lose_the_word(api, person):
 def test_a_preset_on_a_retired_model_still_has_a_title_to_change(api, person, monkeypatch):
     me = person()
     made = create(api, me).json
-    retired = {**pricing.tariff("qwen-plus"), "retires_on": "2026-01-01"}
-    monkeypatch.setattr(pricing, "tariff", lambda _: retired)
+    retired = {**pricing.get_tariff("qwen-plus"), "retires_on": "2026-01-01"}
+    monkeypatch.setattr(pricing, "get_tariff", lambda _: retired)
     assert update(api, me, made["id"], title="Old").status == 200
     answer = update(api, me, made["id"], parameters={"model": "qwen-plus"})
     assert (answer.status, answer.json["code"]) == (422, "model_retired")

@@ -8,7 +8,7 @@ from aideer.billing import credits
 from aideer.billing.credits import PREVIEW_CHARACTERS, Closer, Text
 from aideer.chats import chats
 from aideer.core.usage import Usage
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Task
 from aideer.schemas.chats import ChatChange, NewMessage, NewMessages, PlacedMessage
 from aideer.schemas.tasks import NewTask
@@ -55,8 +55,8 @@ def fail_half_way(owner: Person, chat: Chat) -> None:
 def regenerate(owner: Person, chat: Chat) -> None:
     last = thread_of(chat)[-1:]
     if last and last[0].task_id:
-        once = Once(owner.id, "POST /tasks", None, NewTask(chat_id=chat.id))
-        again = admission.regenerate(caller(owner.user), last[0].task_id, once)
+        request = IdempotentRequest(owner.id, "POST /tasks", None, NewTask(chat_id=chat.id))
+        again = admission.regenerate(caller(owner.user), last[0].task_id, request)
         settled(again.task_id, "finished", Text("", f"another {chat.next_n}"))
 
 

@@ -64,7 +64,7 @@ def check_all(release: Release) -> None:
     for name in release.users:
         if name != "leaving":
             check_rules(release.person(name))
-    run = reconciliation.work(120, begin=True)
+    run = reconciliation.continue_run(120, begin=True)
     assert run
     assert not any(run.drifts.values()), run
     assert run.users == len(release.users)
@@ -234,7 +234,7 @@ def test_pending_tasks_are_answered_at_the_price_that_they_were_accepted_for(rel
         queued(before.id)
         task = release.task(name)
         assert task.status == "finished", (name, task.error_code)
-        thought = bool(control.text(task).reasoning)
+        thought = bool(control.read_text(task).reasoning)
         assert task.credits == min(old_cost(before.tariff, task.usage, thought=thought), before.hold) > 0
         assert lines_of(task) == [-task.credits]
     check_all(release)
@@ -281,7 +281,7 @@ def test_a_frozen_tariff_costs_what_it_cost(model: str) -> None:
     for case in COSTS["costs"]:
         if case["model"] == model:
             usage, thought = Usage(*case["usage"]), case["thought"]
-            assert pricing.cost(COSTS["tariffs"][model], usage, thought=thought) == case["credits"], case
+            assert pricing.compute_cost(COSTS["tariffs"][model], usage, thought=thought) == case["credits"], case
             assert old_cost(COSTS["tariffs"][model], usage._asdict(), thought=thought) == case["credits"]
 
 
@@ -320,7 +320,7 @@ def test_old_tasks_are_stopped(api: Api, release: Release, monkeypatch: pytest.M
 
 def test_an_old_log_is_resumed(release: Release) -> None:
     task = release.task("thought")
-    whole = stream_log.text(task.id)
+    whole = stream_log.read_text(task.id)
     url = urlsplit(release.tokens["ada"]["streams"]["thought"])
     stream = parse(streamed(f"{url.path}?{url.query}&after=0").text)
     assert (stream.reasoning, stream.content) == (whole.reasoning, whole.content)
@@ -395,7 +395,7 @@ def test_the_jobs_that_waited_are_worked(release: Release) -> None:
 
 def test_reconciliation_finds_no_drift_and_goes_on_from_the_old_checkpoints(release: Release) -> None:
     lines = len(previous.items("credits"))
-    run = reconciliation.work(120, begin=True)
+    run = reconciliation.continue_run(120, begin=True)
     assert run
     assert not any(run.drifts.values()), run
     assert run.entries < lines

@@ -18,7 +18,7 @@ from werkzeug.http import parse_accept_header
 from aideer import __version__
 from aideer.billing import pricing
 from aideer.web import compression
-from aideer.web.openapi import documented
+from aideer.web.openapi import describe
 from local.stack.template import ROOT
 
 DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
@@ -27,11 +27,11 @@ DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
 def test_the_prices_are_the_table_that_answers_are_billed_by(api):
     answer = api("prices.list", "GET", "/prices")
     assert answer.status == 200
-    assert answer.json["version"] == pricing.table()["version"]
+    assert answer.json["version"] == pricing.get_table()["version"]
     assert (answer.json["per"], answer.json["region"]) == (1_000_000, "beijing")
-    assert [model["model"] for model in answer.json["models"]] == [m["model"] for m in pricing.table()["models"]]
+    assert [model["model"] for model in answer.json["models"]] == [m["model"] for m in pricing.get_table()["models"]]
     for shown in answer.json["models"]:
-        tariff = pricing.tariff(shown["model"])
+        tariff = pricing.get_tariff(shown["model"])
         assert shown == {name: value for name, value in tariff.items() if name not in ("version", "per")} | {
             "status": "retired" if pricing.is_retired(tariff) else "available"
         }
@@ -225,8 +225,8 @@ def test_what_is_not_there_is_not_found_in_the_shape_of_errors(api):
 
 
 def test_a_documented_operation_names_what_it_refuses_with():
-    described = documented("Do it", errors=(409,))
+    described = describe("Do it", errors=(409,))
     assert list(described["responses"]) == [200, 401, 409, 503, 422]
     assert described["security"] == [{"bearerAuth": []}]
-    public = documented("Do it", public=True)
+    public = describe("Do it", public=True)
     assert (list(public["responses"]), public["security"]) == ([200, 422], None)

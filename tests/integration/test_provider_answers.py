@@ -50,8 +50,8 @@ def test_a_response_is_billed_as_the_provider_bills_it(
     me = person()
     before = me.user.credits
     task, usage = answer(case, me, monkeypatch), reported(case)
-    thought = bool(control.text(task).reasoning)
-    cost = pricing.cost(task.tariff, usage, thought=thought) if usage else 0
+    thought = bool(control.read_text(task).reasoning)
+    cost = pricing.compute_cost(task.tariff, usage, thought=thought) if usage else 0
     lost = sum(record.uncovered or 0 for record in Record.query(f"uncovered#{me.id}", consistent_read=True))
     assert task.status == case.want["end"]
     if task.status == "finished":

@@ -19,7 +19,7 @@ from aideer.billing.credits import Closer, Text
 from aideer.billing.reconciliation import Run
 from aideer.core import clock
 from aideer.core.usage import Usage
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, CreditEntry, Record, Task, User, connection, new_id
 from aideer.schemas.tasks import NewTask
 from aideer.security import auth
@@ -46,7 +46,7 @@ def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
 def run() -> Run:
     """A whole run in one invocation."""
     handler({"begin": True}, Context(seconds=900))
-    ended, _ = reconciliation.runs()
+    ended, _ = reconciliation.read_runs()
     assert ended
     return ended
 
@@ -58,7 +58,7 @@ def found(ended: Run) -> list[dict[str, str]]:
 
 def accepted(person: Person) -> Task:
     wanted = NewTask(chat_id=make_chat(person, "hello").id)
-    answer = create(person.user, wanted, Once(person.id, "POST /tasks", None, wanted))
+    answer = create(person.user, wanted, IdempotentRequest(person.id, "POST /tasks", None, wanted))
     return Task.get(answer.task_id, consistent_read=True)
 
 
@@ -83,7 +83,7 @@ def code(max_uses: int = 5) -> str:
 
 
 def redeem(person: Person, text: str) -> None:
-    topups.redeem(person.user, text, Once(person.id, "redeem", None, NewTask(chat_id="unused")))
+    topups.redeem(person.user, text, IdempotentRequest(person.id, "redeem", None, NewTask(chat_id="unused")))
 
 
 def entry_of(person: Person, **wanted: Any) -> CreditEntry:
@@ -289,7 +289,7 @@ def test_i5_a_code_redeemed_twice_by_one_user(person: MakePerson) -> None:
     me = person()
     text = code()
     redeem(me, text)
-    redemption = Record.get(credits.redemptions(text), me.id)
+    redemption = Record.get(credits.redemptions_key(text), me.id)
     redemption.delete()
     redeem(me, text)
     first, second = sorted(e.entry_id for e in CreditEntry.query(me.id, consistent_read=True) if e.code == text)
@@ -297,7 +297,7 @@ def test_i5_a_code_redeemed_twice_by_one_user(person: MakePerson) -> None:
         {"rule": "I5", "user_id": me.id, "entry_id": first, "code": text},
         {"rule": "I5", "code": text},
     ]
-    assert second == Record.get(credits.redemptions(text), me.id).data["entry_id"]
+    assert second == Record.get(credits.redemptions_key(text), me.id).data["entry_id"]
 
 
 def test_many_drifts_are_counted_and_the_first_hundred_named(
@@ -410,13 +410,13 @@ def test_a_run_takes_as_many_invocations_as_it_needs_and_sees_everyone_once(
     ids = users_of(95)
     User(ids[70]).update([User.credits.add(1)])
     codes = [code() for _ in range(15)]
-    invocations, ended = 0, reconciliation.work(reconciliation.RESERVE_SECONDS, begin=True)
+    invocations, ended = 0, reconciliation.continue_run(reconciliation.RESERVE_SECONDS, begin=True)
     while not ended:
         invocations += 1
-        _, under_way = reconciliation.runs()
+        _, under_way = reconciliation.read_runs()
         assert under_way
         assert under_way.users == min(10 * invocations, 95)
-        ended = reconciliation.work(reconciliation.RESERVE_SECONDS, begin=False)
+        ended = reconciliation.continue_run(reconciliation.RESERVE_SECONDS, begin=False)
     assert invocations >= 10 + 1
     assert (ended.users, ended.entries, ended.codes) == (95, 96, len(codes))
     assert sorted(seen.ledgers) == sorted([*ids, ids[70]]), "the one with a drift was looked at again"
@@ -465,7 +465,7 @@ def test_a_ledger_that_outlasts_an_invocation_goes_on_where_it_was(
     old_lines(me, 450)
     with recorded_calls() as calls:
         for _ in range(4):
-            assert reconciliation.work(0, begin=True) is None
+            assert reconciliation.continue_run(0, begin=True) is None
         ended = run()
     assert (ended.users, found(ended)) == (1, [])
     queries = [call for call in calls if call.startswith("Query") and CreditEntry.Meta.table_name in call]
@@ -601,7 +601,7 @@ def test_under_fire_nobody_is_accused(person: MakePerson) -> None:
 def test_of_two_at_once_one_works() -> None:
     users_of(30)
     with ThreadPoolExecutor(4) as pool:
-        ended = [e for e in pool.map(lambda _: reconciliation.work(900, begin=True), range(4)) if e]
+        ended = [e for e in pool.map(lambda _: reconciliation.continue_run(900, begin=True), range(4)) if e]
     assert {e.users for e in ended} == {30}
     assert len(list(Record.query("reconciliation"))) == len({e.id for e in ended})
 
@@ -609,11 +609,11 @@ def test_of_two_at_once_one_works() -> None:
 def test_a_run_is_continued_and_no_second_one_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "PAGE", 10)
     users_of(20)
-    assert reconciliation.work(0, begin=False) is None
-    assert reconciliation.runs() == (None, None), "none was asked for"
-    assert reconciliation.work(0, begin=True) is None
-    _, first = reconciliation.runs()
-    ended = reconciliation.work(900, begin=True)
+    assert reconciliation.continue_run(0, begin=False) is None
+    assert reconciliation.read_runs() == (None, None), "none was asked for"
+    assert reconciliation.continue_run(0, begin=True) is None
+    _, first = reconciliation.read_runs()
+    ended = reconciliation.continue_run(900, begin=True)
     assert first
     assert ended
     assert (ended.id, ended.users) == (first.id, 20)
@@ -626,11 +626,11 @@ def test_what_a_killed_invocation_held_is_free_after_its_time(
     with monkeypatch.context() as patched:
         patched.setattr(reconciliation, "_worked", lambda *_: None)
         patched.setattr(reconciliation, "_changed", lambda *_: True)  # it had no time for anything
-        reconciliation.work(840, begin=True)
+        reconciliation.continue_run(840, begin=True)
     later(839)
-    assert reconciliation.work(840, begin=True) is None
+    assert reconciliation.continue_run(840, begin=True) is None
     later(2)
-    ended = reconciliation.work(840, begin=False)
+    ended = reconciliation.continue_run(840, begin=False)
     assert ended
     assert ended.users == 5
 
@@ -644,8 +644,8 @@ def test_an_invocation_that_lost_its_run_leaves_it_alone(monkeypatch: pytest.Mon
         return real(self, start)
 
     monkeypatch.setattr(Audit, "users", taken)
-    assert reconciliation.work(900, begin=True) is None
-    _, under_way = reconciliation.runs()
+    assert reconciliation.continue_run(900, begin=True) is None
+    _, under_way = reconciliation.read_runs()
     assert under_way
     assert under_way.users == 0
     assert Record.get("reconciliation", "current").at > clock.now() + 400
@@ -664,8 +664,8 @@ def test_a_failure_loses_a_page_and_no_more(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Audit, "users", failing)
     with pytest.raises(ReadTimeoutError):
-        reconciliation.work(900, begin=True)
-    ended = reconciliation.work(900, begin=False)
+        reconciliation.continue_run(900, begin=True)
+    ended = reconciliation.continue_run(900, begin=False)
     assert ended
     assert ended.users == 30
     assert pages[2] == pages[3]
@@ -677,10 +677,10 @@ def test_a_run_ends_whatever_happens_to_a_call(person: MakePerson, operation: st
     old_lines(person(), 30)
     redeem(person(), code())
     with answer_lost(operation) if lost else refused(operation, THROTTLED):
-        while reconciliation.runs()[0] is None:
+        while reconciliation.read_runs()[0] is None:
             with contextlib.suppress(PynamoDBException):
-                reconciliation.work(900, begin=True)
-    last, under_way = reconciliation.runs()
+                reconciliation.continue_run(900, begin=True)
+    last, under_way = reconciliation.read_runs()
     assert last
     assert (last.users, last.codes, found(last), under_way) == (2, 1, [], None)
     assert len(list(Record.query("reconciliation"))) == 1
@@ -691,7 +691,7 @@ def test_results_are_kept_and_the_newest_is_shown(later: Callable[[float], None]
     for _ in range(3):
         ids.append(run().id)
         later(86400)
-    last, _ = reconciliation.runs()
+    last, _ = reconciliation.read_runs()
     assert last
     assert last.id == ids[-1]
     kept = list(Record.query("reconciliation"))
@@ -763,7 +763,7 @@ def test_administrators_see_the_last_run_and_the_one_under_way(
         "examples": [{"rule": "I2", "user_id": broken.id}],
     }
     monkeypatch.setattr(audit, "PAGE", 1)
-    reconciliation.work(0, begin=True)
+    reconciliation.continue_run(0, begin=True)
     answer = api("admin.reconciliation", "GET", URL, user=admin)
     assert answer.json["last"]["id"] == ended.id
     assert answer.json["running"]["users"] == 1

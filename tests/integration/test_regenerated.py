@@ -49,7 +49,7 @@ def test_the_door_that_cannot_stream_asks_for_an_answer(
     me = person()
     body = {"chat_id": make_chat(me, "hello").id}
     task_id = api("tasks.create", "POST", "/tasks", json=body, user=me).json["task_id"]
-    aws.client("sqs").purge_queue(QueueUrl=settings.TASKS_QUEUE_URL)
+    aws.get_client("sqs").purge_queue(QueueUrl=settings.TASKS_QUEUE_URL)
     assert waited(f"/tasks/{task_id}/stream?after=0", task_id, me.token).status == 200
-    found = aws.client("sqs").receive_message(QueueUrl=settings.TASKS_QUEUE_URL, MaxNumberOfMessages=10)
+    found = aws.get_client("sqs").receive_message(QueueUrl=settings.TASKS_QUEUE_URL, MaxNumberOfMessages=10)
     assert any(task_id in message["Body"] for message in found.get("Messages", []))

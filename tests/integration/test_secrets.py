@@ -36,7 +36,7 @@ class SecretsManager:
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> SecretsManager:
     manager = SecretsManager()
-    monkeypatch.setattr(aws, "client", lambda _: manager)
+    monkeypatch.setattr(aws, "get_client", lambda _: manager)
     return manager
 
 
@@ -47,7 +47,7 @@ def read(manager: SecretsManager, monkeypatch: pytest.MonkeyPatch) -> Callable[[
 
     def read(seconds: float) -> str:
         monkeypatch.setattr(clock, "now", lambda: NOW + seconds)
-        return aws.secret(arn)["key"]
+        return aws.read_secret(arn)["key"]
 
     return read
 

@@ -64,8 +64,8 @@ def test_a_client_may_say_more_than_it_must(api, person):
 
 def test_a_wrong_password_and_an_unknown_name_look_the_same_and_cost_the_same(api, person, monkeypatch):
     checked = []
-    matches = password_hashing.matching_form
-    monkeypatch.setattr(password_hashing, "matching_form", lambda *given: checked.append(given) or matches(*given))
+    matches = password_hashing.find_matching_form
+    monkeypatch.setattr(password_hashing, "find_matching_form", lambda *given: checked.append(given) or matches(*given))
     me = person()
     wrong = sign_in(api, me.username, "wrong")
     unknown = sign_in(api, "nobody of this name", me.password)
@@ -77,7 +77,7 @@ def test_a_wrong_password_and_an_unknown_name_look_the_same_and_cost_the_same(ap
 
 
 def test_the_hash_that_stands_in_for_nobodys_is_as_slow_as_a_real_one():
-    parameters = [hash.split("$")[1:4] for hash in (password_hashing._NOBODYS, password_hashing.hashed("any"))]
+    parameters = [hash.split("$")[1:4] for hash in (password_hashing._NOBODYS, password_hashing.hash_password("any"))]
     assert parameters[0] == parameters[1]
 
 
@@ -116,14 +116,14 @@ def test_a_deleted_user_cannot_sign_in(api, person):
 
 def test_a_password_that_is_changed_while_it_is_checked_lets_nobody_in(api, person, monkeypatch):
     me = person()
-    matches = password_hashing.matching_form
+    matches = password_hashing.find_matching_form
 
     def changed_meanwhile(password_hash, password):
         identity = Identity.get(users.password_key(me.username))
         identity.update(actions=[Identity.password_hash.set("changed")])
         return matches(password_hash, password)
 
-    monkeypatch.setattr(password_hashing, "matching_form", changed_meanwhile)
+    monkeypatch.setattr(password_hashing, "find_matching_form", changed_meanwhile)
     assert sign_in(api, me.username, me.password).status == 400
 
 
@@ -203,7 +203,7 @@ def test_a_use_is_remembered_for_as_long_as_the_token_lives(person):
 
 def test_only_a_password_sessions_refresh_token_is_taken(api, person):
     me = person()
-    wechat = auth.token_pair(me.user, "wechat")
+    wechat = auth.issue_pair(me.user, "wechat")
     for wrong in (me.token, wechat["refresh_token"], wechat["access_token"]):
         answer = refresh(api, wrong)
         assert (answer.status, answer.json["code"]) == (401, "wrong_token_type")
@@ -215,7 +215,7 @@ def test_an_expired_refresh_token_is_refused(api, person, monkeypatch):
     me = person()
     long_ago = clock.now() - 91 * 24 * 3600
     monkeypatch.setattr(clock, "now", lambda: long_ago)
-    old = auth.token_pair(me.user, "password")["refresh_token"]
+    old = auth.issue_pair(me.user, "password")["refresh_token"]
     monkeypatch.undo()
     assert refresh(api, old).json["code"] == "token_expired"
 

@@ -9,7 +9,7 @@ from aideer.billing import counters, credits
 from aideer.billing.credits import Closer, Text
 from aideer.core import clock, settings
 from aideer.core.usage import Usage
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Record, Task
 from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, leases
@@ -47,7 +47,7 @@ def ended(person, output, model="qwen-plus", end="finished"):
     """A task that came to this."""
     chat = make_chat(person, "hello", parameters={"model": model})
     wanted = NewTask(chat_id=chat.id, stream=False)
-    accepted = admission.create(caller(person.user), wanted, Once(person.id, "POST /tasks", None, wanted))
+    accepted = admission.create(caller(person.user), wanted, IdempotentRequest(person.id, "POST /tasks", None, wanted))
     task = leases.claim(accepted.task_id)
     closer = Closer.executor(task.executor)
     if end == "failed":
@@ -134,7 +134,7 @@ def test_what_is_tried_again_counts_once(api, admin, on, day, fault):
     with fault():
         chat = make_chat(me, "hello")
         wanted = NewTask(chat_id=chat.id, stream=False)
-        accepted = admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+        accepted = admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted))
     task = leases.claim(accepted.task_id)
     with fault():
         credits.settle(task, Closer.executor(task.executor), "finished", Text(content="x"), "stop", Usage(5, 5))
@@ -203,7 +203,7 @@ def test_a_look_costs_a_query_a_day_however_much_happened(api, admin, on, counte
         ended(me, 5)
     for model in range(10):
         for shard in range(16):
-            Record(counters.day("2031-09-01"), f"model#m{model}#{shard:02}", tasks=1).save()
+            Record(counters.day_key("2031-09-01"), f"model#m{model}#{shard:02}", tasks=1).save()
     stats(api, admin)
     for days, last in ((1, "2031-09-01"), (30, "2031-09-30")):
         token = sessions.auth.token_pair(admin.user, "password")["access_token"]
@@ -228,4 +228,4 @@ def test_days_are_utc(admin, on):
     on("2031-10-01", "23:59:59")
     assert datetime.fromtimestamp(clock.now(), UTC).date() == date(2031, 10, 1)
     ended(make_person(), 5)
-    assert list(Record.query(counters.day("2031-10-01")))
+    assert list(Record.query(counters.day_key("2031-10-01")))

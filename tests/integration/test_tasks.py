@@ -81,7 +81,7 @@ def test_a_second_task_in_a_chat_is_told_of_the_first(api: Api, person: MakePers
 
 def test_of_many_at_once_in_one_chat_one_is_accepted(api: Api, person: MakePerson) -> None:
     from aideer.core.errors import Conflict
-    from aideer.data.idempotency import Once
+    from aideer.data.idempotency import IdempotentRequest
     from aideer.schemas.tasks import NewTask
 
     me = person()
@@ -89,7 +89,7 @@ def test_of_many_at_once_in_one_chat_one_is_accepted(api: Api, person: MakePerso
 
     def ask(_: int) -> int:
         try:
-            admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+            admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted))
         except Conflict:
             return 409
         return 200
@@ -121,7 +121,7 @@ def test_an_answer_shrinks_to_what_can_be_paid(api: Api, person: MakePerson) -> 
 
 def test_exactly_as_many_are_accepted_as_can_be_paid(api: Api, person: MakePerson) -> None:
     from aideer.core.errors import PaymentRequired
-    from aideer.data.idempotency import Once
+    from aideer.data.idempotency import IdempotentRequest
     from aideer.schemas.tasks import NewTask
 
     rich = person()
@@ -132,7 +132,7 @@ def test_exactly_as_many_are_accepted_as_can_be_paid(api: Api, person: MakePerso
     def ask(chat: Chat) -> int:
         wanted = NewTask(chat_id=chat.id)
         try:
-            admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted))
+            admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted))
         except PaymentRequired:
             return 402
         return 200
@@ -162,7 +162,7 @@ def test_a_key_is_forgotten_after_a_day(api: Api, person: MakePerson, monkeypatc
     control.request_stop(first["task_id"])
     real_now = clock.now
     monkeypatch.setattr(clock, "now", lambda: real_now() + 86_401)
-    token = auth.token_pair(me.user, "password")["access_token"]
+    token = auth.issue_pair(me.user, "password")["access_token"]
     again = api(
         "tasks.create", "POST", "/tasks", json={"chat_id": chat.id}, token=token, headers={"Idempotency-Key": "tap"}
     )
@@ -451,7 +451,7 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
 
 
 def test_the_same_key_at_the_same_time_makes_one_task_and_one_answer(person: MakePerson) -> None:
-    from aideer.data.idempotency import Once
+    from aideer.data.idempotency import IdempotentRequest
     from aideer.schemas.tasks import NewTask
 
     me = person()
@@ -460,7 +460,7 @@ def test_the_same_key_at_the_same_time_makes_one_task_and_one_answer(person: Mak
 
         def ask(_: int, wanted: NewTask = wanted) -> str:
             return admission.create(
-                caller(me.user), wanted, Once(me.id, "POST /tasks", wanted.chat_id, wanted)
+                caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", wanted.chat_id, wanted)
             ).model_dump_json()
 
         with ThreadPoolExecutor(8) as pool:

@@ -15,7 +15,7 @@ from aideer.accounts import sessions, users
 from aideer.billing import topups
 from aideer.core import clock
 from aideer.core.errors import BadGateway, Busy, TooManyRequests, Unauthorized, Unprocessable
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Identity, Record, Task
 from aideer.security import rate_limits
 from aideer.security.rate_limits import Limit
@@ -133,7 +133,7 @@ def test_what_is_given_back_does_not_count(limit):
 def test_what_is_refused_counts_and_a_fault_does_not(limit, error, counts):
     limit("redeem", 1)
     me = someone()
-    with pytest.raises(type(error)), rate_limits.attempt("redeem", me):
+    with pytest.raises(type(error)), rate_limits.count_attempt("redeem", me):
         raise error
     assert (refused("redeem", me) is not None) is counts
 
@@ -142,7 +142,7 @@ def test_what_is_refused_counts_and_a_fault_does_not(limit, error, counts):
 def test_only_the_refusals_that_are_guesses_count(limit, code, counts):
     limit("link", 1)
     me = someone()
-    with pytest.raises(Unauthorized), rate_limits.attempt("link", me, guesses={"username_taken"}):
+    with pytest.raises(Unauthorized), rate_limits.count_attempt("link", me, guesses={"username_taken"}):
         raise Unauthorized(code)
     assert (refused("link", me) is not None) is counts
 
@@ -161,7 +161,7 @@ def test_a_fault_while_counting_gives_back_what_was_counted_before_it(limit, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(rate_limits, "count", fail)
-        with pytest.raises(Busy), rate_limits.attempt_from("wechat", address):
+        with pytest.raises(Busy), rate_limits.count_attempt_from("wechat", address):
             pytest.fail("it was made")
     assert refused("wechat", address) is None
 
@@ -170,10 +170,10 @@ def test_an_attempt_that_was_right_does_not_count_and_one_too_many_is_not_made(l
     limit("redeem", 1)
     me = someone()
     for _ in range(3):
-        with rate_limits.attempt("redeem", me):
+        with rate_limits.count_attempt("redeem", me):
             assert refused("redeem", me), "it counts while it lasts"
     rate_limits.count("redeem", me)
-    with pytest.raises(TooManyRequests), rate_limits.attempt("redeem", me):
+    with pytest.raises(TooManyRequests), rate_limits.count_attempt("redeem", me):
         pytest.fail("it was made")
 
 
@@ -241,24 +241,26 @@ def test_a_counter_goes_by_itself_after_its_window(limit):
     ],
 )
 def test_an_address_counts_as_what_one_caller_has(address, counts_as):
-    assert rate_limits.source(address) == counts_as
+    assert rate_limits.normalize_address(address) == counts_as
 
 
 def test_an_ipv6_address_counts_for_each_network_that_one_customer_may_have():
-    networks = [tuple(network) for network in rate_limits.networks(rate_limits.source("2001:db8:1:ab02::1"))]
+    networks = [
+        tuple(network) for network in rate_limits.list_networks(rate_limits.normalize_address("2001:db8:1:ab02::1"))
+    ]
     assert networks == [("2001:db8:1:ab02::/64", 1), ("2001:db8:1:ab00::/56", 2), ("2001:db8:1::/48", 4)]
-    assert rate_limits.networks(rate_limits.source("::ffff:203.0.113.9")) == [("203.0.113.9", 1)]
-    assert rate_limits.networks(rate_limits.source("nothing")) == [("unknown", 1)]
+    assert rate_limits.list_networks(rate_limits.normalize_address("::ffff:203.0.113.9")) == [("203.0.113.9", 1)]
+    assert rate_limits.list_networks(rate_limits.normalize_address("nothing")) == [("unknown", 1)]
 
 
 def test_the_environment_changes_limits():
-    assert rate_limits.limits("") == rate_limits.DEFAULTS
-    changed = rate_limits.limits("redeem=20/3600 all=5/60")
+    assert rate_limits.parse_limits("") == rate_limits.DEFAULTS
+    changed = rate_limits.parse_limits("redeem=20/3600 all=5/60")
     assert changed.pop("redeem") == Limit(20, 3600)
     assert set(changed.values()) == {Limit(5, 60)}
     for wrong in ("redem=1/2", "redeem=1", "redeem", "redeem=x/2"):
         with pytest.raises(ValueError, match=r".+"):
-            rate_limits.limits(wrong)
+            rate_limits.parse_limits(wrong)
 
 
 def test_an_attempt_whose_answer_was_lost_is_counted(api, person, limit):
@@ -590,7 +592,7 @@ def test_two_hundred_wrong_codes_at_once_are_no_more_than_the_limit(person, limi
 
     def guess(n):
         try:
-            topups.redeem(user, f"GUESS-{n}", Once(me.id, "redeem", None, ""))
+            topups.redeem(user, f"GUESS-{n}", IdempotentRequest(me.id, "redeem", None, ""))
         except (Unprocessable, TooManyRequests) as refusal:
             return refusal.status
         return 200

@@ -55,7 +55,7 @@ def test_an_expired_token_is_refused(api, person, monkeypatch, module, method, p
     me = person()
     long_ago = clock.now() - 2 * auth.ACCESS_SECONDS
     monkeypatch.setattr(clock, "now", lambda: long_ago)
-    expired = auth.token_pair(me.user, "password")["access_token"]
+    expired = auth.issue_pair(me.user, "password")["access_token"]
     monkeypatch.undo()
     answer = api(module, method, path, json=body, token=expired)
     assert (answer.status, answer.json["code"]) == (401, "token_expired")
@@ -93,7 +93,7 @@ def test_the_token_of_a_deleted_user_is_refused(api, person, module, method, pat
 def test_a_token_signed_with_another_key_is_refused(api, person, monkeypatch, module, method, path, body):
     me = person(permission=2)
     monkeypatch.setattr(auth.aws, "signing_keys", lambda: ["another key, of 32 bytes or more"])
-    forged = auth.token_pair(me.user, "password")["access_token"]
+    forged = auth.issue_pair(me.user, "password")["access_token"]
     monkeypatch.undo()
     assert api(module, method, path, json=body, token=forged).status == 401
 

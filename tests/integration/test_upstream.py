@@ -173,7 +173,9 @@ def test_two_hundred_kilobytes_in_one_line_arrive_and_resume_whole(person: MakeP
     task_id, _ = accepted(me, "/sim tokens=6 delay=1 fail=bigline at=3", max_tokens=4096)
     stream = watched(me, task_id)
     task = stored(task_id)
-    assert stream.content == stream.final["content"] == message_of(task).content == stream_log.text(task_id).content
+    assert (
+        stream.content == stream.final["content"] == message_of(task).content == stream_log.read_text(task_id).content
+    )
     assert len(stream.content.encode()) > 200_000
     for position in (2, 20_000, len(stream.content) - 1):
         assert followed(task_id, position).content == stream.content[position:]
@@ -232,7 +234,7 @@ def test_a_user_pays_what_the_provider_charges(person: MakePerson, provider: Ser
     [bill] = provider.bills(marker)
     assert bill.pop("accepted")
     usage = Usage(**{name: count for name, count in bill.items() if name in Usage._fields})
-    assert task.credits == pricing.cost(task.tariff, usage, thought=False) > 0
+    assert task.credits == pricing.compute_cost(task.tariff, usage, thought=False) > 0
     check_rules(me)
 
 

@@ -48,7 +48,7 @@ def of_wechat() -> Person:
     key = f"wechat#{uuid4().hex}"
     user = User(new_id(), nickname="Deer", permission=1, wechat_keys={key}, create_time=now, update_time=now)
     credits.sign_up(user, Identity(key, user_id=user.id, session_key="none"), 1000)
-    pair = auth.token_pair(User.get(user.id, consistent_read=True), "wechat")
+    pair = auth.issue_pair(User.get(user.id, consistent_read=True), "wechat")
     return Person(user.id, "", "", pair["access_token"], pair["refresh_token"])
 
 
@@ -453,13 +453,13 @@ def test_who_is_no_administrator_any_more_gives_no_password(
     was = admin.user
     User(admin.id).update([User.permission.set(1)])
     with pytest.raises(AideerError) as refusal:
-        password_changes.give(was, me.id, PasswordChange(new_password="battery staple"))
+        password_changes.set_for_user(was, me.id, PasswordChange(new_password="battery staple"))
     assert refusal.value.code == "not_admin"
     User(admin.id).update([User.deleted.set(True)])
     with pytest.raises(AideerError) as refusal:
         users.change(was, me.id, UserChange(permission=0))
     assert refusal.value.code == "token_revoked"
-    assert password_hashing.matches(Identity.get(users.password_key(me.username)).password_hash, me.password)
+    assert password_hashing.is_match(Identity.get(users.password_key(me.username)).password_hash, me.password)
 
 
 def test_no_answer_and_no_log_holds_a_password(

@@ -22,7 +22,7 @@ from aideer.core import clock, settings
 from aideer.core.errors import AideerError
 from aideer.core.usage import Usage
 from aideer.data import batch_write, jobs
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import (
     Chat,
     Code,
@@ -72,7 +72,7 @@ def delete(api: Api, user_id: str, actor: Person) -> Answer:
 
 def jobs_of(user_id: str, kind: str, after: float = 61) -> list[Record]:
     """The user's jobs of this kind that are due so many seconds from now."""
-    found = jobs.due(clock.now() + after)
+    found = jobs.list_due(clock.now() + after)
     return [job for job in found if job.data.get("user_id") == user_id and job.data["kind"] == kind]
 
 
@@ -111,7 +111,7 @@ def code(max_uses: int = 1) -> Code:
 
 def ask(me: Person, chat: Chat) -> str:
     wanted = NewTask(chat_id=chat.id, stream=False)
-    return admission.create(caller(me.user), wanted, Once(me.id, "POST /tasks", None, wanted)).task_id
+    return admission.create(caller(me.user), wanted, IdempotentRequest(me.id, "POST /tasks", None, wanted)).task_id
 
 
 def refusal(call: Callable[[], Any]) -> str | None:
@@ -146,7 +146,7 @@ def test_who_is_deleted_is_gone_at_once(api: Api, person: MakePerson) -> None:
     assert api("users.list", "GET", f"/users?username={me.username}", user=admin).json == []
     assert me.id not in [found["id"] for found in api("users.list", "GET", "/users?limit=50", user=admin).json]
     with pytest.raises(AideerError, match="Sign in"):
-        topups.redeem(user, code().code, Once(me.id, "redeem", None, ""))
+        topups.redeem(user, code().code, IdempotentRequest(me.id, "redeem", None, ""))
 
 
 def test_the_name_is_free_again_and_all_ways_of_signing_in_are_gone(api: Api, person: MakePerson) -> None:
@@ -330,7 +330,7 @@ def test_everything_that_is_theirs_goes_and_nothing_else(api: Api, person: MakeP
     likes.like(me.user, "preset", liked)
     likes.like(other.user, "preset", liked)
     voucher = code()
-    topups.redeem(me.user, voucher.code, Once(me.id, "redeem", None, ""))
+    topups.redeem(me.user, voucher.code, IdempotentRequest(me.id, "redeem", None, ""))
     delete(api, me.id, me)
     assert all(thread(chat) for chat in mine)
     assert work(me.id)
@@ -347,7 +347,7 @@ def test_everything_that_is_theirs_goes_and_nothing_else(api: Api, person: MakeP
     assert len(thread(theirs)) == 1
     assert ledger(other.id)
     assert exists(other.id)
-    refused = refusal(lambda: topups.redeem(other.user, voucher.code, Once(other.id, "redeem", None, "")))
+    refused = refusal(lambda: topups.redeem(other.user, voucher.code, IdempotentRequest(other.id, "redeem", None, "")))
     assert refused == "code_used_up", "a code that a deleted user has used stays used"
     assert api("users.me", "GET", "/users/me", user=me).status == 401
 
@@ -401,11 +401,11 @@ def test_a_task_that_begins_at_the_same_moment_is_refused_or_ended(person: MakeP
         voucher = code()
         with ThreadPoolExecutor(3) as pool:
             wanted = NewTask(chat_id=chat.id, stream=False)
-            once = Once(me.id, "POST /tasks", None, wanted)
-            asked = pool.submit(refusal, lambda: admission.create(caller(holder), wanted, once))  # noqa: B023
+            request = IdempotentRequest(me.id, "POST /tasks", None, wanted)
+            asked = pool.submit(refusal, lambda: admission.create(caller(holder), wanted, request))  # noqa: B023
             redeemed = pool.submit(
                 refusal,
-                lambda: topups.redeem(holder, voucher.code, Once(me.id, "redeem", None, "")),  # noqa: B023
+                lambda: topups.redeem(holder, voucher.code, IdempotentRequest(me.id, "redeem", None, "")),  # noqa: B023
             )
             deleted = pool.submit(refusal, lambda: deletion.delete(boss, me.id))  # noqa: B023
             assert asked.result() in (None, "token_revoked")
@@ -414,7 +414,7 @@ def test_a_task_that_begins_at_the_same_moment_is_refused_or_ended(person: MakeP
         check_rules(me)
         assert work(me.id)
         assert not exists(me.id)
-        uses = list(Record.query(credits.redemptions(voucher.code), consistent_read=True))
+        uses = list(Record.query(credits.redemptions_key(voucher.code), consistent_read=True))
         assert Code.get(voucher.code, consistent_read=True).used == len(uses)
 
 
@@ -593,7 +593,7 @@ def test_reconciliation_finds_no_drift_in_any_stage_of_a_deletion(
 ) -> None:
     me = person()
     voucher = code()
-    topups.redeem(me.user, voucher.code, Once(me.id, "redeem", None, ""))
+    topups.redeem(me.user, voucher.code, IdempotentRequest(me.id, "redeem", None, ""))
     task_id = ask(me, make_chat(me, "Hi"))
     before = [me.user]
 
@@ -638,7 +638,7 @@ def test_nobody_is_told_by_an_outage_that_the_user_is_deleted(api: Api, person: 
         events.unregister("before-send.dynamodb.TransactWriteItems", out)
     assert (answer.status, answer.json["code"]) == (503, "busy")
     assert not me.user.deleted
-    assert auth.holder({"sub": me.id, "ver": me.user.token_version}).id == me.id
+    assert auth.get_holder({"sub": me.id, "ver": me.user.token_version}).id == me.id
 
 
 # --- what others may still use
@@ -696,9 +696,9 @@ def test_no_private_prompt_stays_and_what_others_could_pin_does(
     assert work(me.id)
     assert prompts_of(preset_id) == {f"prompt {n}" for n in stays}
     assert list(Preset.query(preset_id, Preset.version == Preset.HEAD, consistent_read=True)) == []
-    assert list(Record.query(presets.deleted_presets(me.id), consistent_read=True)) == []
+    assert list(Record.query(presets.deleted_presets_key(me.id), consistent_read=True)) == []
     for chat_id in pinning:
-        prompts.pinned.cache_clear()
+        prompts.get_preset.cache_clear()
         assert (
             api("tasks.create", "POST", "/tasks", json={"chat_id": chat_id, "stream": False}, user=other).status == 200
         )
@@ -750,7 +750,7 @@ def test_a_chat_whose_preset_went_with_its_owner_says_so_and_takes_another(
     chat_id = api("chats.create", "POST", "/chats", json=new, user=admin).json["id"]
     delete(api, me.id, me)
     assert work(me.id)
-    prompts.pinned.cache_clear()
+    prompts.get_preset.cache_clear()
     wanted = {"chat_id": chat_id, "stream": False}
     answer = api("tasks.create", "POST", "/tasks", json=wanted, user=admin)
     assert (answer.status, answer.json["code"]) == (422, "preset_gone")
@@ -769,7 +769,7 @@ def test_no_redemption_names_who_was_deleted_and_the_code_is_as_used_as_before(
     for user in users[:2]:
         delete(api, user.id, user)
         assert work(user.id)
-    uses = [record.sk for record in Record.query(credits.redemptions(voucher.code), consistent_read=True)]
+    uses = [record.sk for record in Record.query(credits.redemptions_key(voucher.code), consistent_read=True)]
     assert len(uses) == Code.get(voucher.code, consistent_read=True).used == 3
     assert {user.id for user in users} & set(uses) == {users[2].id}
     assert not any(user.id in str(record.attribute_values) for user in users[:2] for record in Record.scan())

@@ -241,13 +241,13 @@ def test_nor_is_one_whom_wechat_signs_in_and_who_has_no_password(api, weixin):
 
 
 def test_who_is_no_administrator_any_more_at_that_moment_is_given_no_password(api, person, monkeypatch):
-    me, hashed = person(permission=2), password_hashing.hashed
+    me, hashed = person(permission=2), password_hashing.hash_password
 
     def lowered_meanwhile(password):
         me.user.update([User.permission.set(1)])
         return hashed(password)
 
-    monkeypatch.setattr(password_hashing, "hashed", lowered_meanwhile)
+    monkeypatch.setattr(password_hashing, "hash_password", lowered_meanwhile)
     with pytest.raises(Conflict):
         make_admin(me.username, "operators-secret")
     assert me.user.permission == 1

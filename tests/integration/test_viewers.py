@@ -569,7 +569,7 @@ def test_a_late_renewal_wins_over_a_follower(person: MakePerson) -> None:
     seen = stored(task_id)
     assert leases.renew(seen)
     assert sweeper.interrupt(seen).status == "running"
-    assert not leases.expired(stored(task_id))
+    assert not leases.is_expired(stored(task_id))
     check_rules(me)
 
 

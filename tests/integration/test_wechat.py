@@ -122,7 +122,9 @@ def test_two_at_once_make_one_user(api, weixin):
         name = somebody()
         codes = [weixin.code(name) for _ in range(6)]
         with ThreadPoolExecutor(6) as pool:
-            users = list(pool.map(lambda code: wechat_users.user_of(wechat.mini_program(code)).id, codes))
+            users = list(
+                pool.map(lambda code: wechat_users.get_or_create(wechat.exchange_mini_program_code(code)).id, codes)
+            )
         assert len(set(users)) == 1
         assert len(list(CreditEntry.query(users[0]))) == 1
 
@@ -130,9 +132,12 @@ def test_two_at_once_make_one_user(api, weixin):
 def test_two_applications_at_once_make_one_user(weixin):
     for _ in range(3):
         name = somebody()
-        people = [wechat.mini_program(weixin.code(name)), wechat.website(weixin.code(name, "web"))] * 3
+        people = [
+            wechat.exchange_mini_program_code(weixin.code(name)),
+            wechat.exchange_website_code(weixin.code(name, "web")),
+        ] * 3
         with ThreadPoolExecutor(6) as pool:
-            users = list(pool.map(wechat_users.user_of, people))
+            users = list(pool.map(wechat_users.get_or_create, people))
         assert len({user.id for user in users}) == 1
         user = User.get(users[0].id, consistent_read=True)
         assert user.wechat_keys == {
@@ -166,10 +171,10 @@ def test_an_openid_that_has_a_user_keeps_it_whatever_its_unionid_says(api, weixi
     """The applications were bound to one account after both had made a user: nobody's things are moved unasked."""
     name = somebody()
     mini = signed_in(api, weixin, name, with_unionid=False)
-    web = wechat_users.user_of(wechat.website(weixin.code(name, "web")))
+    web = wechat_users.get_or_create(wechat.exchange_website_code(weixin.code(name, "web")))
     assert web.id != mini.id
     assert signed_in(api, weixin, name).id == mini.id
-    assert wechat_users.user_of(wechat.website(weixin.code(name, "web"))).id == web.id
+    assert wechat_users.get_or_create(wechat.exchange_website_code(weixin.code(name, "web"))).id == web.id
 
 
 @pytest.mark.parametrize(
@@ -301,7 +306,7 @@ def test_a_code_reaches_wechat_as_it_is(api, weixin):
 
 
 def test_where_it_is_not_set_up_it_says_so(api, monkeypatch):
-    monkeypatch.setattr(aws, "wechat_application", lambda website: ("wx", ""))
+    monkeypatch.setattr(aws, "read_wechat_application", lambda website: ("wx", ""))
     answer = sign_in(api, "any")
     assert (answer.status, answer.json["code"], answer.headers["retry-after"]) == (503, "wechat_not_configured", "300")
 
@@ -350,7 +355,7 @@ def test_what_is_not_set_up_counts_against_nobody(weixin, monkeypatch):
     monkeypatch.setitem(rate_limits.LIMITS, "wechat", rate_limits.Limit(1, 3600))
     address = uuid4().hex
     with monkeypatch.context() as patch:
-        patch.setattr(aws, "wechat_application", lambda website: ("", ""))
+        patch.setattr(aws, "read_wechat_application", lambda website: ("", ""))
         with pytest.raises(wechat.Unavailable):
             wechat_sessions.sign_in("any", address)
     wechat_sessions.sign_in(weixin.code(somebody()), address)
@@ -379,7 +384,7 @@ def test_nothing_secret_is_logged(api, weixin, caplog, monkeypatch):
 
 def test_the_signature_is_wechat_s():
     """The vector that it has published."""
-    assert wechat.signature("o0q0otL8aEzpcZL/FT9WsQ==", '{"foo":"bar"}') == (
+    assert wechat.sign("o0q0otL8aEzpcZL/FT9WsQ==", '{"foo":"bar"}') == (
         "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b"
     )
 
@@ -440,7 +445,7 @@ def test_a_token_whose_openid_is_not_its_user_s_any_more_is_refused(api, weixin)
     Identity.get(f"wechat#{openid(me.username)}").delete()
     assert refresh(api, me.refresh_token).json["code"] == "token_revoked"
     signed_in(api, weixin, me.username)
-    assert refresh(api, auth.token_pair(me.user, "wechat")["refresh_token"]).json["code"] == "token_revoked"
+    assert refresh(api, auth.issue_pair(me.user, "wechat")["refresh_token"]).json["code"] == "token_revoked"
 
 
 def test_the_access_token_is_fetched_once_and_shared(api, weixin):
@@ -458,10 +463,10 @@ def test_the_access_token_is_renewed_before_its_end(api, weixin, move_time):
     ends = Record.get("wechat", f"access_token#{APPID}").at
     weixin.reset()
     move_time(ends - wechat.TOKEN_MARGIN_SECONDS - clock.now() - 1)
-    wechat.session_is_valid(openid(me.username), "any")
+    wechat.is_session_valid(openid(me.username), "any")
     assert weixin.requests("/cgi-bin/stable_token") == []
     move_time(2)
-    wechat.session_is_valid(openid(me.username), "any")
+    wechat.is_session_valid(openid(me.username), "any")
     assert len(weixin.requests("/cgi-bin/stable_token")) == 1
 
 
@@ -571,13 +576,13 @@ def test_a_new_session_is_asked_for_itself(api, weixin):
 
 def test_a_session_that_changes_while_wechat_is_asked_is_not_taken_for_valid(api, weixin, monkeypatch):
     me = signed_in(api, weixin, somebody())
-    asked = wechat.session_is_valid
+    asked = wechat.is_session_valid
 
     def meanwhile(openid, session_key):
         Identity(f"wechat#{openid}").update([Identity.session_key.set("another")])
         return asked(openid, session_key)
 
-    monkeypatch.setattr(wechat, "session_is_valid", meanwhile)
+    monkeypatch.setattr(wechat, "is_session_valid", meanwhile)
     assert refresh(api, me.refresh_token).status == 200
     assert Identity.get(f"wechat#{openid(me.username)}").checked_at is None
 

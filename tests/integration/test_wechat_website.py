@@ -29,7 +29,7 @@ def authorize(api, cookie=None, query=None):
 
 
 def pkce(verifier=VERIFIER):
-    return f"?code_challenge={login_tickets.challenge_of(verifier)}&code_challenge_method=S256"
+    return f"?code_challenge={login_tickets.compute_challenge(verifier)}&code_challenge_method=S256"
 
 
 def begun(api, query=None):
@@ -185,8 +185,8 @@ def test_a_state_ends_after_ten_minutes(api, weixin, move_time):  # noqa: F811
 
 def test_a_state_outlives_the_rotation_of_keys(api, weixin, monkeypatch):
     state, cookie = begun(api)
-    before = aws.signing_keys()
-    monkeypatch.setattr(aws, "signing_keys", lambda: ["a new key of thirty-two bytes and more", *before])
+    before = aws.read_signing_keys()
+    monkeypatch.setattr(aws, "read_signing_keys", lambda: ["a new key of thirty-two bytes and more", *before])
     assert callback(api, weixin.code(somebody(), "web"), state, cookie).status == 200
 
 
@@ -245,7 +245,7 @@ def test_a_code_is_good_once(api, weixin):
 
 def test_without_a_website_of_its_own_it_is_not_set_up(api, weixin, monkeypatch):
     state, cookie = begun(api)
-    monkeypatch.setattr(aws, "wechat_application", lambda website: ("", "") if website else ("wx", "s"))
+    monkeypatch.setattr(aws, "read_wechat_application", lambda website: ("", "") if website else ("wx", "s"))
     for answer in (authorize(api), callback(api, "code", state, cookie)):
         assert (answer.status, answer.json["code"]) == (503, "wechat_not_configured")
 
@@ -370,7 +370,7 @@ def test_bad_codes_count_against_an_address_and_faults_do_not(api, weixin, monke
 
 def test_a_challenge_is_rfc_7636_s():
     """The vector of its appendix B."""
-    assert login_tickets.challenge_of("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == (
+    assert login_tickets.compute_challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == (
         "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     )
 

@@ -100,7 +100,7 @@ def test_moments_in_order_are_texts_in_order(moment):
 
 
 def test_invented_codes_are_of_the_kind_that_is_taken_and_never_the_same():
-    invented = [redeem_codes.generated() for _ in range(1000)]
+    invented = [redeem_codes.generate() for _ in range(1000)]
     assert len(set(invented)) == 1000
     assert all(accepted(CodeText, code) == code for code in invented)
     alphabet = set("".join(invented)) - {"-"}

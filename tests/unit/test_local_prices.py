@@ -146,9 +146,9 @@ def test_a_region_without_a_table_is_one_clear_sentence():
 @pytest.mark.parametrize("region", prices.regions())
 def test_each_regions_table_is_the_one_that_answers_are_billed_by(region, monkeypatch):
     monkeypatch.setattr(pricing.settings, "PROVIDER_REGION", region)
-    pricing.table.cache_clear()
+    pricing.get_table.cache_clear()
     try:
-        assert pricing.table()["region"] == region
+        assert pricing.get_table()["region"] == region
     finally:
         monkeypatch.undo()
-        pricing.table.cache_clear()
+        pricing.get_table.cache_clear()

@@ -39,7 +39,7 @@ def file(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 def shown(data: bytes) -> Image.Image:
     """What is made of a file; whatever was sent, it has this shape."""
-    made = image_processing.square(data)
+    made = image_processing.make_avatar(data)
     assert made.startswith(b"\xff\xd8\xff\xe0")
     assert made.endswith(b"\xff\xd9")
     picture = Image.open(io.BytesIO(made))
@@ -66,7 +66,7 @@ def assert_quarters(picture: Image.Image, *wanted: tuple[int, ...], by: int = 8)
 
 def refusal(data: bytes) -> tuple[int, str]:
     with pytest.raises(AideerError) as raised:
-        image_processing.square(data)
+        image_processing.make_avatar(data)
     return raised.value.status, raised.value.code
 
 
@@ -374,7 +374,7 @@ def test_turning_moves_every_pixel_to_its_place(orientation: int) -> None:
     ImageOps.exif_transpose(Image.open(io.BytesIO(data))).save(
         expected, "JPEG", quality=88, subsampling=0, optimize=True
     )
-    assert image_processing.square(data) == expected.getvalue()
+    assert image_processing.make_avatar(data) == expected.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -431,7 +431,7 @@ def test_metadata_does_not_survive() -> None:
     described[0x8825] = {1: "N", 2: (52.0, 31.0, 0.0)}
     data = file(quarters(), "JPEG", exif=described, comment=b"a comment", dpi=(300, 300), icc_profile=srgb())
     assert shown(data)
-    made = image_processing.square(data)
+    made = image_processing.make_avatar(data)
     assert all(marker in data for marker in (b"Exif", b"description", b"a comment", b"ICC_PROFILE"))
     assert not any(marker in made for marker in (b"Exif", b"description", b"a comment", b"ICC_PROFILE"))
 
@@ -583,7 +583,7 @@ def test_four_megabytes_and_not_a_byte_more() -> None:
 def outcome(data: bytes) -> None:
     """Whatever it is, it is a picture or the sender's error."""
     try:
-        end = str(image_processing.square(data)[:2])
+        end = str(image_processing.make_avatar(data)[:2])
     except AideerError as error:
         end = error.code
     assert end in (r"b'\xff\xd8'", "unsupported_picture", "broken_picture", "too_many_pixels")

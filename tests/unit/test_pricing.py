@@ -10,19 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aideer.billing import pricing
-from aideer.billing.estimates import OVERRUN, offer
+from aideer.billing.estimates import OVERRUN, estimate
 from aideer.core.errors import PaymentRequired, TooLarge
 from aideer.core.usage import Usage
 
-MODELS = [entry["model"] for entry in pricing.table()["models"]]
+MODELS = [entry["model"] for entry in pricing.get_table()["models"]]
 COSTS = json.loads((Path(__file__).parents[1] / "fixtures" / "release-0.1.0" / "costs.json").read_text())
 STORED = list(COSTS["tariffs"].values())
 """The tariffs that tasks of the first release carry."""
-CURRENT = [pricing.frozen(pricing.tariff(model), strategy) for model in MODELS for strategy in (None, "turbo", "max")]
+CURRENT = [
+    pricing.freeze(pricing.get_tariff(model), strategy) for model in MODELS for strategy in (None, "turbo", "max")
+]
 TARIFFS = st.sampled_from(CURRENT + STORED)
 TOKENS = st.integers(0, 2_000_000)
 USAGES = st.builds(Usage, TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 5))
-PLUS = pricing.tariff("qwen-plus")
+PLUS = pricing.get_tariff("qwen-plus")
 
 
 def exact(tariff, usage, *, thought=False):
@@ -57,25 +59,25 @@ def exact(tariff, usage, *, thought=False):
     ],
 )
 def test_what_qwen_plus_costs(usage, credits):
-    assert pricing.cost(PLUS, usage) == credits
+    assert pricing.compute_cost(PLUS, usage) == credits
 
 
 def test_a_price_can_be_less_than_a_credit_for_a_thousand_tokens():
-    flash = pricing.tariff("qwen-flash")
-    assert pricing.cost(flash, Usage(1_000_000, 0)) == 12_000  # of the last tier
-    assert pricing.cost(flash, Usage(100_000, 0)) == 150  # CNY 0.15 a million, and neither 0.10 nor 0.20
+    flash = pricing.get_tariff("qwen-flash")
+    assert pricing.compute_cost(flash, Usage(1_000_000, 0)) == 12_000  # of the last tier
+    assert pricing.compute_cost(flash, Usage(100_000, 0)) == 150  # CNY 0.15 a million, and neither 0.10 nor 0.20
 
 
 @pytest.mark.parametrize(("strategy", "credits"), [("turbo", 30), ("max", 40)])
 def test_a_search_costs_the_fee_of_the_strategy_that_the_task_froze(strategy, credits):
-    tariff = pricing.frozen(PLUS, strategy)
-    assert pricing.cost(tariff, Usage(searches=1)) == credits
-    assert pricing.cost(tariff, Usage(1000, 1000, searches=2)) == 28 + 2 * credits
-    assert pricing.cost(tariff, Usage(1000, 1000)) == 28
+    tariff = pricing.freeze(PLUS, strategy)
+    assert pricing.compute_cost(tariff, Usage(searches=1)) == credits
+    assert pricing.compute_cost(tariff, Usage(1000, 1000, searches=2)) == 28 + 2 * credits
+    assert pricing.compute_cost(tariff, Usage(1000, 1000)) == 28
 
 
 def test_a_task_that_did_not_ask_for_a_search_pays_for_none():
-    assert pricing.cost(pricing.frozen(PLUS, None), Usage(1000, 0, searches=3)) == 8
+    assert pricing.compute_cost(pricing.freeze(PLUS, None), Usage(1000, 0, searches=3)) == 8
 
 
 @given(st.sampled_from(STORED), USAGES, st.booleans())
@@ -83,33 +85,37 @@ def test_a_task_of_the_first_release_costs_what_it_cost_then(tariff, usage, thou
     tier = next((t for t in tariff["tiers"] if usage.input_tokens <= t["up_to"]), tariff["tiers"][-1])
     output = tier.get("thinking", tier["output"]) if thought or usage.reasoning_tokens else tier["output"]
     then = -(-(usage.input_tokens * tier["input"] + usage.output_tokens * output) // 1000)
-    assert pricing.cost(tariff, usage, thought=thought) == then
+    assert pricing.compute_cost(tariff, usage, thought=thought) == then
 
 
 @pytest.mark.parametrize("tariff", STORED, ids=lambda tariff: tariff["model"])
 def test_a_tariff_of_the_first_release_says_as_then_whether_its_model_thinks(tariff):
     assert pricing.can_think(tariff) == any("thinking" in tier for tier in tariff["tiers"])
-    assert (pricing.thinking(tariff) == "always") == tariff["always_thinks"]
+    assert (pricing.thinks(tariff) == "always") == tariff["always_thinks"]
 
 
 @given(TARIFFS, TOKENS, TOKENS, st.integers(0, 10**9))
 def test_more_cached_than_sent_never_costs_less_than_all_of_it_cached(tariff, input_tokens, output_tokens, cached):
-    most = pricing.cost(tariff, Usage(input_tokens, output_tokens, cached_tokens=input_tokens))
-    assert pricing.cost(tariff, Usage(input_tokens, output_tokens, cached_tokens=input_tokens + cached)) == most >= 0
+    most = pricing.compute_cost(tariff, Usage(input_tokens, output_tokens, cached_tokens=input_tokens))
+    assert (
+        pricing.compute_cost(tariff, Usage(input_tokens, output_tokens, cached_tokens=input_tokens + cached))
+        == most
+        >= 0
+    )
 
 
 def test_a_model_without_a_thinking_price_bills_thinking_as_output():
-    tariff = pricing.tariff("qwen-max")
-    assert pricing.cost(tariff, Usage(0, 1000, 500)) == pricing.cost(tariff, Usage(0, 1000)) == 96
+    tariff = pricing.get_tariff("qwen-max")
+    assert pricing.compute_cost(tariff, Usage(0, 1000, 500)) == pricing.compute_cost(tariff, Usage(0, 1000)) == 96
 
 
 def test_a_model_without_a_price_has_no_tariff():
-    assert pricing.tariff("no-such-model") is None
-    assert pricing.tariff("") is None
+    assert pricing.get_tariff("no-such-model") is None
+    assert pricing.get_tariff("") is None
 
 
 def test_a_tariff_names_the_table_it_is_from():
-    assert PLUS["version"] == pricing.table()["version"]
+    assert PLUS["version"] == pricing.get_table()["version"]
 
 
 @pytest.mark.parametrize("tariff", CURRENT, ids=lambda tariff: tariff["model"])
@@ -121,14 +127,14 @@ def test_a_frozen_tariff_is_all_that_a_task_needs_and_small(tariff):
 
 @given(TARIFFS, USAGES, st.booleans())
 def test_a_cost_is_the_exact_price_rounded_up_by_less_than_one(tariff, usage, thought):
-    assert 0 <= pricing.cost(tariff, usage, thought=thought) - exact(tariff, usage, thought=thought) < 1
+    assert 0 <= pricing.compute_cost(tariff, usage, thought=thought) - exact(tariff, usage, thought=thought) < 1
 
 
 @given(TARIFFS, TOKENS, TOKENS, TOKENS, TOKENS, st.integers(0, 5), st.integers(0, 5))
 def test_fewer_tokens_never_cost_more(tariff, a, b, c, d, e, f):
     less = Usage(min(a, b), min(c, d), searches=min(e, f))
     more = Usage(max(a, b), max(c, d), searches=max(e, f))
-    assert pricing.cost(tariff, less) <= pricing.cost(tariff, more)
+    assert pricing.compute_cost(tariff, less) <= pricing.compute_cost(tariff, more)
 
 
 @given(TARIFFS, TOKENS, TOKENS, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.booleans())
@@ -138,18 +144,18 @@ def test_a_hold_covers_whatever_the_answer_turns_out_to_be(
     reasoning = int(output_tokens * part * thought) if thinking and pricing.can_think(tariff) else 0
     read = int(input_tokens * part)
     usage = Usage(read, int(output_tokens * part), reasoning, int(read * cached), searches=round(part))
-    worst = pricing.worst_cost(tariff, input_tokens, output_tokens, thinking=thinking, searches=1)
-    assert pricing.cost(tariff, usage) <= worst
+    worst = pricing.compute_worst_cost(tariff, input_tokens, output_tokens, thinking=thinking, searches=1)
+    assert pricing.compute_cost(tariff, usage) <= worst
 
 
 @given(TARIFFS, st.integers(0, 10**9), TOKENS, st.booleans(), st.integers(0, 2))
 def test_what_is_affordable_is_affordable_and_one_more_is_not(tariff, credits, input_tokens, thinking, searches):
     def worst(output_tokens):
-        return pricing.worst_cost(
+        return pricing.compute_worst_cost(
             tariff, input_tokens, output_tokens, thinking=thinking and output_tokens > 0, searches=searches
         )
 
-    most = pricing.affordable_output(tariff, credits, input_tokens, thinking=thinking, searches=searches)
+    most = pricing.compute_affordable_output(tariff, credits, input_tokens, thinking=thinking, searches=searches)
     if most >= 0:
         assert worst(most) <= credits < worst(most + 1)
     else:
@@ -159,10 +165,10 @@ def test_what_is_affordable_is_affordable_and_one_more_is_not(tariff, credits, i
 @given(TARIFFS, TOKENS, TOKENS)
 def test_whoever_showed_reasoning_has_thought(tariff, input_tokens, output_tokens):
     told, shown = Usage(input_tokens, output_tokens, 1), Usage(input_tokens, output_tokens)
-    assert pricing.cost(tariff, shown, thought=True) == pricing.cost(tariff, told)
+    assert pricing.compute_cost(tariff, shown, thought=True) == pricing.compute_cost(tariff, told)
 
 
-AVAILABLE = [model for model in MODELS if not pricing.is_retired(pricing.tariff(model))]
+AVAILABLE = [model for model in MODELS if not pricing.is_retired(pricing.get_tariff(model))]
 PARAMETERS = st.fixed_dictionaries(
     {},
     optional={
@@ -178,11 +184,11 @@ PARAMETERS = st.fixed_dictionaries(
 
 @given(st.sampled_from(MODELS), PARAMETERS, st.integers(0, 900_000), st.integers(0, 10**7), st.data())
 def test_a_hold_covers_all_that_the_call_lets_the_provider_do(model, parameters, input_tokens, credits, data):
-    tariff = pricing.tariff(model)
+    tariff = pricing.get_tariff(model)
     if parameters.get("enable_search") and "search" not in tariff:
         del parameters["enable_search"]
     try:
-        accepted = offer(tariff, parameters, input_tokens, credits)
+        accepted = estimate(tariff, parameters, input_tokens, credits)
     except (PaymentRequired, TooLarge):
         return
     call = accepted.parameters
@@ -195,41 +201,43 @@ def test_a_hold_covers_all_that_the_call_lets_the_provider_do(model, parameters,
         data.draw(st.integers(0, output)),
         searches=int(call.get("enable_search", False)),
     )
-    assert pricing.cost(accepted.tariff, used, thought=thinking) <= accepted.hold
+    assert pricing.compute_cost(accepted.tariff, used, thought=thinking) <= accepted.hold
 
 
 def test_a_budget_is_relied_on_only_where_the_model_keeps_it():
-    kept = offer(PLUS, {"enable_thinking": True, "thinking_budget": 100}, 10, 10**9)
+    kept = estimate(PLUS, {"enable_thinking": True, "thinking_budget": 100}, 10, 10**9)
     assert kept.parameters["thinking_budget"] == 100
     ignoring = {**PLUS, "thinking_budget": False}
-    ignored = offer(ignoring, {"enable_thinking": True, "thinking_budget": 100}, 10, 10**9)
+    ignored = estimate(ignoring, {"enable_thinking": True, "thinking_budget": 100}, 10, 10**9)
     assert "thinking_budget" not in ignored.parameters
     worst = Usage(10, ignored.max_tokens + OVERRUN + PLUS["max_thinking"])
-    assert ignored.hold == pricing.cost(ignored.tariff, worst, thought=True)
+    assert ignored.hold == pricing.compute_cost(ignored.tariff, worst, thought=True)
 
 
 def test_a_stored_budget_above_the_models_own_is_cut_to_it():
-    accepted = offer(
-        pricing.tariff("deepseek-v4-flash"), {"enable_thinking": True, "thinking_budget": 81_920}, 10, 10**9
+    accepted = estimate(
+        pricing.get_tariff("deepseek-v4-flash"), {"enable_thinking": True, "thinking_budget": 81_920}, 10, 10**9
     )
     assert accepted.parameters["thinking_budget"] == 32_768
 
 
 def test_the_name_of_max_tokens_is_the_tables():
     renamed = {**PLUS, "max_tokens_parameter": "max_completion_tokens"}
-    plain = offer(renamed, {"max_tokens": 100}, 10, 10**9)
+    plain = estimate(renamed, {"max_tokens": 100}, 10, 10**9)
     assert plain.parameters["max_completion_tokens"] == plain.max_tokens == 100
     assert "max_tokens" not in plain.parameters
-    thinking = offer(renamed, {"max_tokens": 100, "enable_thinking": True, "thinking_budget": 50}, 10, 10**9)
+    thinking = estimate(renamed, {"max_tokens": 100, "enable_thinking": True, "thinking_budget": 50}, 10, 10**9)
     assert thinking.parameters["max_completion_tokens"] == 150  # it counts reasoning too
 
 
 @pytest.mark.parametrize(("options", "strategy"), [({}, "turbo"), ({"search_strategy": "max"}, "max")])
 def test_what_a_search_puts_into_the_prompt_and_its_fee_are_within_the_hold(options, strategy):
-    plain = offer(PLUS, {"max_tokens": 64}, 100, 10**9)
-    searching = offer(PLUS, {"max_tokens": 64, "enable_search": True, "search_options": options}, 100, 10**9)
+    plain = estimate(PLUS, {"max_tokens": 64}, 100, 10**9)
+    searching = estimate(PLUS, {"max_tokens": 64, "enable_search": True, "search_options": options}, 100, 10**9)
     assert searching.input_tokens == plain.input_tokens + PLUS["search"]["tokens"]
-    assert searching.hold == pricing.cost(searching.tariff, Usage(searching.input_tokens, 64 + OVERRUN, searches=1))
+    assert searching.hold == pricing.compute_cost(
+        searching.tariff, Usage(searching.input_tokens, 64 + OVERRUN, searches=1)
+    )
     assert searching.tariff["search_fee"] == PLUS["search"]["fees"][strategy]
     sent = searching.parameters["search_options"]
     assert sent == {**options, "search_strategy": strategy, "enable_source": True}

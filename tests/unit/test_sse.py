@@ -28,7 +28,7 @@ def test_these_are_the_ends_of_lines() -> None:
 @pytest.mark.parametrize("end", LINE_ENDS, ids=lambda end: f"U+{ord(end):04X}")
 def test_no_line_end_in_a_text_ends_a_line_for_any_client(end: str) -> None:
     said = f"before{end}after{end}"
-    event = sse.text(8, "content", said) + sse.final({"content": said, "message": {"content": said}})
+    event = sse.text_event(8, "content", said) + sse.final_event({"content": said, "message": {"content": said}})
     assert event.splitlines() == event.split("\n")[:-1]
     lines = [line for line in answer(event).iter_lines() if line]
     assert [line.partition(":")[0] for line in lines] == ["id", "data", "id", "data"]
@@ -39,13 +39,13 @@ def test_no_line_end_in_a_text_ends_a_line_for_any_client(end: str) -> None:
 
 @given(st.text())
 def test_any_text_arrives_as_it_is(said: str) -> None:
-    event = sse.text(1, "content", said)
+    event = sse.text_event(1, "content", said)
     assert parse(event).content == said
     assert [json.loads(line[6:])["content"] for line in event.splitlines() if line.startswith("data: ")] == [said]
 
 
 def test_the_first_event_says_what_the_stream_is_under_no_name_of_eventsources_own() -> None:
-    name, position, data = sse.started("t", "c", 7).strip().split("\n")
+    name, position, data = sse.start_event("t", "c", 7).strip().split("\n")
     assert name == "event: start"
     assert position == "id: 7"
     assert json.loads(data[6:]) == {"task_id": "t", "chat_id": "c", "position": 7}
@@ -72,11 +72,11 @@ def test_the_first_event_says_what_the_stream_is_under_no_name_of_eventsources_o
 def test_what_was_received_wins_over_the_position_in_the_address(
     header: str | None, in_query: str | None, after: str | None, position: int | str | None
 ) -> None:
-    assert sse.position(header, in_query, after) == position
+    assert sse.parse_position(header, in_query, after) == position
 
 
 @pytest.mark.parametrize("bad", ["-1", "x", "1.5", "٣", "9" * 10, "END", " 1", "0x1", "start"])
 def test_what_is_no_position_is_refused(bad: str) -> None:
     for given_as in ((bad, None, None), (None, bad, None), (None, None, bad), (bad, None, "0"), (None, None, "")):
         with pytest.raises(Unprocessable, match="Last-Event-ID"):
-            sse.position(*given_as)
+            sse.parse_position(*given_as)

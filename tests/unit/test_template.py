@@ -269,7 +269,7 @@ def test_throttles_can_be_changed_by_name_and_by_no_other() -> None:
     for wrong in (" ", "redem=1/2", "redeem=1", "redeem=0/60", "redeem=1/0", "redeem=1/60,all=1/60", "redeem=1/60 "):
         assert not re.fullmatch(pattern, wrong)
     assert set(THROTTLES) == {"all", *rate_limits.DEFAULTS}
-    assert rate_limits.limits(UNTHROTTLED).keys() == rate_limits.DEFAULTS.keys()
+    assert rate_limits.parse_limits(UNTHROTTLED).keys() == rate_limits.DEFAULTS.keys()
 
 
 def of_type(kind: str) -> dict[str, Any]:

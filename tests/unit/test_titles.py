@@ -21,9 +21,9 @@ ANSWERS = st.one_of(st.text(), st.lists(PIECES, max_size=20).map("".join))
 
 @given(ANSWERS)
 def test_a_models_title_is_one_that_a_user_could_have_given_or_none(answer):
-    title = characters.title(answer)
+    title = characters.extract_title(answer)
     assert title == "" or TITLE.validate_python(title) == title
-    assert characters.title(title) == title
+    assert characters.extract_title(title) == title
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_models_title_is_one_that_a_user_could_have_given_or_none(answer):
     ],
 )
 def test_what_is_left_of_a_models_title(answer, title):
-    assert characters.title(answer) == title
+    assert characters.extract_title(answer) == title
 
 
 @given(ANSWERS)

@@ -17,7 +17,7 @@ from aideer.prompts import input_tokens, prompts, tokenizer
 from aideer.prompts.prompts import Prompt
 
 QWEN = get_tokenizer("qwen-plus")
-PLUS = pricing.tariff("qwen-plus")
+PLUS = pricing.get_tariff("qwen-plus")
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|extra_0|>", "<think>", "</think>"]
 HOSTILE = [
     "\u0fb9",  # one character, and six bytes in NFC: two tokens a byte of its own
@@ -62,13 +62,13 @@ def real(text):
 
 @given(TEXTS)
 def test_a_text_is_never_more_tokens_than_its_bound(text):
-    assert real(text) <= tokenizer.bound(text)
-    assert len(QWEN.encode(text)) <= tokenizer.bound(text)
+    assert real(text) <= tokenizer.compute_bound(text)
+    assert len(QWEN.encode(text)) <= tokenizer.compute_bound(text)
 
 
 @given(TEXTS)
 def test_a_bound_is_at_least_the_bytes_of_nfc(text):
-    assert tokenizer.bound(text) >= len(unicodedata.normalize("NFC", text).encode())
+    assert tokenizer.compute_bound(text) >= len(unicodedata.normalize("NFC", text).encode())
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_bound_is_at_least_the_bytes_of_nfc(text):
     [("", 0), ("abc", 3), ("é", 2), ("你好", 6), ("<|im_start|>", 12)],
 )
 def test_the_bound_of_what_is_normal_already_is_its_bytes(text, bound):
-    assert tokenizer.bound(text) == bound
+    assert tokenizer.compute_bound(text) == bound
 
 
 def test_bytes_of_the_text_itself_would_be_no_bound():
@@ -93,8 +93,8 @@ def test_a_count_is_what_the_vocabulary_says(text):
 def test_a_count_with_its_spare_is_a_bound_too(texts):
     prompt = Prompt([{"role": "user", "content": text} for text in texts], asks=True)
     wrapped = sum(map(real, texts)) + 5 * len(texts) + 33
-    assert wrapped <= input_tokens.counted_bound(PLUS, prompt, {})
-    assert wrapped <= input_tokens.bound(PLUS, prompt, {})
+    assert wrapped <= input_tokens.count_bound(PLUS, prompt, {})
+    assert wrapped <= input_tokens.compute_bound(PLUS, prompt, {})
 
 
 @settings(max_examples=10, deadline=None)
@@ -104,7 +104,7 @@ def test_long_texts_are_counted_in_pieces(text, size):
     exact = sum(real(text[n : n + 50_000]) for n in range(0, len(text), 50_000))
     counted = -(-tokenizer.count([text], seconds=60) * 21 // 20) + 33
     assert exact - 16 <= counted  # cut elsewhere, a word or two is counted in halves
-    assert counted <= tokenizer.bound(text) * 21 // 20 + 34
+    assert counted <= tokenizer.compute_bound(text) * 21 // 20 + 34
 
 
 def test_a_special_token_that_a_user_types_is_counted_as_text():
@@ -158,7 +158,7 @@ def test_the_largest_prompts_are_bounded_work(text, monkeypatch):
     assert tokenizer.count([text], seconds=600) == 0
     assert max(given_to_tiktoken) <= 100_000
     assert max(sizes, default=0) <= 128
-    tokenizer.bound(text)
+    tokenizer.compute_bound(text)
     assert max(sizes, default=0) <= 128
 
 
@@ -204,37 +204,37 @@ def prompt(*messages):
 def test_a_prompt_without_a_system_message_has_the_providers_own():
     with_system = prompt(("system", ""), ("user", "hi"))
     without = prompt(("user", ""), ("user", "hi"))
-    assert input_tokens.bound(PLUS, without, {}) == input_tokens.bound(PLUS, with_system, {}) + 30
+    assert input_tokens.compute_bound(PLUS, without, {}) == input_tokens.compute_bound(PLUS, with_system, {}) + 30
 
 
 def test_a_count_for_a_bill_is_the_input_the_images_and_the_search():
-    tariff = pricing.frozen(pricing.tariff("qwen3.7-plus"), "max")
+    tariff = pricing.freeze(pricing.get_tariff("qwen3.7-plus"), "max")
     seeing = Prompt([{"role": "user", "content": [{"text": "hi"}, {"image": "https://a.b/c"}]}], asks=True)
     plain = input_tokens.count(tariff, seeing, {})
     assert plain == Usage(plain.input_tokens)
     assert plain.input_tokens >= tariff["image_tokens"] + 2
     searching = input_tokens.count(tariff, seeing, {"enable_search": True})
     assert searching == Usage(plain.input_tokens + tariff["search_tokens"], searches=1)
-    assert pricing.cost(tariff, searching) >= 40
+    assert pricing.compute_cost(tariff, searching) >= 40
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 @pytest.mark.parametrize("model", ["qwen-plus", "qwen3.8-max"])
 def test_a_count_for_a_bill_is_never_above_the_bound_of_the_hold(model, texts):
-    tariff = pricing.tariff(model)
+    tariff = pricing.get_tariff(model)
     asked = prompt(*(("user", text) for text in texts))
     counted = input_tokens.count(tariff, asked, {})
-    assert counted.input_tokens <= input_tokens.bound(tariff, asked, {})
+    assert counted.input_tokens <= input_tokens.compute_bound(tariff, asked, {})
     assert counted.searches == counted.cached_tokens == counted.output_tokens == 0
 
 
 def test_a_model_without_a_known_vocabulary_is_counted_by_bytes():
-    tariff = pricing.tariff("qwen3.8-max")
+    tariff = pricing.get_tariff("qwen3.8-max")
     assert not input_tokens.is_countable(tariff)
     assert input_tokens.count(tariff, prompt(("system", "word " * 100)), {}).input_tokens == 500 + 5 + 3
 
 
 def test_a_prompt_of_the_first_release_is_read_as_far_as_it_was_priced():
-    assert prompts.reach({"context": 1000}) == (1000, 16)
-    assert prompts.reach({"context": 1000, "max_input": 900, "tokenizer": "qwen"}) == (7200, 40)
-    assert prompts.reach({"context": 1000, "max_input": 900, "tokenizer": "unverified"}) == (2700, 15)
+    assert prompts.compute_reach({"context": 1000}) == (1000, 16)
+    assert prompts.compute_reach({"context": 1000, "max_input": 900, "tokenizer": "qwen"}) == (7200, 40)
+    assert prompts.compute_reach({"context": 1000, "max_input": 900, "tokenizer": "unverified"}) == (2700, 15)

@@ -46,7 +46,7 @@ _GONE = {"NoSuchKey", "AccessDenied"}
 logger = Logger(service="aideer")
 
 
-def path(user: User) -> str | None:
+def get_path(user: User) -> str | None:
     """Return the path of a user's avatar image, or None without one.
 
     Each image has its own path, so clients may cache it.
@@ -62,24 +62,24 @@ def replace(user: User, file: bytes) -> User:
     from aideer.accounts import image_processing  # only this function needs them
     from aideer.data import jobs
 
-    picture = image_processing.square(file)
+    picture = image_processing.make_avatar(file)
     digest = hashlib.sha256(picture).hexdigest()
     for _ in attempts():
         if user.avatar and user.avatar.startswith(digest):
             return user
         name = f"{digest}-{new_id()}"
         jobs.create("avatar", REPLACED_SECONDS, user_id=user.id, old=user.avatar or "", new=name)
-        aws.client("s3").put_object(
+        aws.get_client("s3").put_object(
             Bucket=settings.AVATARS_BUCKET, Key=_key(user.id, name), Body=picture, ContentType=TYPE
         )
         try:
             return _named(user, name)
         except Refused:  # another upload, or the deletion of the user, was faster
-            user = lookup.reread(user)
+            user = lookup.reread_user(user)
     raise Busy
 
 
-def shown(user: User, version: str | None, if_none_match: str | None) -> Response[Any]:
+def get_image(user: User, version: str | None, if_none_match: str | None) -> Response[Any]:
     """Return the response with a user's avatar image, or 304 if the caller already has it.
 
     A user without an image gets the default one. `version` is the `v` of the request's path. If it names the current image, the
@@ -87,10 +87,10 @@ def shown(user: User, version: str | None, if_none_match: str | None) -> Respons
     """
     picture = _default() if user.avatar is None else _Picture(user.avatar[:64])
     keep = user.avatar is not None and version == user.avatar[:_VERSION]
-    headers = etags.headers(picture.digest)
+    headers = etags.tag_headers(picture.digest)
     if keep:
         headers["Cache-Control"] = "private, max-age=31536000, immutable"
-    if if_none_match is not None and etags.names(if_none_match, picture.digest):
+    if if_none_match is not None and etags.matches(if_none_match, picture.digest):
         return Response(status_code=304, headers=headers, body="")
     body = picture.body if user.avatar is None else _stored(user.id, user.avatar)
     if body is None:
@@ -102,7 +102,7 @@ def shown(user: User, version: str | None, if_none_match: str | None) -> Respons
 
 def remove(user_id: str) -> None:
     """Remove all avatar images of a deleted user."""
-    s3 = aws.client("s3")
+    s3 = aws.get_client("s3")
     while found := s3.list_objects_v2(Bucket=settings.AVATARS_BUCKET, Prefix=f"avatars/{user_id}/").get("Contents"):
         for item in found:
             s3.delete_object(Bucket=settings.AVATARS_BUCKET, Key=item["Key"])
@@ -117,7 +117,7 @@ def remove_unnamed(user_id: str, names: tuple[str, ...]) -> None:
     current = user.avatar if user else None
     for name in names:
         if name and name != current:
-            aws.client("s3").delete_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
+            aws.get_client("s3").delete_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +145,13 @@ def _named(user: User, name: str) -> User:
         [User.avatar.set(name), User.update_time.set(clock.timestamp())],
         User.id.exists() & User.deleted.does_not_exist() & as_read,
     )
-    transaction.commit(proof=lambda: lookup.reread(user).avatar == name)
-    return lookup.reread(user)
+    transaction.commit(proof=lambda: lookup.reread_user(user).avatar == name)
+    return lookup.reread_user(user)
 
 
 def _stored(user_id: str, name: str) -> bytes | None:
     try:
-        answer = aws.client("s3").get_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
+        answer = aws.get_client("s3").get_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
     except ClientError as error:
         if error.response["Error"]["Code"] in _GONE:
             return None

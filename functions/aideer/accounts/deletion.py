@@ -49,13 +49,13 @@ def delete(actor: User, user_id: str) -> None:
     no_admins: set[str] = set()
     not_theirs: set[str] = set()
     for _ in attempts():
-        user = users.managed(actor, user_id)
+        user = users.get_manageable(actor, user_id)
         left = _admin_left(user, no_admins) if actor.id == user.id else None
         transaction = _end(user, not_theirs)
         if actor.id != user.id:
             audit_trail.record_in(transaction, actor, "user.delete", user.id)
         elif left:
-            admins.required(transaction, "left", left)
+            admins.require_in(transaction, "left", left)
         try:
             transaction.commit(proof=partial(_is_deleted, user.id))
         except Refused as refused:  # try again without the steps that were refused
@@ -103,9 +103,9 @@ def _admin_left(user: User, no_admins: set[str]) -> str | None:
 
     The other must still be one when this one deletes their own account.
     """
-    if not admins.is_one(user):
+    if not admins.is_admin(user):
         return None
-    for other in admins.besides(user.id):
+    for other in admins.list_others(user.id):
         if other not in no_admins:
             return other
     raise Conflict("last_admin", "The last administrator stays. Make another one first.")
@@ -127,8 +127,8 @@ def _end(user: User, not_theirs: set[str]) -> Transaction:
     for key in sorted(_identities(user) - not_theirs):
         gone_or_theirs = Identity.key.does_not_exist() | (Identity.user_id == user.id)
         transaction.delete(key, Identity(key), gone_or_theirs)
-    if admins.is_one(user):
-        admins.unmade(transaction, user.id)
+    if admins.is_admin(user):
+        admins.remove_in(transaction, user.id)
     counters.count_user(transaction, deleted=True)
     jobs.enqueue_in(transaction, "user", BEFORE_SECONDS, user_id=user.id)
     return transaction
@@ -173,7 +173,7 @@ def _remove_presets(user_id: str, deadline: float) -> bool:
         transaction.delete("head", Preset(head.id, Preset.HEAD), own)
         with suppress(Refused):  # it is public, or gone already
             transaction.commit()
-    for record in Record.query(presets.deleted_presets(user_id), consistent_read=True):
+    for record in Record.query(presets.deleted_presets_key(user_id), consistent_read=True):
         if time.monotonic() > deadline or not _remove_versions(record.sk, record.data["visibility"], deadline):
             return False
         record.delete()
@@ -218,7 +218,7 @@ def _remove_ledger(user_id: str, deadline: float) -> bool:
 
 def _forget_redeemer(code: str, user_id: str) -> None:
     """Replace this redemption by one without a user. A code keeps as many redemptions as uses (I5)."""
-    key = credits.redemptions(code)
+    key = credits.redemptions_key(code)
     transaction = Transaction()
     transaction.delete("theirs", Record(key, user_id), Record.pk.exists())
     transaction.put("nobody's", Record(key, f"deleted#{new_id()}"))

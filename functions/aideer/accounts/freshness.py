@@ -32,8 +32,8 @@ def require(user: User, auth_time: int | None, password: str | None = None) -> N
         return
     if password is None:
         raise Forbidden("fresh_sign_in_required", "Sign in again, or send your current password.")
-    with rate_limits.attempt("password", user.id):
-        if not password_hashing.matches(_password_hash(user), password):
+    with rate_limits.count_attempt("password", user.id):
+        if not password_hashing.is_match(_password_hash(user), password):
             raise Forbidden("fresh_sign_in_required", "The current password is wrong.")
 
 

@@ -30,7 +30,7 @@ _PNG_DEPTH = 24
 _QUALITY = 88
 
 
-def square(file: bytes) -> bytes:
+def make_avatar(file: bytes) -> bytes:
     """Return the largest square in the middle of an image, as a JPEG of SIDE × SIDE: upright, over white, in sRGB.
 
     An animated image gives its first frame. Raises TooLarge (more than MOST_BYTES) and Unprocessable: unsupported_picture,

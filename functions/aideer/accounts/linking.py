@@ -44,33 +44,33 @@ A conflict with the user's own identities is no guess.
 """
 
 
-def wechat_account(user: User, code: str) -> contract.User:
+def link_wechat(user: User, code: str) -> contract.User:
     """Link the WeChat account of a mini program's code to the user. Repeating it changes nothing.
 
     Raises Conflict if the account belongs to a user that has been used, or if the user has another WeChat account. Raises
     BadRequest if WeChat refuses the code, and the errors of a WeChat sign-in.
     """
-    with rate_limits.attempt("link", user.id, guesses=_GUESSES):
+    with rate_limits.count_attempt("link", user.id, guesses=_GUESSES):
         person = _person(code)
-        linked = wechat_users.retried(lambda: _link(user, person))
-    return users.view(linked)
+        linked = wechat_users.retry_while_contended(lambda: _link(user, person))
+    return users.to_response(linked)
 
 
-def password(user: User, username: str, password: str) -> contract.User:
+def link_password(user: User, username: str, password: str) -> contract.User:
     """Link a name and a password to the user.
 
     Raises Conflict if the user has a password or another name, and BadRequest if another user has the name.
     """
     password_hashing.require_good(password)
-    with rate_limits.attempt("link", user.id, guesses=_GUESSES):
-        password_hash = password_hashing.hashed(password)  # slow on purpose, so it runs before anything is read
-        linked = wechat_users.retried(lambda: _name(user, username, password_hash))
-    return users.view(linked)
+    with rate_limits.count_attempt("link", user.id, guesses=_GUESSES):
+        password_hash = password_hashing.hash_password(password)  # slow on purpose, so it runs before anything is read
+        linked = wechat_users.retry_while_contended(lambda: _name(user, username, password_hash))
+    return users.to_response(linked)
 
 
 def _person(code: str) -> Person:
     try:
-        return wechat.mini_program(code)
+        return wechat.exchange_mini_program_code(code)
     except Unauthorized as error:
         # Not a 401: the token is valid, and the client would refresh it and send the used code once more.
         if error.code == "wechat_code_used":
@@ -80,16 +80,18 @@ def _person(code: str) -> Person:
 
 def _link(caller: User, person: Person) -> User | None:
     user = _still(caller)
-    identity, union = wechat_users.identities(person)
+    identity, union = wechat_users.find_identities(person)
     owners = {found.user_id for found in (identity, union) if found} - {user.id}
     if not owners:
         if identity is None:
             _require_same_account(user, person)
-        wechat_users.join(user, person, identity, union)
+        wechat_users.join_identities(user, person, identity, union)
         return _still(caller)
     if len(owners) > 1:
         raise _taken()
-    owner = wechat_users.living(next(found for found in (identity, union) if found and found.user_id in owners))
+    owner = wechat_users.get_living_user(
+        next(found for found in (identity, union) if found and found.user_id in owners)
+    )
     if owner is not None:
         if identity is None or identity.user_id != user.id:
             _require_same_account(user, person)
@@ -106,7 +108,7 @@ def _require_same_account(user: User, person: Person) -> None:
     if person.unionid and wechat_users.union_key(person.unionid) in keys:
         return
     for key in sorted(keys):
-        known = wechat_users.find(key)
+        known = wechat_users.find_identity(key)
         # A website's openid without a unionid may belong to any account. Another unionid or another mini program's openid is
         # another account.
         other_union = key.startswith(wechat_users.union_key("")) and person.unionid
@@ -134,7 +136,7 @@ def _absorb(other: User, user: User) -> None:
     )
     for key in sorted(keys):
         transaction.update("identity", Identity(key), [Identity.user_id.set(user.id)], Identity.user_id == other.id)
-    transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], wechat_users.as_read(user))
+    transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], wechat_users.unchanged_since_read(user))
     counters.count_user(transaction, deleted=True)
     jobs.enqueue_in(transaction, "user", REMOVED_AFTER_SECONDS, user_id=other.id)
     transaction.commit()
@@ -168,7 +170,7 @@ def _never_used(other: User) -> Condition:
 def _name(caller: User, username: str, password_hash: str) -> User | None:
     user = _still(caller)
     key = users.password_key(username)
-    found = wechat_users.find(key)
+    found = wechat_users.find_identity(key)
     if found and found.user_id == user.id and found.password_hash == password_hash:
         return user  # this same request did it, and its response was lost
     _require_no_password(user, key)
@@ -186,7 +188,7 @@ def _name(caller: User, username: str, password_hash: str) -> User | None:
         "user",
         User(user.id),
         [User.username.set(username), User.update_time.set(clock.timestamp()), *reserved],
-        wechat_users.as_read(user)
+        wechat_users.unchanged_since_read(user)
         & lookup.unchanged(User.username, user.username)
         & lookup.unchanged(User.name_keys, user.name_keys),
     )
@@ -202,7 +204,7 @@ def _name(caller: User, username: str, password_hash: str) -> User | None:
 def _require_no_password(user: User, key: str) -> None:
     if user.username is None:
         return
-    own = wechat_users.find(users.password_key(user.username))
+    own = wechat_users.find_identity(users.password_key(user.username))
     if own and own.password_hash:
         raise Conflict("password_already_linked", "You sign in with a name and a password already.")
     if users.password_key(user.username) != key:

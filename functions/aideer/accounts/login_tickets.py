@@ -51,10 +51,10 @@ def exchange(ticket: str, verifier: str | None = None) -> Tokens:
     except Refused:
         raise _invalid() from None
     said = record.data
-    return Tokens(**auth.token_pair(auth.holder(said), "wechat", said["openid"], said.get("auth_time")))
+    return Tokens(**auth.issue_pair(auth.get_holder(said), "wechat", said["openid"], said.get("auth_time")))
 
 
-def challenge_of(verifier: str) -> str:
+def compute_challenge(verifier: str) -> str:
     """Return the S256 challenge of a verifier (RFC 7636, section 4.2)."""
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
 
@@ -63,7 +63,7 @@ def _is_verified(challenge: str | None, verifier: str | None) -> bool:
     if challenge is None or verifier is None:
         # Refuse one without the other: it would bypass PKCE (RFC 9700, section 2.1.1). Tickets of 0.1.0 have no challenge.
         return challenge is verifier
-    return hmac.compare_digest(challenge_of(verifier), challenge)
+    return hmac.compare_digest(compute_challenge(verifier), challenge)
 
 
 def _invalid() -> Unauthorized:

@@ -27,7 +27,7 @@ _NOT_ALLOWED = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # characters that e
 _LONGEST_DESCRIPTION = 500
 
 
-def tokens(
+def issue_tokens(
     grant_type: GrantType, username: str | None, password: str | None, refresh_token: str | None, address: str
 ) -> Tokens:
     """Return a pair of tokens for a grant.
@@ -44,7 +44,7 @@ def tokens(
     return wechat_sessions.refresh(claims) if claims["amr"] == "wechat" else sessions.refresh(claims)
 
 
-def refusal(answer: dict[str, Any]) -> dict[str, Any]:
+def format_refusal(answer: dict[str, Any]) -> dict[str, Any]:
     """Return a refusal of this endpoint in the form of RFC 6749, section 5.2. `answer` is the refusal as Lambda returns it.
 
     A wrong password or token is 400 `invalid_grant` here, instead of 401 or 403. An invalid form is 400 instead of 422. The other
@@ -65,7 +65,7 @@ def refusal(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-http.refusals[PATH] = refusal
+http.refusals[PATH] = format_refusal
 
 
 def _required(**parameters: str | None) -> dict[str, str]:

@@ -29,7 +29,7 @@ def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None)
     _replace(user.id, wanted, old=wanted, session=user.token_version, auth_time=auth_time)
 
 
-def give(admin: User, user_id: str, wanted: NewPassword) -> None:
+def set_for_user(admin: User, user_id: str, wanted: NewPassword) -> None:
     """Set a user's password as an administrator.
 
     Raises NotFound, BadRequest if the user has no username, and Unprocessable if the password is common.
@@ -49,9 +49,9 @@ def _replace(
     password_hashing.require_good(wanted.new_password)
     password_hash = None
     for _ in attempts():
-        user = lookup.stored(user_id)
+        user = lookup.get_user(user_id)
         if admin and admin.id == user.id and not auth.is_admin(user):
-            raise auth.no_admin_now(admin)
+            raise auth.demotion_error(admin)
         if user.username is None:
             raise BadRequest("no_username", "There is no username to sign in with: choose one first.")
         identity = lookup.find(Identity, users.password_key(user.username))
@@ -59,7 +59,7 @@ def _replace(
             continue
         if old:
             _require_old(user, identity, old.old_password, auth_time)
-        password_hash = password_hash or password_hashing.hashed(wanted.new_password)
+        password_hash = password_hash or password_hashing.hash_password(wanted.new_password)
         transaction = _replacement(
             user, identity, password_hash, session, as_admin=admin is not None and admin.id == user.id
         )
@@ -98,7 +98,7 @@ def _replacement(
 def _require_old(user: User, identity: Identity, password: str | None, auth_time: int | None) -> None:
     if identity.password_hash is None:
         freshness.require(user, auth_time)
-    with rate_limits.attempt("password", user.id):  # only this check: another refusal is no guess
+    with rate_limits.count_attempt("password", user.id):  # only this check: another refusal is no guess
         if not _is_old(identity, password):
             raise BadRequest("wrong_password", "The old password is wrong.")
 
@@ -106,7 +106,7 @@ def _require_old(user: User, identity: Identity, password: str | None, auth_time
 def _is_old(identity: Identity, password: str | None) -> bool:
     if identity.password_hash is None:  # a WeChat user that has a name but no password
         return password is None
-    return password_hashing.matches(identity.password_hash, password or "")
+    return password_hashing.is_match(identity.password_hash, password or "")
 
 
 def _is_stored(key: str, password_hash: str) -> bool:

@@ -34,8 +34,8 @@ def sign_in(typed: str, password: str, address: str) -> Tokens:
     """
     username = " ".join(typed.split())  # as names are set now; an earlier release kept their spaces
     name = password_key(username)
-    own, *wider = rate_limits.networks(address)
-    with rate_limits.counting() as counted:
+    own, *wider = rate_limits.list_networks(address)
+    with rate_limits.give_back_unless_refused() as counted:
         counted.append(rate_limits.count("sign_in", name, own.text))
         try:
             for network in wider:
@@ -44,7 +44,7 @@ def sign_in(typed: str, password: str, address: str) -> Tokens:
                 counted.append(one)
             counted.append(rate_limits.count("sign_in_name", name))
         except TooManyRequests:
-            if not rate_limits.remembered(name, address):  # others cannot lock users out of their known addresses
+            if not rate_limits.is_remembered(name, address):  # others cannot lock users out of their known addresses
                 raise
         tokens = _signed_in(username, typed, password)
         rate_limits.remember(name, address)
@@ -53,7 +53,7 @@ def sign_in(typed: str, password: str, address: str) -> Tokens:
 
 def _signed_in(username: str, typed: str, password: str) -> Tokens:
     identity = _identity(username) or (_identity(typed) if password_key(typed) != password_key(username) else None)
-    form = password_hashing.matching_form(identity.password_hash if identity else None, password)
+    form = password_hashing.find_matching_form(identity.password_hash if identity else None, password)
     if form is None or identity is None:
         raise _wrong()
     user = lookup.find(User, identity.user_id)
@@ -65,14 +65,14 @@ def _signed_in(username: str, typed: str, password: str) -> Tokens:
         raise _wrong()
     if form == "raw":
         _hash_again(identity, password)
-    return Tokens(**auth.token_pair(user, "password"))
+    return Tokens(**auth.issue_pair(user, "password"))
 
 
 def _hash_again(identity: Identity, password: str) -> None:
     """Replace the hash of a password that release 0.1 did not normalize. If this fails, the old hash stays valid."""
     with contextlib.suppress(PynamoDBException):
         Identity(identity.key).update(
-            [Identity.password_hash.set(password_hashing.hashed(password))],
+            [Identity.password_hash.set(password_hashing.hash_password(password))],
             Identity.password_hash == identity.password_hash,
         )
 
@@ -86,9 +86,9 @@ Authorization = Annotated[str | None, Depends(_authorization)]
 """Dependency: the Authorization header, or None. With a ticket in the body it is not needed."""
 
 
-def refresh_claims(authorization: str | None) -> dict[str, Any]:
+def verify_refresh_token(authorization: str | None) -> dict[str, Any]:
     """Return the claims of a password session's refresh token. Raises Unauthorized, and InvalidToken for another kind."""
-    claims = auth.verify(auth.bearer(authorization))
+    claims = auth.verify(auth.read_bearer(authorization))
     if claims["typ"] != "refresh" or claims["amr"] != "password":
         raise InvalidToken("wrong_token_type", "This takes the refresh token of a password session.")
     return claims
@@ -96,17 +96,17 @@ def refresh_claims(authorization: str | None) -> dict[str, Any]:
 
 def refresh(claims: dict[str, Any]) -> Tokens:
     """Return a new pair for a password session's refresh token. Raises InvalidToken if it was used up or revoked."""
-    return renewed(auth.holder(claims), claims)
+    return renew(auth.get_holder(claims), claims)
 
 
-def renewed(user: User, claims: dict[str, Any]) -> Tokens:
+def renew(user: User, claims: dict[str, Any]) -> Tokens:
     """Return a new pair for a refresh token of this user. The caller has read the user. Raises InvalidToken if it was used up."""
     now = int(clock.now())
     use = Record(f"refresh#{user.id}", claims["jti"], at=now, ttl=claims["exp"] + 3600)
     try:
         use.save(condition=Record.pk.does_not_exist())
     except PutError as error:
-        if not aws_errors.refused(error):
+        if not aws_errors.is_refusal(error):
             raise
         use.refresh(consistent_read=True)
         if use.at is not None and now > use.at + GRACE_SECONDS:
@@ -114,7 +114,7 @@ def renewed(user: User, claims: dict[str, Any]) -> Tokens:
             raise InvalidToken(
                 "token_reused", "This refresh token was used before. All sessions have been ended."
             ) from None
-    return Tokens(**auth.next_pair(user, claims))
+    return Tokens(**auth.rotate_pair(user, claims))
 
 
 def sign_out(user: User) -> None:

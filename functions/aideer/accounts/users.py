@@ -44,9 +44,9 @@ def sign_up(new: contract.NewUser, address: str) -> contract.User:
     if new.permission >= auth.ADMIN:
         raise Forbidden("not_admin", "A sign-up never makes an administrator.")
     password_hashing.require_good(new.password)
-    with rate_limits.attempt_from("sign_up", address, successes_too=True):
+    with rate_limits.count_attempt_from("sign_up", address, successes_too=True):
         try:
-            return view(_create(new.username, new.nickname or new.username, new.password, new.permission))
+            return to_response(_create(new.username, new.nickname or new.username, new.password, new.permission))
         except Refused:
             raise BadRequest("username_taken", "This name is taken.") from None
 
@@ -60,7 +60,9 @@ def make_admin(username: str, password: str) -> User:
     """
     for _ in range(_ATTEMPTS):
         identity = lookup.find(Identity, password_key(username))
-        if identity is None and any(lookup.find(Identity, key, attributes=["user_id"]) for key in looks(username)):
+        if identity is None and any(
+            lookup.find(Identity, key, attributes=["user_id"]) for key in lookalike_keys(username)
+        ):
             raise Conflict("username_not_theirs", "Another user has a name that looks like this one.")
         try:
             if identity is None:
@@ -71,23 +73,23 @@ def make_admin(username: str, password: str) -> User:
     raise Busy
 
 
-def shown(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
+def get(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
     """Return a user with the fields that this viewer may see. Raises NotFound."""
-    user = viewer if viewer.id == user_id else lookup.stored(user_id)
-    if audit_trail.concerns(viewer, user.id):
+    user = viewer if viewer.id == user_id else lookup.get_user(user_id)
+    if audit_trail.must_record(viewer, user.id):
         audit_trail.record(viewer, "user.read", user.id)
     if auth.may_manage(viewer, user.id):
-        return view(user)
-    return contract.PublicUser(id=user.id, nickname=user.nickname, avatar=avatars.path(user))
+        return to_response(user)
+    return contract.PublicUser(id=user.id, nickname=user.nickname, avatar=avatars.get_path(user))
 
 
-def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.User], str | None]:
+def list_page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.User], str | None]:
     """Return a page of all users, the newest first, and the cursor of the next page.
 
     It merges one query of each shard, so its cost does not depend on the number of users. It may be shorter than `limit` although
     there are more, because an index lags behind deletions.
     """
-    after = _place(cursor) if cursor else None
+    after = _decode_cursor(cursor) if cursor else None
     most = offset + limit + 1
     shards = [
         User.by_id.query(str(shard), User.id < after if after else None, scan_index_forward=False, limit=most)
@@ -97,18 +99,18 @@ def page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.Use
     ids = [key.id for key in islice(newest, offset, most)]
     wanted = ids[:limit]
     found = {user.id: user for user in User.batch_get(wanted, consistent_read=True)} if wanted else {}
-    users = [view(found[id]) for id in wanted if id in found and not found[id].deleted]
+    users = [to_response(found[id]) for id in wanted if id in found and not found[id].deleted]
     return users, pagination.encode(_LIST, [wanted[-1]]) if len(ids) > limit else None
 
 
-def named(username: str) -> list[contract.User]:
+def find_by_name(username: str) -> list[contract.User]:
     """Return a list of the user that has this name in any of its spellings, or an empty list."""
     identity = lookup.find(Identity, password_key(username), attributes=["user_id"])
     user = identity and lookup.find(User, identity.user_id)
-    return [view(user)] if user and not user.deleted else []
+    return [to_response(user)] if user and not user.deleted else []
 
 
-def target_id(caller: User, named: str) -> str:
+def resolve_id(caller: User, named: str) -> str:
     """Return the user id that a path names. `me` is the caller's own."""
     own: str = caller.id
     return own if named == "me" else named
@@ -122,22 +124,22 @@ def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.U
     count as guesses: after too many it raises TooManyRequests.
     """
     if wanted.username is None:
-        return _changed(actor, user_id, wanted)
-    with rate_limits.attempt("name", actor.id, guesses={"username_taken"}):
-        return _changed(actor, user_id, wanted)
+        return _try_change(actor, user_id, wanted)
+    with rate_limits.count_attempt("name", actor.id, guesses={"username_taken"}):
+        return _try_change(actor, user_id, wanted)
 
 
-def _changed(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
+def _try_change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
     for _ in attempts():
-        user = managed(actor, user_id)
+        user = get_manageable(actor, user_id)
         if wanted.permission is not None:
-            _may_permit(actor, user)
+            _require_may_permit(actor, user)
         now = clock.timestamp()
         transaction = Transaction()
-        if not _change(transaction, user, wanted, now):
+        if not _change_in(transaction, user, wanted, now):
             if actor.id != user.id:
                 audit_trail.record(actor, "user.read", user.id)
-            return view(user)
+            return to_response(user)
         if actor.id != user.id:
             action: audit_trail.Action = "user.change" if wanted.permission is None else "user.permission"
             audit_trail.record_in(transaction, actor, action, user.id)
@@ -147,13 +149,13 @@ def _changed(actor: User, user_id: str, wanted: contract.UserChange) -> contract
             if "user" not in refused.steps and "new name" in refused.steps:
                 raise BadRequest("username_taken", "This name is taken.") from None
             continue  # the user has changed meanwhile: read again
-        return view(lookup.stored(user.id))
+        return to_response(lookup.get_user(user.id))
     raise Busy
 
 
-def managed(actor: User, user_id: str) -> User:
+def get_manageable(actor: User, user_id: str) -> User:
     """Return the user, if the actor may manage it. Raises NotFound and Forbidden."""
-    user = lookup.stored(user_id)
+    user = lookup.get_user(user_id)
     if not auth.may_manage(actor, user.id):
         raise Forbidden("not_you", "This user is somebody else.")
     return user
@@ -165,16 +167,16 @@ def password_key(username: str) -> str:
     return f"password#{unicodedata.normalize('NFKC', folded).strip()}"  # stripped last: NFKC can produce spaces
 
 
-def looks(username: str) -> set[str]:
+def lookalike_keys(username: str) -> set[str]:
     """Return the keys of the identities that reserve all names that look like this one."""
     from aideer.security import usernames  # a slow import that only changes of names need
 
-    return {f"skeleton#{skeleton}" for skeleton in usernames.skeletons(username)}
+    return {f"skeleton#{skeleton}" for skeleton in usernames.compute_skeletons(username)}
 
 
 def reserve_in(transaction: Transaction, user: User, username: str) -> list[Action]:
     """Reserve the skeletons of a new name for its user, and free those of the old name. Return the actions on the user."""
-    old, new = set(user.name_keys or ()), looks(username)
+    old, new = set(user.name_keys or ()), lookalike_keys(username)
     for key in sorted(new - old):
         transaction.put("new name", Identity(key, user_id=user.id), Identity.key.does_not_exist())
     for key in sorted(old - new):
@@ -182,36 +184,36 @@ def reserve_in(transaction: Transaction, user: User, username: str) -> list[Acti
     return [] if old == new else [User.name_keys.set(new)]
 
 
-def view(user: User) -> contract.User:
+def to_response(user: User) -> contract.User:
     """Return a user with all fields, as the user and administrators see it."""
     return contract.User(
         id=user.id,
         username=user.username,
         nickname=user.nickname,
         permission=user.permission,
-        avatar=avatars.path(user),
+        avatar=avatars.get_path(user),
         credits_left=user.credits,
-        credits_held=credits.credits_held(user),
+        credits_held=credits.sum_holds(user),
         create_time=user.create_time,
         update_time=user.update_time,
     )
 
 
-def _place(cursor: str) -> str:
+def _decode_cursor(cursor: str) -> str:
     [user_id] = pagination.decode(_LIST, cursor, (str,))
     if not 0 < len(user_id.encode()) <= _LONGEST_ID:
         raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
     return str(user_id)
 
 
-def _may_permit(actor: User, user: User) -> None:
+def _require_may_permit(actor: User, user: User) -> None:
     if not auth.is_admin(actor):
         raise Forbidden("not_admin", "Only administrators change permissions.")
     if actor.id == user.id:
         raise Forbidden("own_permission", "Nobody changes their own permission.")
 
 
-def _change(transaction: Transaction, user: User, wanted: contract.UserChange, now: str) -> bool:
+def _change_in(transaction: Transaction, user: User, wanted: contract.UserChange, now: str) -> bool:
     """Add the changes of a user, as it was read, to the transaction. Return whether there are any."""
     actions: list[Action] = []
     condition = User.id.exists() & User.deleted.does_not_exist()
@@ -226,9 +228,9 @@ def _change(transaction: Transaction, user: User, wanted: contract.UserChange, n
         actions.append(User.permission.set(wanted.permission))
         condition &= User.permission == user.permission
         if wanted.permission == auth.ADMIN:
-            admins.made(transaction, user.id)
+            admins.add_in(transaction, user.id)
         elif auth.is_admin(user):
-            admins.unmade(transaction, user.id)
+            admins.remove_in(transaction, user.id)
     if actions:
         transaction.update("user", User(user.id), [*actions, User.update_time.set(now)], condition)
     return bool(actions)
@@ -255,11 +257,11 @@ def _was_changed(user_id: str, update_time: str) -> bool:
 
 
 def _create(username: str, nickname: str, password: str, permission: int) -> User:
-    password_hash = password_hashing.hashed(password)  # slow on purpose, and so before the transaction
+    password_hash = password_hashing.hash_password(password)  # slow on purpose, and so before the transaction
     now = clock.timestamp()
     user = User(new_id(), username=username, nickname=nickname, permission=permission, create_time=now, update_time=now)
     identity = Identity(password_key(username), user_id=user.id, password_hash=password_hash)
-    user.name_keys = looks(username)
+    user.name_keys = lookalike_keys(username)
     reserved = [Identity(key, user_id=user.id) for key in sorted(user.name_keys)]
     credits.sign_up(user, identity, settings.SIGNUP_CREDITS, *reserved)
     return user
@@ -267,7 +269,7 @@ def _create(username: str, nickname: str, password: str, permission: int) -> Use
 
 def _promote(identity: Identity, password: str) -> User:
     user = User.get(identity.user_id, consistent_read=True)
-    same_password = password_hashing.matches(identity.password_hash, password)
+    same_password = password_hashing.is_match(identity.password_hash, password)
     if same_password and auth.is_admin(user):
         return user
     if not same_password and not auth.is_admin(user):
@@ -279,10 +281,10 @@ def _promote(identity: Identity, password: str) -> User:
         transaction.update(
             "identity",
             Identity(identity.key),
-            [Identity.password_hash.set(password_hashing.hashed(password))],
+            [Identity.password_hash.set(password_hashing.hash_password(password))],
             (Identity.user_id == user.id) & lookup.unchanged(Identity.password_hash, identity.password_hash),
         )
-    admins.made(transaction, user.id)
+    admins.add_in(transaction, user.id)
     as_read = (
         (User.token_version == user.token_version)
         & (User.permission == user.permission)

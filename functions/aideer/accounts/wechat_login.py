@@ -79,7 +79,7 @@ def begin(browser: Browser, challenge: str | None = None, method: str | None = N
         raise BadRequest("code_challenge_required", "This needs code_challenge, and code_challenge_method=S256.")
     secret = browser.secret or secrets.token_hex(16)  # kept if there is one: a sign-in may be under way in another tab
     ends = f"{int(clock.now()) + STATE_SECONDS:08x}"
-    state = _state(aws.signing_keys()[0], ends, _in_hex(challenge) if challenge else "", secret)
+    state = _state(aws.read_signing_keys()[0], ends, _in_hex(challenge) if challenge else "", secret)
     location = wechat.website_login_url(browser.callback, state)
     cookie = Cookie(
         name=_cookie_name(browser.callback),
@@ -104,12 +104,12 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
         raise _too_long()
     if not code:
         raise Unauthorized("wechat_declined", "WeChat says that the sign-in was declined.")
-    with rate_limits.attempt_from("wechat", address):
-        person = wechat.website(code)
-    user = wechat_users.user_of(person)
+    with rate_limits.count_attempt_from("wechat", address):
+        person = wechat.exchange_website_code(code)
+    user = wechat_users.get_or_create(person)
     if settings.WECHAT_LOGIN_PAGE:
         raise SeeOther(_with_ticket(settings.WECHAT_LOGIN_PAGE, login_tickets.issue(user, person.openid, challenge)))
-    return Tokens(**auth.token_pair(user, "wechat", person.openid))
+    return Tokens(**auth.issue_pair(user, "wechat", person.openid))
 
 
 def _checked(state: str, secret: str | None) -> str | None:
@@ -121,7 +121,7 @@ def _checked(state: str, secret: str | None) -> str | None:
     if not (match and secret):
         raise _wrong_state()
     ends, challenge = match[1], match[3] or ""
-    if not any(hmac.compare_digest(_state(key, ends, challenge, secret), state) for key in aws.signing_keys()):
+    if not any(hmac.compare_digest(_state(key, ends, challenge, secret), state) for key in aws.read_signing_keys()):
         raise _wrong_state()
     if int(ends, 16) < clock.now():
         raise _too_long()

@@ -33,13 +33,13 @@ def sign_in(code: str, address: str) -> Tokens:
 
     Raises the errors of wechat.mini_program, and TooManyRequests after too many bad codes from this address.
     """
-    with rate_limits.attempt_from("wechat", address):
-        person = wechat.mini_program(code)
-    return Tokens(**auth.token_pair(wechat_users.user_of(person), "wechat", person.openid))
+    with rate_limits.count_attempt_from("wechat", address):
+        person = wechat.exchange_mini_program_code(code)
+    return Tokens(**auth.issue_pair(wechat_users.get_or_create(person), "wechat", person.openid))
 
 
 def _refresh_claims(request: Request) -> dict[str, Any]:
-    claims = auth.verify(auth.bearer(request.resolved_event.headers.get("authorization")))
+    claims = auth.verify(auth.read_bearer(request.resolved_event.headers.get("authorization")))
     if claims["typ"] != "refresh" or claims["amr"] != "wechat":
         raise InvalidToken("wrong_token_type", "This takes the refresh token of a WeChat session.")
     return claims
@@ -55,26 +55,26 @@ def refresh(claims: dict[str, Any]) -> Tokens:
     Raises InvalidToken if the token was used up or revoked, or if WeChat's session is over. Raises TooManyRequests, and the errors
     of wechat.session_is_valid.
     """
-    user = auth.holder(claims)
+    user = auth.get_holder(claims)
     rate_limits.count("wechat_refresh", user.id)
-    identity = wechat_users.find(wechat_users.key(claims["openid"])) if "openid" in claims else None
+    identity = wechat_users.find_identity(wechat_users.openid_key(claims["openid"])) if "openid" in claims else None
     if identity is None or identity.user_id != user.id:
         raise InvalidToken
     if identity.session_key and not _goes_on(claims["openid"], identity):
         raise InvalidToken("wechat_session_over", "WeChat's session is over. Sign in with a new code.")
-    return sessions.renewed(user, claims)
+    return sessions.renew(user, claims)
 
 
 def _goes_on(openid: str, identity: Identity) -> bool:
     now = int(clock.now())
     if identity.checked_at is not None and now < identity.checked_at + VALID_SECONDS:
         return True
-    if not wechat.session_is_valid(openid, str(identity.session_key)):
+    if not wechat.is_session_valid(openid, str(identity.session_key)):
         return False
     try:
         identity.update([Identity.checked_at.set(now)], Identity.session_key == identity.session_key)
     except UpdateError as error:
         # A refusal means that the user has signed in again meanwhile. WeChat has not confirmed that new session yet.
-        if not aws_errors.refused(error):
+        if not aws_errors.is_refusal(error):
             logger.warning("wechat", extra={"error": type(error).__name__})
     return True

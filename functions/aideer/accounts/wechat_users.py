@@ -30,12 +30,12 @@ from aideer.security import auth
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 
 
-def user_of(person: Person) -> User:
+def get_or_create(person: Person) -> User:
     """Return the user that signs in as this person, and make one if there is none. New data from WeChat is stored."""
-    return retried(lambda: _user_of(person))
+    return retry_while_contended(lambda: _user_of(person))
 
 
-def retried(attempt: Callable[[], User | None]) -> User:
+def retry_while_contended(attempt: Callable[[], User | None]) -> User:
     """Return the result of an attempt, which is repeated if other requests were in its way. Raises Busy if this takes too long."""
     pause = 0.01
     for _ in attempts():
@@ -49,7 +49,7 @@ def retried(attempt: Callable[[], User | None]) -> User:
     raise Busy
 
 
-def key(openid: str) -> str:
+def openid_key(openid: str) -> str:
     """Return the key of an openid's identity."""
     return f"wechat#{openid}"
 
@@ -59,17 +59,19 @@ def union_key(unionid: str) -> str:
     return f"wechat-union#{unionid}"
 
 
-def identities(person: Person) -> tuple[Identity | None, Identity | None]:
+def find_identities(person: Person) -> tuple[Identity | None, Identity | None]:
     """Return the identities of a person's openid and unionid, or None for each that does not exist."""
-    return find(key(person.openid)), find(union_key(person.unionid)) if person.unionid else None
+    return find_identity(openid_key(person.openid)), find_identity(
+        union_key(person.unionid)
+    ) if person.unionid else None
 
 
-def find(identity_key: str) -> Identity | None:
+def find_identity(identity_key: str) -> Identity | None:
     """Return an identity, or None if there is none."""
     return lookup.find(Identity, identity_key)
 
 
-def living(identity: Identity) -> User | None:
+def get_living_user(identity: Identity) -> User | None:
     """Return the user of an identity. If the user is gone, delete the identity, as the deletion would, and return None."""
     user = lookup.find(User, identity.user_id)
     if user is not None and not user.deleted:
@@ -83,7 +85,7 @@ def living(identity: Identity) -> User | None:
     return None
 
 
-def join(user: User, person: Person, identity: Identity | None, union: Identity | None) -> None:
+def join_identities(user: User, person: Person, identity: Identity | None, union: Identity | None) -> None:
     """Join this person's identities to the user. Each must belong to the user already, or not exist yet.
 
     The user must still have the sessions and the keys with which it was read. So a user that has ended its sessions meanwhile gets
@@ -93,7 +95,7 @@ def join(user: User, person: Person, identity: Identity | None, union: Identity 
     transaction, keys = Transaction(), set()
     if identity is None:
         transaction.put("identity", _identity(user, person), Identity.key.does_not_exist())
-        keys.add(key(person.openid))
+        keys.add(openid_key(person.openid))
     elif news := _news(person, identity):
         transaction.update("identity", Identity(identity.key), news, Identity.user_id == user.id)
     if person.unionid and union is None:
@@ -102,12 +104,12 @@ def join(user: User, person: Person, identity: Identity | None, union: Identity 
     elif union is not None and identity is None:
         transaction.check("union", Identity, union.key, None, Identity.user_id == user.id)
     if keys:
-        transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], as_read(user))
+        transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], unchanged_since_read(user))
     if transaction.has_steps:
         transaction.commit()
 
 
-def as_read(user: User) -> Condition:
+def unchanged_since_read(user: User) -> Condition:
     """Return the condition that a user exists, with the sessions and the keys with which it was read."""
     condition: Condition = (
         User.id.exists()
@@ -119,13 +121,13 @@ def as_read(user: User) -> Condition:
 
 
 def _user_of(person: Person) -> User | None:
-    identity, union = identities(person)
+    identity, union = find_identities(person)
     known = identity or union
     if known is None:
         return _register(person)
-    user = living(known)
+    user = get_living_user(known)
     if user is not None:
-        join(user, person, identity, union)
+        join_identities(user, person, identity, union)
     return user
 
 
@@ -135,7 +137,7 @@ def _register(person: Person) -> User:
         new_id(),
         nickname="微信用户" + "".join(secrets.choice(_ALPHABET) for _ in range(6)),
         permission=auth.USER,
-        wechat_keys={key(person.openid)},
+        wechat_keys={openid_key(person.openid)},
         create_time=now,
         update_time=now,
     )
@@ -148,7 +150,7 @@ def _register(person: Person) -> User:
 
 
 def _identity(user: User, person: Person) -> Identity:
-    return Identity(key(person.openid), user_id=user.id, session_key=person.session_key, unionid=person.unionid)
+    return Identity(openid_key(person.openid), user_id=user.id, session_key=person.session_key, unionid=person.unionid)
 
 
 def _union(user: User, unionid: str) -> Identity:

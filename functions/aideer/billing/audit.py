@@ -239,7 +239,7 @@ class Audit:
         count, start = 0, None
         while True:
             answer = Record._get_connection().query(
-                credits.redemptions(code.code), consistent_read=True, select="COUNT", exclusive_start_key=start
+                credits.redemptions_key(code.code), consistent_read=True, select="COUNT", exclusive_start_key=start
             )
             count += int(answer["Count"])
             start = answer.get("LastEvaluatedKey")
@@ -283,7 +283,7 @@ def _user_findings(user: User, ledger: _Ledger, held: dict[str, Task]) -> Findin
     available = user.credits or 0
     if available < 0:
         findings.add("I1", user_id=user.id)
-    if not user.deleted and available + credits.credits_held(user) != ledger.sum:
+    if not user.deleted and available + credits.sum_holds(user) != ledger.sum:
         findings.add("I2", user_id=user.id)
     for task_id, amount in _holds(user).items():
         task = held.get(task_id)
@@ -302,13 +302,13 @@ def _line_drifts(user_id: str, lines: list[CreditEntry]) -> dict[str, list[tuple
     """
     tasks = _by_ids(Task, (line.task_id for line in lines if line.task_id), ["id", "entry_id"])
     line_of_task = {task.id: task.entry_id for task in tasks}
-    uses = _records((credits.redemptions(line.code), user_id) for line in lines if line.code)
+    uses = _records((credits.redemptions_key(line.code), user_id) for line in lines if line.code)
     line_of_use = {record.pk: (record.data or {}).get("entry_id") for record in uses}
     drifts: dict[str, list[tuple[str, dict[str, str]]]] = {}
     for line in lines:
         if line.task_id and line_of_task.get(line.task_id, line.entry_id) != line.entry_id:
             drifts.setdefault(line.entry_id, []).append(("I4", {"task_id": line.task_id}))
-        if line.code and line_of_use.get(credits.redemptions(line.code)) != line.entry_id:
+        if line.code and line_of_use.get(credits.redemptions_key(line.code)) != line.entry_id:
             drifts.setdefault(line.entry_id, []).append(("I5", {"code": line.code}))
     return drifts
 

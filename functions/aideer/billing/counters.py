@@ -32,12 +32,14 @@ def count_task(
             Record.output_tokens.add(used.output_tokens),
             Record.credits.add(credits),
         ]
-    transaction.update("statistics", Record(day(clock.timestamp(now)[:10]), f"model#{model}#{_shard()}"), actions, None)
+    transaction.update(
+        "statistics", Record(day_key(clock.timestamp(now)[:10]), f"model#{model}#{_shard()}"), actions, None
+    )
 
 
 def count_uncovered(transaction: Transaction, code: str, credits: int, now: float) -> None:
     """Count the cost, in credits, of an answer that no user pays, by the code of its end."""
-    key = day(clock.timestamp(now)[:10]), f"{_UNCOVERED}{code}#{_shard()}"
+    key = day_key(clock.timestamp(now)[:10]), f"{_UNCOVERED}{code}#{_shard()}"
     transaction.update("statistics_uncovered", Record(*key), [Record.uncovered.add(credits)], None)
 
 
@@ -45,22 +47,22 @@ def count_user(transaction: Transaction, *, deleted: bool = False) -> None:
     """Count a new user, or a deleted one."""
     shard = f"{USERS}#{_shard()}"
     today = Record.deleted.add(1) if deleted else Record.users.add(1)
-    transaction.update("statistics", Record(day(clock.timestamp()[:10]), shard), [today], None)
+    transaction.update("statistics", Record(day_key(clock.timestamp()[:10]), shard), [today], None)
     transaction.update("statistics", Record(TOTAL, shard), [Record.users.add(-1 if deleted else 1)], None)
 
 
-def day(date: str) -> str:
+def day_key(date: str) -> str:
     """Return the hash key of a day's counters. `date` is YYYY-MM-DD."""
     return f"statistics#{date}"
 
 
-def uncovered_code(sort_key: str) -> str | None:
+def parse_uncovered_code(sort_key: str) -> str | None:
     """Return the code of the ends whose uncovered costs this counter sums, or None for every other counter."""
     name = sort_key.rpartition("#")[0]
     return name.removeprefix(_UNCOVERED) if name.startswith(_UNCOVERED) else None
 
 
-def model_of(sort_key: str) -> str | None:
+def parse_model(sort_key: str) -> str | None:
     """Return the model of this counter, or None for the counter of users."""
     name = sort_key.rpartition("#")[0]
     return None if name == USERS else name.removeprefix("model#")

@@ -29,7 +29,7 @@ from aideer.billing import counters, pricing, uncovered
 from aideer.core import characters, clock, metrics
 from aideer.core.usage import Source, Usage
 from aideer.data import lookup
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, CreditEntry, Identity, Message, Task, User, new_id
 from aideer.data.transactions import Refused, Transaction
 from aideer.security import admins
@@ -52,13 +52,13 @@ def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> 
         transaction.put("identity", each, Identity.key.does_not_exist())
     counters.count_user(transaction)
     if credits:
-        transaction.put("entry", entry(user.id, credits, "signup", "Welcome"))
-    if admins.is_one(user):
-        admins.made(transaction, user.id)
+        transaction.put("entry", new_entry(user.id, credits, "signup", "Welcome"))
+    if admins.is_admin(user):
+        admins.add_in(transaction, user.id)
     transaction.commit(proof=lambda: lookup.exists(user))
 
 
-def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[str, object]) -> None:
+def hold(task: Task, token_version: int, chat: Chat, request: IdempotentRequest, answer: dict[str, object]) -> None:
     """Accept a task: hold its credits, make it the chat's active task, and store the response for its idempotency key.
 
     A title's task does not become the active task. `chat` is the chat as it was priced. `token_version` comes from the caller's
@@ -90,7 +90,7 @@ def hold(task: Task, token_version: int, chat: Chat, once: Once, answer: dict[st
         _occupy(transaction, task, chat)
     uncovered.require_room(transaction, task.user_id)
     transaction.put("task", task, Task.id.does_not_exist())
-    once.join(transaction, answer)
+    request.store_in(transaction, answer)
     transaction.commit(proof=lambda: lookup.exists(task))
 
 
@@ -162,11 +162,11 @@ def settle(
 
     Returns the task as it is stored afterwards: with this end, or with the end of an earlier closer.
     """
-    cost = pricing.cost(task.tariff, usage, thought=thought or bool(text.reasoning))
+    cost = pricing.compute_cost(task.tariff, usage, thought=thought or bool(text.reasoning))
     credits = min(cost, task.hold)
     if uncounted_credits is not None:
         cost = credits  # an estimate above the hold is no cost that was reported
-    line = entry(task.user_id, -credits, task.type, task.model)
+    line = new_entry(task.user_id, -credits, task.type, task.model)
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
     line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
     lost = cost - credits + (uncounted_credits or 0)
@@ -188,17 +188,17 @@ def release(
     return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, line=None)
 
 
-def redemptions(code: str) -> str:
+def redemptions_key(code: str) -> str:
     """Return the hash key of a redeem code's redemptions. Each user has one record there, so that the uses can be counted."""
     return f"redemption#{code}"
 
 
-def credits_held(user: User) -> int:
+def sum_holds(user: User) -> int:
     """Return the credits that the user's open tasks hold."""
     return int(sum(user.holds.attribute_values.values()))
 
 
-def entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntry:
+def new_entry(user_id: str, amount: int, kind: str, description: str) -> CreditEntry:
     """Return a new ledger entry. The caller writes it in the transaction that moves the credits."""
     return CreditEntry(
         user_id, new_id(), amount=amount, kind=kind, description=description, create_time=clock.timestamp()
@@ -353,7 +353,7 @@ def _close_chat(
 
 
 def _entitle(transaction: Transaction, task: Task, text: Text, now: float) -> None:
-    if title := characters.title(text.content):
+    if title := characters.extract_title(text.content):
         transaction.update(
             "chat",
             Chat(task.chat_id),

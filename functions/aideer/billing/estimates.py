@@ -14,7 +14,7 @@ SEARCHES = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Estimate:
     """The hold (credits), the parameters that keep the answer within it, and the tariff for its bill."""
 
     input_tokens: int  # the most tokens of the prompt, with those that a search adds
@@ -24,7 +24,7 @@ class Offer:
     tariff: Tariff
 
 
-def offer(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, credits: int) -> Offer:
+def estimate(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, credits: int) -> Estimate:
     """Price the worst case of answering a prompt of at most `input_tokens` with a preset's parameters.
 
     max_tokens is reduced to the number that `credits` pay for. Raises TooLarge if the prompt may not fit the model. Raises
@@ -32,7 +32,7 @@ def offer(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, credits
     """
     call = {name: value for name, value in parameters.items() if value is not None and name != "model"}
     strategy = _search(call)
-    tariff, searches = pricing.frozen(tariff, strategy), SEARCHES if strategy else 0
+    tariff, searches = pricing.freeze(tariff, strategy), SEARCHES if strategy else 0
     input_tokens += tariff.get("search_tokens", 0)  # the search results become part of the prompt
     if input_tokens > tariff["max_input"]:
         raise TooLarge(
@@ -41,7 +41,7 @@ def offer(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, credits
         )
     thinking, budget = _think(tariff, call)
     wanted = min(call.pop("max_tokens", pricing.DEFAULT_MAX_TOKENS), tariff["max_output"])
-    affordable = pricing.affordable_output(tariff, credits, input_tokens, thinking=thinking, searches=searches)
+    affordable = pricing.compute_affordable_output(tariff, credits, input_tokens, thinking=thinking, searches=searches)
     max_tokens = min(wanted, affordable - budget - OVERRUN)
     smallest = min(wanted, pricing.SMALLEST_ANSWER)
     if max_tokens < smallest:
@@ -49,7 +49,7 @@ def offer(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, credits
             "insufficient_credits",
             "There are not enough credits for an answer.",
             credits_left=credits,
-            credits_needed=pricing.worst_cost(
+            credits_needed=pricing.compute_worst_cost(
                 tariff, input_tokens, budget + smallest + OVERRUN, thinking=thinking, searches=searches
             ),
         )
@@ -57,8 +57,10 @@ def offer(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, credits
         call["max_completion_tokens"] = max_tokens + budget  # this parameter counts reasoning and answer together
     else:
         call["max_tokens"] = max_tokens
-    hold = pricing.worst_cost(tariff, input_tokens, max_tokens + budget + OVERRUN, thinking=thinking, searches=searches)
-    return Offer(input_tokens, max_tokens, hold, call, tariff)
+    hold = pricing.compute_worst_cost(
+        tariff, input_tokens, max_tokens + budget + OVERRUN, thinking=thinking, searches=searches
+    )
+    return Estimate(input_tokens, max_tokens, hold, call, tariff)
 
 
 def _search(call: dict[str, Any]) -> Strategy | None:
@@ -79,7 +81,7 @@ def _think(tariff: Tariff, call: dict[str, Any]) -> tuple[bool, int]:
     A budget above the model's own is reduced to it, because a preset may have been stored under another price table.
     """
     budget, effort = call.pop("thinking_budget", None), call.pop("reasoning_effort", None)
-    mode = pricing.thinking(tariff)
+    mode = pricing.thinks(tariff)
     if mode == "never":
         call.pop("enable_thinking", None)
         return False, 0

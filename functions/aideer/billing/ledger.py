@@ -10,7 +10,7 @@ _LIST = "credits"
 _LONGEST_ID = 64
 
 
-def page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[Ledger, str | None]:
+def list_page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[Ledger, str | None]:
     """Return a page of the user's ledger, newest first, and the cursor of the next page."""
     before = CreditEntry.entry_id < _entry_id(cursor) if cursor is not None else None
     entries = list(
@@ -18,7 +18,7 @@ def page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[Ledge
     )[offset:]
     records = [_record(entry) for entry in entries[:limit]]
     more = pagination.encode(_LIST, [records[-1].id]) if len(entries) > limit else None
-    stand = {"credits_left": user.credits, "credits_held": credits.credits_held(user)}
+    stand = {"credits_left": user.credits, "credits_held": credits.sum_holds(user)}
     return Ledger(**stand, credit_records=records), more
 
 

@@ -12,9 +12,9 @@ from aideer.billing.pricing import Tariff
 from aideer.core.errors import Unprocessable
 
 
-def offered(model: str) -> Tariff:
+def require_available(model: str) -> Tariff:
     """Return the tariff of a model that can be used now. Raises Unprocessable if the model has none, or is retired."""
-    tariff = pricing.tariff(model)
+    tariff = pricing.get_tariff(model)
     if tariff is None:
         raise Unprocessable("model_not_priced", f"The model {model} is not in the price table, so it cannot be used.")
     if pricing.is_retired(tariff):
@@ -26,7 +26,7 @@ def offered(model: str) -> Tariff:
 
 def require_abilities(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
     """Raise Unprocessable if the parameters need an ability that the model lacks."""
-    model, mode = tariff["model"], pricing.thinking(tariff)
+    model, mode = tariff["model"], pricing.thinks(tariff)
     if mode == "never" and (parameters.get("enable_thinking") or parameters.get("thinking_budget")):
         raise Unprocessable("thinking_not_supported", f"The model {model} does not think.")
     if parameters.get("enable_search") and "search" not in tariff:
@@ -49,7 +49,7 @@ def require_ranges(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
         raise Unprocessable(
             "max_tokens_too_large", f"The model {model} answers in at most {tariff['max_output']} tokens."
         )
-    if pricing.thinking(tariff) == "always" and parameters.get("enable_thinking") is False:
+    if pricing.thinks(tariff) == "always" and parameters.get("enable_thinking") is False:
         raise Unprocessable("thinking_always", f"The model {model} always thinks.")
     if (budget := parameters.get("thinking_budget") or 0) and not tariff["thinking_budget"]:
         raise Unprocessable(
@@ -63,7 +63,7 @@ def require_ranges(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
         raise Unprocessable("search_not_enabled", "search_options need enable_search.")
 
 
-def require_word(parameters: Mapping[str, Any], messages: Iterable[Mapping[str, Any]]) -> None:
+def require_json_word(parameters: Mapping[str, Any], messages: Iterable[Mapping[str, Any]]) -> None:
     """Raise Unprocessable if a preset asks for a JSON object, and none of its messages has the word JSON.
 
     The provider refuses such a prompt. Every prompt has the preset's own messages, so checking these once is enough.
@@ -81,7 +81,7 @@ def _require_effort(tariff: Tariff, effort: str, parameters: Mapping[str, Any]) 
         raise Unprocessable(
             "reasoning_effort_not_supported", f"The model {model} takes no reasoning_effort {effort}.{known}"
         )
-    if pricing.thinking(tariff) == "optional" and not parameters.get("enable_thinking"):
+    if pricing.thinks(tariff) == "optional" and not parameters.get("enable_thinking"):
         raise Unprocessable("reasoning_effort_without_thinking", "A reasoning_effort needs enable_thinking.")
     if parameters.get("thinking_budget") and not tariff.get("effort_with_budget"):
         raise Unprocessable(

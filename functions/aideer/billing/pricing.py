@@ -98,31 +98,31 @@ class Tariff(TypedDict):
 
 
 @functools.cache
-def table() -> dict[str, Any]:
+def get_table() -> dict[str, Any]:
     """Return the price table of the provider's region: {version, region, base_url, per, models: [...]}."""
     path = TABLES / f"{settings.PROVIDER_REGION}.json"
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return loaded
 
 
-def tariff(model: str) -> Tariff | None:
+def get_tariff(model: str) -> Tariff | None:
     """Return the current tariff of a model, retired or not, or None for a model that the table does not have."""
-    for entry in table()["models"]:
+    for entry in get_table()["models"]:
         if entry["model"] == model:
-            return cast(Tariff, {**entry, "version": table()["version"], "per": table()["per"]})
+            return cast(Tariff, {**entry, "version": get_table()["version"], "per": get_table()["per"]})
     return None
 
 
-def published() -> dict[str, Any]:
+def publish() -> dict[str, Any]:
     """Return the table as GET /prices shows it: each model with its `status` of today."""
     models = [
         {**entry, "status": "retired" if is_retired(cast(Tariff, entry)) else "available"}
-        for entry in table()["models"]
+        for entry in get_table()["models"]
     ]
-    return {**table(), "models": models}
+    return {**get_table(), "models": models}
 
 
-def frozen(tariff: Tariff, strategy: Strategy | None) -> Tariff:
+def freeze(tariff: Tariff, strategy: Strategy | None) -> Tariff:
     """Return the part of a tariff that a task keeps: all that its execution and its bill need.
 
     `strategy` is that of the task's searches, or None if it does not search. The fees of other strategies are not kept.
@@ -139,7 +139,7 @@ def is_retired(tariff: Tariff) -> bool:
     return "retires_on" in tariff and tariff["retires_on"] <= today
 
 
-def thinking(tariff: Tariff) -> Thinking:
+def thinks(tariff: Tariff) -> Thinking:
     """Tell whether the model thinks. In the first release, a thinking price or `always_thinks` told this."""
     if "thinking" in tariff:
         return tariff["thinking"]
@@ -150,10 +150,10 @@ def thinking(tariff: Tariff) -> Thinking:
 
 def can_think(tariff: Tariff) -> bool:
     """Tell whether the model can think, and so takes enable_thinking."""
-    return thinking(tariff) != "never"
+    return thinks(tariff) != "never"
 
 
-def cost(tariff: Tariff, usage: Usage, *, thought: bool = False) -> int:
+def compute_cost(tariff: Tariff, usage: Usage, *, thought: bool = False) -> int:
     """Return the whole credits for this usage, rounded up once.
 
     `thought`: the answer showed reasoning, even if the usage reports none. Cached input is billed at the tier's cached price, and
@@ -168,12 +168,16 @@ def cost(tariff: Tariff, usage: Usage, *, thought: bool = False) -> int:
     return -(-(tokens * SEARCHES_PER_FEE + fees * per) // (per * SEARCHES_PER_FEE))
 
 
-def worst_cost(tariff: Tariff, input_tokens: int, output_tokens: int, *, thinking: bool, searches: int = 0) -> int:
+def compute_worst_cost(
+    tariff: Tariff, input_tokens: int, output_tokens: int, *, thinking: bool, searches: int = 0
+) -> int:
     """Return the most that a call can cost: its hold. Tiers only rise, so fewer input tokens never cost more."""
-    return cost(tariff, Usage(input_tokens, output_tokens, searches=searches), thought=thinking)
+    return compute_cost(tariff, Usage(input_tokens, output_tokens, searches=searches), thought=thinking)
 
 
-def affordable_output(tariff: Tariff, credits: int, input_tokens: int, *, thinking: bool, searches: int = 0) -> int:
+def compute_affordable_output(
+    tariff: Tariff, credits: int, input_tokens: int, *, thinking: bool, searches: int = 0
+) -> int:
     """Return the most output tokens (thinking included) that `credits` pay for after the input. It is negative if they do not."""
     tier = _tier(tariff, input_tokens)
     per = tariff.get("per", _FIRST_RELEASE)
@@ -183,7 +187,7 @@ def affordable_output(tariff: Tariff, credits: int, input_tokens: int, *, thinki
     return left // (SEARCHES_PER_FEE * _output_price(tier, thinking=thinking))
 
 
-def tier_index(tariff: Tariff, input_tokens: int) -> int:
+def find_tier(tariff: Tariff, input_tokens: int) -> int:
     """Return which tier a prompt of so many tokens is in: 0 for the cheapest."""
     return tariff["tiers"].index(_tier(tariff, input_tokens))
 

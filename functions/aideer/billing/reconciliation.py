@@ -78,7 +78,7 @@ class Run:
             self.phase = _NEXT[str(self.phase)]
 
 
-def work(seconds: float, *, begin: bool) -> Run | None:
+def continue_run(seconds: float, *, begin: bool) -> Run | None:
     """Continue the run in progress for at most `seconds`. If there is none and `begin` is true, begin one.
 
     Returns the run if it has ended, otherwise None.
@@ -92,7 +92,7 @@ def work(seconds: float, *, begin: bool) -> Run | None:
         _changed(until, Record.at.remove())  # so that the next invocation need not wait
 
 
-def runs() -> tuple[Run | None, Run | None]:
+def read_runs() -> tuple[Run | None, Run | None]:
     """Return the last run that has ended, and the run in progress."""
     newest = list(Record.query(_RUNS, scan_index_forward=False, limit=2, consistent_read=True))
     under_way = Run.of(newest.pop(0)) if newest and newest[0].sk == _CURRENT else None
@@ -122,16 +122,16 @@ def _claimed(until: float) -> Record | None:
 
 
 def _begun(until: float) -> Record | None:
-    last, _ = runs()
+    last, _ = read_runs()
     since = ""
     if last:
-        since = last.since if last.unsettled else clock.timestamp(clock.seconds(last.started) - OVERLAP_SECONDS)
+        since = last.since if last.unsettled else clock.timestamp(clock.parse(last.started) - OVERLAP_SECONDS)
     run = Run(new_id(), clock.timestamp(), since)
     record = Record(_RUNS, _CURRENT, data=asdict(run), at=until)
     try:
         record.save(Record.pk.does_not_exist() | (Record.at == until))
     except PutError as error:
-        if aws_errors.refused(error):
+        if aws_errors.is_refusal(error):
             return None
         raise
     return record
@@ -158,7 +158,7 @@ def _updated(record: Record, action: Action, condition: Condition) -> bool:
     try:
         record.update([action], condition)
     except UpdateError as error:
-        if aws_errors.refused(error):
+        if aws_errors.is_refusal(error):
             return False
         raise
     return True

@@ -21,7 +21,7 @@ from typing import Any
 from aideer.core import clock
 from aideer.core.errors import Conflict, NotFound, Unprocessable
 from aideer.data import lookup
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Record, User, new_id
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.credits import CodeBatch, NewCode, RedeemCode
@@ -37,18 +37,18 @@ _CHUNK = 99  # and the batch's record: a transaction takes 100 items
 _THREADS = 8
 
 
-def create(admin: User, new: NewCode, once: Once) -> RedeemCode | CodeBatch:
+def create(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode | CodeBatch:
     """Make a code, or a batch of them.
 
     Raises Conflict if a code of this name exists, or if the batch was revoked before it was complete. Raises Unprocessable if the
     codes would have expired already.
     """
-    answer = once.answer()
+    answer = request.find_answer()
     if answer is None and new.expires_at and new.expires_at <= clock.timestamp():
         raise Unprocessable("expires_in_the_past", "expires_at must be in the future.")
     if new.count is None:
-        return RedeemCode(**answer) if answer else _single(admin, new, once)
-    return _complete(_batch(answer["batch"]) if answer else _begun(admin, new, new.count, once))
+        return RedeemCode(**answer) if answer else _single(admin, new, request)
+    return _complete(_batch(answer["batch"]) if answer else _begun(admin, new, new.count, request))
 
 
 def get(admin: User, text: str) -> RedeemCode:
@@ -57,20 +57,20 @@ def get(admin: User, text: str) -> RedeemCode:
     if code is None:
         raise _not_found()
     audit_trail.record(admin, "code.read", about=code.code)
-    return view(code)
+    return to_response(code)
 
 
-def page(
+def list_page(
     admin: User, batch: str | None, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[RedeemCode], str | None]:
     """Return a page of codes, and the cursor of the next page. All codes come newest first, and the codes of a batch by name."""
     most = offset + limit + 1
     if batch is None:
-        place = _place("codes", cursor, "create_time", "code")
+        place = _decode_cursor("codes", cursor, "create_time", "code")
         start = place and {"listed": {"S": Code.ALL}, **place}
         found = Code.by_create_time.query(Code.ALL, scan_index_forward=False, last_evaluated_key=start, limit=most)
     else:
-        place = _place(f"codes of {batch}", cursor, "code")
+        place = _decode_cursor(f"codes of {batch}", cursor, "code")
         start = place and {"batch": {"S": batch}, **place}
         found = Code.by_batch.query(batch, last_evaluated_key=start, limit=most)
     keys = list(islice(found, offset, most))
@@ -82,13 +82,13 @@ def page(
             *("codes", [last.create_time, last.code]) if batch is None else (f"codes of {batch}", [last.code])
         )
     audit_trail.record(admin, "codes.list", about=batch)
-    return [view(codes[key.code]) for key in keys[:limit]], more
+    return [to_response(codes[key.code]) for key in keys[:limit]], more
 
 
 def revoke(admin: User, text: str) -> None:
     """Revoke a code: it cannot be redeemed any more. Credits that it has already brought stay. Raises NotFound."""
     name = pasted(text).upper()
-    if not 0 < len(name) <= _LONGEST or not _revoked(name, admin):
+    if not 0 < len(name) <= _LONGEST or not _try_revoke(name, admin):
         raise _not_found()
 
 
@@ -100,10 +100,10 @@ def revoke_batch(admin: User, batch: str) -> None:
     audit_trail.record_in(transaction, admin, "batch.revoke", about=batch)
     transaction.commit()
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(_revoked, record.data["names"]))
+        list(pool.map(_try_revoke, record.data["names"]))
 
 
-def csv(codes: Iterable[RedeemCode], description: str | None) -> str:
+def format_csv(codes: Iterable[RedeemCode], description: str | None) -> str:
     """Return codes as a table (RFC 4180) with a first line of names. Every cell is quoted, and no cell is a formula."""
     import csv
     import io
@@ -117,12 +117,12 @@ def csv(codes: Iterable[RedeemCode], description: str | None) -> str:
     return text.getvalue()
 
 
-def generated() -> str:
+def generate() -> str:
     """Return a new code that is easy to read out and to type: groups of unambiguous letters and digits."""
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
 
 
-def view(code: Code) -> RedeemCode:
+def to_response(code: Code) -> RedeemCode:
     """Return a code as administrators see it."""
     if code.used >= code.max_uses:
         state = "used_up"
@@ -144,42 +144,42 @@ def view(code: Code) -> RedeemCode:
     )
 
 
-def _single(admin: User, new: NewCode, once: Once) -> RedeemCode:
+def _single(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode:
     code = Code(
-        new.redeem_code or generated(),
+        new.redeem_code or generate(),
         value=new.value,
         max_uses=new.max_uses,
         expires_at=new.expires_at,
         description=new.description,
         create_time=clock.timestamp(),
     )
-    made = view(code)
+    made = to_response(code)
     transaction = Transaction()
     transaction.put("code", code, Code.code.does_not_exist())
     audit_trail.record_in(transaction, admin, "codes.create", about=code.code)
-    once.join(transaction, made.model_dump())
+    request.store_in(transaction, made.model_dump())
     try:
         transaction.commit()
     except Refused:
-        if answer := once.answer():
+        if answer := request.find_answer():
             return RedeemCode(**answer)
         raise Conflict("code_exists", "There is a code of this name.") from None
     return made
 
 
-def _begun(admin: User, new: NewCode, count: int, once: Once) -> Record:
+def _begun(admin: User, new: NewCode, count: int, request: IdempotentRequest) -> Record:
     """Write a batch's record and return it. If another request with the same key was first, return the record of that one."""
     batch, codes = new_id(), new.model_dump(include={"value", "max_uses", "expires_at", "description"})
-    codes |= {"create_time": clock.timestamp(), "names": [generated() for _ in range(count)]}
+    codes |= {"create_time": clock.timestamp(), "names": [generate() for _ in range(count)]}
     record = Record(f"batch#{batch}", "codes", data=codes)
     transaction = Transaction()
     transaction.put("batch", record)  # no other record has this id
     audit_trail.record_in(transaction, admin, "codes.create", about=batch)
-    once.join(transaction, {"batch": batch})
+    request.store_in(transaction, {"batch": batch})
     try:
         transaction.commit()
     except Refused:
-        if answer := once.answer():
+        if answer := request.find_answer():
             return _batch(answer["batch"])
         raise
     return record
@@ -192,7 +192,7 @@ def _complete(record: Record) -> CodeBatch:
     if not _stored(codes[-1].code):
         for start in range(0, len(codes), _CHUNK):
             _write(record, codes[start : start + _CHUNK])
-    return CodeBatch(batch=batch, codes=[view(code) for code in codes])
+    return CodeBatch(batch=batch, codes=[to_response(code) for code in codes])
 
 
 def _write(record: Record, codes: list[Code]) -> None:
@@ -215,7 +215,7 @@ def _batch(batch: str) -> Record:
     return record
 
 
-def _revoked(name: str, admin: User | None = None) -> bool:
+def _try_revoke(name: str, admin: User | None = None) -> bool:
     transaction = Transaction()  # because a plain update would be refused while a user redeems the code
     transaction.update("code", Code(name), [Code.revoked.set(True)], Code.code.exists())
     if admin:
@@ -227,7 +227,7 @@ def _revoked(name: str, admin: User | None = None) -> bool:
     return True
 
 
-def _place(list_name: str, cursor: str | None, *names: str) -> dict[str, Any] | None:
+def _decode_cursor(list_name: str, cursor: str | None, *names: str) -> dict[str, Any] | None:
     if cursor is None:
         return None
     values = pagination.decode(list_name, cursor, (str,) * len(names))

@@ -33,7 +33,7 @@ def read(first: str | None, last: str | None) -> Statistics:
     begin, end = _range(first, last)
     days = [(begin + timedelta(n)).isoformat() for n in range((end - begin).days + 1)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        total, *by_day = pool.map(_counts, [counters.TOTAL, *map(counters.day, days)])
+        total, *by_day = pool.map(_counts, [counters.TOTAL, *map(counters.day_key, days)])
     all_days = _together(by_day)
     return Statistics(
         first=days[0],
@@ -69,10 +69,10 @@ def _range(first: str | None, last: str | None) -> tuple[date, date]:
 def _counts(pk: str) -> _Counts:
     counts: _Counts = {}
     for shard in Record.query(pk):
-        if code := counters.uncovered_code(shard.sk):
+        if code := counters.parse_uncovered_code(shard.sk):
             counts.setdefault(_UNCOVERED, Counter())[code] += shard.uncovered or 0
             continue
-        counter = counts.setdefault(counters.model_of(shard.sk), Counter())
+        counter = counts.setdefault(counters.parse_model(shard.sk), Counter())
         for name in (*_OF_TASKS, *_OF_USERS):
             counter[name] += getattr(shard, name) or 0
     return counts

@@ -16,7 +16,7 @@ from aideer.billing import credits
 from aideer.core import clock
 from aideer.core.errors import Busy, NotFound, PaymentRequired, Unprocessable
 from aideer.data import lookup
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, CreditEntry, Record, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
@@ -26,46 +26,46 @@ from aideer.security import audit_trail, auth, rate_limits
 _GUESSES = frozenset({"code_unknown", "code_already_redeemed", "code_revoked", "code_expired", "code_used_up"})
 
 
-def redeem(user: User, code_text: str, once: Once) -> dict[str, object]:
+def redeem(user: User, code_text: str, request: IdempotentRequest) -> dict[str, object]:
     """Redeem a code for this user and return {message, value, credits_left}, in credits.
 
     Raises Unprocessable if the code is unknown, used up, revoked, expired, or already redeemed by this user. Raises
     TooManyRequests after too many of these refusals, and Busy.
     """
-    if answer := once.answer():  # a repeated request is no guess
+    if answer := request.find_answer():  # a repeated request is no guess
         return answer
-    with rate_limits.attempt("redeem", user.id, guesses=_GUESSES):
-        return _redeemed(user, code_text, once)
+    with rate_limits.count_attempt("redeem", user.id, guesses=_GUESSES):
+        return _redeemed(user, code_text, request)
 
 
-def grant(user_id: str, new: NewGrant, admin: User, once: Once) -> dict[str, object]:
+def grant(user_id: str, new: NewGrant, admin: User, request: IdempotentRequest) -> dict[str, object]:
     """Give credits to a user, or deduct some that no task holds. Return {message, amount, credits_left}, in credits.
 
     Raises NotFound, PaymentRequired if the user has fewer credits than are to be deducted, and Busy.
     """
     for _ in attempts():
-        if answer := once.answer():
+        if answer := request.find_answer():
             return answer
         try:
-            user = lookup.stored(user_id)
+            user = lookup.get_user(user_id)
             left = _left(user, new.amount)
         except (NotFound, PaymentRequired) as refusal:
-            if answer := once.answer():  # this request's own first attempt may have caused the refusal
+            if answer := request.find_answer():  # this request's own first attempt may have caused the refusal
                 return answer
-            if isinstance(refusal, PaymentRequired) and audit_trail.concerns(admin, user_id):
+            if isinstance(refusal, PaymentRequired) and audit_trail.must_record(admin, user_id):
                 audit_trail.record(admin, "user.read", user_id)  # the error reveals the user's credits
             raise
         message = "Granted." if new.amount > 0 else "Deducted."
         answer = {"message": message, "amount": new.amount, "credits_left": left}
-        entry = credits.entry(user.id, new.amount, "grant", new.description)
+        entry = credits.new_entry(user.id, new.amount, "grant", new.description)
         entry.granted_by = admin.id
         transaction = Transaction()
         if user.id == admin.id and not auth.is_admin(user):
-            raise auth.no_admin_now(admin)
+            raise auth.demotion_error(admin)
         # For their own credits, the caller must be an administrator still: the check above read this permission.
         _add(transaction, user, entry, User.permission == user.permission)
         audit_trail.record_in(transaction, admin, "user.grant", user.id)
-        once.join(transaction, answer)
+        request.store_in(transaction, answer)
         if _happened(transaction, entry):
             return answer
     raise Busy
@@ -83,16 +83,16 @@ def _left(user: User, amount: int) -> int:
     return left
 
 
-def _redeemed(user: User, code_text: str, once: Once) -> dict[str, object]:
+def _redeemed(user: User, code_text: str, request: IdempotentRequest) -> dict[str, object]:
     for _ in attempts():
         try:
             code = _redeemable(user, code_text)
         except Unprocessable:
-            if answer := once.answer():  # this request's own first attempt may have caused the refusal
+            if answer := request.find_answer():  # this request's own first attempt may have caused the refusal
                 return answer
             raise
         answer = {"message": "Redeemed.", "value": code.value, "credits_left": user.credits + code.value}
-        entry = credits.entry(user.id, code.value, "redeem", code.description or "Redeem code")
+        entry = credits.new_entry(user.id, code.value, "redeem", code.description or "Redeem code")
         entry.code = code.code
         transaction = Transaction()
         _add(transaction, user, entry)
@@ -104,13 +104,13 @@ def _redeemed(user: User, code_text: str, once: Once) -> dict[str, object]:
             & Code.revoked.does_not_exist()
             & (Code.expires_at.does_not_exist() | (Code.expires_at > clock.timestamp())),
         )
-        redemption = Record(credits.redemptions(code.code), user.id, data={"entry_id": entry.entry_id})
+        redemption = Record(credits.redemptions_key(code.code), user.id, data={"entry_id": entry.entry_id})
         transaction.put("redemption", redemption, Record.pk.does_not_exist())
-        once.join(transaction, answer)
+        request.store_in(transaction, answer)
         if _happened(transaction, entry):
             return answer
-        user = lookup.reread(user)
-        if first := once.answer():
+        user = lookup.reread_user(user)
+        if first := request.find_answer():
             return first
     raise Busy
 
@@ -139,7 +139,7 @@ def _redeemable(user: User, code_text: str) -> Code:
     code = lookup.find(Code, code_text.upper())
     if code is None:
         raise Unprocessable("code_unknown", "There is no such code.")
-    if lookup.exists(Record(credits.redemptions(code.code), user.id)):
+    if lookup.exists(Record(credits.redemptions_key(code.code), user.id)):
         raise Unprocessable("code_already_redeemed", "You have redeemed this code before.")
     if code.revoked:
         raise Unprocessable("code_revoked", "This code is no longer good.")

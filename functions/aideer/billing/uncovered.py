@@ -33,7 +33,7 @@ def require_room(transaction: Transaction, user_id: str) -> None:
     transaction.check(STEP, Record, *_key(user_id, clock.now()), condition)
 
 
-def refusal() -> TooManyRequests:
+def limit_error() -> TooManyRequests:
     """Return the error for a user that has reached the limit, which ends with the day (UTC)."""
     return TooManyRequests(
         "too_many_failed_answers",
@@ -52,12 +52,12 @@ def count(transaction: Transaction, user_id: str, code: str, credits: int, now: 
     counters.count_uncovered(transaction, code, credits, now)
 
 
-def cost(task: Task, usage: Usage | None, *, thought: bool) -> int:
+def compute_cost(task: Task, usage: Usage | None, *, thought: bool) -> int:
     """Return the provider's charge for a failed call, in credits: the cost of the reported usage."""
-    return pricing.cost(task.tariff, usage, thought=thought) if usage else 0
+    return pricing.compute_cost(task.tariff, usage, thought=thought) if usage else 0
 
 
-def most(task: Task) -> int:
+def compute_bound(task: Task) -> int:
     """Return an upper bound, in credits, of the provider's charge for an answer whose executor is lost.
 
     The executor stored the usage at its last renewal of the lease. After that, the model can have generated up to the limits of
@@ -66,10 +66,10 @@ def most(task: Task) -> int:
     if not task.usage_so_far:
         return int(task.hold)
     usage, parameters = Usage(**task.usage_so_far), task.parameters
-    thought = bool(parameters.get("enable_thinking")) or pricing.thinking(task.tariff) == "always"
+    thought = bool(parameters.get("enable_thinking")) or pricing.thinks(task.tariff) == "always"
     unbounded = task.tariff.get("max_thinking", 0) if thought else 0  # for a call without a budget
     limit = int(task.max_tokens) + int(parameters.get("thinking_budget") or unbounded) + _EXCESS_TOKENS
-    bound = cost(task, usage._replace(output_tokens=max(usage.output_tokens, limit)), thought=thought)
+    bound = compute_cost(task, usage._replace(output_tokens=max(usage.output_tokens, limit)), thought=thought)
     # A search may have added to the input, and its fee, after the usage was stored.
     return max(bound, int(task.hold)) if parameters.get("enable_search") else bound
 

@@ -49,7 +49,7 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
 
     Raises BadRequest if there is no such preset, and Forbidden if this user may not use it.
     """
-    preset = usable_preset(user, new.preset_id)
+    preset = get_usable_preset(user, new.preset_id)
     now = clock.timestamp()
     chat = Chat(
         new_id(),
@@ -65,19 +65,19 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
         create_time=now,
         update_time=now,
     )
-    stored = messages.stored(chat.thread, 1, new.messages, now)
+    stored = messages.new_items(chat.thread, 1, new.messages, now)
     if _has_image(stored):
         image_urls.require_vision(preset.parameters)
-    show_last(chat, stored)
+    set_preview(chat, stored)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
     _record_use(transaction, user, preset)
-    _put(transaction, stored)
+    _put_in(transaction, stored)
     transaction.commit(proof=lambda: exists(chat.id))
     return chat, stored
 
 
-def listed(
+def list_page(
     user: User, order_by: OrderBy | None, order: Order, *, prefix: str, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[Chat], str | None]:
     """Return a page of the user's own chats, and the cursor of the next page. A title prefix orders the chats by title.
@@ -94,7 +94,7 @@ def listed(
             Chat.title.startswith(prefix) if prefix else None,
             scan_index_forward=order == "asc",
             limit=offset + limit + 1,
-            last_evaluated_key=_start(user, name, by, prefix, cursor) if cursor else None,
+            last_evaluated_key=_decode_cursor(user, name, by, prefix, cursor) if cursor else None,
         )
     )[offset:]
     page = keys[:limit]
@@ -110,33 +110,33 @@ def read(user: User, chat_id: str, window: Window, if_none_match: str | None = N
     A user that may manage the chat gets all messages. Other readers of a shared chat get the visible ones only. Raises NotFound,
     Forbidden for another user's private chat, and NotModified if `if_none_match` names the chat as this user is shown it.
     """
-    chat = readable(user, chat_id)
-    if if_none_match is not None and etags.names(if_none_match, tag := shown_tag(user, chat)):
+    chat = get_readable(user, chat_id)
+    if if_none_match is not None and etags.matches(if_none_match, tag := view_tag(user, chat)):
         raise etags.NotModified(tag)
     own = auth.may_manage(user, chat.owner_id)
-    if audit_trail.concerns(user, chat.owner_id):
+    if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record(user, "chat.read", chat.owner_id, chat.id)
-    return chat, messages.page(chat.thread, window, hidden=own)
+    return chat, messages.read_page(chat.thread, window, hidden=own)
 
 
-def shown_tag(user: User, chat: Chat) -> int | str:
+def view_tag(user: User, chat: Chat) -> int | str:
     """Return the chat's tag for this user: the version, or another tag if hidden messages are left out."""
     version = int(chat.version)
     return version if auth.may_manage(user, chat.owner_id) else f"{version}-shared"
 
 
-def readable(user: User, chat_id: str) -> Chat:
+def get_readable(user: User, chat_id: str) -> Chat:
     """Return the chat if this user may read it. Raises NotFound, and Forbidden for another user's private chat."""
-    chat = _found(chat_id)
+    chat = _get(chat_id)
     if not auth.may_manage(user, chat.owner_id) and chat.visibility != "shared":
         raise Forbidden("forbidden", "This chat is private.")
     return chat
 
 
-def usable_preset(user: User, preset_id: str) -> Preset:
+def get_usable_preset(user: User, preset_id: str) -> Preset:
     """Return the head of a preset that this user may open a chat on. Raises BadRequest if there is none, and Forbidden."""
     try:
-        return presets.readable(user, preset_id)
+        return presets.get_readable(user, preset_id)
     except NotFound:
         raise BadRequest("preset_not_found", "There is no such preset.") from None
 
@@ -147,40 +147,40 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     Raises NotFound, Forbidden and BadRequest (preset). Replacing messages also raises PreconditionRequired without If-Match,
     and Conflict while a task is running. If-Match raises PreconditionFailed if the chat has changed.
     """
-    chat = managed(user, chat_id)
+    chat = get_manageable(user, chat_id)
     if wanted.messages is not None:
         if if_match is None:
             raise PreconditionRequired(
                 "if_match_required", "Replacing messages needs If-Match: the ETag that you read."
             )
         _require_no_task(chat)
-    if if_match is not None and not etags.names(if_match, chat.version):
-        raise _moved_on()
+    if if_match is not None and not etags.matches(if_match, chat.version):
+        raise _precondition_failed()
     actions, condition = _fields(user, wanted), Chat.id.exists() & Chat.deleted.does_not_exist()
     if if_match is not None:
         condition &= Chat.version == chat.version
     now = clock.timestamp()
     transaction = Transaction()
-    if audit_trail.concerns(user, chat.owner_id):
+    if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record_in(transaction, user, "chat.change", chat.owner_id, chat.id)
     elif wanted.preset_id is not None:
-        _record_use(transaction, user, usable_preset(user, wanted.preset_id))
+        _record_use(transaction, user, get_usable_preset(user, wanted.preset_id))
     if wanted.messages is not None:
         actions += _replacement(transaction, user, chat, wanted, wanted.messages, now)
         condition &= Chat.active_task.does_not_exist()
     if actions:
         actions += [Chat.version.add(1), Chat.update_time.set(now)]
         try:
-            _write(transaction, chat, actions, condition, now)
+            _commit(transaction, chat, actions, condition, now)
         except Refused:
-            chat = _found(chat_id)
+            chat = _get(chat_id)
             if wanted.messages is not None:
                 _require_no_task(chat)
-            raise _moved_on() from None
-    elif audit_trail.concerns(user, chat.owner_id):
+            raise _precondition_failed() from None
+    elif audit_trail.must_record(user, chat.owner_id):
         audit_trail.record(user, "chat.read", chat.owner_id, chat.id)
-    chat = _found(chat_id)
-    return chat, messages.page(chat.thread, Window(), hidden=True)
+    chat = _get(chat_id)
+    return chat, messages.read_page(chat.thread, Window(), hidden=True)
 
 
 def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
@@ -189,13 +189,13 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
     Raises NotFound, Forbidden (even for administrators), TooLarge, and Busy if other writes keep changing the chat.
     """
     for _ in attempts():
-        chat = _found(chat_id)
+        chat = _get(chat_id)
         if chat.owner_id != user.id:
             raise Forbidden("forbidden", "Only its owner writes into a chat.")
         now = clock.timestamp()
-        stored = messages.stored(chat.thread, chat.next_n, new.messages, now)
+        stored = messages.new_items(chat.thread, chat.next_n, new.messages, now)
         if _has_image(stored):
-            image_urls.require_vision(_pinned(chat).parameters)
+            image_urls.require_vision(_get_pinned(chat).parameters)
         actions: list[Action] = [
             Chat.next_n.set(chat.next_n + len(stored)),
             Chat.message_count.add(len(stored)),
@@ -203,12 +203,12 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
             Chat.update_time.set(now),
         ]
         if last := _last_visible(stored):
-            actions += _previewed(last)
+            actions += _set_preview(last)
         transaction = Transaction()
         transaction.update(
             "chat", Chat(chat.id), actions, (Chat.version == chat.version) & Chat.deleted.does_not_exist()
         )
-        _put(transaction, stored)
+        _put_in(transaction, stored)
         try:
             transaction.commit(proof=lambda stored=stored: _is_stored(stored[0]))  # type: ignore[misc]
         except Refused:
@@ -219,7 +219,7 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
 
 
 def _record_use(transaction: Transaction, user: User, preset: Preset) -> None:
-    if preset.visibility == "private" and audit_trail.concerns(user, preset.owner_id):
+    if preset.visibility == "private" and audit_trail.must_record(user, preset.owner_id):
         audit_trail.record_in(transaction, user, "preset.use", preset.owner_id, preset.id)
 
 
@@ -228,28 +228,28 @@ def exists(chat_id: str) -> bool:
     return lookup.find(Chat, chat_id) is not None
 
 
-def show_last(chat: Chat, thread: list[Message]) -> None:
+def set_preview(chat: Chat, thread: list[Message]) -> None:
     """Set a new chat's preview to the last visible message of its thread."""
     if last := _last_visible(thread):
         chat.preview, chat.preview_n = last.content[:PREVIEW_CHARACTERS], last.n
 
 
-def _found(chat_id: str) -> Chat:
+def _get(chat_id: str) -> Chat:
     chat = lookup.find(Chat, chat_id)
     if chat is None or chat.deleted:
-        raise gone()
+        raise not_found()
     return chat
 
 
-def managed(user: User, chat_id: str) -> Chat:
+def get_manageable(user: User, chat_id: str) -> Chat:
     """Return the chat, if the user may change it. Raises NotFound and Forbidden."""
-    chat = _found(chat_id)
+    chat = _get(chat_id)
     if not auth.may_manage(user, chat.owner_id):
         raise Forbidden("forbidden", "This chat is not yours.")
     return chat
 
 
-def _start(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
+def _decode_cursor(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
     value, chat_id = pagination.decode(name, cursor, (str, str))
     # DynamoDB refuses an impossible key, and a key outside the queried range.
     if not (0 < len(value.encode()) <= 1024 and 0 < len(chat_id) <= 64 and value.startswith(prefix)):
@@ -264,7 +264,7 @@ def _fields(user: User, wanted: ChatChange) -> list[Action]:
     if wanted.visibility is not None:
         actions.append(Chat.visibility.set(wanted.visibility))
     if wanted.preset_id is not None:
-        preset = usable_preset(user, wanted.preset_id)
+        preset = get_usable_preset(user, wanted.preset_id)
         actions += [Chat.preset_id.set(preset.id), Chat.preset_version.set(preset.number)]
     return actions
 
@@ -278,9 +278,9 @@ def _replacement(
     thread, so no crash leaves either thread behind. If a later replacement replaces the new thread, its own job removes it.
     """
     generation = new_id()
-    thread = messages.laid_out(chat.thread, f"{chat.id}#{generation}", chat.next_n, placed, now)
+    thread = messages.arrange(chat.thread, f"{chat.id}#{generation}", chat.next_n, placed, now)
     if _has_image(message for message in thread if message.create_time == now):  # earlier images may stay
-        preset = usable_preset(user, wanted.preset_id) if wanted.preset_id else _pinned(chat)
+        preset = get_usable_preset(user, wanted.preset_id) if wanted.preset_id else _get_pinned(chat)
         image_urls.require_vision(preset.parameters)
     job = jobs.create("generation", REPLACED_SECONDS, chat_id=chat.id, generation=generation)
     jobs.retarget_in(transaction, job, chat_id=chat.id, generation=chat.generation)
@@ -290,11 +290,11 @@ def _replacement(
         Chat.generation.set(generation),
         Chat.next_n.set(chat.next_n + sum(message.n is None for message in placed)),
         Chat.message_count.set(len(thread)),
-        *(_previewed(last) if last else [Chat.preview.remove(), Chat.preview_n.remove()]),
+        *(_set_preview(last) if last else [Chat.preview.remove(), Chat.preview_n.remove()]),
     ]
 
 
-def _write(transaction: Transaction, chat: Chat, actions: list[Action], condition: Condition, now: str) -> None:
+def _commit(transaction: Transaction, chat: Chat, actions: list[Action], condition: Condition, now: str) -> None:
     transaction.update("chat", Chat(chat.id), actions, condition)
     transaction.commit(proof=lambda: (found := lookup.find(Chat, chat.id)) is not None and found.update_time == now)
 
@@ -304,7 +304,7 @@ def _require_no_task(chat: Chat) -> None:
         raise Conflict("task_running", "A task is answering in this chat.", task_id=chat.active_task)
 
 
-def _put(transaction: Transaction, stored: list[Message]) -> None:
+def _put_in(transaction: Transaction, stored: list[Message]) -> None:
     for message in stored:
         transaction.put(f"message {message.n}", message, Message.n.does_not_exist())
 
@@ -320,8 +320,8 @@ def _has_image(thread: Iterable[Message]) -> bool:
     return any(message.type == "image" for message in thread)
 
 
-def _pinned(chat: Chat) -> Preset:
-    return prompts.pinned(chat.preset_id, int(chat.preset_version))
+def _get_pinned(chat: Chat) -> Preset:
+    return prompts.get_preset(chat.preset_id, int(chat.preset_version))
 
 
 def _last_visible(thread: list[Message]) -> Message | None:
@@ -329,14 +329,14 @@ def _last_visible(thread: list[Message]) -> Message | None:
     return next((message for message in reversed(thread) if message.visibility and message.content), None)
 
 
-def _previewed(message: Message) -> list[Action]:
+def _set_preview(message: Message) -> list[Action]:
     return [Chat.preview.set(message.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(message.n)]
 
 
-def gone() -> NotFound:
+def not_found() -> NotFound:
     """Return the error for a chat that does not exist or was deleted."""
     return NotFound("chat_not_found", "There is no such chat.")
 
 
-def _moved_on() -> PreconditionFailed:
+def _precondition_failed() -> PreconditionFailed:
     return PreconditionFailed("precondition_failed", "The chat has changed since: read it again.")

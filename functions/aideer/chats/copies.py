@@ -43,13 +43,13 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
         create_time=now,
         update_time=now,
     )
-    chats.show_last(chat, thread)
+    chats.set_preview(chat, thread)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
-    if audit_trail.concerns(user, original.owner_id):
+    if audit_trail.must_record(user, original.owner_id):
         audit_trail.record_in(transaction, user, "chat.copy", original.owner_id, original.id)
     transaction.commit(proof=lambda: chats.exists(chat.id))
-    return chat, messages.page(chat.thread, Window(), hidden=True)
+    return chat, messages.read_page(chat.thread, Window(), hidden=True)
 
 
 def _taken(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, int, list[Message]]:
@@ -57,12 +57,12 @@ def _taken(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, 
 
     All three are of one moment, because the chat did not change between two reads.
     """
-    chat = chats.readable(user, chat_id)
+    chat = chats.get_readable(user, chat_id)
     for _ in attempts():
         own = auth.may_manage(user, chat.owner_id)
-        version = chat.preset_version if own else chats.usable_preset(user, chat.preset_id).number
-        thread = messages.copied(chat.thread, new, upto, own=own)
-        read, chat = chat, chats.readable(user, chat_id)
+        version = chat.preset_version if own else chats.get_usable_preset(user, chat.preset_id).number
+        thread = messages.copy_thread(chat.thread, new, upto, own=own)
+        read, chat = chat, chats.get_readable(user, chat_id)
         if (read.version, read.owner_id) == (chat.version, chat.owner_id):
             return chat, int(version), thread
     raise Busy

@@ -31,22 +31,22 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
 
     The result is (text, headers with the file's name, `after` of the next file or None). Raises NotFound and Forbidden.
     """
-    chat = chats.readable(user, chat_id)
+    chat = chats.get_readable(user, chat_id)
     if not auth.may_manage(user, chat.owner_id):
         raise Forbidden("forbidden", "Only its owner exports a chat.")
-    if audit_trail.concerns(user, chat.owner_id):
+    if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record(user, "chat.export", chat.owner_id, chat.id)
-    page = messages.page(chat.thread, Window(MESSAGES, after=after), hidden=True)
+    page = messages.read_page(chat.thread, Window(MESSAGES, after=after), hidden=True)
     rest = page.rest.after if page.rest else None
     if wanted == "json":
         text = contract.Chat.of(chat, page.messages).model_dump_json()
     else:
         text, rest = _markdown(chat, page.messages, rest)
     name = f"{chat.title} (after {after})" if after else chat.title
-    return text, {"Content-Disposition": disposition(name, _ENDINGS[wanted])}, rest
+    return text, {"Content-Disposition": build_disposition(name, _ENDINGS[wanted])}, rest
 
 
-def disposition(name: str, ending: str) -> str:
+def build_disposition(name: str, ending: str) -> str:
     """Return the Content-Disposition of a file with this name (RFC 6266).
 
     A user may have written any text as the name. It must not become a path, a reserved name or another header. Browsers use

@@ -43,7 +43,7 @@ def like(user: User, kind: Kind, id: str) -> None:
         transaction = Transaction()
         transaction.put("like", record, Record.pk.does_not_exist())
         theirs = _is_there() & (User.like_count < MOST)
-        as_admin = seen.visibility == "private" and audit_trail.concerns(user, seen.owner_id)
+        as_admin = seen.visibility == "private" and audit_trail.must_record(user, seen.owner_id)
         if as_admin:
             theirs &= User.permission >= auth.ADMIN
             action: audit_trail.Action = "preset.like" if kind == "preset" else "chat.like"
@@ -62,7 +62,7 @@ def like(user: User, kind: Kind, id: str) -> None:
             if "user" in refused.steps and _current_count(user) >= MOST:
                 raise Conflict("too_many_likes", f"One may have {MOST} likes.") from None
             if "user" in refused.steps and as_admin:
-                raise auth.no_admin_now(user) from None
+                raise auth.demotion_error(user) from None
             continue  # the preset has become private or is gone, or a like was taken back
         return
     raise Busy
@@ -80,7 +80,7 @@ def unlike(user: User, kind: Kind, id: str) -> None:
         raise BadRequest("not_liked", "You do not like this.")
 
 
-def all_of(user: User) -> Likes:
+def list_all(user: User) -> Likes:
     """Return the likes of a user, newest first."""
     records = sorted(Record.query(_pk(user.id), consistent_read=True), key=lambda record: record.at, reverse=True)
     liked = [record.sk.split("#", 1) for record in records]
@@ -142,7 +142,7 @@ def _take_back(record: Record, user: User | None = None) -> bool:
 
 
 def _require_seen(user: User, kind: Kind, id: str) -> Preset | Chat:
-    return presets.readable(user, id) if kind == "preset" else chats.readable(user, id)
+    return presets.get_readable(user, id) if kind == "preset" else chats.get_readable(user, id)
 
 
 def _require_count(user: User) -> None:
@@ -164,7 +164,7 @@ def _require_count(user: User) -> None:
 
 def _current_count(user: User) -> int:
     try:
-        return int(lookup.stored(user.id).like_count or 0)
+        return int(lookup.get_user(user.id).like_count or 0)
     except NotFound:
         raise InvalidToken from None
 

@@ -51,7 +51,7 @@ class Page:
     rest: Window | None = None
 
 
-def page(thread: str, window: Window, *, hidden: bool) -> Page:
+def read_page(thread: str, window: Window, *, hidden: bool) -> Page:
     """Return a window of a thread, with its hidden messages or without.
 
     The page has at most PAGE_BYTES, but at least one message. It can end early after many hidden messages, and `rest` continues
@@ -83,7 +83,7 @@ def page(thread: str, window: Window, *, hidden: bool) -> Page:
     return Page(found if forward else found[::-1], window.rest(int(reached["n"]["N"])) if reached else None)
 
 
-def stored(thread: str, first_n: int, new: Sequence[NewMessage], create_time: str) -> list[Message]:
+def new_items(thread: str, first_n: int, new: Sequence[NewMessage], create_time: str) -> list[Message]:
     """Return new messages as items of a thread, to be written in one transaction.
 
     Raises TooLarge if they exceed TRANSACTION_BYTES, and Unprocessable if a message is not supported.
@@ -93,7 +93,7 @@ def stored(thread: str, first_n: int, new: Sequence[NewMessage], create_time: st
     return [_new(thread, n, message, create_time) for n, message in enumerate(new, first_n)]
 
 
-def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], create_time: str) -> list[Message]:
+def arrange(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], create_time: str) -> list[Message]:
     """Return the thread `new`: the thread `old` with its visible messages replaced by these.
 
     A message with n keeps its position. It keeps all fields of an answer, unless its role, type or content differs. A message
@@ -117,7 +117,7 @@ def laid_out(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], c
     return [*kept.values(), *(_new(new, n, message, create_time) for n, message in enumerate(added, next_n))]
 
 
-def copied(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
+def copy_thread(old: str, new: str, upto: int | None, *, own: bool) -> list[Message]:
     """Return the thread `new`: a copy of `old`, whole or up to and including the message `upto`.
 
     An answer loses its task, because the task belongs to the old chat. A copy of another user's chat has only the visible

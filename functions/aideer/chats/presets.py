@@ -42,8 +42,8 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
 
     Raises Forbidden (a public preset by a user that is no administrator), Unprocessable (parameters) and Conflict (too many).
     """
-    _may_have(user, new.visibility)
-    _check(new.parameters, new.messages)
+    _require_may_have(user, new.visibility)
+    _require_valid(new.parameters, new.messages)
     now = clock.timestamp()
     content: dict[str, Any] = {
         "number": 1,
@@ -58,7 +58,7 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
     }
     head = Preset(new_id(), Preset.HEAD, owner_id=user.id, visibility=new.visibility, **content)
     _see(head)
-    model_limits.require_word(head.parameters, head.messages)
+    model_limits.require_json_word(head.parameters, head.messages)
     condition = User.id.exists() & User.deleted.does_not_exist() & (User.preset_count < MOST)
     if new.visibility == "public":
         condition &= User.permission >= auth.ADMIN
@@ -77,18 +77,18 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
     except Refused as refused:
         if "head" not in refused.steps:  # otherwise the head is stored: no other preset has its id
             raise _none_more(user, new.visibility) from None
-    return view(user, head)
+    return to_response(user, head)
 
 
 def get(user: User, preset_id: str) -> contract.Preset:
     """Return a preset. Raises NotFound, and Forbidden for another user's private preset."""
-    head = readable(user, preset_id)
-    if audit_trail.concerns(user, head.owner_id):  # an administrator sees its hidden messages
+    head = get_readable(user, preset_id)
+    if audit_trail.must_record(user, head.owner_id):  # an administrator sees its hidden messages
         audit_trail.record(user, "preset.read", head.owner_id, head.id)
-    return view(user, head)
+    return to_response(user, head)
 
 
-def readable(user: User, preset_id: str) -> Preset:
+def get_readable(user: User, preset_id: str) -> Preset:
     """Return the head of a preset that this user may read and use.
 
     Raises NotFound, and Forbidden for another user's private preset.
@@ -114,13 +114,13 @@ def update(user: User, preset_id: str, change: contract.PresetChange) -> contrac
         transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(number))
         _record(transaction, user, "preset.change", head, visibility)
         if head.owner_id == user.id and "public" in (head.visibility, visibility):
-            admins.required(transaction, "admin", user.id, partial(auth.no_admin_now, user))
+            admins.require_in(transaction, "admin", user.id, partial(auth.demotion_error, user))
         transaction.put("version", _version(head), Preset.id.does_not_exist())
         try:
             transaction.commit(proof=partial(_has_version, head))
         except Refused:  # changed or deleted meanwhile: try again
             continue
-        return view(user, head)
+        return to_response(user, head)
     raise Busy
 
 
@@ -134,7 +134,7 @@ def delete(user: User, preset_id: str) -> None:
         head = _manageable(user, preset_id)
         transaction = Transaction()
         transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head.number))
-        left = Record(deleted_presets(str(head.owner_id)), head.id, data={"visibility": head.visibility})
+        left = Record(deleted_presets_key(str(head.owner_id)), head.id, data={"visibility": head.visibility})
         transaction.put("left", left)
         _record(transaction, user, "preset.delete", head)
         own_public = head.owner_id == user.id and head.visibility == "public"
@@ -144,7 +144,7 @@ def delete(user: User, preset_id: str) -> None:
                 condition &= User.permission >= auth.ADMIN
             transaction.update("user", User(head.owner_id), [User.preset_count.add(-1)], condition)
         elif own_public:
-            admins.required(transaction, "admin", user.id, partial(auth.no_admin_now, user))
+            admins.require_in(transaction, "admin", user.id, partial(auth.demotion_error, user))
         try:
             transaction.commit(proof=lambda head=head: _stored(head.id) is None)  # type: ignore[misc]
         except Refused as refused:
@@ -154,12 +154,12 @@ def delete(user: User, preset_id: str) -> None:
     raise Busy
 
 
-def deleted_presets(owner_id: str) -> str:
+def deleted_presets_key(owner_id: str) -> str:
     """Return the hash key of the records that name this owner's deleted presets."""
     return f"deleted_presets#{owner_id}"
 
 
-def page(
+def list_page(
     user: User, order_by: contract.OrderBy, order: contract.Order, limit: int, cursor: str | None, offset: int
 ) -> tuple[list[contract.PresetSummary], str | None]:
     """Return a page of the user's own presets and the public ones, and the next cursor. Administrators also get unlisted presets.
@@ -168,7 +168,7 @@ def page(
     there are. A cursor holds the position of each source. So it is exact, even if many presets have the same title.
     """
     list_name, descending = f"presets by {order_by} {order}", order == "desc"
-    places = _places(list_name, cursor)
+    places = _decode_cursor(list_name, cursor)
     visibilities = ("public", "unlisted") if auth.is_admin(user) else ("public",)
     most = offset + limit + 1
     sources = [_own(user, order_by, descending, places[0])] + [
@@ -185,7 +185,7 @@ def page(
     return [_summary(head) for _, head in found[offset : offset + limit]], more
 
 
-def view(user: User, head: Preset) -> contract.Preset:
+def to_response(user: User, head: Preset) -> contract.Preset:
     """Return a preset as this user may see it."""
     all_of_it = auth.may_manage(user, head.owner_id)
     shown = [message for message in head.messages if all_of_it or message["visibility"]]
@@ -240,7 +240,7 @@ def _shared(user: User, visibility: str, order_by: str, descending: bool, after:
     return (head for head in found if head.owner_id != user.id)
 
 
-def _places(list_name: str, cursor: str | None) -> list[_Place]:
+def _decode_cursor(list_name: str, cursor: str | None) -> list[_Place]:
     if cursor is None:
         return [None, None, None]
     key = pagination.decode(list_name, cursor, (str,) * 6)
@@ -260,19 +260,19 @@ def _manageable(user: User, preset_id: str) -> Preset:
         raise _not_found()
     if not auth.may_manage(user, head.owner_id):
         raise Forbidden("not_your_preset", "This preset is somebody else's.")
-    _may_have(user, head.visibility)
+    _require_may_have(user, head.visibility)
     return head
 
 
-def _may_have(user: User, visibility: str | None) -> None:
+def _require_may_have(user: User, visibility: str | None) -> None:
     if visibility == "public" and not auth.is_admin(user):
         raise Forbidden("not_admin", "Only administrators make, change or delete public presets.")
 
 
 def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
     given = change.model_fields_set
-    _may_have(user, change.visibility)
-    _check(change.parameters, change.messages or [])
+    _require_may_have(user, change.visibility)
+    _require_valid(change.parameters, change.messages or [])
     if change.parameters:
         head.parameters = change.parameters.model_dump()
     if change.messages is not None:
@@ -280,7 +280,7 @@ def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
     if change.parameters or change.messages:
         _see(head)
     if change.parameters or change.messages is not None:
-        model_limits.require_word(head.parameters, head.messages)
+        model_limits.require_json_word(head.parameters, head.messages)
     if "description" in given:
         head.description = change.description
     head.title = change.title or head.title
@@ -307,7 +307,7 @@ def _record(
     transaction: Transaction, user: User, action: audit_trail.Action, head: Preset, visibility: str | None = None
 ) -> None:
     """Record a change of another user's preset, or of one that is or was public. `visibility` is the one before the change."""
-    if audit_trail.concerns(user, head.owner_id) or "public" in (head.visibility, visibility):
+    if audit_trail.must_record(user, head.owner_id) or "public" in (head.visibility, visibility):
         audit_trail.record_in(transaction, user, action, head.owner_id, head.id)
 
 
@@ -338,13 +338,13 @@ def _has_version(head: Preset) -> bool:
     return stored is not None and bool(stored.update_time == head.update_time)
 
 
-def _check(parameters: contract.Parameters | None, messages: list[contract.PresetMessage]) -> None:
+def _require_valid(parameters: contract.Parameters | None, messages: list[contract.PresetMessage]) -> None:
     for message in messages:
         if message.type == "image":
             image_urls.check(message.role, message.content)
     if parameters is None:
         return
-    tariff, given = model_limits.offered(parameters.model), parameters.model_dump()
+    tariff, given = model_limits.require_available(parameters.model), parameters.model_dump()
     model_limits.require_abilities(tariff, given)
     model_limits.require_ranges(tariff, given)
 
@@ -356,7 +356,7 @@ def _see(head: Preset) -> None:
 
 
 def _none_more(user: User, visibility: str) -> Conflict:
-    _may_have(lookup.reread(user), visibility)
+    _require_may_have(lookup.reread_user(user), visibility)
     return Conflict("too_many_presets", f"One may have {MOST} presets.")
 
 

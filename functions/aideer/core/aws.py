@@ -28,7 +28,7 @@ logger = Logger(service="aideer")
 
 
 @functools.cache
-def session() -> Session:
+def shared_session() -> Session:
     """Return the process's botocore session. All clients share the data that it has loaded."""
     shared = get_session()
     # A fixed name: botocore would build its long one twice for each call, which is a tenth of the call's work.
@@ -37,17 +37,17 @@ def session() -> Session:
 
 
 @functools.cache
-def client(service: str) -> Any:
+def get_client(service: str) -> Any:
     """Return the process's client of this service."""
-    return session().create_client(service, config=_CONFIG)
+    return shared_session().create_client(service, config=_CONFIG)
 
 
 def enqueue(queue_url: str, message: dict[str, str], delay_seconds: int = 0) -> None:
     """Send one JSON message to an SQS queue."""
-    client("sqs").send_message(QueueUrl=queue_url, MessageBody=json.dumps(message), DelaySeconds=delay_seconds)
+    get_client("sqs").send_message(QueueUrl=queue_url, MessageBody=json.dumps(message), DelaySeconds=delay_seconds)
 
 
-def secret(arn: str) -> dict[str, str]:
+def read_secret(arn: str) -> dict[str, str]:
     """Return a JSON secret, read at most five minutes ago. So a rotated secret is in use everywhere after five minutes.
 
     While Secrets Manager does not answer, the secret may be an hour old. Then it is asked for once a minute, because that can take
@@ -61,9 +61,9 @@ def secret(arn: str) -> dict[str, str]:
     if is_good and now - _failed_at.get(arn, 0.0) <= _PAUSE_SECONDS:
         return value
     try:
-        answer = client("secretsmanager").get_secret_value(SecretId=arn)
+        answer = get_client("secretsmanager").get_secret_value(SecretId=arn)
     except (BotoCoreError, ClientError) as error:
-        if not (is_good and aws_errors.unavailable(error)):
+        if not (is_good and aws_errors.is_unavailable(error)):
             raise
         logger.warning("secret", extra={"error": type(error).__name__})
         _failed_at[arn] = clock.now()
@@ -72,18 +72,18 @@ def secret(arn: str) -> dict[str, str]:
     return _secrets[arn][1]
 
 
-def signing_keys() -> list[str]:
+def read_signing_keys() -> list[str]:
     """Return the keys that sign our tokens. The first signs and all verify; there are two during a rotation."""
-    keys = secret(settings.SIGNING_SECRET_ARN)
+    keys = read_secret(settings.SIGNING_SECRET_ARN)
     return [key for key in (keys["current"], keys.get("previous")) if key]
 
 
-def dashscope_api_key() -> str:
+def read_dashscope_api_key() -> str:
     """Return the API key of DashScope."""
-    return secret(settings.DASHSCOPE_SECRET_ARN)["dashscope_api_key"]
+    return read_secret(settings.DASHSCOPE_SECRET_ARN)["dashscope_api_key"]
 
 
-def wechat_application(*, website: bool) -> tuple[str, str]:
+def read_wechat_application(*, website: bool) -> tuple[str, str]:
     """Return the appid and the secret of the WeChat website application or mini program. Both are empty if it is not set up."""
-    keys = secret(settings.WECHAT_WEBSITE_SECRET_ARN if website else settings.WECHAT_SECRET_ARN)
+    keys = read_secret(settings.WECHAT_WEBSITE_SECRET_ARN if website else settings.WECHAT_SECRET_ARN)
     return keys.get("appid", ""), keys.get("secret", "")

@@ -64,7 +64,7 @@ def one_line(text: str, characters: int) -> str:
     return line if any(_is_visible(c) for c in line) else ""
 
 
-def title(answer: str) -> str:
+def extract_title(answer: str) -> str:
     """Return the title in a model's answer: its first line with text, without marks around it.
 
     The result is a title that a user could have given, or "" if there is none.

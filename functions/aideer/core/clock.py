@@ -14,14 +14,14 @@ def timestamp(seconds: float | None = None) -> str:
 
     All timestamps have the same width, so their text order is their time order.
     """
-    return written(datetime.fromtimestamp(now() if seconds is None else seconds, UTC))
+    return format_utc(datetime.fromtimestamp(now() if seconds is None else seconds, UTC))
 
 
-def written(moment: datetime) -> str:
+def format_utc(moment: datetime) -> str:
     """Return a UTC datetime in the format of `timestamp`."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def seconds(text: str) -> float:
+def parse(text: str) -> float:
     """Return an ISO 8601 time in seconds since the epoch."""
     return datetime.fromisoformat(text).timestamp()

@@ -5,7 +5,7 @@ from typing import Any
 _INNERMOST = 6
 
 
-def place(error: BaseException) -> list[str]:
+def traceback_summary(error: BaseException) -> list[str]:
     """Return where an error was raised, for a log. The error's message could quote a user's text."""
     places, frame = [], error.__traceback__
     while frame:

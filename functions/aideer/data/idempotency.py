@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # functions that only close tasks do not need pydantic
 SECONDS = 24 * 3600
 
 
-class Once:
+class IdempotentRequest:
     """One user's use of one key on one route. Without a key, nothing is stored."""
 
     def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel | str") -> None:
@@ -30,7 +30,7 @@ class Once:
         self._body = hashlib.sha256(canonical.encode()).hexdigest()
         self._pk, self._key = f"idempotency#{user_id}#{route}", key
 
-    def answer(self) -> dict[str, Any] | None:
+    def find_answer(self) -> dict[str, Any] | None:
         """Return the answer of the first request with this key, or None if there was none.
 
         Raises Unprocessable if that request had another body.
@@ -45,7 +45,7 @@ class Once:
         answer: dict[str, Any] = record.data["answer"]
         return answer
 
-    def join(self, transaction: Transaction, answer: dict[str, Any]) -> None:
+    def store_in(self, transaction: Transaction, answer: dict[str, Any]) -> None:
         """Store the answer in the transaction that has the effect.
 
         If an answer is already stored, the transaction is refused with the step "idempotency".

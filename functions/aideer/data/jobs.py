@@ -47,7 +47,7 @@ def retarget_in(transaction: Transaction, job: Record, **data: str) -> None:
     transaction.put("job", about, Record.pk.exists())
 
 
-def due(now: float) -> Iterator[Record]:
+def list_due(now: float) -> Iterator[Record]:
     """Yield the jobs that are due at this time and that no worker has at the moment. The sweeper sends them to the queue.
 
     `now` is in seconds since the epoch.
@@ -64,7 +64,7 @@ def hand_over(job: Record) -> None:
     """Send a job to the queue, unless another run of the sweeper has just done so."""
     now = clock.now()
     free = Record.pk.exists() & (Record.at.does_not_exist() | (Record.at <= now))
-    if _changed(job, Record.at.set(int(now) + HANDED_OVER_SECONDS), free):
+    if _try_update(job, Record.at.set(int(now) + HANDED_OVER_SECONDS), free):
         aws.enqueue(settings.JOBS_QUEUE_URL, {"pk": job.pk, "sk": job.sk})
 
 
@@ -80,7 +80,7 @@ def run(pk: str, sk: str, deadline: float, workers: Mapping[str, Worker]) -> boo
     if done:
         job.delete()
     else:
-        _changed(job, Record.at.remove(), Record.pk.exists())
+        _try_update(job, Record.at.remove(), Record.pk.exists())
     return done
 
 
@@ -93,11 +93,11 @@ def _pk(shard: int) -> str:
     return f"jobs#{shard}"
 
 
-def _changed(job: Record, action: Any, condition: Any) -> bool:
+def _try_update(job: Record, action: Any, condition: Any) -> bool:
     try:
         job.update([action], condition)
     except UpdateError as error:
-        if aws_errors.refused(error):
+        if aws_errors.is_refusal(error):
             return False
         raise
     return True

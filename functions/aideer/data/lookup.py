@@ -44,7 +44,7 @@ def exists(item: Table) -> bool:
     return True
 
 
-def stored(user_id: str) -> User:
+def get_user(user_id: str) -> User:
     """Return the user with this id. Raises NotFound, also if the user was deleted."""
     user = find(User, user_id)
     if user is None or user.deleted:
@@ -52,7 +52,7 @@ def stored(user_id: str) -> User:
     return user
 
 
-def reread(user: User) -> User:
+def reread_user(user: User) -> User:
     """Return the user as stored now, after a refusal. Raises InvalidToken if the user is deleted."""
     now = find(User, user.id)
     if now is None or now.deleted:

@@ -63,7 +63,7 @@ def connection() -> Connection:
     opened = Connection(
         connect_timeout_seconds=2, read_timeout_seconds=2, max_retry_attempts=3, max_pool_connections=64
     )
-    opened._local.session = aws.session()
+    opened._local.session = aws.shared_session()
     _ = opened.client  # made here, under the caller's lock, because botocore makes clients in one thread only
     return opened
 

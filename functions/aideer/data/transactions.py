@@ -115,7 +115,7 @@ class Transaction:
                     raise Refused(refused) from None
                 if not _transient(error):
                     raise
-                uncertain = uncertain or aws_errors.uncertain(error)
+                uncertain = uncertain or aws_errors.is_uncertain(error)
                 if time.monotonic() > give_up_at:
                     if uncertain and proof and proof():
                         return
@@ -130,6 +130,6 @@ def _update(write: TransactWrite, item: Model, actions: list[Action], condition:
 
 def _transient(error: TransactWriteError) -> bool:
     # First check whether there is an answer at all: pynamodb fails if it looks for reasons in a missing answer.
-    return aws_errors.unavailable(error) or any(
+    return aws_errors.is_unavailable(error) or any(
         reason and reason.code in _TRANSIENT_REASONS for reason in error.cancellation_reasons
     )

@@ -53,12 +53,12 @@ def check(role: str, address: str) -> None:
 
 def require_vision(parameters: dict[str, Any]) -> None:
     """Raise Unprocessable if the model of these parameters takes no images."""
-    tariff = pricing.tariff(parameters["model"])
+    tariff = pricing.get_tariff(parameters["model"])
     if tariff is None or not tariff["vision"]:
         raise Unprocessable("model_without_vision", "The preset's model takes no images.")
 
 
-def parts(messages: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
+def to_parts(messages: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
     """Return messages as DashScope takes them, {role, content}, from (role, type, content).
 
     An image and the messages of the same role right before and after it become one message of parts. Models are trained on turns.

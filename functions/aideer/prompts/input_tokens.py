@@ -19,13 +19,13 @@ _SPARE = 3
 """Tokens per message that `bound` adds to the measured wrapping."""
 
 
-def bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
+def compute_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
     """Return the most input tokens that a prompt can have, by its bytes, without a search."""
-    texts = sum(map(tokenizer.bound, _texts(prompt, parameters)))
+    texts = sum(map(tokenizer.compute_bound, _texts(prompt, parameters)))
     return texts + _wrapping(prompt, MESSAGE_TOKENS + _SPARE) + _images(tariff, prompt)
 
 
-def counted_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
+def count_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> int:
     """Return the most input tokens that a prompt can have, by the model's own vocabulary, without a search.
 
     The bound adds a twentieth to the count of the texts, because the provider may count differently. The model's vocabulary
@@ -42,7 +42,7 @@ def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
     a text counts as its bytes. Counting may take tokens.COUNT_SECONDS, so an event loop calls this in a thread.
     """
     searches = bool(parameters.get("enable_search"))
-    texts = tokens_of(tariff, _texts(prompt, parameters))
+    texts = count_texts(tariff, _texts(prompt, parameters))
     found = tariff.get("search_tokens", 0) if searches else 0
     read = texts + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt) + found
     return Usage(read, searches=int(searches))
@@ -53,9 +53,9 @@ def is_countable(tariff: Tariff) -> bool:
     return tariff.get("tokenizer") == "qwen"
 
 
-def tokens_of(tariff: Tariff, texts: list[str]) -> int:
+def count_texts(tariff: Tariff, texts: list[str]) -> int:
     """Return the most likely number of tokens of these texts."""
-    return tokenizer.count(texts) if is_countable(tariff) else sum(map(tokenizer.bound, texts))
+    return tokenizer.count(texts) if is_countable(tariff) else sum(map(tokenizer.compute_bound, texts))
 
 
 def _texts(prompt: Prompt, parameters: dict[str, Any]) -> list[str]:

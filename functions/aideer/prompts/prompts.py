@@ -50,7 +50,7 @@ class Prompt:
 
 
 @functools.lru_cache(maxsize=64)
-def pinned(preset_id: str, version: int) -> Preset:
+def get_preset(preset_id: str, version: int) -> Preset:
     """Return the preset version that a chat pins. Callers must not change it.
 
     Versions never change, so a process reads each version once. Raises Unprocessable if the version was deleted with its owner.
@@ -62,7 +62,7 @@ def pinned(preset_id: str, version: int) -> Preset:
     return preset
 
 
-def last(thread: str) -> Message | None:
+def read_last(thread: str) -> Message | None:
     """Return a thread's last message, interrupted or not."""
     return next(iter(Message.query(thread, consistent_read=True, scan_index_forward=False, limit=1)), None)
 
@@ -88,7 +88,7 @@ def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
     raise TooLarge("context_too_long", f"The conversation is longer than the {reads} MB that are read for an answer.")
 
 
-def reach(tariff: Tariff) -> tuple[int, int]:
+def compute_reach(tariff: Tariff) -> tuple[int, int]:
     """Return (the most bytes of a prompt, the bytes that each message counts for beside its text).
 
     Ordinary text has 4 bytes a token, and Japanese text has 6. So a prompt is too long if it has more than 8 bytes for each token
@@ -105,7 +105,7 @@ def build(preset: Preset, thread: str, end: int, tariff: Tariff) -> Prompt:
 
     Raises TooLarge if the texts are longer than `reach`, or if READS queries do not reach the thread's beginning.
     """
-    enough, each = reach(tariff)
+    enough, each = compute_reach(tariff)
     head = [(message["role"], message["type"], message["content"]) for message in preset.messages]
     size = sum(len(content.encode()) + each for _, _, content in head)
     tail: list[tuple[str, str, str]] = []
@@ -114,7 +114,7 @@ def build(preset: Preset, thread: str, end: int, tariff: Tariff) -> Prompt:
         size += len(message.content.encode()) + each
         if size > enough:
             raise TooLarge("context_too_long", "The conversation is longer than what the model takes.")
-    return Prompt(image_urls.parts(head + tail[::-1]), asks=bool(tail) and tail[0][0] == "user")
+    return Prompt(image_urls.to_parts(head + tail[::-1]), asks=bool(tail) and tail[0][0] == "user")
 
 
 def _parted(message: dict[str, Any]) -> bool:

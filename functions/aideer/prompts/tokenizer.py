@@ -45,7 +45,7 @@ A mark at the start of a piece may decompose and reorder the end of the piece be
 """
 
 
-def bound(text: str) -> int:
+def compute_bound(text: str) -> int:
     """Return the most tokens that a text can have: its bytes in NFC."""
     if text.isascii():
         return len(text)

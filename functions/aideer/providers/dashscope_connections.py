@@ -86,7 +86,7 @@ _sessions: dict[_Key, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] 
 """One pool per event loop (so also per thread) and address. The SDK's own pool stops at 100 streams and reads ~/.netrc."""
 
 
-async def session(base_url: str) -> aiohttp.ClientSession:
+async def get_session(base_url: str) -> aiohttp.ClientSession:
     """Return this event loop's pool of connections to `base_url`."""
     key = (asyncio.get_running_loop(), base_url)
     if key in _sessions:
@@ -109,7 +109,7 @@ async def session(base_url: str) -> aiohttp.ClientSession:
 
 async def post(base_url: str, url: str, headers: Mapping[str, str], body: bytes, call: Call) -> aiohttp.ClientResponse:
     """Send one request and return its response, with the body still unread. `call` records the progress."""
-    pool = await session(base_url)
+    pool = await get_session(base_url)
     # A redirect would send the prompt and the key to another address.
     response = await pool.post(url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=call)
     call.accepted = response.status == 200

@@ -54,7 +54,7 @@ class Person(NamedTuple):
     session_key: str | None = None  # for mini programs only
 
 
-def mini_program(code: str) -> Person:
+def exchange_mini_program_code(code: str) -> Person:
     """Return the user that a mini program's code stands for.
 
     Raises Unauthorized for a bad code, Forbidden if WeChat blocks the user, TooManyRequests, BadGateway, and Unavailable if this
@@ -65,7 +65,7 @@ def mini_program(code: str) -> Person:
     return _person(_call("/sns/jscode2session", query), with_session=True)
 
 
-def website(code: str) -> Person:
+def exchange_website_code(code: str) -> Person:
     """Return the user that a code from WeChat's sign-in page stands for. Raises as `mini_program` does."""
     appid, secret = _application(website=True)
     query = {"appid": appid, "secret": secret, "code": code, "grant_type": "authorization_code"}
@@ -88,14 +88,14 @@ def website_login_url(callback: str, state: str) -> str:
     return f"{settings.WECHAT_OPEN_URL}/connect/qrconnect?{urlencode(query)}#wechat_redirect"
 
 
-def session_is_valid(openid: str, session_key: str) -> bool:
+def is_session_valid(openid: str, session_key: str) -> bool:
     """Return whether the user's mini program session is still valid. Raises TooManyRequests, BadGateway and Unavailable."""
     token = _access_token()
     for last in (False, True):
         query = {
             "access_token": token,
             "openid": openid,
-            "signature": signature(session_key),
+            "signature": sign(session_key),
             "sig_method": "hmac_sha256",
         }
         answer = _call("/wxa/checksession", query)
@@ -110,13 +110,13 @@ def session_is_valid(openid: str, session_key: str) -> bool:
     return True
 
 
-def signature(session_key: str, body: str = "") -> str:
+def sign(session_key: str, body: str = "") -> str:
     """Return a body's signature with a session key. The key is its text itself, not the bytes that its base64 stands for."""
     return hmac.new(session_key.encode(), body.encode(), hashlib.sha256).hexdigest()
 
 
 def _application(*, website: bool) -> tuple[str, str]:
-    appid, secret = aws.wechat_application(website=website)
+    appid, secret = aws.read_wechat_application(website=website)
     if not (appid and secret):
         raise Unavailable("wechat_not_configured", "Signing in this way is not set up here.")
     return appid, secret

@@ -17,9 +17,9 @@ def _utc(text: str) -> str:
     """
     try:
         if day := _day(text):
-            return clock.written(datetime.combine(day, time.max, UTC))
+            return clock.format_utc(datetime.combine(day, time.max, UTC))
         moment = datetime.fromisoformat(text)
-        return clock.written(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
+        return clock.format_utc(moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         raise PydanticCustomError("moment_invalid", "An ISO 8601 date and time is expected.") from None
 

@@ -81,7 +81,7 @@ def _name(text: str) -> str:
     from aideer.security import usernames  # imported here, because only functions that set a name need its tables
 
     try:
-        return usernames.enforced(text)
+        return usernames.enforce(text)
     except ValueError:
         raise PydanticCustomError(
             "name_characters", "A name is of letters, digits and ASCII punctuation (RFC 8265), and spaces between them."

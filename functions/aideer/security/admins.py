@@ -16,22 +16,24 @@ _RECORDS = "administrators"
 _PERMISSION = 2  # auth.ADMIN, not imported: background functions need no tokens
 
 
-def is_one(user: User) -> bool:
+def is_admin(user: User) -> bool:
     """Return whether this user, as it was read, is an administrator."""
     return user.permission >= _PERMISSION
 
 
-def made(transaction: Transaction, user_id: str) -> None:
+def add_in(transaction: Transaction, user_id: str) -> None:
     """Add the administrator's record to the transaction that promotes this user."""
     transaction.put("administrator", Record(_RECORDS, user_id))
 
 
-def unmade(transaction: Transaction, user_id: str) -> None:
+def remove_in(transaction: Transaction, user_id: str) -> None:
     """Delete the administrator's record in the transaction that demotes or deletes this user."""
     transaction.delete("administrator", Record(_RECORDS, user_id))
 
 
-def required(transaction: Transaction, step: str, user_id: str, error: Callable[[], AideerError] | None = None) -> None:
+def require_in(
+    transaction: Transaction, step: str, user_id: str, error: Callable[[], AideerError] | None = None
+) -> None:
     """Require that this user is an administrator when the transaction happens.
 
     If not, `commit` raises `error()`. Without `error` it raises Refused with `step`.
@@ -40,7 +42,7 @@ def required(transaction: Transaction, step: str, user_id: str, error: Callable[
     transaction.check(step, User, user_id, None, condition, error)
 
 
-def besides(user_id: str) -> Iterator[str]:
+def list_others(user_id: str) -> Iterator[str]:
     """Yield the ids of other users that may be administrators."""
     for record in Record.query(_RECORDS, consistent_read=True, page_size=10):
         if record.sk != user_id:

@@ -56,7 +56,7 @@ class Page(NamedTuple):
     more: str | None
 
 
-def concerns(actor: User, owner_id: str | None) -> bool:
+def must_record(actor: User, owner_id: str | None) -> bool:
     """Return whether this user acts as an administrator on something of this owner."""
     return actor.permission >= auth.ADMIN and actor.id != owner_id
 
@@ -81,11 +81,11 @@ def record_in(
     actor's item, the caller adds that condition itself. This is so if `user_id` is the actor, or with `writes_actor`.
     """
     if actor.id != user_id and not writes_actor:
-        admins.required(transaction, "admin", actor.id, partial(auth.no_admin_now, actor))
+        admins.require_in(transaction, "admin", actor.id, partial(auth.demotion_error, actor))
     transaction.put("trail", _record(actor, action, user_id, about))
 
 
-def page(admin: str | None, user: str | None, action: str | None, limit: int, before: str | None) -> Page:
+def read_page(admin: str | None, user: str | None, action: str | None, limit: int, before: str | None) -> Page:
     """Return at most `limit` records that match every given filter, the newest first, below the id `before`.
 
     A page may be shorter although there are more, because it makes at most READS queries.

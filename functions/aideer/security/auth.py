@@ -47,7 +47,7 @@ class Claims(TypedDict):
     auth_time: NotRequired[int]
 
 
-def token_pair(user: User, method: Method, openid: str | None = None, auth_time: int | None = None) -> dict[str, Any]:
+def issue_pair(user: User, method: Method, openid: str | None = None, auth_time: int | None = None) -> dict[str, Any]:
     """Return the access token and the refresh token of a new sign-in.
 
     `openid` is the one that WeChat returned. In a mini program's session, a refresh uses it to ask WeChat whether that is still
@@ -58,7 +58,7 @@ def token_pair(user: User, method: Method, openid: str | None = None, auth_time:
     return _pair(user, method, signed_in, {**more, "jti": uuid4().hex})
 
 
-def next_pair(user: User, claims: dict[str, Any]) -> dict[str, Any]:
+def rotate_pair(user: User, claims: dict[str, Any]) -> dict[str, Any]:
     """Return the token pair that replaces the refresh token with these claims.
 
     The new refresh token's jti is derived from the old one. If two clients use one token at the same time, both get the same
@@ -85,12 +85,12 @@ def _successor(jti: str) -> str:
 
 def sign(claims: dict[str, Any]) -> str:
     """Sign claims with the newest key."""
-    return jwt.encode(claims, aws.signing_keys()[0], algorithm="HS256")
+    return jwt.encode(claims, aws.read_signing_keys()[0], algorithm="HS256")
 
 
 def verify(token: str) -> dict[str, Any]:
     """Return a token's claims. Raises InvalidToken if none of our keys signed it, it is malformed, or it has expired."""
-    for key in aws.signing_keys():
+    for key in aws.read_signing_keys():
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -109,7 +109,7 @@ def verify(token: str) -> dict[str, Any]:
     raise InvalidToken("invalid_token", "This is no valid token.")
 
 
-def bearer(authorization: str | None) -> str:
+def read_bearer(authorization: str | None) -> str:
     """Return the token of an Authorization header (RFC 6750, section 2.1). Raises Unauthorized if it has none."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -117,7 +117,7 @@ def bearer(authorization: str | None) -> str:
     return token.strip()
 
 
-def holder(claims: dict[str, Any]) -> User:
+def get_holder(claims: dict[str, Any]) -> User:
     """Return the user of these claims. Raises InvalidToken if the token was revoked or the user was deleted."""
     user = lookup.find(User, claims["sub"])
     if user is None or user.deleted or user.token_version != claims["ver"]:
@@ -125,28 +125,28 @@ def holder(claims: dict[str, Any]) -> User:
     return user
 
 
-def access_claims(authorization: str | None) -> dict[str, Any]:
+def verify_access_token(authorization: str | None) -> dict[str, Any]:
     """Return the claims of the access token in an Authorization header.
 
     Raises Unauthorized if the header has no token, and InvalidToken if the token is invalid or of another kind.
     """
-    claims = verify(bearer(authorization))
+    claims = verify(read_bearer(authorization))
     if claims["typ"] != "access":
         raise InvalidToken("wrong_token_type", "This takes an access token.")
     logger.thread_safe_append_keys(user_id=claims["sub"])
     return claims
 
 
-def auth_time(request: Request) -> int | None:
+def read_auth_time(request: Request) -> int | None:
     """Dependency: return when the caller signed in, in seconds since the epoch, or None if the token does not say."""
-    said: int | None = access_claims(request.resolved_event.headers.get("authorization")).get("auth_time")
+    said: int | None = verify_access_token(request.resolved_event.headers.get("authorization")).get("auth_time")
     return said
 
 
-def signed_in(request: Request) -> User:
+def require_visitor(request: Request) -> User:
     """Dependency: return the user of the access token. Visitors are allowed."""
     headers = request.resolved_event.headers
-    user = holder(access_claims(headers.get("authorization")))
+    user = get_holder(verify_access_token(headers.get("authorization")))
     user.reason = _reason(headers.get("x-reason"))
     return user
 
@@ -175,33 +175,33 @@ class Bearer:
 
     def read(self) -> User:
         """Return the user as stored now. Raises InvalidToken if the token was revoked, and Forbidden for a visitor."""
-        return member(holder(self._claims))
+        return require_member(get_holder(self._claims))
 
 
-def bearer_only(request: Request) -> Bearer:
+def require_bearer(request: Request) -> Bearer:
     """Dependency: return the holder of the access token, without reading the user."""
-    return Bearer(access_claims(request.resolved_event.headers.get("authorization")))
+    return Bearer(verify_access_token(request.resolved_event.headers.get("authorization")))
 
 
-def member(user: Annotated[User, Depends(signed_in)]) -> User:
+def require_member(user: Annotated[User, Depends(require_visitor)]) -> User:
     """Dependency: return the caller. Raises Forbidden for a visitor."""
     if user.permission < USER:
         raise Forbidden("visitor", "Visitors may not do this.")
     return user
 
 
-def admin(user: Annotated[User, Depends(signed_in)]) -> User:
+def require_admin(user: Annotated[User, Depends(require_visitor)]) -> User:
     """Dependency: return the caller. Raises Forbidden unless the caller is an administrator."""
     if user.permission < ADMIN:
         raise _not_admin()
     return user
 
 
-Visitor = Annotated[User, Depends(signed_in)]
-Member = Annotated[User, Depends(member)]
-Admin = Annotated[User, Depends(admin)]
-Unread = Annotated[Bearer, Depends(bearer_only)]
-AuthTime = Annotated[int | None, Depends(auth_time)]
+Visitor = Annotated[User, Depends(require_visitor)]
+Member = Annotated[User, Depends(require_member)]
+Admin = Annotated[User, Depends(require_admin)]
+Unread = Annotated[Bearer, Depends(require_bearer)]
+AuthTime = Annotated[int | None, Depends(read_auth_time)]
 
 
 def is_admin(user: User) -> bool:
@@ -209,7 +209,7 @@ def is_admin(user: User) -> bool:
     return user.permission >= ADMIN
 
 
-def no_admin_now(actor: User) -> AideerError:
+def demotion_error(actor: User) -> AideerError:
     """Return the error for a transaction that required this caller to be an administrator still, and was refused.
 
     It is InvalidToken if the caller was deleted, Forbidden if the caller is no administrator any more, and otherwise Busy.

@@ -20,7 +20,7 @@ _NOBODYS = "$argon2id$v=19$m=19456,t=2,p=1$UWL4ZSuq498sKLxD0wu1PA$fdyCXtWckodShR
 _COMMON = Path(__file__).with_name("tables") / "common_passwords.txt.gz"
 
 
-def normalized(password: str) -> str:
+def normalize(password: str) -> str:
     """Return a password in the form that is hashed: in NFC, with every space character as a plain space."""
     spaced = "".join(" " if unicodedata.category(c) == "Zs" else c for c in password)
     return unicodedata.normalize("NFC", spaced)
@@ -33,29 +33,29 @@ def require_good(password: str) -> None:
     """
     if not _is_opaque_string(password):
         raise Unprocessable("password_characters", "A password has no control characters or unassigned code points.")
-    if normalized(password).lower() in _common():
+    if normalize(password).lower() in _common():
         raise Unprocessable("common_password", "This password is among the first that are tried. Choose another one.")
 
 
-def hashed(password: str) -> str:
+def hash_password(password: str) -> str:
     """Return a salted hash of this password."""
-    return _hasher().hash(normalized(password))
+    return _hasher().hash(normalize(password))
 
 
-def matches(password_hash: str | None, password: str) -> bool:
+def is_match(password_hash: str | None, password: str) -> bool:
     """Return whether this is the password.
 
     Without a hash (no such user), it returns False after the same time, so that timing reveals nothing.
     """
-    return matching_form(password_hash, password) is not None
+    return find_matching_form(password_hash, password) is not None
 
 
-def matching_form(password_hash: str | None, password: str) -> Literal["normalized", "raw"] | None:
+def find_matching_form(password_hash: str | None, password: str) -> Literal["normalized", "raw"] | None:
     """Return the form in which the password matches, or None if it does not. A hash of the raw form must be replaced.
 
     The time depends on the password alone, unless the password is right.
     """
-    form = normalized(password)
+    form = normalize(password)
     if _verifies(password_hash, form):
         return "normalized"
     return "raw" if password != form and _verifies(password_hash, password) else None

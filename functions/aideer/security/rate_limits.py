@@ -130,7 +130,7 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
             Record.uses.does_not_exist() | (Record.uses < limit.times * share),
         )
     except UpdateError as error:
-        if not aws_errors.refused(error):
+        if not aws_errors.is_refusal(error):
             raise
         metrics.emit({"Throttles": 1}, kind=kind)
         raise TooManyRequests(
@@ -141,7 +141,7 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
 
 def count_networks(kind: Kind, address: str) -> Iterator[Counted]:
     """Count an attempt for each network of an address, as the iteration proceeds. Raises TooManyRequests."""
-    for network in networks(address):
+    for network in list_networks(address):
         yield count(kind, network.text, share=network.share)
 
 
@@ -158,31 +158,33 @@ def give_back(*counted: Counted) -> None:
 
 
 @contextlib.contextmanager
-def attempt(kind: Kind, *who: str, guesses: Container[str] | None = None) -> Iterator[None]:
+def count_attempt(kind: Kind, *who: str, guesses: Container[str] | None = None) -> Iterator[None]:
     """Count the attempt that the `with` block makes. It stays counted only if it is refused.
 
     Raises TooManyRequests before the block runs. A fault is no refusal, whether ours or another's: otherwise an outage of WeChat
     would lock addresses out for the next window. Only refusals with the codes in `guesses` count, by default all refusals.
     """
-    with counting(guesses) as counted:
+    with give_back_unless_refused(guesses) as counted:
         counted.append(count(kind, *who))
         yield
 
 
 @contextlib.contextmanager
-def attempt_from(kind: Kind, address: str, *, successes_too: bool = False) -> Iterator[None]:
+def count_attempt_from(kind: Kind, address: str, *, successes_too: bool = False) -> Iterator[None]:
     """Count the attempt for each network of an address, as `attempt` does.
 
     With `successes_too`, only a fault is given back.
     """
-    with counting(successes_too=successes_too) as counted:
+    with give_back_unless_refused(successes_too=successes_too) as counted:
         for one in count_networks(kind, address):
             counted.append(one)
         yield
 
 
 @contextlib.contextmanager
-def counting(guesses: Container[str] | None = None, *, successes_too: bool = False) -> Iterator[list[Counted]]:
+def give_back_unless_refused(
+    guesses: Container[str] | None = None, *, successes_too: bool = False
+) -> Iterator[list[Counted]]:
     """Yield a list for counted attempts, and give all of them back unless the block is refused.
 
     If one of our own counters refuses, the attempts counted before it stay counted.
@@ -212,13 +214,13 @@ def remember(*who: str) -> None:
         logger.warning("throttle", extra={"error": type(error).__name__})
 
 
-def remembered(*who: str) -> bool:
+def is_remembered(*who: str) -> bool:
     """Return whether this pair was recorded within KNOWN_DAYS."""
     record = lookup.find(Record, *_known(*who))
     return record is not None and bool(record.ttl > clock.now())
 
 
-def source(address: str) -> str:
+def normalize_address(address: str) -> str:
     """Return the form in which an address is counted: an IPv4 address as it is, an IPv6 address as its /64.
 
     An IPv6 address that maps an IPv4 address counts as that one. Anything that is no address counts as UNKNOWN.
@@ -234,7 +236,7 @@ def source(address: str) -> str:
     return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
 
 
-def networks(address: str) -> list[Network]:
+def list_networks(address: str) -> list[Network]:
     """Return the networks of an address in the form of `source`, the narrowest first."""
     own = [Network(address, 1)]
     try:
@@ -246,14 +248,14 @@ def networks(address: str) -> list[Network]:
 
 def _address(request: Request) -> str:
     # The address that API Gateway saw. The caller can write anything into X-Forwarded-For.
-    return source(request.resolved_event.request_context.http.source_ip)  # type: ignore[attr-defined]
+    return normalize_address(request.resolved_event.request_context.http.source_ip)  # type: ignore[attr-defined]
 
 
 Address = Annotated[str, Depends(_address)]
 """Dependency: the address of the request, in the form in which it is counted."""
 
 
-def limits(text: str) -> dict[Kind, Limit]:
+def parse_limits(text: str) -> dict[Kind, Limit]:
     """Return the limits, overridden by the text of THROTTLES.
 
     The entry `all=…` is for all limits that the text does not name. Raises ValueError for unknown names.
@@ -274,8 +276,8 @@ def _known(*who: str) -> tuple[str, str]:
 
 def _hidden(*who: str) -> str:
     text = f"throttle {json.dumps(who)}"  # no token's signed text begins so, so both can safely share one key
-    digest = hmac.digest(aws.signing_keys()[0].encode(), text.encode(), hashlib.sha256)
+    digest = hmac.digest(aws.read_signing_keys()[0].encode(), text.encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest[:18]).decode()
 
 
-LIMITS = limits(settings.THROTTLES)
+LIMITS = parse_limits(settings.THROTTLES)

@@ -27,7 +27,7 @@ _OVERLAY = re.compile("[\u0334-\u0338\u1cd4\u1ce2-\u1ce8\u20d0-\u20ff\U0001d167-
 """Marks that are drawn through a letter, and marks for symbols."""
 
 
-def enforced(text: str) -> str:
+def enforce(text: str) -> str:
     """Return a name in its stored form. Raises ValueError if it has characters that no name may have."""
     parts = "".join(" " if unicodedata.category(c) == "Zs" else c for c in text).split(" ")
     name = " ".join(_enforced(part) for part in parts if part)
@@ -36,7 +36,7 @@ def enforced(text: str) -> str:
     return name
 
 
-def skeletons(name: str) -> set[str]:
+def compute_skeletons(name: str) -> set[str]:
     """Return the skeletons of a name: as it is written, and in small letters."""
     return {_settled(name), _settled(_folded(name))}
 

@@ -14,7 +14,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 from aideer.billing import credits, model_limits, pricing, uncovered
-from aideer.billing.estimates import Offer, offer
+from aideer.billing.estimates import Estimate, estimate
 from aideer.billing.pricing import Tariff
 from aideer.core import aws, clock, settings
 from aideer.core.errors import (
@@ -29,7 +29,7 @@ from aideer.core.errors import (
     Unprocessable,
 )
 from aideer.data import lookup
-from aideer.data.idempotency import Once
+from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Task, User, new_id
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused
@@ -58,22 +58,22 @@ class _Question:
     """The visibility of the replaced answer. The new answer is shown to the same readers."""
 
 
-def create(caller: Bearer, wanted: NewTask, once: Once) -> AcceptedTask:
+def create(caller: Bearer, wanted: NewTask, request: IdempotentRequest) -> AcceptedTask:
     """Accept a task: price it, hold its worst case, and queue it.
 
     Raises NotFound or Forbidden for the chat, and Conflict if another task runs in it. Raises TooLarge for the prompt,
     Unprocessable if the last message is not the user's, and PaymentRequired.
     """
     streamed = wanted.stream and wanted.type != Task.TITLE
-    return _accept(caller, lambda: _wanted(caller, wanted), once, streamed=streamed)
+    return _accept(caller, lambda: _wanted(caller, wanted), request, streamed=streamed)
 
 
-def regenerate(caller: Bearer, task_id: str, once: Once) -> AcceptedTask:
+def regenerate(caller: Bearer, task_id: str, request: IdempotentRequest) -> AcceptedTask:
     """Accept a task that answers the same question again. When the new answer settles with text, it replaces the old one.
 
     Raises as `create` does, NotFound if the task does not exist, and Conflict if its answer is not the chat's last message.
     """
-    return _accept(caller, lambda: _again(caller, control.of(caller, task_id)), once, streamed=True)
+    return _accept(caller, lambda: _again(caller, control.get_owned(caller, task_id)), request, streamed=True)
 
 
 def quote(user: User, wanted: NewTask) -> Quote:
@@ -100,27 +100,29 @@ def quote(user: User, wanted: NewTask) -> Quote:
 _UNLIMITED = 10**15
 
 
-def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, streamed: bool) -> AcceptedTask:
+def _accept(
+    caller: Bearer, asked: Callable[[], _Question], request: IdempotentRequest, *, streamed: bool
+) -> AcceptedTask:
     credits_left = _UNLIMITED  # assume enough credits until the hold is refused
     for _ in attempts():
         try:
-            if answer := _before(caller, once):
+            if answer := _before(caller, request):
                 return answer
             question = asked()
             task = _task(caller, question, _priced(caller.id, _call(question), credits_left))
         except AideerError:
             caller.read()
-            if answer := _before(caller, once):  # this request's first attempt succeeded and caused the refusal
+            if answer := _before(caller, request):  # this request's first attempt succeeded and caused the refusal
                 return answer
             raise
         # A viewer waits for this response. The message of a streamed task is delayed, so it may be sent before the task is stored.
         queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
         try:
-            credits.hold(task, caller.token_version, question.chat, once, _remembered(task))
+            credits.hold(task, caller.token_version, question.chat, request, _remembered(task))
         except Refused as refused:  # another request may have been faster: read again
             credits_left = int(caller.read().credits)
             if uncovered.STEP in refused.steps:
-                raise uncovered.refusal() from None
+                raise uncovered.limit_error() from None
             continue
         finally:
             if queueing:
@@ -131,8 +133,8 @@ def _accept(caller: Bearer, asked: Callable[[], _Question], once: Once, *, strea
     raise Busy
 
 
-def _before(caller: Bearer, once: Once) -> AcceptedTask | None:
-    if answer := once.answer():
+def _before(caller: Bearer, request: IdempotentRequest) -> AcceptedTask | None:
+    if answer := request.find_answer():
         caller.read()
         return _accepted(Task(**answer), caller)
     return None
@@ -148,7 +150,7 @@ def _wanted(user: Bearer, wanted: NewTask) -> _Question:
 def _again(user: Bearer, task: Task) -> _Question:
     chat = _chat(user, task.chat_id)
     _must_be_free(chat, user)
-    last = prompts.last(chat.thread)
+    last = prompts.read_last(chat.thread)
     # If the user has rewritten the answer since, it is an ordinary message without a task_id, and stays.
     if last is not None and last.task_id and task.type != Task.TITLE:
         mine = (last.n, last.task_id) == (task.answer_n, task.id)
@@ -186,19 +188,19 @@ class _Call:
 
     @functools.cached_property
     def by_bytes(self) -> int:
-        return input_tokens.bound(self.tariff, self.prompt, self.parameters)
+        return input_tokens.compute_bound(self.tariff, self.prompt, self.parameters)
 
     @functools.cached_property
     def counted(self) -> int:
-        return min(self.by_bytes, input_tokens.counted_bound(self.tariff, self.prompt, self.parameters))
+        return min(self.by_bytes, input_tokens.count_bound(self.tariff, self.prompt, self.parameters))
 
 
 def _call(question: _Question) -> _Call:
     chat = question.chat
-    preset = prompts.pinned(chat.preset_id, int(chat.preset_version))
-    tariff = model_limits.offered(preset.parameters["model"])
+    preset = prompts.get_preset(chat.preset_id, int(chat.preset_version))
+    tariff = model_limits.require_available(preset.parameters["model"])
     if question.type == Task.TITLE:
-        prompt = titles.prompt(chat.thread, question.end)
+        prompt = titles.build_prompt(chat.thread, question.end)
         if not prompt.messages:
             raise Unprocessable("empty_chat", "There is nothing yet to find a title for.")
         return _Call(tariff, titles.PARAMETERS, prompt)
@@ -211,19 +213,19 @@ def _call(question: _Question) -> _Call:
     return _Call(tariff, preset.parameters, prompt)
 
 
-def _priced(user_id: str, call: _Call, credits_left: int) -> Offer:
+def _priced(user_id: str, call: _Call, credits_left: int) -> Estimate:
     """Price a call by its bytes, which takes no time. Count its tokens only if that can change the result.
 
     It can if the bytes would refuse the call or put it into a dearer tier. Counting takes time, so each user has a rate limit.
     """
     try:
-        accepted = offer(call.tariff, call.parameters, call.by_bytes, credits_left)
-        if pricing.tier_index(accepted.tariff, accepted.input_tokens) == 0 or not _may_count(user_id, call):
+        accepted = estimate(call.tariff, call.parameters, call.by_bytes, credits_left)
+        if pricing.find_tier(accepted.tariff, accepted.input_tokens) == 0 or not _may_count(user_id, call):
             return accepted
     except (PaymentRequired, TooLarge):
         if not _may_count(user_id, call):
             raise
-    return offer(call.tariff, call.parameters, call.counted, credits_left)
+    return estimate(call.tariff, call.parameters, call.counted, credits_left)
 
 
 def _may_count(user_id: str, call: _Call) -> bool:
@@ -238,7 +240,7 @@ def _may_count(user_id: str, call: _Call) -> bool:
     return True
 
 
-def _task(user: Bearer, question: _Question, accepted: Offer) -> Task:
+def _task(user: Bearer, question: _Question, accepted: Estimate) -> Task:
     chat, task_id, now = question.chat, new_id(), clock.now()
     is_title = question.type == Task.TITLE
     return Task(
@@ -261,7 +263,7 @@ def _task(user: Bearer, question: _Question, accepted: Offer) -> Task:
         visibility=question.visibility,
         title_before=chat.title if is_title else None,
         lease_until=now + leases.RESEND_SECONDS,
-        open_shard=leases.shard(task_id),
+        open_shard=leases.shard_of(task_id),
         create_time=clock.timestamp(now),
     )
 
@@ -275,7 +277,7 @@ def _queue(task: Task, delay_seconds: int) -> None:
     try:
         aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id}, delay_seconds)
     except Exception as error:  # the task is stored, and its credits are held: the sweeper sends it later
-        logger.warning("queue", extra={**leases.who(task), "error": type(error).__name__})
+        logger.warning("queue", extra={**leases.log_ids(task), "error": type(error).__name__})
 
 
 def _remembered(task: Task) -> dict[str, object]:

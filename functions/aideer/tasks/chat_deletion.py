@@ -17,7 +17,7 @@ def delete(user: User, chat_id: str) -> None:
 
     Raises NotFound and Forbidden.
     """
-    chat = chats.managed(user, chat_id)
+    chat = chats.get_manageable(user, chat_id)
     transaction = Transaction()
     transaction.update(
         "chat",
@@ -26,12 +26,12 @@ def delete(user: User, chat_id: str) -> None:
         Chat.id.exists() & Chat.deleted.does_not_exist(),
     )
     jobs.enqueue_in(transaction, "chat", 0, chat_id=chat.id)
-    if audit_trail.concerns(user, chat.owner_id):
+    if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record_in(transaction, user, "chat.delete", chat.owner_id, chat.id)
     try:
         transaction.commit(proof=lambda: (lookup.find(Chat, chat.id) or chat).deleted is True)
     except Refused:
-        raise chats.gone() from None
+        raise chats.not_found() from None
     # No task can begin now. The tombstone names the task that was active at the deletion.
     tombstone = lookup.find(Chat, chat.id)
     if tombstone and tombstone.active_task:

@@ -38,7 +38,7 @@ _FORMER_ERRORS = {"empty_answer": "The model gave no answer."}
 """Codes that only tasks of release 0.1.0 have."""
 
 
-def of(user: User | Bearer, task_id: str) -> Task:
+def get_owned(user: User | Bearer, task_id: str) -> Task:
     """Return this user's task. Raises NotFound if there is none, or if it is another user's."""
     task = leases.read(task_id)
     if task is None or task.user_id != user.id or is_deleted(task):
@@ -51,13 +51,13 @@ def is_deleted(task: Task) -> bool:
     return bool(task.ttl and task.ttl <= clock.now())
 
 
-def view(task: Task, user: User) -> TaskView:
+def to_response(task: Task, user: User) -> TaskView:
     """Return the task with its text so far."""
     addresses = {"stream_url": stream_url(task, user), "resume_url": resume_url(task, user)}
-    return TaskView(**ending(task, text(task)), **_identity(task), **addresses)
+    return TaskView(**result_fields(task, read_text(task)), **_identity(task), **addresses)
 
 
-def ending(task: Task, shown: Text) -> dict[str, Any]:
+def result_fields(task: Task, shown: Text) -> dict[str, Any]:
     """Return the state and the result of a task, as GET shows them. A stream's last event begins with the same fields."""
     return {
         "status": task.status,
@@ -72,13 +72,13 @@ def ending(task: Task, shown: Text) -> dict[str, Any]:
     }
 
 
-def text(task: Task) -> Text:
+def read_text(task: Task) -> Text:
     """Return a task's text from its message. If it has none, return the text that the stream log holds."""
     if not task.is_open and task.answer_n is not None:
         message = lookup.find(Message, task.thread, int(task.answer_n))
         if message:  # else the answer had no text, or the chat is gone
             return Text(message.reasoning or "", message.content)
-    return stream_log.text(task.id, None if task.text_length is None else int(task.text_length))
+    return stream_log.read_text(task.id, None if task.text_length is None else int(task.text_length))
 
 
 def stop(task: Task) -> Task:
@@ -113,7 +113,7 @@ def request_stop(task_id: str) -> None:
         stop(task)
 
 
-def settled(task: Task, seconds: float) -> Task:
+def wait_until_closed(task: Task, seconds: float) -> Task:
     """Wait until a task has ended, but at most `seconds`. Return the task as it is stored then."""
     give_up_at = time.monotonic() + seconds
     while task.is_open and time.monotonic() < give_up_at:
@@ -130,7 +130,7 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
     """
     if task.type == Task.TITLE:
         return None
-    made = int(clock.seconds(task.create_time))
+    made = int(clock.parse(task.create_time))
     ticket = auth.sign(
         {
             "sub": user.id,

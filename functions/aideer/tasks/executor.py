@@ -21,7 +21,7 @@ from aws_lambda_powertools import Logger
 from aideer.billing import credits, uncovered
 from aideer.billing.credits import Closer, Text
 from aideer.core import aws, clock, metrics, settings
-from aideer.core.errors import place
+from aideer.core.errors import traceback_summary
 from aideer.core.usage import Source, Usage
 from aideer.data.models import Task
 from aideer.prompts import input_tokens, prompts
@@ -200,12 +200,12 @@ class Run:
 
         If the provider reported no usage for an accepted call, this is the likely cost, at most the hold.
         """
-        cost = partial(uncovered.cost, self.task, thought=self._thought)
+        cost = partial(uncovered.compute_cost, self.task, thought=self._thought)
         billed = self._billed()
         if self._usage or billed is None:
             return cost(self._usage)
         said = [self.text.reasoning, self.text.content, *self._hidden]
-        likely = cost(billed._replace(output_tokens=input_tokens.tokens_of(self.task.tariff, said)))
+        likely = cost(billed._replace(output_tokens=input_tokens.count_texts(self.task.tariff, said)))
         return max(min(likely, int(self.task.hold)) - cost(paid), 0)
 
     @property
@@ -218,7 +218,7 @@ class Run:
         task = self.task
         prompt, api_key = await asyncio.gather(
             asyncio.to_thread(_prompt, task),
-            asyncio.to_thread(aws.dashscope_api_key),
+            asyncio.to_thread(aws.read_dashscope_api_key),
         )
         self._prompt = prompt
         give_up_at, pause = clock.now() + RETRY_SECONDS, 0.5
@@ -237,7 +237,7 @@ class Run:
                         idle_seconds=IDLE_SECONDS,
                         first_seconds=self._first_seconds,
                         call=self._call,
-                        log_ids=leases.who(task),
+                        log_ids=leases.log_ids(task),
                     )
                 ) as answer:
                     return await self._relay(answer)
@@ -290,7 +290,7 @@ class Run:
             return
         values = {"ProviderTimeToFirstToken": (self._first_text_at - self._called_at) * 1000}
         if self._attended:
-            values["TimeToFirstToken"] = (self._first_text_at - clock.seconds(self.task.create_time)) * 1000
+            values["TimeToFirstToken"] = (self._first_text_at - clock.parse(self.task.create_time)) * 1000
         metrics.emit(values)
 
     def _notify(self) -> None:
@@ -305,10 +305,10 @@ class Run:
             now = clock.now()
             due = now - renewed >= leases.RENEW_SECONDS - STOP_SECONDS
             try:
-                renewal = partial(leases.renew, usage=self._usage) if due else leases.mine
+                renewal = partial(leases.renew, usage=self._usage) if due else leases.reload_if_owner
                 stored = await asyncio.to_thread(renewal, self.task)
             except Exception as error:  # the next round tries again; the sweeper closes the task if its lease expires
-                logger.warning("lease", extra={**leases.who(self.task), "error": type(error).__name__})
+                logger.warning("lease", extra={**leases.log_ids(self.task), "error": type(error).__name__})
                 continue
             if stored is None:
                 self._lost.set()
@@ -323,14 +323,14 @@ class Run:
             try:
                 return await asyncio.to_thread(close, self.task)
             except Exception as error:
-                logger.warning("close", extra={**leases.who(self.task), "error": type(error).__name__})
+                logger.warning("close", extra={**leases.log_ids(self.task), "error": type(error).__name__})
                 if clock.now() > self._deadline:
                     raise
             await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - jitter, not a secret
 
     def _failure(self, outcome: object) -> str:
         if isinstance(outcome, UpstreamError):
-            extra = {**leases.who(self.task), "code": outcome.code, "upstream": outcome.detail}
+            extra = {**leases.log_ids(self.task), "code": outcome.code, "upstream": outcome.detail}
             logger.warning("upstream", extra=extra)
             return outcome.code
         if isinstance(outcome, OutOfTime):
@@ -338,8 +338,8 @@ class Run:
         if isinstance(outcome, NothingToAsk):
             return "interrupted"
         if not isinstance(outcome, asyncio.CancelledError):
-            at = place(outcome) if isinstance(outcome, BaseException) else []
-            logger.error("engine", extra={**leases.who(self.task), "error": type(outcome).__name__, "at": at})
+            at = traceback_summary(outcome) if isinstance(outcome, BaseException) else []
+            logger.error("engine", extra={**leases.log_ids(self.task), "error": type(outcome).__name__, "at": at})
         return "internal_error"
 
 
@@ -369,17 +369,17 @@ async def finish(seconds: float) -> None:
 def _worked(working: asyncio.Task[None]) -> None:
     _working.discard(working)
     if not working.cancelled() and (error := working.exception()):
-        extra = {"task_id": working.get_name(), "error": type(error).__name__, "at": place(error)}
+        extra = {"task_id": working.get_name(), "error": type(error).__name__, "at": traceback_summary(error)}
         logger.error("engine", extra=extra)
 
 
 def _prompt(task: Task) -> Prompt:
     if task.type == Task.TITLE:
-        prompt = titles.prompt(task.thread, int(task.prompt_end))
+        prompt = titles.build_prompt(task.thread, int(task.prompt_end))
         if not prompt.messages:
             raise NothingToAsk
         return prompt
-    preset = prompts.pinned(task.preset_id, int(task.preset_version))
+    preset = prompts.get_preset(task.preset_id, int(task.preset_version))
     return prompts.build(preset, task.thread, int(task.prompt_end), task.tariff)
 
 

@@ -28,7 +28,7 @@ SHARDS = 8
 _PATIENCE_SECONDS = 2.0
 
 
-def shard(task_id: str) -> str:
+def shard_of(task_id: str) -> str:
     """Return the shard in which the sweeper finds an open task. The last hex digit of a UUIDv7 is random."""
     return str(int(task_id[-1], 16) % SHARDS)
 
@@ -70,7 +70,7 @@ def renew(task: Task, usage: Usage | None = None) -> Task | None:
     return stored if update(stored, actions, (Task.status == "running") & (Task.executor == task.executor)) else None
 
 
-def mine(task: Task) -> Task | None:
+def reload_if_owner(task: Task) -> Task | None:
     """Return the task as it is stored now, or None if it does not belong to this executor any more."""
     stored = read(task.id)
     return stored if stored and stored.status == "running" and stored.executor == task.executor else None
@@ -81,12 +81,12 @@ def read(task_id: str) -> Task | None:
     return lookup.find(Task, task_id)
 
 
-def who(task: Task) -> dict[str, str]:
+def log_ids(task: Task) -> dict[str, str]:
     """Return the ids that every log line about this task has."""
     return {"task_id": task.id, "user_id": task.user_id}
 
 
-def expired(task: Task) -> bool:
+def is_expired(task: Task) -> bool:
     """Return whether the task is running and its lease has expired."""
     return task.status == "running" and task.lease_until < clock.now()
 
@@ -101,9 +101,9 @@ def update(task: Task, actions: Sequence[Action], condition: Condition) -> bool:
         try:
             task.update(actions=list(actions), condition=condition)
         except UpdateError as error:
-            if aws_errors.refused(error):
+            if aws_errors.is_refusal(error):
                 return False
-            if not aws_errors.conflicting(error) or time.monotonic() > give_up_at:
+            if not aws_errors.is_conflict(error) or time.monotonic() > give_up_at:
                 raise
         else:
             return True

@@ -50,7 +50,7 @@ class LogWriter:
     async def flush(self) -> None:
         """Write all shown text that is not yet written. If DynamoDB fails, log it and leave the rest for the next flush."""
         async with self._writing:
-            for part in stream_log.slices(self._position, self._shown[self._cut :]):
+            for part in stream_log.cut_slices(self._position, self._shown[self._cut :]):
                 self._unwritten.append(part)
                 self._position = part.end
             self._cut = len(self._shown)
@@ -59,4 +59,4 @@ class LogWriter:
                     await asyncio.to_thread(stream_log.write, self._task.id, self._unwritten[0])
                     self._unwritten.popleft()
             except Exception as error:  # the next flush continues here
-                logger.warning("log", extra={**leases.who(self._task), "error": type(error).__name__})
+                logger.warning("log", extra={**leases.log_ids(self._task), "error": type(error).__name__})

@@ -46,7 +46,7 @@ class Result:
         stored = self.answer or self.message
         if stored:
             return Text(stored.reasoning or "", stored.content)
-        return stream_log.text(self.task.id, None if self.task.text_length is None else int(self.task.text_length))
+        return stream_log.read_text(self.task.id, None if self.task.text_length is None else int(self.task.text_length))
 
 
 def read(task: Task) -> Result:

@@ -13,7 +13,7 @@ _LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u20
 """Some clients split lines by Unicode's rules (UAX #14) instead of the standard's. JSON itself escapes the other line ends."""
 
 
-def started(task_id: str, chat_id: str, position: int) -> str:
+def start_event(task_id: str, chat_id: str, position: int) -> str:
     """Return the first event. Its id keeps the position of a client that disconnects at once.
 
     Its name is none of EventSource's own (open, message, error), because their handlers must not run for it.
@@ -22,22 +22,22 @@ def started(task_id: str, chat_id: str, position: int) -> str:
     return f"event: start\nid: {position}\ndata: {_json(body)}\n\n"
 
 
-def retry(milliseconds: int) -> str:
+def retry_field(milliseconds: int) -> str:
     """Return the field that tells a client how soon to reconnect."""
     return f"retry: {milliseconds}\n\n"
 
 
-def text(position: int, kind: str, new: str) -> str:
+def text_event(position: int, kind: str, new: str) -> str:
     """Return an event with new text ("reasoning" or "content") and the position after it."""
     return f"id: {position}\ndata: {_json({'status': 'running', kind: new})}\n\n"
 
 
-def final(body: dict[str, Any]) -> str:
+def final_event(body: dict[str, Any]) -> str:
     """Return the last data event. It is complete, so a client may replace all earlier text with it."""
     return f"id: {END}\ndata: {_json(body)}\n\n"
 
 
-def position(last_event_id: str | None, in_query: str | None, after: str | None) -> int | str | None:
+def parse_position(last_event_id: str | None, in_query: str | None, after: str | None) -> int | str | None:
     """Return the position at which to resume, END, or None for a stream from its start.
 
     `last_event_id` is the header. Polyfills of EventSource send the same as `lastEventId` in the query, which is `in_query`. Both

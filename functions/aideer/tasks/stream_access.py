@@ -65,10 +65,10 @@ class Viewer:
                 logger.warning("viewer", extra={"user_id": self.user_id, "error": type(error).__name__})
 
 
-def claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[str, Any]:
+def verify_claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[str, Any]:
     """Return the claims of the access token, or of the ticket. Raises Unauthorized, and InvalidToken for another kind of token."""
     if ticket is None:
-        return auth.access_claims(authorization)
+        return auth.verify_access_token(authorization)
     said = auth.verify(ticket)
     if said["typ"] != "stream":
         raise InvalidToken("wrong_token_type", "This takes a stream's ticket.")
@@ -77,9 +77,9 @@ def claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[
     return said
 
 
-async def admitted(claims: dict[str, Any], *, from_start: bool) -> User:
+async def admit(claims: dict[str, Any], *, from_start: bool) -> User:
     """Return the caller. Raises Unauthorized, and TooManyRequests if the caller opens too many streams from their start."""
-    holder = asyncio.to_thread(auth.holder, claims)
+    holder = asyncio.to_thread(auth.get_holder, claims)
     if not from_start:
         return await holder
     # Both calls run at once, because a person waits for the first token.
@@ -89,12 +89,12 @@ async def admitted(claims: dict[str, Any], *, from_start: bool) -> User:
     return user
 
 
-def opened(user: User, task_id: str, position: int | None) -> Task:
+def open_stream(user: User, task_id: str, position: int | None) -> Task:
     """Return the user's task. If the position is None (from the start), mark the task as streamed.
 
     Raises NotFound. Raises Unprocessable for a second stream from the start, for a position that was never sent, and for a title.
     """
-    task = control.of(user, task_id)
+    task = control.get_owned(user, task_id)
     if task.type == Task.TITLE:
         raise Unprocessable("not_streamable", "Titles are not streamed.")
     if position is not None:
@@ -127,6 +127,6 @@ def _too_many(user_id: str) -> TooManyRequests | None:
     except TooManyRequests as refusal:
         return refusal
     except PynamoDBException as error:  # an outage must not refuse a viewer: the answer was paid for
-        if not aws_errors.unavailable(error):
+        if not aws_errors.is_unavailable(error):
             raise
     return None

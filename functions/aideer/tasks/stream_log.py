@@ -35,7 +35,7 @@ class Slice:
         return self.position + len(self.text)
 
 
-def slices(position: int, pieces: list[tuple[str, str]]) -> Iterator[Slice]:
+def cut_slices(position: int, pieces: list[tuple[str, str]]) -> Iterator[Slice]:
     """Join (kind, text) pieces and cut them into slices, from a position on."""
     for kind, group in groupby(pieces, key=lambda piece: piece[0]):
         text = "".join(piece[1] for piece in group)
@@ -51,7 +51,7 @@ def write(task_id: str, part: Slice) -> None:
     try:
         event.save(condition=TaskEvent.n.does_not_exist())
     except PutError as error:
-        if not aws_errors.refused(error):
+        if not aws_errors.is_refusal(error):
             raise
 
 
@@ -70,7 +70,7 @@ def read(task_id: str, position: int = 0, end: int | None = None) -> list[Slice]
     return parts
 
 
-def text(task_id: str, end: int | None = None) -> Text:
+def read_text(task_id: str, end: int | None = None) -> Text:
     """Return all text of an answer that the log holds, below position `end` if given."""
     parts = read(task_id, 0, end)
     return Text(

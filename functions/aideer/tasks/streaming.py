@@ -44,15 +44,15 @@ async def live(run: "Run", viewer: Viewer) -> AsyncGenerator[str, None]:
     """Yield the whole stream of an answer that this process makes. It ends with the answer, even if the viewer's session ends."""
     seen, position, spoke = 0, 0, clock.now()
     async with viewer.checked():
-        yield sse.started(run.task.id, run.task.chat_id, 0)
+        yield sse.start_event(run.task.id, run.task.chat_id, 0)
         while not (run.over and seen == len(run.shown)):
             silent = not await run.changed(seen, SILENCE_SECONDS)
             new = run.shown[seen:]
             seen += len(new)
             if viewer.gone:
                 new, silent = [], silent or clock.now() - spoke >= SILENCE_SECONDS
-            for part in stream_log.slices(position, new):
-                yield sse.text(part.end, part.kind, part.text)
+            for part in stream_log.cut_slices(position, new):
+                yield sse.text_event(part.end, part.kind, part.text)
                 position = part.end
             if silent:
                 yield sse.KEEP_ALIVE
@@ -92,15 +92,15 @@ async def _followed(
     task: Task, position: int, viewer: Viewer, patience: float | None, interrupts: bool
 ) -> AsyncGenerator[str, None]:
     if patience is not None:
-        yield sse.retry(RECONNECT_MILLISECONDS)
-    yield sse.started(task.id, task.chat_id, position)
+        yield sse.retry_field(RECONNECT_MILLISECONDS)
+    yield sse.start_event(task.id, task.chat_id, position)
     began = spoke = clock.now()
     interrupt_at = 0.0
     while not viewer.gone:
         end = None if task.is_open else int(task.text_length or 0)
         parts = await asyncio.to_thread(stream_log.read, task.id, position, end)
         for part in parts:
-            yield sse.text(part.end, part.kind, part.text)
+            yield sse.text_event(part.end, part.kind, part.text)
             position, spoke = part.end, clock.now()
         if end is not None:
             for event in await _end(task, viewer):
@@ -113,7 +113,7 @@ async def _followed(
             spoke = clock.now()
         await asyncio.sleep(POLL_SECONDS)
         stored = await asyncio.to_thread(leases.read, task.id)
-        if interrupts and stored and leases.expired(stored) and clock.now() >= interrupt_at:
+        if interrupts and stored and leases.is_expired(stored) and clock.now() >= interrupt_at:
             interrupt_at = clock.now() + INTERRUPT_SECONDS
             stored = await _interrupted(stored)
         if stored is None or control.is_deleted(stored):
@@ -127,7 +127,7 @@ async def _end(task: Task, viewer: Viewer, text: Text | None = None) -> list[str
     if not viewer.may_see(result.user):
         return []
     shown = await asyncio.to_thread(result.text) if text is None else text
-    return [sse.final(control.ending(task, shown) | result.fields()), sse.CLOSE]
+    return [sse.final_event(control.result_fields(task, shown) | result.fields()), sse.CLOSE]
 
 
 async def _interrupted(task: Task) -> Task:
@@ -136,7 +136,7 @@ async def _interrupted(task: Task) -> Task:
     try:
         return await asyncio.to_thread(sweeper.interrupt, task)
     except Exception as error:  # the sweeper will close the task
-        logger.warning("interrupt", extra={**leases.who(task), "error": type(error).__name__})
+        logger.warning("interrupt", extra={**leases.log_ids(task), "error": type(error).__name__})
         return task
 
 
@@ -148,5 +148,5 @@ def _quiet() -> Iterator[None]:
     except Busy:
         pass
     except (PynamoDBException, BotoCoreError, ClientError) as error:
-        if not aws_errors.unavailable(error):
+        if not aws_errors.is_unavailable(error):
             raise

@@ -29,7 +29,7 @@ def sweep() -> None:
             if key.lease_until < now:
                 _guarded(attend, key.id, task_id=key.id)
     metrics.emit({"HoldsOutstanding": holds})
-    for job in jobs.due(now):
+    for job in jobs.list_due(now):
         _guarded(jobs.hand_over, job, job=job.sk)
 
 
@@ -43,7 +43,7 @@ def attend(task_id: str) -> None:
     if task.status == "running":
         interrupt(task)
         return
-    fails_at = clock.seconds(task.create_time) + leases.QUEUE_SECONDS
+    fails_at = clock.parse(task.create_time) + leases.QUEUE_SECONDS
     if now >= fails_at:
         credits.release(task, Closer.sweep(task), "queue_timeout", Text())
         return
@@ -63,7 +63,7 @@ def interrupt(task: Task) -> Task:
     late renewal wins over both, and of two closers one wins.
     """
     closer = Closer.sweep(task)
-    text, cost = stream_log.text(task.id), uncovered.most(task)
+    text, cost = stream_log.read_text(task.id), uncovered.compute_bound(task)
     end = credits.release(task, closer, "interrupted", text, uncovered_credits=cost)
     if end.closed_by == closer.by:
         metrics.emit({"ExpiredLeases": 1})

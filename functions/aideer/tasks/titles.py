@@ -21,7 +21,7 @@ _INSTRUCTION = (
 )
 
 
-def prompt(thread: str, end: int) -> Prompt:
+def build_prompt(thread: str, end: int) -> Prompt:
     """Return the prompt for a title. It has no messages if no visible one is among the chat's last messages."""
     said = []
     with contextlib.suppress(TooLarge):  # a title does not need older messages

@@ -18,13 +18,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aideer.core import aws_errors
-from aideer.core.errors import AideerError, Busy, NotFound, place
+from aideer.core.errors import AideerError, Busy, NotFound, traceback_summary
 from aideer.web.openapi import USUAL_HEADERS
 
 logger = Logger(service="aideer")
 
 
-def application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
+def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
     """Return an app with these routes and with /ready, which the web adapter polls. A method that a route lacks gets 404."""
     for route in routes:
         if isinstance(route, Route) and route.methods:
@@ -50,7 +50,7 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    if not aws_errors.unavailable(error):
+    if not aws_errors.is_unavailable(error):
         raise error
     return await _refused(request, Busy())
 
@@ -87,7 +87,7 @@ class _Logged:
         try:
             await self._app(scope, receive, sending)
         except Exception as error:
-            logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
+            logger.error("unhandled", extra={"error": type(error).__name__, "at": traceback_summary(error)})
             if not begun:
                 answer = JSONResponse({"detail": "Something broke on our side.", "code": "internal"}, 500)
                 await answer(scope, receive, sending)

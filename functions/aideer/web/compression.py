@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler import Response
 from aideer.web.http import app
 
 
-def answer(
+def respond(
     make: Callable[[], bytes], content_type: str, headers: dict[str, str | list[str]] | None = None
 ) -> Response[Any]:
     """Return a response with the constant text of `make`, in UTF-8.

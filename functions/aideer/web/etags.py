@@ -37,17 +37,17 @@ class NotModified(Exception):
         self.tag = tag
 
 
-def headers(tag: int | str) -> dict[str, str | list[str]]:
+def tag_headers(tag: int | str) -> dict[str, str | list[str]]:
     """Return the headers of a response with this tag. The response depends on the caller, so no shared cache may keep it."""
     return {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache", "Vary": "Authorization"}
 
 
-def tagged(body: T, tag: int | str, **more: str) -> Response[T]:
+def respond(body: T, tag: int | str, **more: str) -> Response[T]:
     """Return a response with this tag. `more` are its other headers."""
-    return Response(status_code=200, content_type="application/json", body=body, headers={**headers(tag), **more})
+    return Response(status_code=200, content_type="application/json", body=body, headers={**tag_headers(tag), **more})
 
 
-def names(header: str, tag: int | str) -> bool:
+def matches(header: str, tag: int | str) -> bool:
     """Return whether an If-Match or If-None-Match header names this tag. Quotes and weakness do not matter here."""
     named = [name.strip().removeprefix("W/").strip('"') for name in header.split(",")]
     return "*" in named or str(tag) in named
@@ -55,4 +55,4 @@ def names(header: str, tag: int | str) -> bool:
 
 @app.exception_handler(NotModified)
 def _not_modified(unchanged: NotModified) -> Response[Any]:
-    return Response(status_code=304, headers=headers(unchanged.tag), body="")
+    return Response(status_code=304, headers=tag_headers(unchanged.tag), body="")

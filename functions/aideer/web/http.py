@@ -22,8 +22,8 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, place
-from aideer.web.openapi import secured
+from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
+from aideer.web.openapi import add_usual_headers
 from aideer.web.validation import RequestValidation, declared_type, public_errors, read_json
 
 BODY = 1_000_000
@@ -67,7 +67,7 @@ def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         answer: dict[str, Any] = {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
     else:
         answer = app.resolve(event, context)
-    answer["headers"] = secured(answer["headers"])
+    answer["headers"] = add_usual_headers(answer["headers"])
     return answer
 
 
@@ -141,9 +141,9 @@ def _broken(error: Exception) -> Response[Any]:
     if type(error).__module__.partition(".")[0] in ("botocore", "pynamodb"):
         from aideer.core import aws_errors
 
-        if aws_errors.unavailable(error):
+        if aws_errors.is_unavailable(error):
             return _answer(Busy())
-    logger.error("unhandled", extra={"error": type(error).__name__, "at": place(error)})
+    logger.error("unhandled", extra={"error": type(error).__name__, "at": traceback_summary(error)})
     return Response(
         status_code=500,
         content_type="application/json",

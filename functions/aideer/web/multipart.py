@@ -13,7 +13,7 @@ FIELDS = 100
 """The most fields of a form. Each costs the parser some microseconds, and 6 MB have room for 100,000."""
 
 
-def read(content_type: str | None, body: bytes) -> dict[str, list[UploadFile | str]]:
+def parse(content_type: str | None, body: bytes) -> dict[str, list[UploadFile | str]]:
     """Return a form's files and fields by name, in their order. Raises ValueError if the body is not a valid form."""
     found: dict[str, list[UploadFile | str]] = {}
     seen = 0

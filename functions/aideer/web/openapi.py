@@ -18,7 +18,7 @@ _INVALID = {
 }
 
 
-def documented(
+def describe(
     summary: str,
     *,
     errors: tuple[int, ...] = (),
@@ -68,7 +68,7 @@ USUAL_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private,
 """Headers of every response that does not set them itself."""
 
 
-def secured(headers: dict[str, Any]) -> dict[str, Any]:
+def add_usual_headers(headers: dict[str, Any]) -> dict[str, Any]:
     """Return a response's headers with the usual ones added.
 
     A browser must not guess another type than the named one. A response is private and not stored, unless its handler sets

@@ -45,19 +45,19 @@ def decode(list_name: str, cursor: str, types: tuple[type, ...]) -> list[Any]:
     return key
 
 
-def answer(items: list[T], next_cursor: str | None) -> Response[list[T]]:
+def respond(items: list[T], next_cursor: str | None) -> Response[list[T]]:
     """Return a page as a bare array, with Link (RFC 8288) and X-Next-Cursor if more items follow."""
-    return Response(status_code=200, content_type="application/json", body=items, headers=headers(next_cursor))
+    return Response(status_code=200, content_type="application/json", body=items, headers=page_headers(next_cursor))
 
 
-def headers(next_cursor: str | None) -> dict[str, str | list[str]]:
+def page_headers(next_cursor: str | None) -> dict[str, str | list[str]]:
     """Return the headers Link and X-Next-Cursor of a page, or no headers for the last page."""
     if not next_cursor:
         return {}
-    return {"X-Next-Cursor": next_cursor, "Link": link(cursor=next_cursor, offset=None)}
+    return {"X-Next-Cursor": next_cursor, "Link": next_link(cursor=next_cursor, offset=None)}
 
 
-def link(**changes: object) -> str:
+def next_link(**changes: object) -> str:
     """Return a Link (RFC 8288) to the next page: this request with these query parameters changed, or left out if None."""
     event = app.current_event
     query = {**event.query_string_parameters, **changes}

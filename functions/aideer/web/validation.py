@@ -115,7 +115,7 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
             from aideer.web import multipart  # only an upload needs it
 
             body = base64.b64decode(event.body) if event.is_base64_encoded else event.body.encode()
-            parts = multipart.read(header, body)
+            parts = multipart.parse(header, body)
         known = [field.alias for field in app.context["_route"].dependant.body_params]
         _require_single("body", known, parts)
         return {name: values[0] for name, values in parts.items()}
