@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if all(argument.startswith("tests/e2e") for argument in config.args):
         return  # where functions run as they are deployed
     folder = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-tests-")))
-    stack = _running.enter_context(resources.running(folder))
+    stack = _running.enter_context(resources.run_stack(folder))
     _running.enter_context(_provider)
     _running.enter_context(_wechat)
     resources.write_providers(stack, {"dashscope_api_key": "sk-test", **SIMULATED_WECHAT})

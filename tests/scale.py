@@ -193,7 +193,7 @@ def main() -> int:
 
     with contextlib.ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-scale-")))
-        os.environ.update(running.enter_context(resources.running(folder)).environment)
+        os.environ.update(running.enter_context(resources.run_stack(folder)).environment)
         os.environ.update(SIGNUP_CREDITS="0", STREAM_BASE_URL="http://stream.test", POWERTOOLS_LOG_LEVEL="ERROR")
         print(report(), end="")
     return 0

@@ -22,7 +22,7 @@ from aideer.chats import likes
 from aideer.core import clock
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, Identity, Message, Preset, Task, User, new_id
-from aideer.schemas.credits import CodeBatch, NewCode
+from aideer.schemas.credits import CodeBatchResponse, NewCode
 from aideer.security import auth
 from aideer.tasks import control
 from local.simulators import wechat
@@ -141,7 +141,7 @@ class World:
         new = NewCode(value=10, count=2)
         admin = make_person(permission=2).user
         made = redeem_codes.create(admin, new, IdempotentRequest(admin.id, "POST /codes", None, new))
-        assert isinstance(made, CodeBatch)
+        assert isinstance(made, CodeBatchResponse)
         return made.batch
 
     def token(self) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer.schemas.admin import AuditEntry
+from aideer.schemas.admin import AuditEntryResponse
 from aideer.security import audit_trail
 from aideer.security.auth import Admin
 from aideer.web import pagination
@@ -27,7 +27,7 @@ def show(
     action: Annotated[audit_trail.Action | None, Query(description="The action.")] = None,
     limit: pagination.Limit = 10,
     cursor: pagination.Cursor = None,
-) -> Response[list[AuditEntry]]:
+) -> Response[list[AuditEntryResponse]]:
     """List the records, newest first. A page may be shorter than `limit` even if more records follow, so check X-Next-Cursor.
 
     `reason` is the text that the administrator sent in the header X-Reason, which may be percent-encoded.
@@ -36,4 +36,4 @@ def show(
     [before] = pagination.decode(name, cursor, (str,)) if cursor else [None]
     page = audit_trail.read_page(admin, user, action, limit, before)
     more = pagination.encode(name, [page.more]) if page.more else None
-    return pagination.respond([AuditEntry.model_validate(record) for record in page.records], more)
+    return pagination.respond([AuditEntryResponse.model_validate(record) for record in page.records], more)

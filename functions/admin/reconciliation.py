@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from aideer.billing import reconciliation
 from aideer.core.errors import NotFound
-from aideer.schemas.admin import Reconciliation, ReconciliationRun
+from aideer.schemas.admin import ReconciliationResponse, ReconciliationRun
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -13,11 +13,11 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/admin/reconciliation", **describe("The last reconciliation of all credits", errors=(403, 404)))
-def show(user: Admin) -> Reconciliation:  # noqa: ARG001 - its type lets administrators in only
+def show(user: Admin) -> ReconciliationResponse:  # noqa: ARG001 - its type lets administrators in only
     last, running = reconciliation.read_runs()
     if not last and not running:
         raise NotFound("no_reconciliation", "There has been none yet.")
-    return Reconciliation(
+    return ReconciliationResponse(
         last=ReconciliationRun(**asdict(last)) if last else None,
         running=ReconciliationRun(**asdict(running)) if running else None,
     )

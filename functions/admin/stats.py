@@ -5,7 +5,7 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.billing import statistics
-from aideer.schemas.admin import Statistics
+from aideer.schemas.admin import StatisticsResponse
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -20,6 +20,6 @@ To = Annotated[str | None, Query(alias="to", pattern=DAY, description="A day, in
 
 
 @app.get("/api/v1/admin/stats", **describe("Statistics by day and by model", errors=(403,)))
-def show(_: Admin, first: From = None, last: To = None) -> Statistics:
+def show(_: Admin, first: From = None, last: To = None) -> StatisticsResponse:
     """Sum up at most 92 days. A task counts on the day on which it ended."""
     return statistics.read(first, last)

@@ -1,7 +1,7 @@
 """POST /chats/{id}/messages: append messages to one's own chat."""
 
 from aideer.chats import chats
-from aideer.schemas.chats import ChatId, Message, NewMessages
+from aideer.schemas.chats import ChatId, MessageResponse, NewMessages
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -10,6 +10,6 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/chats/<id>/messages", **describe("Append messages", errors=(403, 404, 413)))
-def append(user: Visitor, id: ChatId, new: NewMessages) -> list[Message]:
+def append(user: Visitor, id: ChatId, new: NewMessages) -> list[MessageResponse]:
     """Append messages, even while a task is answering. The response holds the messages as they are stored."""
-    return [Message.model_validate(message) for message in chats.append(user, id, new)]
+    return [MessageResponse.model_validate(message) for message in chats.append(user, id, new)]

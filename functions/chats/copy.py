@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.chats import copies
-from aideer.schemas.chats import Chat, ChatId
+from aideer.schemas.chats import ChatId, ChatResponse
 from aideer.security.auth import Member
 from aideer.web.etags import ETAG_HEADER, respond
 from aideer.web.http import app, handler
@@ -20,11 +20,11 @@ Upto = Annotated[
 
 
 @app.post("/api/v1/chats/<id>/copy", **describe("Copy a chat", errors=(400, 403, 404, 413), headers=ETAG_HEADER))
-def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[Chat]:
+def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[ChatResponse]:
     """Copy your own chat, or a shared one as you see it. Messages keep their n, and the copy is private.
 
     The copy of your own chat keeps the preset's version. The copy of another user's chat uses the preset's current version, as a
     new chat does.
     """
     chat, page = copies.copy(user, id, upto)
-    return respond(Chat.of(chat, page.messages), chat.version)
+    return respond(ChatResponse.of(chat, page.messages), chat.version)

@@ -3,7 +3,7 @@
 from aws_lambda_powertools.event_handler import Response
 
 from aideer.chats import chats
-from aideer.schemas.chats import Chat, NewChat
+from aideer.schemas.chats import ChatResponse, NewChat
 from aideer.security.auth import Member
 from aideer.web.etags import ETAG_HEADER, respond
 from aideer.web.http import app, handler
@@ -13,7 +13,7 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/chats", **describe("Open a chat", errors=(400, 403, 413), headers=ETAG_HEADER))
-def create(user: Member, new: NewChat) -> Response[Chat]:
+def create(user: Member, new: NewChat) -> Response[ChatResponse]:
     """Open a chat. It keeps this version of the preset, even if the preset is changed or deleted later."""
     chat, messages = chats.create(user, new)
-    return respond(Chat.of(chat, messages), chat.version)
+    return respond(ChatResponse.of(chat, messages), chat.version)

@@ -24,7 +24,7 @@ MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=u
         "Export a chat",
         errors=(403, 404),
         content={
-            "application/json": {"schema": {"$ref": "#/components/schemas/Chat"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/ChatResponse"}},
             "text/markdown": {"schema": {"type": "string"}},
         },
         headers={

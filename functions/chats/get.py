@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.chats import chats
 from aideer.chats.messages import Window
-from aideer.schemas.chats import Chat, ChatId
+from aideer.schemas.chats import ChatId, ChatResponse
 from aideer.security import auth
 from aideer.security.auth import Visitor
 from aideer.web import pagination
@@ -37,7 +37,7 @@ def get(
     before: N = None,
     after: N = None,
     if_none_match: IfNoneMatch = None,
-) -> Response[Chat]:
+) -> Response[ChatResponse]:
     """Show a chat with its last messages, the last ones before `before`, or the first ones after `after`.
 
     Link leads to more messages in the same direction. An answer holds at most 4 MB, so it may have fewer messages than `limit`.
@@ -45,5 +45,5 @@ def get(
     """
     chat, page = chats.read(user, id, Window(limit, before, after), if_none_match)
     link = {"Link": pagination.next_link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
-    shown = Chat.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
+    shown = ChatResponse.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
     return respond(shown, chats.view_tag(user, chat), **link)

@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.chats import chats
-from aideer.schemas.chats import ListedChat, Order, OrderBy
+from aideer.schemas.chats import ChatSummaryResponse, Order, OrderBy
 from aideer.security.auth import Visitor
 from aideer.web import pagination
 from aideer.web.http import app, handler
@@ -27,7 +27,7 @@ def list_(
     limit: pagination.Limit = 10,
     cursor: pagination.Cursor = None,
     offset: pagination.Offset = 0,
-) -> Response[list[ListedChat]]:
+) -> Response[list[ChatSummaryResponse]]:
     """List your chats. A page may be shorter than `limit` even if more chats follow, so check X-Next-Cursor."""
     found, next_cursor = chats.list_page(user, order_by, order, prefix=q, limit=limit, cursor=cursor, offset=offset)
-    return pagination.respond([ListedChat.model_validate(chat) for chat in found], next_cursor)
+    return pagination.respond([ChatSummaryResponse.model_validate(chat) for chat in found], next_cursor)

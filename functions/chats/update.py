@@ -3,7 +3,7 @@
 from aws_lambda_powertools.event_handler import Response
 
 from aideer.chats import chats
-from aideer.schemas.chats import Chat, ChatChange, ChatId
+from aideer.schemas.chats import ChatChange, ChatId, ChatResponse
 from aideer.security.auth import Visitor
 from aideer.web.etags import ETAG_HEADER, IfMatch, respond
 from aideer.web.http import app, handler
@@ -16,7 +16,7 @@ __all__ = ["handler"]
     "/api/v1/chats/<id>",
     **describe("Change a chat", errors=(400, 403, 404, 409, 412, 413, 428), headers=ETAG_HEADER),
 )
-def update(user: Visitor, id: ChatId, change: ChatChange, if_match: IfMatch = None) -> Response[Chat]:
+def update(user: Visitor, id: ChatId, change: ChatChange, if_match: IfMatch = None) -> Response[ChatResponse]:
     """Change the fields that you send; `messages` needs If-Match. The response is the chat with its last messages."""
     chat, page = chats.change(user, id, change, if_match)
-    return respond(Chat.of(chat, page.messages), chat.version)
+    return respond(ChatResponse.of(chat, page.messages), chat.version)

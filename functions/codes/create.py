@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.billing import redeem_codes
 from aideer.data.idempotency import IdempotentRequest
-from aideer.schemas.credits import CodeBatch, NewCode, RedeemCode
+from aideer.schemas.credits import CodeBatchResponse, NewCode, RedeemCodeResponse
 from aideer.schemas.headers import IdempotencyKey
 from aideer.security.auth import Admin
 from aideer.web.http import app, handler
@@ -18,7 +18,7 @@ __all__ = ["handler"]
 CONTENT = {
     "application/json": {
         "schema": {
-            "anyOf": [{"$ref": "#/components/schemas/RedeemCode"}, {"$ref": "#/components/schemas/CodeBatch"}],
+            "anyOf": [{"$ref": "#/components/schemas/RedeemCodeResponse"}, {"$ref": "#/components/schemas/CodeBatchResponse"}],
         }
     },
     "text/csv": {"schema": {"type": "string"}},
@@ -31,7 +31,7 @@ def create(
     body: NewCode,
     idempotency_key: IdempotencyKey = None,
     format: Annotated[Literal["json", "csv"], Query()] = "json",
-) -> Response[RedeemCode | CodeBatch | str]:
+) -> Response[RedeemCodeResponse | CodeBatchResponse | str]:
     """Make a code, or with `count` a batch.
 
     If a batch breaks off, send the same request with its Idempotency-Key to complete it.
@@ -39,7 +39,7 @@ def create(
     made = redeem_codes.create(user, body, IdempotentRequest(user.id, "POST /codes", idempotency_key, body))
     if format == "json":
         return Response(status_code=200, content_type="application/json", body=made)
-    name, rows = (f"codes-{made.batch}", made.codes) if isinstance(made, CodeBatch) else ("code", [made])
+    name, rows = (f"codes-{made.batch}", made.codes) if isinstance(made, CodeBatchResponse) else ("code", [made])
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
     table = redeem_codes.format_csv(rows, body.description)
     return Response(status_code=200, content_type="text/csv; charset=utf-8", body=table, headers=headers)

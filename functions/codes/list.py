@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.billing import redeem_codes
-from aideer.schemas.credits import RedeemCode
+from aideer.schemas.credits import RedeemCodeResponse
 from aideer.security.auth import Admin
 from aideer.web import pagination
 from aideer.web.http import app, handler
@@ -24,6 +24,6 @@ def list_(
     limit: pagination.Limit = 10,
     cursor: pagination.Cursor = None,
     offset: pagination.Offset = 0,
-) -> Response[list[RedeemCode]]:
+) -> Response[list[RedeemCodeResponse]]:
     """List the codes, newest first. With `batch`, list the codes of that batch by name."""
     return pagination.respond(*redeem_codes.list_page(admin, batch, limit, cursor, offset))

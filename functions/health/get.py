@@ -1,7 +1,7 @@
 """GET /api/v1/health: whether the API answers, and which version it is."""
 
 from aideer import __version__
-from aideer.schemas.health import Health
+from aideer.schemas.health import HealthResponse
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 
@@ -9,5 +9,5 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/health", **describe("Ask whether it is up", public=True))
-def get() -> Health:
-    return Health(status="ok", version=__version__)
+def get() -> HealthResponse:
+    return HealthResponse(status="ok", version=__version__)

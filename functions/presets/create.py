@@ -1,7 +1,7 @@
 """POST /api/v1/presets: make a preset."""
 
 from aideer.chats import presets
-from aideer.schemas.presets import NewPreset, Preset
+from aideer.schemas.presets import NewPreset, PresetResponse
 from aideer.security.auth import Member
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -10,5 +10,5 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/presets", **describe("Make a preset", errors=(403, 409)))
-def create(user: Member, body: NewPreset) -> Preset:
+def create(user: Member, body: NewPreset) -> PresetResponse:
     return presets.create(user, body)

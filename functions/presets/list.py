@@ -3,7 +3,7 @@
 from aws_lambda_powertools.event_handler import Response
 
 from aideer.chats import presets
-from aideer.schemas.presets import Order, OrderBy, PresetSummary
+from aideer.schemas.presets import Order, OrderBy, PresetSummaryResponse
 from aideer.security.auth import Visitor
 from aideer.web import pagination
 from aideer.web.http import app, handler
@@ -21,5 +21,5 @@ def list_presets(
     limit: Limit = 10,
     cursor: Cursor = None,
     offset: Offset = 0,
-) -> Response[list[PresetSummary]]:
+) -> Response[list[PresetSummaryResponse]]:
     return pagination.respond(*presets.list_page(user, order_by, order, limit, cursor, offset))

@@ -1,7 +1,7 @@
 """PUT /api/v1/presets/{id}: make a preset's next version."""
 
 from aideer.chats import presets
-from aideer.schemas.presets import Preset, PresetChange
+from aideer.schemas.presets import PresetChange, PresetResponse
 from aideer.security.auth import Member
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -10,5 +10,5 @@ __all__ = ["handler"]
 
 
 @app.put("/api/v1/presets/<id>", **describe("Change a preset", errors=(403, 404, 503)))
-def update(user: Member, id: str, body: PresetChange) -> Preset:
+def update(user: Member, id: str, body: PresetChange) -> PresetResponse:
     return presets.update(user, id, body)

@@ -1,7 +1,7 @@
 """GET /api/v1/prices: the prices of answers, by model."""
 
 from aideer.billing import pricing
-from aideer.schemas.credits import Prices
+from aideer.schemas.credits import PricesResponse
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 
@@ -9,6 +9,6 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/prices", **describe("List the prices", public=True))
-def list_prices() -> Prices:
+def list_prices() -> PricesResponse:
     """List all models with their prices, limits and abilities. Retired models are included, and marked as retired."""
-    return Prices.model_validate(pricing.publish())
+    return PricesResponse.model_validate(pricing.publish())

@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Form
 
 from aideer.accounts import oauth2
-from aideer.schemas.sessions import Tokens
+from aideer.schemas.sessions import TokensResponse
 from aideer.schemas.strings import Password
 from aideer.security.rate_limits import Address
 from aideer.web.http import app, handler
@@ -25,7 +25,7 @@ def create(
     username: Annotated[str | None, Form(max_length=255, description="For grant_type=password.")] = None,
     password: Annotated[Password | None, Form(description="For grant_type=password.")] = None,
     refresh_token: Annotated[str | None, Form(max_length=4096, description="For grant_type=refresh_token.")] = None,
-) -> Response[Tokens]:
+) -> Response[TokensResponse]:
     """The token endpoint of OAuth2. Each refusal also has `error` and `error_description` (RFC 6749, section 5.2)."""
     tokens = oauth2.issue_tokens(grant_type, username, password, refresh_token, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

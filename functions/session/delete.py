@@ -1,7 +1,7 @@
 """DELETE /api/v1/session: sign out everywhere."""
 
 from aideer.accounts import sessions
-from aideer.schemas.users import Done
+from aideer.schemas.users import DoneResponse
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -10,6 +10,6 @@ __all__ = ["handler"]
 
 
 @app.delete("/api/v1/session", **describe("Sign out everywhere"))
-def delete(user: Visitor) -> Done:
+def delete(user: Visitor) -> DoneResponse:
     sessions.sign_out(user)
-    return Done(message="Signed out.")
+    return DoneResponse(message="Signed out.")

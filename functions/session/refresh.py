@@ -4,7 +4,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from aideer.accounts import login_tickets, sessions
 from aideer.accounts.sessions import Authorization
-from aideer.schemas.sessions import Ticket, Tokens
+from aideer.schemas.sessions import LoginTicket, TokensResponse
 from aideer.web.http import app, handler
 from aideer.web.openapi import NO_STORE, describe
 
@@ -12,7 +12,7 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/session/refresh", **describe("Refresh a session, by its refresh token or a ticket"))
-def refresh(authorization: Authorization, body: Ticket | None = None) -> Response[Tokens]:
+def refresh(authorization: Authorization, body: LoginTicket | None = None) -> Response[TokensResponse]:
     """Send the refresh token as the Bearer. With a ticket in the body, no refresh token is needed, and a given one is ignored."""
     if body and body.ticket:
         tokens = login_tickets.exchange(body.ticket, body.code_verifier)

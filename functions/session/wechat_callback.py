@@ -4,7 +4,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from aideer.accounts import wechat_login
 from aideer.accounts.wechat_login import FromBrowser
-from aideer.schemas.sessions import ReturnedCode, State, Tokens
+from aideer.schemas.sessions import ReturnedCode, State, TokensResponse
 from aideer.security.rate_limits import Address
 from aideer.web.http import app, handler
 from aideer.web.openapi import NO_STORE, describe
@@ -21,7 +21,9 @@ __all__ = ["handler"]
         also={303: "To the page that is set up for it, with `ticket` in the fragment: for POST /session/refresh."},
     ),
 )
-def callback(browser: FromBrowser, address: Address, state: State, code: ReturnedCode = None) -> Response[Tokens]:
+def callback(
+    browser: FromBrowser, address: Address, state: State, code: ReturnedCode = None
+) -> Response[TokensResponse]:
     """A first sign-in registers the user. If a mini program already has a user with the same unionid, it is the same user."""
     tokens = wechat_login.finish(browser, code, state, address)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

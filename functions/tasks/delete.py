@@ -1,6 +1,6 @@
 """DELETE /tasks/{id}: delete a task that has ended."""
 
-from aideer.schemas.users import Done
+from aideer.schemas.users import DoneResponse
 from aideer.security.auth import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
@@ -10,7 +10,7 @@ __all__ = ["handler"]
 
 
 @app.delete("/api/v1/tasks/<id>", **describe("Delete a task", errors=(404,)))
-def delete(user: Visitor, id: str) -> Done:
+def delete(user: Visitor, id: str) -> DoneResponse:
     """Delete one of your tasks that has ended. Its message and its cost stay; the task and its stream are 404 from then on."""
     control.delete(control.get_owned(user, id))
-    return Done(message="Deleted.")
+    return DoneResponse(message="Deleted.")

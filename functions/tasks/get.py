@@ -1,6 +1,6 @@
 """GET /tasks/{id}: a task with its text so far."""
 
-from aideer.schemas.tasks import TaskView
+from aideer.schemas.tasks import TaskResponse
 from aideer.security.auth import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
@@ -10,6 +10,6 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/tasks/<id>", **describe("Look at a task", errors=(404,)))
-def get(user: Visitor, id: str) -> TaskView:
+def get(user: Visitor, id: str) -> TaskResponse:
     """Show one of your tasks."""
     return control.to_response(control.get_owned(user, id), user)

@@ -1,6 +1,6 @@
 """POST /tasks/quote: the most that an answer would cost."""
 
-from aideer.schemas.tasks import NewTask, Quote
+from aideer.schemas.tasks import NewTask, QuoteResponse
 from aideer.security.auth import Member
 from aideer.tasks import admission
 from aideer.web.http import app, handler
@@ -10,6 +10,6 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/tasks/quote", **describe("Ask for the price of an answer", errors=(403, 404, 413)))
-def quote(user: Member, task: NewTask) -> Quote:
+def quote(user: Member, task: NewTask) -> QuoteResponse:
     """Return the hold that POST /tasks would make now, without making it."""
     return admission.quote(user, task)

@@ -2,7 +2,7 @@
 
 from aws_lambda_powertools.event_handler import Response
 
-from aideer.schemas.tasks import TaskView
+from aideer.schemas.tasks import TaskResponse
 from aideer.security.auth import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 5
     "/api/v1/tasks/<id>/stop",
     **describe("Stop a task", errors=(404,), also={202: "It will stop, but has not settled yet."}),
 )
-def stop(user: Visitor, id: str) -> Response[TaskView]:
+def stop(user: Visitor, id: str) -> Response[TaskResponse]:
     """Return the task once it has settled, or with 202 if that takes longer. A task that has already ended is returned as it is."""
     task = control.wait_until_closed(control.stop(control.get_owned(user, id)), PATIENCE_SECONDS)
     status = 202 if task.is_open else 200

@@ -5,7 +5,7 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler.openapi.params import File, UploadFile
 
 from aideer.accounts import avatars, users
-from aideer.schemas.users import User
+from aideer.schemas.users import UserResponse
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -17,7 +17,7 @@ __all__ = ["handler"]
 def set_avatar(
     user: Visitor,
     avatar_file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, at most 4 MB.")],
-) -> User:
+) -> UserResponse:
     """The image becomes a JPEG of 128×128 pixels: its middle, upright, over white, without metadata.
 
     An animated image gives its first frame.

@@ -1,7 +1,7 @@
 """GET /api/v1/users/{id}: a user."""
 
 from aideer.accounts import users
-from aideer.schemas.users import PublicUser, User, UserId
+from aideer.schemas.users import PublicUserResponse, UserId, UserResponse
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -10,6 +10,6 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/users/<id>", **describe("Get a user", errors=(404,)))
-def get(user: Visitor, id: UserId) -> User | PublicUser:
+def get(user: Visitor, id: UserId) -> UserResponse | PublicUserResponse:
     """Get a user. You see all fields of yourself; only administrators see all fields of other users."""
     return users.get(user, id)

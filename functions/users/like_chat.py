@@ -2,7 +2,7 @@
 
 from aideer.chats import likes
 from aideer.schemas.chats import ChatId
-from aideer.schemas.users import Done
+from aideer.schemas.users import DoneResponse
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -11,7 +11,7 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/users/me/likes/chat/<id>", **describe("Like a chat", errors=(400, 403, 404, 409)))
-def like(user: Visitor, id: ChatId) -> Done:
+def like(user: Visitor, id: ChatId) -> DoneResponse:
     """Like a chat that you may read."""
     likes.like(user, "chat", id)
-    return Done(message="Liked.")
+    return DoneResponse(message="Liked.")

@@ -2,7 +2,7 @@
 
 from aideer.chats import likes
 from aideer.schemas.presets import PresetId
-from aideer.schemas.users import Done
+from aideer.schemas.users import DoneResponse
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -11,7 +11,7 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/users/me/likes/preset/<id>", **describe("Like a preset", errors=(400, 403, 404, 409)))
-def like(user: Visitor, id: PresetId) -> Done:
+def like(user: Visitor, id: PresetId) -> DoneResponse:
     """Like a preset that you may read. Its like_count is the number of users that like it."""
     likes.like(user, "preset", id)
-    return Done(message="Liked.")
+    return DoneResponse(message="Liked.")

@@ -1,7 +1,7 @@
 """POST /api/v1/users/me/identities/wechat: add a WeChat account to sign in with."""
 
 from aideer.accounts import freshness, linking
-from aideer.schemas.users import User, WechatCode
+from aideer.schemas.users import UserResponse, WechatCode
 from aideer.security.auth import AuthTime, Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -12,7 +12,7 @@ __all__ = ["handler"]
 @app.post(
     "/api/v1/users/me/identities/wechat", **describe("Link one's WeChat account", errors=(400, 403, 409, 429, 502))
 )
-def link_wechat(user: Visitor, auth_time: AuthTime, body: WechatCode) -> User:
+def link_wechat(user: Visitor, auth_time: AuthTime, body: WechatCode) -> UserResponse:
     """Add your WeChat account to sign in with. If a WeChat sign-in made a user for it that was never used, your user absorbs that
     one.
 

@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.accounts import users
-from aideer.schemas.users import User
+from aideer.schemas.users import UserResponse
 from aideer.security import audit_trail
 from aideer.security.auth import Admin
 from aideer.web import pagination
@@ -25,7 +25,7 @@ def list_(
     limit: pagination.Limit = 10,
     cursor: pagination.Cursor = None,
     offset: pagination.Offset = 0,
-) -> Response[list[User]]:
+) -> Response[list[UserResponse]]:
     """List users, newest first. A page may be shorter than `limit` even if more users follow, so check X-Next-Cursor."""
     found, more = (
         (users.find_by_name(username), None) if username is not None else users.list_page(limit, cursor, offset)

@@ -1,7 +1,7 @@
 """GET /api/v1/users/me: the signed-in user."""
 
 from aideer.accounts import users
-from aideer.schemas.users import User
+from aideer.schemas.users import UserResponse
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -10,5 +10,5 @@ __all__ = ["handler"]
 
 
 @app.get("/api/v1/users/me", **describe("Get oneself"))
-def me(user: Visitor) -> User:
+def me(user: Visitor) -> UserResponse:
     return users.to_response(user)

@@ -2,7 +2,7 @@
 
 from aideer.billing import topups
 from aideer.data.idempotency import IdempotentRequest
-from aideer.schemas.credits import Redeemed, Redemption
+from aideer.schemas.credits import NewRedemption, RedemptionResponse
 from aideer.schemas.headers import IdempotencyKey
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
@@ -12,6 +12,6 @@ __all__ = ["handler"]
 
 
 @app.post("/api/v1/users/me/credits", **describe("Redeem a code", errors=(429,)))
-def redeem(user: Visitor, body: Redemption, idempotency_key: IdempotencyKey = None) -> Redeemed:
+def redeem(user: Visitor, body: NewRedemption, idempotency_key: IdempotencyKey = None) -> RedemptionResponse:
     request = IdempotentRequest(user.id, "POST /users/me/credits", idempotency_key, body)
-    return Redeemed.model_validate(topups.redeem(user, body.redeem_code, request))
+    return RedemptionResponse.model_validate(topups.redeem(user, body.redeem_code, request))

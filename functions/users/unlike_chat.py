@@ -2,7 +2,7 @@
 
 from aideer.chats import likes
 from aideer.schemas.chats import ChatId
-from aideer.schemas.users import Done
+from aideer.schemas.users import DoneResponse
 from aideer.security.auth import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -11,7 +11,7 @@ __all__ = ["handler"]
 
 
 @app.delete("/api/v1/users/me/likes/chat/<id>", **describe("Take back the like of a chat", errors=(400, 403, 404)))
-def unlike(user: Visitor, id: ChatId) -> Done:
+def unlike(user: Visitor, id: ChatId) -> DoneResponse:
     """Remove your like, even if the chat was deleted or made private since."""
     likes.unlike(user, "chat", id)
-    return Done(message="Not liked any more.")
+    return DoneResponse(message="Not liked any more.")

@@ -1,7 +1,7 @@
 """PUT /api/v1/users/{id}: change a user."""
 
 from aideer.accounts import freshness, users
-from aideer.schemas.users import NamedUser, User, UserChange
+from aideer.schemas.users import NamedUser, UserChange, UserResponse
 from aideer.security.auth import AuthTime, Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
@@ -10,7 +10,7 @@ __all__ = ["handler"]
 
 
 @app.put("/api/v1/users/<id>", **describe("Change a user", errors=(400, 403, 404, 429)))
-def update(user: Visitor, auth_time: AuthTime, id: NamedUser, body: UserChange) -> User:
+def update(user: Visitor, auth_time: AuthTime, id: NamedUser, body: UserChange) -> UserResponse:
     """Change yourself (`me` or your own id), or any user if you are an administrator.
 
     If you change a username, sign in with the new one from then on. To change a username or a permission, you need a sign-in within

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from local.clients.client import Client, RefusedError
-from local.stack.ephemeral import Trial, TrialError, running
+from local.stack.ephemeral import EphemeralStack, EphemeralStackError, run_ephemeral
 from local.stack.processes import Processes
 from local.stack.state import Stack
 
@@ -126,7 +126,7 @@ class Case:
 class Bench:
     """The measurements of one running stack."""
 
-    def __init__(self, trial: Trial, client: Client) -> None:
+    def __init__(self, trial: EphemeralStack, client: Client) -> None:
         self._port = trial.port
         self._client = client
         self._provider = urlsplit(Stack.wait(trial.state_dir).environment["DASHSCOPE_HTTP_BASE_URL"])
@@ -181,10 +181,10 @@ class Bench:
         }
         path = f"{self._provider.path}/services/aigc/text-generation/generation"
         connection = http.client.HTTPConnection(str(self._provider.hostname), self._provider.port, timeout=60)
-        with contextlib.closing(connection), _undisturbed():
+        with contextlib.closing(connection), _without_collector():
             began = time.perf_counter()
             connection.request("POST", path, json.dumps(body), headers)
-            received = _received(connection.getresponse())
+            received = _read_parts(connection.getresponse())
         answer = Answer(began, began)
         for moment, event in _events(received):
             answer.add(moment, json.loads(event["data"])["output"]["choices"][0]["message"]["content"])
@@ -197,7 +197,7 @@ class Bench:
             "messages": [{"role": "user", "content": question}],
         }
         body = json.dumps({"chat_id": self._client.call("POST", "/chats", chat)["id"]})
-        with _undisturbed():
+        with _without_collector():
             asked = time.perf_counter()
             self._api.request("POST", "/api/v1/tasks", body, self._headers)
             response = self._api.getresponse()
@@ -209,7 +209,7 @@ class Bench:
             with contextlib.closing(stream):
                 opened = time.perf_counter()
                 stream.request("GET", f"{url.path}?{url.query}")
-                received = _received(stream.getresponse())
+                received = _read_parts(stream.getresponse())
         answer, whole = Answer(asked, opened), ""
         for moment, event in _events(received):
             if event.get("id") == "end":
@@ -222,7 +222,7 @@ class Bench:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def _without_collector() -> Iterator[None]:
     """Keep this process's garbage collector out of the measurement."""
     gc.collect()
     gc.disable()
@@ -232,7 +232,7 @@ def _undisturbed() -> Iterator[None]:
         gc.enable()
 
 
-def _received(response: http.client.HTTPResponse) -> list[tuple[float, bytes]]:
+def _read_parts(response: http.client.HTTPResponse) -> list[tuple[float, bytes]]:
     parts = []
     while part := response.read1(65536):
         parts.append((time.perf_counter(), part))
@@ -357,7 +357,7 @@ def _memory_report(found: list[Memory]) -> str:
     )
 
 
-def measured(trial: Trial, cases: list[Case], repetitions: int, say: Console) -> float:
+def measure_all(trial: EphemeralStack, cases: list[Case], repetitions: int, say: Console) -> float:
     """Fill the cases, and return the median time of a call that does nothing, in ms."""
     with Client(trial.url) as client, contextlib.closing(Bench(trial, client)) as bench:
         for case in cases:
@@ -372,13 +372,13 @@ def report(repetitions: int, say: Console) -> str:
     with tempfile.TemporaryDirectory(prefix="aideer-bench-") as folder:
         state_dir = Path(folder)
         say.print("first start")
-        with running(state_dir) as trial:
+        with run_ephemeral(state_dir) as trial:
             first_start = trial.ready_seconds
         say.print("second start, idle")
-        with running(state_dir) as trial:
+        with run_ephemeral(state_dir) as trial:
             time.sleep(IDLE_SECONDS)
             idle = memory(state_dir)
-            health_ms = measured(trial, cases, repetitions, say)
+            health_ms = measure_all(trial, cases, repetitions, say)
             load = os.getloadavg()[0]
     starts = [
         ["first, with an empty STATE_DIR", f"{first_start:.1f} s", ""],
@@ -407,7 +407,7 @@ def main() -> int:
     say = Console(stderr=True, highlight=False)
     try:
         text = report(options.repetitions, say)
-    except (TrialError, BenchError, RefusedError) as error:
+    except (EphemeralStackError, BenchError, RefusedError) as error:
         say.print(str(error), style="red", markup=False)
         return 1
     except KeyboardInterrupt:

@@ -77,7 +77,7 @@ class Conversation:
             try:
                 self._do(line)
             except RefusedError as refused:
-                say(self._console, explained(refused), "red")
+                say(self._console, explain(refused), "red")
             except LostError:
                 lost = "The connection is lost. The answer goes on without us, and will be in the chat."
                 say(self._console, lost, "red")
@@ -164,7 +164,7 @@ def bill(end: End) -> str:
     return f"{how}{end.credits:,} credits for {tokens}"
 
 
-def explained(refused: RefusedError) -> str:
+def explain(refused: RefusedError) -> str:
     """Return a refusal in one line."""
     if refused.code == "insufficient_credits":
         body = refused.body
@@ -181,7 +181,7 @@ def sign_in(client: Client, options: argparse.Namespace, users: Path) -> str:
     """Sign in as the requested user, or as the user kept for this stack, which is made if needed. Return the name."""
     if options.username:
         return _sign_in_as(client, options.username, options.password)
-    kept = _kept(users)
+    kept = _read_kept(users)
     if client.url in kept:
         try:
             client.sign_in(*kept[client.url])
@@ -220,7 +220,7 @@ def _sign_in_as(client: Client, username: str, password: str | None) -> str:
     return username
 
 
-def _kept(users: Path) -> dict[str, tuple[str, str]]:
+def _read_kept(users: Path) -> dict[str, tuple[str, str]]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
         found: dict[str, tuple[str, str]] = json.loads(users.read_text())
         return found
@@ -305,7 +305,7 @@ def main() -> int:
     except (NoStackError, SettingsError) as error:
         say(console, str(error), "red")
     except RefusedError as refused:
-        say(console, explained(refused), "red")
+        say(console, explain(refused), "red")
     except LostError:
         say(console, "The connection is lost.", "red")
     except (KeyboardInterrupt, EOFError):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 
-from local.clients.chat import explained
+from local.clients.chat import explain
 from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError, new_key
 from local.stack.settings import Settings, SettingsError
 
@@ -186,7 +186,7 @@ def main() -> int:
     except (NoStackError, SettingsError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
     except RefusedError as refused:
-        console.print(f"Refused: {explained(refused)}", style="red", markup=False, soft_wrap=True)
+        console.print(f"Refused: {explain(refused)}", style="red", markup=False, soft_wrap=True)
     except LostError:
         console.print("Broken: the stream was lost.", style="red")
     except KeyboardInterrupt:

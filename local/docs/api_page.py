@@ -53,12 +53,12 @@ def handlers() -> dict[tuple[str, str], Handler]:
     """Return the handlers by (method, path)."""
     found = {}
     for path in sorted(FUNCTIONS.glob("*/*.py")):
-        module = _parsed(path)
+        module = _parse(path)
         for function in module.body:
             if not isinstance(function, ast.FunctionDef):
                 continue
             for method, route in _routes(function):
-                found[method, route] = Handler(_promise(module, function), _who(function))
+                found[method, route] = Handler(_promise(module, function), _permitted_callers(function))
     return found
 
 
@@ -79,7 +79,7 @@ def _promise(module: ast.Module, function: ast.FunctionDef) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _who(function: ast.FunctionDef) -> str:
+def _permitted_callers(function: ast.FunctionDef) -> str:
     names = [argument.annotation.id for argument in function.args.args if isinstance(argument.annotation, ast.Name)]
     return next((WHO[name] for name in names if name in WHO), "anyone")
 
@@ -88,13 +88,13 @@ def codes() -> str:
     """Return a table of the error codes, collected from the places that raise them."""
     statuses = {
         item.name: int(ast.literal_eval(statement.value))
-        for item in _parsed(FUNCTIONS / "aideer" / "core" / "errors.py").body
+        for item in _parse(FUNCTIONS / "aideer" / "core" / "errors.py").body
         if isinstance(item, ast.ClassDef)
         for statement in item.body
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "status"
     }
     found: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for name, code, detail in itertools.chain(*map(_raised, sorted(FUNCTIONS.glob("**/*.py")))):
+    for name, code, detail in itertools.chain(*map(_list_errors, sorted(FUNCTIONS.glob("**/*.py")))):
         if name in statuses and detail not in found[statuses[name], code]:
             found[statuses[name], code].append(detail)
     rows = [f"| {status} | `{code}` | {' '.join(details)} |" for (status, code), details in sorted(found.items())]
@@ -103,16 +103,16 @@ def codes() -> str:
 
 def failures() -> str:
     """Return a table of the codes with which tasks fail."""
-    for statement in _parsed(FUNCTIONS / "aideer" / "tasks" / "control.py").body:
+    for statement in _parse(FUNCTIONS / "aideer" / "tasks" / "control.py").body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "ERRORS":
             rows = [f"| `{code}` | {message} |" for code, message in ast.literal_eval(statement.value).items()]
             return "\n".join(["| code | message |", "| --- | --- |", *rows])
     raise LookupError("tasks.ERRORS")
 
 
-def _raised(path: Path) -> Iterator[tuple[str, str, str]]:
+def _list_errors(path: Path) -> Iterator[tuple[str, str, str]]:
     """Yield (class, code, detail) of each error that a file makes. Include the defaults of error classes."""
-    for node in ast.walk(_parsed(path)):
+    for node in ast.walk(_parse(path)):
         match node:
             case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(code)), detail, *_]):
                 yield name, code, _words(detail)
@@ -129,7 +129,7 @@ def _words(detail: ast.expr) -> str:
     return str(ast.literal_eval(detail)) if isinstance(detail, ast.Constant) else ""
 
 
-def _parsed(path: Path) -> ast.Module:
+def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 

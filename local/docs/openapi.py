@@ -191,7 +191,7 @@ _END: dict[str, Any] = {
         "usage": {"anyOf": [{"$ref": "#/components/schemas/TaskUsage"}, {"type": "null"}]},
         "credits": {"type": ["integer", "null"]},
         "error": {"anyOf": [{"$ref": "#/components/schemas/TaskError"}, {"type": "null"}]},
-        "message": {"anyOf": [{"$ref": "#/components/schemas/Message"}, {"type": "null"}]},
+        "message": {"anyOf": [{"$ref": "#/components/schemas/MessageResponse"}, {"type": "null"}]},
         "chat_version": {"type": ["integer", "null"]},
         "credits_left": {"type": "integer"},
         "sources": {"type": "array", "items": {"$ref": "#/components/schemas/Source"}},

@@ -132,8 +132,8 @@ def _part_inputs_from_outputs(document: dict[str, Any]) -> None:
     """
     schemas: Schemas = document["components"]["schemas"]
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    sent = _reached(schemas, [operation.get("requestBody", {}) for operation in operations])
-    answered = _reached(schemas, [operation["responses"] for operation in operations])
+    sent = _reach(schemas, [operation.get("requestBody", {}) for operation in operations])
+    answered = _reach(schemas, [operation["responses"] for operation in operations])
     renamed = {name: f"{name}Input" for name in sent & answered}
     schemas |= {new: {**copy.deepcopy(schemas[name]), "title": new} for name, new in renamed.items()}
     for name in sent:
@@ -157,7 +157,7 @@ def _describe_defaults(schema: dict[str, Any]) -> None:
             field["description"] = f"{field.get('description', '')} Default: `{said}`.".strip()
 
 
-def _reached(schemas: Schemas, parts: Iterable[Any]) -> set[str]:
+def _reach(schemas: Schemas, parts: Iterable[Any]) -> set[str]:
     """Return the names of the schemas that these parts of the document refer to, directly or not."""
     found: set[str] = set()
     names = [name for part in parts for name in _references(part)]

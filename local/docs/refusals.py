@@ -88,11 +88,11 @@ def _modules() -> dict[str, _Module]:
     found = {}
     for path in paths:
         name = ".".join(path.relative_to(FUNCTIONS).with_suffix("").parts)
-        found[name] = _parsed(name, ast.parse(path.read_text(encoding="utf-8")))
+        found[name] = _parse(name, ast.parse(path.read_text(encoding="utf-8")))
     return found
 
 
-def _parsed(name: str, tree: ast.Module) -> _Module:
+def _parse(name: str, tree: ast.Module) -> _Module:
     module = _Module(name)
     for statement in tree.body:
         match statement:

@@ -16,7 +16,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from local.release.deploy import explained
+from local.release.deploy import explain
 from local.stack import resources
 from local.stack.settings import SettingsError, state_dir
 from local.stack.state import Stack
@@ -241,7 +241,7 @@ def main(arguments: list[str]) -> int:
     except (OSError, BotoCoreError, ClientError, SettingsError) as error:
         gone = not given.stack and isinstance(error, (TimeoutError, EndpointConnectionError))
         print(
-            "no local stack is running (make run); --stack NAME is for a deployed one" if gone else explained(error),
+            "no local stack is running (make run); --stack NAME is for a deployed one" if gone else explain(error),
             file=sys.stderr,
         )
     else:

@@ -174,7 +174,7 @@ def check_sizes(functions: list[Built]) -> None:
     print(f"{len(functions)} functions, all within the budget.")
 
 
-def imported(functions: list[Built], *, bytecode: bool) -> dict[str, Any]:
+def measure_imports(functions: list[Built], *, bytecode: bool) -> dict[str, Any]:
     """Import each function in its own Python in Lambda's image. Return {name: {ms, compiled: [source without bytecode]}}.
 
     Raise BuildError if a function cannot be imported.
@@ -207,7 +207,7 @@ def _variables() -> dict[str, Any]:
 def report(functions: list[Built]) -> str:
     """Return the section of docs/performance.md."""
     with_, without = [
-        [imported(functions, bytecode=bytecode) for _ in range(REPETITIONS)] for bytecode in (True, False)
+        [measure_imports(functions, bytecode=bytecode) for _ in range(REPETITIONS)] for bytecode in (True, False)
     ]
     rows = []
     for function in functions:

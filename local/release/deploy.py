@@ -139,7 +139,10 @@ def check(more: list[str], config: Path = CONFIG) -> None:
     kept: dict[str, Any] = {}
     for part in ("global", "deploy"):
         kept |= known.get(part, {}).get("parameters", {})
-    profile, region = _said("profile", more) or kept.get("profile"), _said("region", more) or kept.get("region")
+    profile, region = (
+        _option_value("profile", more) or kept.get("profile"),
+        _option_value("region", more) or kept.get("region"),
+    )
     session = botocore.session.Session(profile=profile)
     region = region or session.get_config_variable("region") or ANY_REGION
     quick = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
@@ -147,26 +150,26 @@ def check(more: list[str], config: Path = CONFIG) -> None:
     try:
         sts.get_caller_identity()
     except (NoCredentialsError, ClientError) as error:
-        raise OperationError(explained(error)) from None
+        raise OperationError(explain(error)) from None
 
 
-def explained(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """Return one sentence that explains why a command cannot use AWS."""
     if isinstance(error, NoCredentialsError):
         return NO_CREDENTIALS
     if isinstance(error, NoRegionError):
         return f"Nothing says in which region to look. {NOT_DEPLOYED}"
-    return (_refused(error) if isinstance(error, ClientError) else None) or str(error)
+    return (_explain_credentials(error) if isinstance(error, ClientError) else None) or str(error)
 
 
-def _refused(error: ClientError) -> str | None:
+def _explain_credentials(error: ClientError) -> str | None:
     code = error.response["Error"].get("Code", "")
     if code not in BAD_CREDENTIALS:
         return None
     return f"AWS does not take these credentials ({code}). Sign in again, or set others."
 
 
-def _said(option: str, arguments: list[str]) -> str | None:
+def _option_value(option: str, arguments: list[str]) -> str | None:
     """Return the value of --option on a command line of the SAM CLI."""
     for argument, after in itertools.pairwise([*arguments, ""]):
         name, equals, value = argument.partition("=")
@@ -278,7 +281,7 @@ def main(arguments: list[str]) -> int:
             logs(where, more)
         (admin if given.what == "admin" else destroy)(where)
     except (OperationError, BotoCoreError, ClientError, WaiterError) as error:
-        print(explained(error), file=sys.stderr)
+        print(explain(error), file=sys.stderr)
         return 1
     except (KeyboardInterrupt, EOFError):
         print("\nNothing was done.", file=sys.stderr)

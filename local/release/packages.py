@@ -31,7 +31,7 @@ class FailedError(Exception):
     """A step failed. The message is for the console, and contains the step's output."""
 
 
-def configured(listed: str) -> dict[str, list[str]]:
+def parse_configuration(listed: str) -> dict[str, list[str]]:
     """Return pip's options from the output of `pip config list`: lines like `global.index-url='https://…'`."""
     found: dict[str, dict[str, list[str]]] = {}
     for line in listed.splitlines():
@@ -76,7 +76,7 @@ def uv_variables(pip: Mapping[str, list[str]], environ: Mapping[str, str]) -> di
 def environment(python: str = sys.executable) -> dict[str, str]:
     """Return this process's environment with pip's configuration for uv in it."""
     listed = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    return {**os.environ, **uv_variables(configured(listed.stdout), os.environ)}
+    return {**os.environ, **uv_variables(parse_configuration(listed.stdout), os.environ)}
 
 
 def uv(*arguments: str) -> list[str]:

@@ -51,7 +51,7 @@ def ground(folder: Path, variables: Path) -> Iterator[Ground]:
     with (
         Server(tokens=12, delay_ms=2, host=host.bind) as model,
         wechat.Server(host=host.bind) as people,
-        resources.running(folder, host=host.bind, overrides=_elsewhere(host, model, people)) as stack,
+        resources.run_stack(folder, host=host.bind, overrides=_elsewhere(host, model, people)) as stack,
     ):
         resources.write_providers(stack, {"dashscope_api_key": "sk-local", **SIMULATED_WECHAT})
         seen = {name: host.seen(value) for name, value in stack.environment.items()}

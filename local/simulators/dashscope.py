@@ -100,7 +100,7 @@ class Server(Simulation):
     def requests(self) -> list[dict[str, Any]]:
         """Return the same list as GET /__requests."""
         with self._changed:
-            return list(map(_shown, self._seen))
+            return list(map(_to_json, self._seen))
 
     def bills(self, text: str = "") -> list[dict[str, Any]]:
         """Return the bills of the requests whose body contains this text."""
@@ -115,7 +115,7 @@ class Server(Simulation):
     def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], timeout_seconds: float = 5) -> bool:
         """Wait until the recorded requests meet a condition. Return False on a timeout."""
         with self._changed:
-            return self._changed.wait_for(lambda: condition(list(map(_shown, self._seen))), timeout_seconds)
+            return self._changed.wait_for(lambda: condition(list(map(_to_json, self._seen))), timeout_seconds)
 
     def application(self) -> web.Application:
         """Return DashScope's API, with the endpoints that show and clear the recorded requests."""
@@ -185,7 +185,7 @@ class Server(Simulation):
             answer = self._answer(scenario, model, parameters, sum(map(images_of, messages)))
             if scenario.fail == "no_usage":
                 scenario.usage = "none"
-            frames = Frames(parameters, messages, scenario, bill, multimodal, _searched(scenario, parameters))
+            frames = Frames(parameters, messages, scenario, bill, multimodal, _has_searched(scenario, parameters))
             frames.accept()
             if stream:
                 return await self._stream(request, scenario, answer, frames)
@@ -271,7 +271,7 @@ class Server(Simulation):
         return response
 
 
-def _searched(scenario: Scenario, parameters: dict[str, Any]) -> bool:
+def _has_searched(scenario: Scenario, parameters: dict[str, Any]) -> bool:
     if scenario.search is not None and parameters.get("enable_search"):
         return scenario.search > 0
     options = parameters.get("search_options")
@@ -279,7 +279,7 @@ def _searched(scenario: Scenario, parameters: dict[str, Any]) -> bool:
     return bool(parameters.get("enable_search")) and (forced or prose.language_of(scenario.text) == "zh")
 
 
-def _shown(entry: dict[str, Any]) -> dict[str, Any]:
+def _to_json(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "bill": asdict(entry["bill"])} if "bill" in entry else entry
 
 

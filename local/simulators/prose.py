@@ -129,8 +129,8 @@ def answer(question: str, tokens: int, *, images: int = 0, cut_emoji: bool = Fal
     chosen = random.Random(zlib.crc32(question.encode("utf-8", "replace")))  # noqa: S311 - the same for the same question
     if question:
         ways = (_GREETINGS[language],) if _GREETING.search(question) else _OPENINGS[language]
-        openings.append(chosen.choice(ways).format(quoted=_quoted(question, language)))
-    return _exactly(tokens, _flow(openings, _SENTENCES[language], chosen), _SHORT[language], cut_emoji=cut_emoji)
+        openings.append(chosen.choice(ways).format(quoted=_quote(question, language)))
+    return _fit(tokens, _flow(openings, _SENTENCES[language], chosen), _SHORT[language], cut_emoji=cut_emoji)
 
 
 def thoughts(question: str, tokens: int, *, cut_emoji: bool = False) -> list[str]:
@@ -138,8 +138,8 @@ def thoughts(question: str, tokens: int, *, cut_emoji: bool = False) -> list[str
     language = language_of(question)
     opening, sentences = _THOUGHTS[language]
     chosen = random.Random(zlib.crc32(question.encode("utf-8", "replace")))  # noqa: S311
-    flow = _flow([opening.format(quoted=_quoted(question, language))], sentences, chosen)
-    return _exactly(tokens, flow, _SHORT[language], cut_emoji=cut_emoji)
+    flow = _flow([opening.format(quoted=_quote(question, language))], sentences, chosen)
+    return _fit(tokens, flow, _SHORT[language], cut_emoji=cut_emoji)
 
 
 def pieces(text: str) -> list[str]:
@@ -147,7 +147,7 @@ def pieces(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
-def _quoted(question: str, language: str) -> str:
+def _quote(question: str, language: str) -> str:
     line = " ".join(question.split())
     return _QUOTES[language].format(line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…")
 
@@ -159,7 +159,7 @@ def _flow(openings: list[str], sentences: tuple[str, ...], chosen: random.Random
         yield from chosen.sample(sentences, len(sentences))
 
 
-def _exactly(count: int, sentences: Iterator[str], short: str, *, cut_emoji: bool) -> list[str]:
+def _fit(count: int, sentences: Iterator[str], short: str, *, cut_emoji: bool) -> list[str]:
     """Take the sentences that fit. Then cut or join tokens at the end until their number is exact."""
     said: list[str] = []
     left_out: list[list[str]] = []

@@ -180,7 +180,7 @@ class Server(Simulation):
             self._state.seen.append({"path": request.path, "query": dict(request.query), "body": body})
             fault = self._struck(request.path)
         if fault and fault.errcode is not None:
-            return _refused((fault.errcode, "injected"))
+            return _refuse((fault.errcode, "injected"))
         match fault.how if fault else "":
             case "http503":
                 return web.Response(status=503, text="Service Unavailable")
@@ -205,16 +205,16 @@ class Server(Simulation):
     async def _jscode2session(self, request: web.Request) -> web.Response:
         code, refusal = self._use(request.query.get("js_code", ""), request.query, "mini")
         if code is None:
-            return _refused(refusal)
+            return _refuse(refusal)
         with self._lock:
             key = self._state.session_keys.setdefault(code.openid, base64.b64encode(secrets.token_bytes(16)).decode())
         answer = {"session_key": key, "openid": code.openid}
-        return _said({**answer, "unionid": code.unionid} if code.unionid else answer)
+        return _answer({**answer, "unionid": code.unionid} if code.unionid else answer)
 
     async def _oauth2(self, request: web.Request) -> web.Response:
         code, refusal = self._use(request.query.get("code", ""), request.query, "web")
         if code is None:
-            return _refused(refusal)
+            return _refuse(refusal)
         answer = {
             "access_token": secrets.token_urlsafe(48),
             "expires_in": TOKEN_SECONDS,
@@ -222,7 +222,7 @@ class Server(Simulation):
             "openid": code.openid,
             "scope": "snsapi_login",
         }
-        return _said({**answer, "unionid": code.unionid} if code.unionid else answer)
+        return _answer({**answer, "unionid": code.unionid} if code.unionid else answer)
 
     def _use(self, text: str, query: Any, app: str) -> tuple[_Code | None, Refusal]:
         appid, secret = APPS[app]
@@ -247,35 +247,35 @@ class Server(Simulation):
         query = request.query
         with self._lock:
             if query.get("access_token") != self._state.token:
-                return _refused(_OLD_TOKEN if query.get("access_token") in self._state.old_tokens else _BAD_TOKEN)
+                return _refuse(_OLD_TOKEN if query.get("access_token") in self._state.old_tokens else _BAD_TOKEN)
             if time.time() > self._state.token_ends:
-                return _refused(_OLD_TOKEN)
+                return _refuse(_OLD_TOKEN)
             known = {code.openid for code in self._state.codes.values() if code.app == "mini"}
             if query.get("openid", "") not in known:
-                return _refused(_BAD_OPENID)
+                return _refuse(_BAD_OPENID)
             key = self._state.session_keys.get(query["openid"])
         expected = hmac.new((key or "").encode(), b"", hashlib.sha256).hexdigest()
         given = query.get("signature", "")
         if key is None or query.get("sig_method") != "hmac_sha256" or not hmac.compare_digest(expected, given):
-            return _refused(_BAD_SIGNATURE)
-        return _said({"errcode": 0, "errmsg": "ok"})
+            return _refuse(_BAD_SIGNATURE)
+        return _answer({"errcode": 0, "errmsg": "ok"})
 
     async def _stable_token(self, request: web.Request) -> web.Response:
         try:
             body = json.loads(await request.read())
             given = (body["grant_type"], body["appid"], body["secret"])
         except (ValueError, TypeError, KeyError):
-            return _refused((47001, "data format error"))
+            return _refuse((47001, "data format error"))
         if given[0] != "client_credential":
-            return _refused(_BAD_GRANT)
+            return _refuse(_BAD_GRANT)
         if given[1:] != APPS["mini"]:
-            return _refused(_BAD_APPID if given[1] != APPS["mini"][0] else _BAD_SECRET)
+            return _refuse(_BAD_APPID if given[1] != APPS["mini"][0] else _BAD_SECRET)
         with self._lock:
             now = time.time()
             if now > self._state.token_ends or body.get("force_refresh") is True:
                 self._state.old_tokens.add(self._state.token)
                 self._state.token, self._state.token_ends = secrets.token_urlsafe(64), now + TOKEN_SECONDS
-            return _said({"access_token": self._state.token, "expires_in": int(self._state.token_ends - now)})
+            return _answer({"access_token": self._state.token, "expires_in": int(self._state.token_ends - now)})
 
     # WeChat's page
 
@@ -346,13 +346,13 @@ def _digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
 
 
-def _said(answer: dict[str, Any]) -> web.Response:
+def _answer(answer: dict[str, Any]) -> web.Response:
     return web.Response(text=json.dumps(answer, ensure_ascii=False), content_type="text/plain")
 
 
-def _refused(refusal: Refusal) -> web.Response:
+def _refuse(refusal: Refusal) -> web.Response:
     errcode, message = refusal
-    return _said({"errcode": errcode, "errmsg": f"{message}, rid: {secrets.token_hex(4)}-{secrets.token_hex(4)}"})
+    return _answer({"errcode": errcode, "errmsg": f"{message}, rid: {secrets.token_hex(4)}-{secrets.token_hex(4)}"})
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def warnings(lines: Iterable[str], environ: Iterable[str], path: Path = FILE) ->
     return found
 
 
-def merged(lines: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
+def merge(lines: Mapping[str, str], environ: Mapping[str, str]) -> dict[str, str]:
     """Return both. The caller's environment takes precedence."""
     return {**lines, **environ}
 
@@ -88,7 +88,7 @@ def main() -> NoReturn:
         print(f"Warning: {warning}", file=sys.stderr)
     sys.stderr.flush()
     os.execve(  # noqa: S606 - our own, without a shell
-        sys.executable, [sys.executable, "-m", *sys.argv[1:]], merged(lines, os.environ)
+        sys.executable, [sys.executable, "-m", *sys.argv[1:]], merge(lines, os.environ)
     )
 
 

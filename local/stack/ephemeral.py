@@ -19,12 +19,12 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 
 
-class TrialError(Exception):
+class EphemeralStackError(Exception):
     """The stack did not start. The message is for the console."""
 
 
 @dataclass(frozen=True)
-class Trial:
+class EphemeralStack:
     """A running stack."""
 
     url: str
@@ -35,7 +35,7 @@ class Trial:
 
 
 @contextlib.contextmanager
-def running(state_dir: Path, **variables: str) -> Iterator[Trial]:
+def run_ephemeral(state_dir: Path, **variables: str) -> Iterator[EphemeralStack]:
     """Run a stack in this state directory. `variables` are those of `make run`. The simulated DashScope answers.
 
     Raises
@@ -61,9 +61,9 @@ def running(state_dir: Path, **variables: str) -> Iterator[Trial]:
     try:
         while not _is_healthy(port):
             if process.poll() is not None or time.perf_counter() - began > START_SECONDS:
-                raise TrialError(f"the stack did not start: {console.read_text(errors='replace')}")
+                raise EphemeralStackError(f"the stack did not start: {console.read_text(errors='replace')}")
             time.sleep(0.01)
-        yield Trial(f"http://127.0.0.1:{port}", port, state_dir, time.perf_counter() - began)
+        yield EphemeralStack(f"http://127.0.0.1:{port}", port, state_dir, time.perf_counter() - began)
     finally:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -34,7 +34,7 @@ def make_resources(template: Template, state_dir: Path) -> Resources:
         before.rename(state_dir)
     data = template.data()
     with contextlib.suppress(FileNotFoundError):
-        made_from, made = _recorded(state_dir)
+        made_from, made = _read_record(state_dir)
         if made_from == data:
             return made
     from local.stack import resources
@@ -43,7 +43,7 @@ def make_resources(template: Template, state_dir: Path) -> Resources:
     work = Path(tempfile.mkdtemp(prefix=f"{state_dir.name}.", dir=state_dir.parent))
     try:
         shutil.copytree(state_dir, work, dirs_exist_ok=True)
-        with resources.embedded(work, "migrate") as endpoint:
+        with resources.run_ministack(work, "migrate") as endpoint:
             made = resources.create(template, endpoint)
         (work / RECORD).write_text(json.dumps({"template": data, "resources": made}))
         shutil.rmtree(before, ignore_errors=True)
@@ -57,7 +57,7 @@ def make_resources(template: Template, state_dir: Path) -> Resources:
     return made
 
 
-def _recorded(state_dir: Path) -> tuple[dict[str, Any], Resources]:
+def _read_record(state_dir: Path) -> tuple[dict[str, Any], Resources]:
     record = json.loads((state_dir / RECORD).read_text())
     return record["template"], record["resources"]
 
@@ -66,7 +66,7 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
     """Give the functions the addresses of all services, and the providers' keys."""
     from local.stack import resources
 
-    _, found = _recorded(Processes(settings.state_dir).data_dir)
+    _, found = _read_record(Processes(settings.state_dir).data_dir)
     overrides = {
         "SIGNUP_CREDITS": str(settings.signup_credits),
         "UNCOVERED_CREDITS": str(settings.uncovered_credits),

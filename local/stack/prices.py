@@ -60,11 +60,11 @@ def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{_shown(next(name for name in names if names.count(name) > 1))} is there twice")
+        raise ValueError(f"{_printable(next(name for name in names if names.count(name) > 1))} is there twice")
     return result
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     """Return a name as it is, or escaped if a console could not show it on one line."""
     return name if name.isprintable() else ascii(name)
 
@@ -94,7 +94,7 @@ def _check_schema(name: str, table: Any) -> None:
     if at[:1] == ["models"] and len(at) > 1:
         entry = table["models"][at[1]]
         named = entry.get("model") if isinstance(entry, dict) else None
-        model = f"model {_shown(named) if isinstance(named, str) else f'number {at[1]}'}: "
+        model = f"model {_printable(named) if isinstance(named, str) else f'number {at[1]}'}: "
         at = at[2:]
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
     raise PriceTableError(f"{name}: {model}{field + ': ' if field else ''}{error.message}")

@@ -42,7 +42,7 @@ def client(service: str, endpoint: str) -> Any:
 
 
 @contextlib.contextmanager
-def embedded(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[str]:
+def run_ministack(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[str]:
     """Run ministack on a free port, and yield its endpoint. The modes are those of local.stack.ministack_server."""
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with listener(0, host) as sock, (state_dir / "ministack.log").open("wb") as log:
@@ -71,7 +71,7 @@ def embedded(state_dir: Path, mode: str, host: str = "127.0.0.1") -> Iterator[st
 
 
 @contextlib.contextmanager
-def running(
+def run_stack(
     state_dir: Path, *, persist: bool = False, overrides: Mapping[str, str] | None = None, host: str = "127.0.0.1"
 ) -> Iterator[Stack]:
     """Run an embedded AWS with the template's data resources, for tests and `make sam`.
@@ -88,7 +88,7 @@ def running(
         The address that it is bound to.
     """
     template = Template()
-    with embedded(state_dir, "migrate" if persist else "forget", host) as endpoint:
+    with run_ministack(state_dir, "migrate" if persist else "forget", host) as endpoint:
         resources = create(template, endpoint)
         stack = Stack(endpoint, environment(template, endpoint, resources, overrides or {}), resources)
         write_providers(stack, {"dashscope_api_key": "sk-local"})

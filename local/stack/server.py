@@ -37,7 +37,7 @@ STREAM_PATH = re.compile(r"/api/v1/tasks/[^/]+/stream")
 GATEWAY_PREFIX = "/gateway"
 PRELOADED = ("aideer.tasks.executor",)
 """Modules that the stream's app imports at its first request. Loading them early keeps that time out of the first token."""
-DOOR_THREADS = 8
+POLL_THREADS = 8
 THREADS = 64
 SWITCH_SECONDS = 0.001
 """Seconds that a gateway's thread may block the event loop, which relays answers."""
@@ -47,11 +47,11 @@ STOP_SECONDS = 3
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-class Door:
+class PollRunner:
     """Runs the function that waits for a stream's next part. It uses its own threads, so it never occupies the workers."""
 
     def __init__(self) -> None:
-        self._threads = concurrent.futures.ThreadPoolExecutor(DOOR_THREADS, "door", initializer=_own_event_loop)
+        self._threads = concurrent.futures.ThreadPoolExecutor(POLL_THREADS, "poll", initializer=_own_event_loop)
 
     def invoke(self, context: Context, event: str) -> str:
         """Run the handler. A thread cannot be ended, so a handler that takes too long keeps its thread."""
@@ -166,10 +166,10 @@ def main() -> None:
     modules = worker_modules(template)
     pool = Pool(settings.workers, modules, lambda: Stack.wait(settings.state_dir).environment)
     pool.start()
-    door = Door()
+    poll_runner = PollRunner()
 
     def invoke(function: Function, event: str) -> str:
-        runner = door if function.module == STREAM_MODULE else pool
+        runner = poll_runner if function.module == STREAM_MODULE else pool
         return runner.invoke(function.context(), event)
 
     gateway = Edge(WSGIMiddleware(Gateway(template, settings.port, invoke).wsgi, workers=THREADS))

@@ -42,11 +42,11 @@ def _send(sock: socket.socket, kind: bytes, data: bytes = b"") -> None:
 
 
 def _receive(sock: socket.socket, deadline: float | None = None) -> tuple[bytes, bytes]:
-    header = _exactly(sock, 5, deadline)
-    return header[:1], _exactly(sock, struct.unpack("!I", header[1:])[0], deadline)
+    header = _read_exactly(sock, 5, deadline)
+    return header[:1], _read_exactly(sock, struct.unpack("!I", header[1:])[0], deadline)
 
 
-def _exactly(sock: socket.socket, size: int, deadline: float | None) -> bytes:
+def _read_exactly(sock: socket.socket, size: int, deadline: float | None) -> bytes:
     parts = bytearray()
     while len(parts) < size:
         if deadline is not None:

@@ -69,7 +69,7 @@ def say(*what: Any) -> None:
 @contextlib.contextmanager
 def _embedded() -> Iterator[None]:
     """An embedded AWS, and the environment of functions, before any of them is imported."""
-    with tempfile.TemporaryDirectory(prefix="aideer-chaos-") as folder, resources.running(Path(folder)) as stack:
+    with tempfile.TemporaryDirectory(prefix="aideer-chaos-") as folder, resources.run_stack(Path(folder)) as stack:
         os.environ.update(stack.environment)
         os.environ.update(
             SIGNUP_CREDITS="1000000",

@@ -23,7 +23,7 @@ from aideer.data import jobs
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, CreditEntry, Message, Record, Task, User
 from aideer.schemas.chats import ChatChange, NewMessages, PlacedMessage
-from aideer.schemas.credits import NewGrant, Redemption
+from aideer.schemas.credits import NewGrant, NewRedemption
 from aideer.schemas.tasks import NewTask
 from aideer.security.auth import Bearer
 from aideer.tasks import admission, chat_deletion, control, leases, stream_log, sweeper
@@ -303,7 +303,7 @@ class Rules(RuleBasedStateMachine):
         if someone.deleted_at:
             return
         value, max_uses = self.codes[text]
-        wanted = Redemption(redeem_code=text)
+        wanted = NewRedemption(redeem_code=text)
         request = IdempotentRequest(someone.person.id, f"redeem {text}", key, wanted)
         repeated = key is not None and someone.redeemed.get(text) == key
         before = self.balance(someone)

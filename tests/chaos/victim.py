@@ -18,7 +18,7 @@ from aideer.core import clock
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import User
 from aideer.schemas.chats import NewMessages
-from aideer.schemas.credits import Redemption
+from aideer.schemas.credits import NewRedemption
 from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, chat_deletion, executor, sweeper
 from tests.support import caller
@@ -37,7 +37,7 @@ def ask(user: User, chat_id: str, key: str) -> str:
 
 def redeem(user: User, code: str, key: str) -> str:
     """POST /users/me/credits."""
-    wanted = Redemption(redeem_code=code)
+    wanted = NewRedemption(redeem_code=code)
     return str(topups.redeem(user, code, IdempotentRequest(user.id, "POST /users/me/credits", key, wanted))["value"])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from local.release.build import Built, built, imported
+from local.release.build import Built, built, measure_imports
 from local.release.docker import Host
 
 
@@ -14,10 +14,10 @@ def test_every_source_of_every_function_has_its_bytecode() -> None:
 
 def test_no_function_compiles_anything_as_it_starts(host: Host) -> None:
     functions = one_of_each_kind(built())
-    answers = imported(functions, bytecode=True)
+    answers = measure_imports(functions, bytecode=True)
     assert {name: answer["compiled"] for name, answer in answers.items()} == {each.name: [] for each in functions}
     [one, *_] = functions
-    assert imported([one], bytecode=False)[one.name]["compiled"], "what was compiled would not have been noticed"
+    assert measure_imports([one], bytecode=False)[one.name]["compiled"], "what was compiled would not have been noticed"
 
 
 def one_of_each_kind(functions: Iterable[Built]) -> list[Built]:

@@ -398,7 +398,7 @@ def test_a_crash_after_storing_leaves_nothing(person: Callable[..., Person], mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(avatars, "_named", die)
+        patch.setattr(avatars, "_set_name", die)
         with pytest.raises(KeyboardInterrupt):
             avatars.replace(user, picture("blue"))
     assert len(objects(me)) == 2

@@ -18,7 +18,7 @@ from aideer.core import clock, settings
 from aideer.core.errors import AideerError, Conflict
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Record, connection
-from aideer.schemas.credits import NewCode, RedeemCode, Redemption
+from aideer.schemas.credits import NewCode, NewRedemption, RedeemCodeResponse
 from tests import faults
 from tests.support import check_rules
 
@@ -143,12 +143,12 @@ def test_no_invisible_character_changes_a_code(invisible, data):
     shown = list(code)
     for character in invisible:
         shown.insert(data.draw(st.integers(0, len(shown))), character)
-    assert Redemption(redeem_code="".join(shown)).redeem_code == code
+    assert NewRedemption(redeem_code="".join(shown)).redeem_code == code
 
 
 @pytest.mark.parametrize("dash", "\u2010\u2011\u2012\u2013\u2014\u2212\uff0d", ids=ascii)
 def test_an_editors_dash_and_wide_letters_are_the_codes_own(dash):
-    assert Redemption(redeem_code=f"ＡＢＣ{dash}１２３").redeem_code == "ABC-123"
+    assert NewRedemption(redeem_code=f"ＡＢＣ{dash}１２３").redeem_code == "ABC-123"
 
 
 def test_a_code_that_has_expired_already_is_not_made(api, person):
@@ -555,7 +555,7 @@ def test_no_spreadsheet_takes_a_code_for_a_formula(api, person):
 @example("one\n-1;@x,+2")
 @example('a;"=1')
 def test_no_cell_is_a_formula_whatever_separates_cells(text):
-    code = RedeemCode(
+    code = RedeemCodeResponse(
         redeem_code=text, value=1, max_uses=1, used=0, state="active", expires_at=None, batch=text, create_time=""
     )
     table = redeem_codes.format_csv([code], text)

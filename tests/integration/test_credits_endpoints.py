@@ -10,7 +10,7 @@ from aideer.core import clock, settings
 from aideer.core.errors import Unprocessable
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, CreditEntry, Identity, User, new_id
-from aideer.schemas.credits import Redemption
+from aideer.schemas.credits import NewRedemption
 from tests.support import check_rules
 
 
@@ -228,7 +228,7 @@ def newcomer() -> User:
 
 
 def attempt(user: User, text: str, key: str | None = None) -> str:
-    request = IdempotentRequest(user.id, "POST /users/me/credits", key, Redemption(redeem_code=text))
+    request = IdempotentRequest(user.id, "POST /users/me/credits", key, NewRedemption(redeem_code=text))
     try:
         topups.redeem(User.get(user.id, consistent_read=True), text, request)
     except Unprocessable as refusal:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from local.clients import bench
-from local.stack.ephemeral import Trial
+from local.stack.ephemeral import EphemeralStack
 from tests.events import parse
 from tests.integration.stacks import ROOT, Stack, only_running, running
 
@@ -132,8 +132,8 @@ def test_a_conversation_about_thinking(stack: Stack) -> None:
 def test_a_small_measurement(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "WARM_UP", 1)
     case = bench.Case(tokens=20, pace_ms=2)
-    trial = Trial(stack.url, int(stack.url.rpartition(":")[2]), stack.state_dir, ready_seconds=0)
-    bench.measured(trial, [case], 2, Console(quiet=True))
+    trial = EphemeralStack(stack.url, int(stack.url.rpartition(":")[2]), stack.state_dir, ready_seconds=0)
+    bench.measure_all(trial, [case], 2, Console(quiet=True))
     assert "| first token |" in bench.case_report(case)
     names = {item.name for item in bench.memory(stack.state_dir)}
     everything = {

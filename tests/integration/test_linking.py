@@ -225,7 +225,7 @@ def test_whom_the_previous_release_made_and_nobody_used_is_absorbed(api, weixin,
 def test_who_is_used_in_the_same_moment_is_not_absorbed(api, weixin, person, monkeypatch, use):
     me, who = person(), somebody()
     other = signed_in(api, weixin, who)
-    unused = linking._unused
+    unused = linking._is_unused
 
     def used_meanwhile(user):
         verdict = unused(user)
@@ -233,7 +233,7 @@ def test_who_is_used_in_the_same_moment_is_not_absorbed(api, weixin, person, mon
             use(api, other)
         return verdict
 
-    monkeypatch.setattr(linking, "_unused", used_meanwhile)
+    monkeypatch.setattr(linking, "_is_unused", used_meanwhile)
     answer = link(api, me, weixin.code(who))
     assert (answer.status, answer.json["code"]) == (409, "wechat_taken")
     check_rules(other)

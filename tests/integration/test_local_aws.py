@@ -139,7 +139,7 @@ def test_a_changed_template_changes_the_tables_and_loses_nothing(tmp_path: Path,
     state = tmp_path / "aws"
     before = prepare.make_resources(_template(tmp_path, document), state)
     table = before["Things"]["Ref"]
-    with resources.embedded(state, "migrate") as endpoint:
+    with resources.run_ministack(state, "migrate") as endpoint:
         item = {"id": {"S": "1"}, "owner": {"S": "ann"}}
         resources.client("dynamodb", endpoint).put_item(TableName=table, Item=item)
         secret = _secret(endpoint, before["Signing"]["Ref"])
@@ -149,7 +149,7 @@ def test_a_changed_template_changes_the_tables_and_loses_nothing(tmp_path: Path,
     after = prepare.make_resources(_template(tmp_path, document), state)
 
     assert {name: after[name] for name in before} == before
-    with resources.embedded(state, "migrate") as endpoint:
+    with resources.run_ministack(state, "migrate") as endpoint:
         dynamodb = resources.client("dynamodb", endpoint)
         found = dynamodb.query(
             TableName=table,
@@ -200,5 +200,5 @@ def test_what_was_written_survives_a_kill(tmp_path: Path, document: dict[str, An
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
-    with resources.embedded(state, "migrate") as endpoint:
+    with resources.run_ministack(state, "migrate") as endpoint:
         assert resources.client("dynamodb", endpoint).scan(TableName=table)["Count"] == 1

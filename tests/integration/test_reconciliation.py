@@ -624,8 +624,8 @@ def test_what_a_killed_invocation_held_is_free_after_its_time(
 ) -> None:
     users_of(5)
     with monkeypatch.context() as patched:
-        patched.setattr(reconciliation, "_worked", lambda *_: None)
-        patched.setattr(reconciliation, "_changed", lambda *_: True)  # it had no time for anything
+        patched.setattr(reconciliation, "_check_pages", lambda *_: None)
+        patched.setattr(reconciliation, "_update_current", lambda *_: True)  # it had no time for anything
         reconciliation.continue_run(840, begin=True)
     later(839)
     assert reconciliation.continue_run(840, begin=True) is None

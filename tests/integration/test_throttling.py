@@ -470,7 +470,7 @@ def test_a_fault_while_signing_in_is_no_wrong_password(api, person, limit, monke
         limit(kind, 2)
     me = person()
     with monkeypatch.context() as patch:
-        patch.setattr(sessions, "_signed_in", broken)
+        patch.setattr(sessions, "_verify", broken)
         assert {sign_in(api, me.username, me.password, address).status for _ in range(6)} <= {500, 503}
     assert [sign_in(api, me.username, "wrong", address).status for _ in range(3)] == [400, 400, 429]
 
@@ -570,7 +570,7 @@ def test_a_fault_while_redeeming_is_no_guess(api, person, limit, monkeypatch, br
     limit("redeem", 1)
     me = person()
     with monkeypatch.context() as patch:
-        patch.setattr(topups, "_redeemed", broken)
+        patch.setattr(topups, "_redeem", broken)
         assert {redeem(api, me, "AAAA").status for _ in range(3)} <= {500, 503}
     assert [redeem(api, me, "AAAA").status for _ in range(2)] == [422, 429]
 
@@ -586,8 +586,8 @@ def test_a_request_that_succeeded_is_answered_again_though_its_user_is_stopped(a
 
 def test_two_hundred_wrong_codes_at_once_are_no_more_than_the_limit(person, limit, monkeypatch):
     limit("redeem", 5)
-    me, looked, redeemable = person(), [], topups._redeemable
-    monkeypatch.setattr(topups, "_redeemable", lambda *given: looked.append(1) or redeemable(*given))
+    me, looked, redeemable = person(), [], topups._get_redeemable
+    monkeypatch.setattr(topups, "_get_redeemable", lambda *given: looked.append(1) or redeemable(*given))
     user = me.user
 
     def guess(n):

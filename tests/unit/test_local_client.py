@@ -210,7 +210,7 @@ def test_what_is_no_url_is_said() -> None:
 )
 def test_a_refusal_is_one_line(status: int, body: dict[str, Any], words: str) -> None:
     with pytest.raises(RefusedError, match=words):
-        raise RefusedError(0, {"detail": chat.explained(RefusedError(status, body))})
+        raise RefusedError(0, {"detail": chat.explain(RefusedError(status, body))})
 
 
 def shown(*pieces: tuple[str, str], end: dict[str, Any]) -> str:

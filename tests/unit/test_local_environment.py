@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.stack.environment import merged, read, warnings
+from local.stack.environment import merge, read, warnings
 from local.stack.settings import DEFAULT_STATE_DIR, NAMES, SECRETS, Settings, SettingsError, command, state_dir
 from local.stack.template import ROOT
 
@@ -91,7 +91,7 @@ def test_of_the_environment_only_slips_of_the_pen_are_told() -> None:
 
 def test_the_caller_s_environment_wins(tmp_path: Path) -> None:
     lines = read(env(tmp_path, "PORT=1\nWORKERS=2\n"))
-    assert merged(lines, {"PORT": "3"}) == {"PORT": "3", "WORKERS": "2"}
+    assert merge(lines, {"PORT": "3"}) == {"PORT": "3", "WORKERS": "2"}
 
 
 def test_a_module_runs_with_the_lines_of_the_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from local.release import packages
-from local.release.packages import FailedError, configured, pins, step, uv_variables
+from local.release.packages import FailedError, parse_configuration, pins, step, uv_variables
 from local.stack.template import ROOT
 
 RUN, DEV = (set(pins(ROOT / f"requirements-{name}.txt")) for name in ("run", "dev"))
@@ -93,14 +93,14 @@ not a line
 
 
 def test_pip_s_configuration_is_read_as_pip_reads_it() -> None:
-    found = configured(LISTED)
+    found = parse_configuration(LISTED)
     assert found["index-url"] == ["https://mirror.test/from-env"]
     assert found["extra-index-url"] == ["https://one.test/simple", "https://two.test/simple"]
     assert found["timeout"] == ["60"]
 
 
 def test_uv_is_told_what_pip_is_configured_to() -> None:
-    assert uv_variables(configured(LISTED), {}) == {
+    assert uv_variables(parse_configuration(LISTED), {}) == {
         "UV_DEFAULT_INDEX": "https://mirror.test/from-env",
         "UV_INDEX": "https://one.test/simple https://two.test/simple",
         "UV_INDEX_STRATEGY": "unsafe-best-match",
@@ -112,7 +112,9 @@ def test_uv_is_told_what_pip_is_configured_to() -> None:
 
 
 def test_what_the_caller_has_told_uv_wins() -> None:
-    told = uv_variables(configured(LISTED), {"UV_DEFAULT_INDEX": "https://mine.test", "SSL_CERT_FILE": "/mine.pem"})
+    told = uv_variables(
+        parse_configuration(LISTED), {"UV_DEFAULT_INDEX": "https://mine.test", "SSL_CERT_FILE": "/mine.pem"}
+    )
     assert "UV_DEFAULT_INDEX" not in told
     assert "SSL_CERT_FILE" not in told
     proxied = uv_variables({"proxy": ["http://proxy.test:3128"]}, {"https_proxy": "http://mine.test"})

@@ -80,10 +80,10 @@ def test_headers_have_one_spelling() -> None:
 
 def test_no_generator_makes_a_field_with_a_default_one_that_must_be_sent() -> None:
     schemas = document()["components"]["schemas"]
-    sent = openapi_details._reached(
+    sent = openapi_details._reach(
         schemas, [operation.get("requestBody", {}) for _, _, operation in OPERATIONS.values()]
     )
-    answered = openapi_details._reached(schemas, [operation["responses"] for _, _, operation in OPERATIONS.values()])
+    answered = openapi_details._reach(schemas, [operation["responses"] for _, _, operation in OPERATIONS.values()])
     assert sent & answered == set()
     fields = {
         (name, field): schema for name in schemas for field, schema in schemas[name].get("properties", {}).items()

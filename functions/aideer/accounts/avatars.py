@@ -73,7 +73,7 @@ def replace(user: User, file: bytes) -> User:
             Bucket=settings.AVATARS_BUCKET, Key=_key(user.id, name), Body=picture, ContentType=TYPE
         )
         try:
-            return _named(user, name)
+            return _set_name(user, name)
         except Refused:  # another upload, or the deletion of the user, was faster
             user = lookup.reread_user(user)
     raise Busy
@@ -92,7 +92,7 @@ def get_image(user: User, version: str | None, if_none_match: str | None) -> Res
         headers["Cache-Control"] = "private, max-age=31536000, immutable"
     if if_none_match is not None and etags.matches(if_none_match, picture.digest):
         return Response(status_code=304, headers=headers, body="")
-    body = picture.body if user.avatar is None else _stored(user.id, user.avatar)
+    body = picture.body if user.avatar is None else _read_image(user.id, user.avatar)
     if body is None:
         logger.error("avatar lost", extra={"user_id": user.id})
         headers = {"Cache-Control": "no-store"}
@@ -136,7 +136,7 @@ def _key(user_id: str, name: str) -> str:
     return f"avatars/{user_id}/{name}.jpg"
 
 
-def _named(user: User, name: str) -> User:
+def _set_name(user: User, name: str) -> User:
     as_read = User.avatar.does_not_exist() if user.avatar is None else User.avatar == user.avatar
     transaction = Transaction()
     transaction.update(
@@ -149,7 +149,7 @@ def _named(user: User, name: str) -> User:
     return lookup.reread_user(user)
 
 
-def _stored(user_id: str, name: str) -> bytes | None:
+def _read_image(user_id: str, name: str) -> bytes | None:
     try:
         answer = aws.get_client("s3").get_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
     except ClientError as error:

@@ -51,7 +51,7 @@ def delete(actor: User, user_id: str) -> None:
     for _ in attempts():
         user = users.get_manageable(actor, user_id)
         left = _admin_left(user, no_admins) if actor.id == user.id else None
-        transaction = _end(user, not_theirs)
+        transaction = _end_user(user, not_theirs)
         if actor.id != user.id:
             audit_trail.record_in(transaction, actor, "user.delete", user.id)
         elif left:
@@ -75,7 +75,7 @@ def remove(user_id: str, deadline: float) -> bool:
     user = _tombstone(user_id)
     if user is None:
         return True
-    if not _removed(user, deadline):
+    if not _remove_data(user, deadline):
         return False
     jobs.create("user_last", BEFORE_SECONDS, user_id=user_id)
     return True
@@ -84,10 +84,10 @@ def remove(user_id: str, deadline: float) -> bool:
 def finish(user_id: str, deadline: float) -> bool:
     """Remove the remaining data, the ledger and the user. Return whether the user is gone."""
     user = _tombstone(user_id)
-    return user is None or (_removed(user, deadline) and _remove_ledger(user_id, deadline) and _remove(user))
+    return user is None or (_remove_data(user, deadline) and _remove_ledger(user_id, deadline) and _remove(user))
 
 
-def _removed(user: User, deadline: float) -> bool:
+def _remove_data(user: User, deadline: float) -> bool:
     steps: list[Callable[[], bool]] = [
         partial(_end_tasks, user, deadline),
         partial(_remove_chats, user.id, deadline),
@@ -111,7 +111,7 @@ def _admin_left(user: User, no_admins: set[str]) -> str | None:
     raise Conflict("last_admin", "The last administrator stays. Make another one first.")
 
 
-def _end(user: User, not_theirs: set[str]) -> Transaction:
+def _end_user(user: User, not_theirs: set[str]) -> Transaction:
     transaction = Transaction()
     transaction.update(
         "user",

@@ -40,14 +40,14 @@ def make_avatar(file: bytes) -> bytes:
         raise TooLarge("file_too_large", f"A picture may have {MOST_BYTES} bytes.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd files: each is refused, or read anyway
-        picture, pixels = _decoded(file)
+        picture, pixels = _decode(file)
         small = _upright(_in_srgb(_small(picture, pixels), picture), picture)
     written = io.BytesIO()
     small.save(written, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return written.getvalue()
 
 
-def _decoded(file: bytes) -> tuple["Image", "Image"]:
+def _decode(file: bytes) -> tuple["Image", "Image"]:
     """Return the file as Pillow reads it, and its pixels after _repaired."""
     # Import the plugins by name. Otherwise Pillow would search all of them.
     from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
@@ -60,7 +60,7 @@ def _decoded(file: bytes) -> tuple["Image", "Image"]:
         # Decode a JPEG at an eighth, a quarter or a half of its size, as long as that is large enough.
         picture.draft(None, (2 * SIDE, 2 * SIDE))
         picture.load()
-        return picture, _repaired(picture, file)
+        return picture, _repair(picture, file)
     except UnidentifiedImageError:
         raise Unprocessable("unsupported_picture", f"A picture is one of {', '.join(_FORMATS)}.") from None
     except Image.DecompressionBombError:
@@ -69,7 +69,7 @@ def _decoded(file: bytes) -> tuple["Image", "Image"]:
         raise Unprocessable("broken_picture", "This picture cannot be read.") from None
 
 
-def _repaired(picture: "Image", file: bytes) -> "Image":
+def _repair(picture: "Image", file: bytes) -> "Image":
     """Return the pixels, corrected if Pillow reads them differently from the format's definition or from other programs."""
     from PIL import ImageChops, TiffImagePlugin
 

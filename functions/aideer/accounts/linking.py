@@ -27,7 +27,7 @@ from aideer.data.models import Chat, Identity, User
 from aideer.data.transactions import Refused, Transaction
 from aideer.providers import wechat
 from aideer.providers.wechat import Person
-from aideer.schemas import users as contract
+from aideer.schemas import users as schemas
 from aideer.security import auth, password_hashing, rate_limits
 
 MOST_ABSORBED = 50
@@ -44,7 +44,7 @@ A conflict with the user's own identities is no guess.
 """
 
 
-def link_wechat(user: User, code: str) -> contract.User:
+def link_wechat(user: User, code: str) -> schemas.UserResponse:
     """Link the WeChat account of a mini program's code to the user. Repeating it changes nothing.
 
     Raises Conflict if the account belongs to a user that has been used, or if the user has another WeChat account. Raises
@@ -56,7 +56,7 @@ def link_wechat(user: User, code: str) -> contract.User:
     return users.to_response(linked)
 
 
-def link_password(user: User, username: str, password: str) -> contract.User:
+def link_password(user: User, username: str, password: str) -> schemas.UserResponse:
     """Link a name and a password to the user.
 
     Raises Conflict if the user has a password or another name, and BadRequest if another user has the name.
@@ -79,16 +79,16 @@ def _person(code: str) -> Person:
 
 
 def _link(caller: User, person: Person) -> User | None:
-    user = _still(caller)
+    user = _reread(caller)
     identity, union = wechat_users.find_identities(person)
     owners = {found.user_id for found in (identity, union) if found} - {user.id}
     if not owners:
         if identity is None:
             _require_same_account(user, person)
         wechat_users.join_identities(user, person, identity, union)
-        return _still(caller)
+        return _reread(caller)
     if len(owners) > 1:
-        raise _taken()
+        raise _wechat_taken()
     owner = wechat_users.get_living_user(
         next(found for found in (identity, union) if found and found.user_id in owners)
     )
@@ -119,8 +119,8 @@ def _require_same_account(user: User, person: Person) -> None:
 def _absorb(other: User, user: User) -> None:
     """Move the identities of a user that was never used to `user`. Raises Conflict if `other` was used."""
     keys = other.wechat_keys or set()
-    if not _unused(other) or not 0 < len(keys) <= MOST_ABSORBED:
-        raise _taken()
+    if not _is_unused(other) or not 0 < len(keys) <= MOST_ABSORBED:
+        raise _wechat_taken()
     transaction = Transaction()
     transaction.update(
         "other",
@@ -132,7 +132,7 @@ def _absorb(other: User, user: User) -> None:
             User.wechat_keys.remove(),
             User.list_shard.remove(),
         ],
-        _never_used(other) & (User.wechat_keys == keys),
+        _require_unused(other) & (User.wechat_keys == keys),
     )
     for key in sorted(keys):
         transaction.update("identity", Identity(key), [Identity.user_id.set(user.id)], Identity.user_id == other.id)
@@ -142,7 +142,7 @@ def _absorb(other: User, user: User) -> None:
     transaction.commit()
 
 
-def _unused(other: User) -> bool:
+def _is_unused(other: User) -> bool:
     if other.username or other.avatar or other.money_version or other.preset_count or other.permission != auth.USER:
         return False
     if other.update_time != other.create_time or other.like_count:
@@ -152,7 +152,7 @@ def _unused(other: User) -> bool:
     return next(iter(Chat.by_create_time.query(other.id, limit=1)), None) is None
 
 
-def _never_used(other: User) -> Condition:
+def _require_unused(other: User) -> Condition:
     condition: Condition = (
         User.id.exists()
         & User.deleted.does_not_exist()
@@ -168,7 +168,7 @@ def _never_used(other: User) -> Condition:
 
 
 def _name(caller: User, username: str, password_hash: str) -> User | None:
-    user = _still(caller)
+    user = _reread(caller)
     key = users.password_key(username)
     found = wechat_users.find_identity(key)
     if found and found.user_id == user.id and found.password_hash == password_hash:
@@ -198,7 +198,7 @@ def _name(caller: User, username: str, password_hash: str) -> User | None:
         if refused.steps == {"new name"}:
             raise BadRequest("username_taken", "This name is taken.") from None
         raise
-    return _still(caller)
+    return _reread(caller)
 
 
 def _require_no_password(user: User, key: str) -> None:
@@ -211,7 +211,7 @@ def _require_no_password(user: User, key: str) -> None:
         raise Conflict("other_username", "You have another name. Give that one, or change it first.")
 
 
-def _still(caller: User) -> User:
+def _reread(caller: User) -> User:
     """Return the caller as stored now. Raises InvalidToken if the caller is gone or their session has ended."""
     user = lookup.find(User, caller.id)
     if user is None or user.deleted or user.token_version != caller.token_version:
@@ -219,5 +219,5 @@ def _still(caller: User) -> User:
     return user
 
 
-def _taken() -> Conflict:
+def _wechat_taken() -> Conflict:
     return Conflict("wechat_taken", "This WeChat account belongs to another user, who has used it.")

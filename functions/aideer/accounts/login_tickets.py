@@ -18,7 +18,7 @@ from aideer.core.errors import Unauthorized
 from aideer.data import lookup
 from aideer.data.models import Record, User
 from aideer.data.transactions import Refused, Transaction
-from aideer.schemas.sessions import Tokens
+from aideer.schemas.sessions import TokensResponse
 from aideer.security import auth
 
 SECONDS = 60
@@ -35,7 +35,7 @@ def issue(user: User, openid: str, challenge: str | None = None) -> str:
     return ticket
 
 
-def exchange(ticket: str, verifier: str | None = None) -> Tokens:
+def exchange(ticket: str, verifier: str | None = None) -> TokensResponse:
     """Return tokens for a ticket.
 
     Raises Unauthorized if the ticket is unknown, used or expired, or if the verifier does not match its challenge. Raises
@@ -43,15 +43,15 @@ def exchange(ticket: str, verifier: str | None = None) -> Tokens:
     """
     record = lookup.find(Record, _pk(ticket), _KIND)
     if record is None or not _is_verified(record.data.get("challenge"), verifier):
-        raise _invalid()
+        raise _invalid_ticket()
     transaction = Transaction()
     transaction.delete("ticket", record, Record.pk.exists() & (Record.ttl > int(clock.now())))
     try:
         transaction.commit()
     except Refused:
-        raise _invalid() from None
+        raise _invalid_ticket() from None
     said = record.data
-    return Tokens(**auth.issue_pair(auth.get_holder(said), "wechat", said["openid"], said.get("auth_time")))
+    return TokensResponse(**auth.issue_pair(auth.get_holder(said), "wechat", said["openid"], said.get("auth_time")))
 
 
 def compute_challenge(verifier: str) -> str:
@@ -66,7 +66,7 @@ def _is_verified(challenge: str | None, verifier: str | None) -> bool:
     return hmac.compare_digest(compute_challenge(verifier), challenge)
 
 
-def _invalid() -> Unauthorized:
+def _invalid_ticket() -> Unauthorized:
     return Unauthorized(
         "ticket_invalid", "This ticket is unknown, used, too old, or another page's. Sign in once more."
     )

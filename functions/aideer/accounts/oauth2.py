@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValida
 
 from aideer.accounts import sessions, wechat_sessions
 from aideer.core.errors import InvalidToken
-from aideer.schemas.sessions import Tokens
+from aideer.schemas.sessions import TokensResponse
 from aideer.security import auth
 from aideer.web import http
 from aideer.web.openapi import NO_STORE
@@ -29,16 +29,16 @@ _LONGEST_DESCRIPTION = 500
 
 def issue_tokens(
     grant_type: GrantType, username: str | None, password: str | None, refresh_token: str | None, address: str
-) -> Tokens:
+) -> TokensResponse:
     """Return a pair of tokens for a grant.
 
     Raises RequestValidationError if a parameter of this grant is missing or empty, and InvalidToken for another kind of token.
     Raises also the errors of `sessions` and `wechat_sessions`.
     """
     if grant_type == "password":
-        given = _required(username=username, password=password)
+        given = _require(username=username, password=password)
         return sessions.sign_in(given["username"], given["password"], address)
-    claims = auth.verify(_required(refresh_token=refresh_token)["refresh_token"])
+    claims = auth.verify(_require(refresh_token=refresh_token)["refresh_token"])
     if claims["typ"] != "refresh":
         raise InvalidToken("wrong_token_type", "This takes a refresh token.")
     return wechat_sessions.refresh(claims) if claims["amr"] == "wechat" else sessions.refresh(claims)
@@ -68,7 +68,7 @@ def format_refusal(answer: dict[str, Any]) -> dict[str, Any]:
 http.refusals[PATH] = format_refusal
 
 
-def _required(**parameters: str | None) -> dict[str, str]:
+def _require(**parameters: str | None) -> dict[str, str]:
     # A parameter without a value counts as left out (RFC 6749, section 3.2).
     missing = [name for name, value in parameters.items() if not value]
     if missing:

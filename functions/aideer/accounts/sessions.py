@@ -18,13 +18,13 @@ from aideer.core.errors import InvalidToken, TooManyRequests, Unauthorized
 from aideer.data import lookup
 from aideer.data.models import Identity, Record, User
 from aideer.data.transactions import Refused, Transaction
-from aideer.schemas.sessions import Tokens
+from aideer.schemas.sessions import TokensResponse
 from aideer.security import auth, password_hashing, rate_limits
 
 GRACE_SECONDS = 60
 
 
-def sign_in(typed: str, password: str, address: str) -> Tokens:
+def sign_in(typed: str, password: str, address: str) -> TokensResponse:
     """Return tokens for a correct name and password. `address` is the caller's IP address.
 
     Raises Unauthorized, after the same time for a name that does not exist. Raises TooManyRequests after too many wrong passwords:
@@ -46,26 +46,26 @@ def sign_in(typed: str, password: str, address: str) -> Tokens:
         except TooManyRequests:
             if not rate_limits.is_remembered(name, address):  # others cannot lock users out of their known addresses
                 raise
-        tokens = _signed_in(username, typed, password)
+        tokens = _verify(username, typed, password)
         rate_limits.remember(name, address)
     return tokens
 
 
-def _signed_in(username: str, typed: str, password: str) -> Tokens:
+def _verify(username: str, typed: str, password: str) -> TokensResponse:
     identity = _identity(username) or (_identity(typed) if password_key(typed) != password_key(username) else None)
     form = password_hashing.find_matching_form(identity.password_hash if identity else None, password)
     if form is None or identity is None:
-        raise _wrong()
+        raise _invalid_credentials()
     user = lookup.find(User, identity.user_id)
     # Read it again after the token_version. If the password changed in between, the old one must not get tokens of the new version.
     current = lookup.find(Identity, identity.key)
     if user is None or current is None or user.deleted:
-        raise _wrong()
+        raise _invalid_credentials()
     if (current.user_id, current.password_hash) != (user.id, identity.password_hash):
-        raise _wrong()
+        raise _invalid_credentials()
     if form == "raw":
         _hash_again(identity, password)
-    return Tokens(**auth.issue_pair(user, "password"))
+    return TokensResponse(**auth.issue_pair(user, "password"))
 
 
 def _hash_again(identity: Identity, password: str) -> None:
@@ -94,12 +94,12 @@ def verify_refresh_token(authorization: str | None) -> dict[str, Any]:
     return claims
 
 
-def refresh(claims: dict[str, Any]) -> Tokens:
+def refresh(claims: dict[str, Any]) -> TokensResponse:
     """Return a new pair for a password session's refresh token. Raises InvalidToken if it was used up or revoked."""
     return renew(auth.get_holder(claims), claims)
 
 
-def renew(user: User, claims: dict[str, Any]) -> Tokens:
+def renew(user: User, claims: dict[str, Any]) -> TokensResponse:
     """Return a new pair for a refresh token of this user. The caller has read the user. Raises InvalidToken if it was used up."""
     now = int(clock.now())
     use = Record(f"refresh#{user.id}", claims["jti"], at=now, ttl=claims["exp"] + 3600)
@@ -114,7 +114,7 @@ def renew(user: User, claims: dict[str, Any]) -> Tokens:
             raise InvalidToken(
                 "token_reused", "This refresh token was used before. All sessions have been ended."
             ) from None
-    return Tokens(**auth.rotate_pair(user, claims))
+    return TokensResponse(**auth.rotate_pair(user, claims))
 
 
 def sign_out(user: User) -> None:
@@ -130,5 +130,5 @@ def _identity(username: str) -> Identity | None:
     return lookup.find(Identity, password_key(username))
 
 
-def _wrong() -> Unauthorized:
+def _invalid_credentials() -> Unauthorized:
     return Unauthorized("invalid_credentials", "The name or the password is wrong.")

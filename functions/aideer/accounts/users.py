@@ -24,7 +24,7 @@ from aideer.data import lookup
 from aideer.data.models import Identity, User, new_id
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
-from aideer.schemas import users as contract
+from aideer.schemas import users as schemas
 from aideer.security import admins, audit_trail, auth, password_hashing, rate_limits
 from aideer.web import pagination
 
@@ -35,7 +35,7 @@ _LONGEST_ID = 64
 T = TypeVar("T")
 
 
-def sign_up(new: contract.NewUser, address: str) -> contract.User:
+def sign_up(new: schemas.NewUser, address: str) -> schemas.UserResponse:
     """Create a user that signs in with a password. `address` is the caller's IP address.
 
     Raises Forbidden if the permission is an administrator's, and BadRequest if the name is taken. Raises TooManyRequests after too
@@ -73,17 +73,17 @@ def make_admin(username: str, password: str) -> User:
     raise Busy
 
 
-def get(viewer: User, user_id: str) -> contract.User | contract.PublicUser:
+def get(viewer: User, user_id: str) -> schemas.UserResponse | schemas.PublicUserResponse:
     """Return a user with the fields that this viewer may see. Raises NotFound."""
     user = viewer if viewer.id == user_id else lookup.get_user(user_id)
     if audit_trail.must_record(viewer, user.id):
         audit_trail.record(viewer, "user.read", user.id)
     if auth.may_manage(viewer, user.id):
         return to_response(user)
-    return contract.PublicUser(id=user.id, nickname=user.nickname, avatar=avatars.get_path(user))
+    return schemas.PublicUserResponse(id=user.id, nickname=user.nickname, avatar=avatars.get_path(user))
 
 
-def list_page(limit: int, cursor: str | None, offset: int) -> tuple[list[contract.User], str | None]:
+def list_page(limit: int, cursor: str | None, offset: int) -> tuple[list[schemas.UserResponse], str | None]:
     """Return a page of all users, the newest first, and the cursor of the next page.
 
     It merges one query of each shard, so its cost does not depend on the number of users. It may be shorter than `limit` although
@@ -103,7 +103,7 @@ def list_page(limit: int, cursor: str | None, offset: int) -> tuple[list[contrac
     return users, pagination.encode(_LIST, [wanted[-1]]) if len(ids) > limit else None
 
 
-def find_by_name(username: str) -> list[contract.User]:
+def find_by_name(username: str) -> list[schemas.UserResponse]:
     """Return a list of the user that has this name in any of its spellings, or an empty list."""
     identity = lookup.find(Identity, password_key(username), attributes=["user_id"])
     user = identity and lookup.find(User, identity.user_id)
@@ -116,7 +116,7 @@ def resolve_id(caller: User, named: str) -> str:
     return own if named == "me" else named
 
 
-def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
+def change(actor: User, user_id: str, wanted: schemas.UserChange) -> schemas.UserResponse:
     """Change the given fields of a user, all at once.
 
     Raises NotFound, Forbidden for another user or for a permission that the caller may not give, and BadRequest if the name is
@@ -129,7 +129,7 @@ def change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.U
         return _try_change(actor, user_id, wanted)
 
 
-def _try_change(actor: User, user_id: str, wanted: contract.UserChange) -> contract.User:
+def _try_change(actor: User, user_id: str, wanted: schemas.UserChange) -> schemas.UserResponse:
     for _ in attempts():
         user = get_manageable(actor, user_id)
         if wanted.permission is not None:
@@ -184,9 +184,9 @@ def reserve_in(transaction: Transaction, user: User, username: str) -> list[Acti
     return [] if old == new else [User.name_keys.set(new)]
 
 
-def to_response(user: User) -> contract.User:
+def to_response(user: User) -> schemas.UserResponse:
     """Return a user with all fields, as the user and administrators see it."""
-    return contract.User(
+    return schemas.UserResponse(
         id=user.id,
         username=user.username,
         nickname=user.nickname,
@@ -213,7 +213,7 @@ def _require_may_permit(actor: User, user: User) -> None:
         raise Forbidden("own_permission", "Nobody changes their own permission.")
 
 
-def _change_in(transaction: Transaction, user: User, wanted: contract.UserChange, now: str) -> bool:
+def _change_in(transaction: Transaction, user: User, wanted: schemas.UserChange, now: str) -> bool:
     """Add the changes of a user, as it was read, to the transaction. Return whether there are any."""
     actions: list[Action] = []
     condition = User.id.exists() & User.deleted.does_not_exist()

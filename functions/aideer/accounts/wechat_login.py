@@ -26,7 +26,7 @@ from aideer.accounts import login_tickets, wechat_users
 from aideer.core import aws, clock, settings
 from aideer.core.errors import BadRequest, Unauthorized
 from aideer.providers import wechat
-from aideer.schemas.sessions import Tokens
+from aideer.schemas.sessions import TokensResponse
 from aideer.security import auth, rate_limits
 from aideer.web.http import app
 from aideer.web.openapi import NO_STORE
@@ -93,13 +93,13 @@ def begin(browser: Browser, challenge: str | None = None, method: str | None = N
     return location, cookie
 
 
-def finish(browser: Browser, code: str | None, state: str, address: str) -> Tokens:
+def finish(browser: Browser, code: str | None, state: str, address: str) -> TokensResponse:
     """Return tokens for the user that WeChat has redirected back.
 
     Raises SeeOther if a page receives a ticket instead. Raises Unauthorized if the state is not this browser's or has expired, if
     the sign-in was declined, or if the code is bad. Raises the errors of wechat.website, and TooManyRequests.
     """
-    challenge = _checked(state, browser.secret)
+    challenge = _verify_state(state, browser.secret)
     if settings.WECHAT_LOGIN_PAGE and not challenge:  # begun before a page was set up, or under release 0.1.0
         raise _too_long()
     if not code:
@@ -109,10 +109,10 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
     user = wechat_users.get_or_create(person)
     if settings.WECHAT_LOGIN_PAGE:
         raise SeeOther(_with_ticket(settings.WECHAT_LOGIN_PAGE, login_tickets.issue(user, person.openid, challenge)))
-    return Tokens(**auth.issue_pair(user, "wechat", person.openid))
+    return TokensResponse(**auth.issue_pair(user, "wechat", person.openid))
 
 
-def _checked(state: str, secret: str | None) -> str | None:
+def _verify_state(state: str, secret: str | None) -> str | None:
     """Return the challenge of a state that this browser was given, or None if the sign-in began without one.
 
     Raises Unauthorized if the state is not this browser's, or has expired.

@@ -19,7 +19,7 @@ from aideer.core import aws_errors, clock
 from aideer.core.errors import InvalidToken
 from aideer.data.models import Identity
 from aideer.providers import wechat
-from aideer.schemas.sessions import Tokens
+from aideer.schemas.sessions import TokensResponse
 from aideer.security import auth, rate_limits
 
 VALID_SECONDS = 300
@@ -28,14 +28,14 @@ VALID_SECONDS = 300
 logger = Logger(service="aideer")
 
 
-def sign_in(code: str, address: str) -> Tokens:
+def sign_in(code: str, address: str) -> TokensResponse:
     """Return tokens for the user of a mini program's code. If the user does not exist yet, create it.
 
     Raises the errors of wechat.mini_program, and TooManyRequests after too many bad codes from this address.
     """
     with rate_limits.count_attempt_from("wechat", address):
         person = wechat.exchange_mini_program_code(code)
-    return Tokens(**auth.issue_pair(wechat_users.get_or_create(person), "wechat", person.openid))
+    return TokensResponse(**auth.issue_pair(wechat_users.get_or_create(person), "wechat", person.openid))
 
 
 def _refresh_claims(request: Request) -> dict[str, Any]:
@@ -49,7 +49,7 @@ RefreshClaims = Annotated[dict[str, Any], Depends(_refresh_claims)]
 """Dependency: the claims of a WeChat session's refresh token."""
 
 
-def refresh(claims: dict[str, Any]) -> Tokens:
+def refresh(claims: dict[str, Any]) -> TokensResponse:
     """Return a new token pair for the claims of a refresh token.
 
     Raises InvalidToken if the token was used up or revoked, or if WeChat's session is over. Raises TooManyRequests, and the errors
@@ -60,12 +60,12 @@ def refresh(claims: dict[str, Any]) -> Tokens:
     identity = wechat_users.find_identity(wechat_users.openid_key(claims["openid"])) if "openid" in claims else None
     if identity is None or identity.user_id != user.id:
         raise InvalidToken
-    if identity.session_key and not _goes_on(claims["openid"], identity):
+    if identity.session_key and not _is_valid(claims["openid"], identity):
         raise InvalidToken("wechat_session_over", "WeChat's session is over. Sign in with a new code.")
     return sessions.renew(user, claims)
 
 
-def _goes_on(openid: str, identity: Identity) -> bool:
+def _is_valid(openid: str, identity: Identity) -> bool:
     now = int(clock.now())
     if identity.checked_at is not None and now < identity.checked_at + VALID_SECONDS:
         return True

@@ -96,7 +96,7 @@ def join_identities(user: User, person: Person, identity: Identity | None, union
     if identity is None:
         transaction.put("identity", _identity(user, person), Identity.key.does_not_exist())
         keys.add(openid_key(person.openid))
-    elif news := _news(person, identity):
+    elif news := _changes(person, identity):
         transaction.update("identity", Identity(identity.key), news, Identity.user_id == user.id)
     if person.unionid and union is None:
         transaction.put("union", _union(user, person.unionid), Identity.key.does_not_exist())
@@ -157,7 +157,7 @@ def _union(user: User, unionid: str) -> Identity:
     return Identity(union_key(unionid), user_id=user.id)
 
 
-def _news(person: Person, identity: Identity) -> list[Action]:
+def _changes(person: Person, identity: Identity) -> list[Action]:
     news: list[Action] = []
     if person.session_key and person.session_key != identity.session_key:
         news += [Identity.session_key.set(person.session_key), Identity.checked_at.remove()]

@@ -136,20 +136,20 @@ class Audit:
 
     def users(self, start: Key | None) -> Page:
         """Check the users after the key `start`. Raises OutOfTime."""
-        page, users = _scanned(User, _USER, PAGE, start)
+        page, users = _scan(User, _USER, PAGE, start)
         _confirm(page, users, partial(self._look_at_users, page), _users)
         return page
 
     def tasks(self, start: Key | None) -> Page:
         """Check the tasks after the key `start`: the open ones, and those that have ended since the last run."""
         fresh = Task.end_time.does_not_exist() | (Task.end_time >= self._since)
-        page, tasks = _scanned(Task, _TASK, TASKS, start, fresh if self._since else None)
+        page, tasks = _scan(Task, _TASK, TASKS, start, fresh if self._since else None)
         _confirm(page, tasks, _look_at_tasks, _tasks)
         return page
 
     def codes(self, start: Key | None) -> Page:
         """Check the codes after the key `start` that were used since they were last counted. Raises OutOfTime."""
-        page, codes = _scanned(Code, _CODE, PAGE, start)
+        page, codes = _scan(Code, _CODE, PAGE, start)
         counted = {
             record.pk: record.data["used"] for record in _records(_checkpoint_key(code.code, "code") for code in codes)
         }
@@ -338,7 +338,7 @@ def _is_billed(task: Task, line: CreditEntry | None) -> bool:
     return line is not None and line.task_id == task.id and line.amount == -(task.credits or 0)
 
 
-def _scanned(
+def _scan(
     model: type[T], attributes: list[str], size: int, start: Key | None, condition: Any = None
 ) -> tuple[Page, list[T]]:
     scan = model.scan(condition, last_evaluated_key=start, page_size=size, attributes_to_get=attributes)

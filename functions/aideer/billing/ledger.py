@@ -3,14 +3,14 @@
 from aideer.billing import credits
 from aideer.core.errors import Unprocessable
 from aideer.data.models import CreditEntry, User
-from aideer.schemas.credits import CreditRecord, Ledger
+from aideer.schemas.credits import LedgerEntryResponse, LedgerResponse
 from aideer.web import pagination
 
 _LIST = "credits"
 _LONGEST_ID = 64
 
 
-def list_page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[Ledger, str | None]:
+def list_page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[LedgerResponse, str | None]:
     """Return a page of the user's ledger, newest first, and the cursor of the next page."""
     before = CreditEntry.entry_id < _entry_id(cursor) if cursor is not None else None
     entries = list(
@@ -19,7 +19,7 @@ def list_page(user: User, limit: int, cursor: str | None, offset: int) -> tuple[
     records = [_record(entry) for entry in entries[:limit]]
     more = pagination.encode(_LIST, [records[-1].id]) if len(entries) > limit else None
     stand = {"credits_left": user.credits, "credits_held": credits.sum_holds(user)}
-    return Ledger(**stand, credit_records=records), more
+    return LedgerResponse(**stand, credit_records=records), more
 
 
 def _entry_id(cursor: str) -> str:
@@ -29,8 +29,8 @@ def _entry_id(cursor: str) -> str:
     return entry_id
 
 
-def _record(entry: CreditEntry) -> CreditRecord:
-    return CreditRecord(
+def _record(entry: CreditEntry) -> LedgerEntryResponse:
+    return LedgerEntryResponse(
         id=entry.entry_id,
         user_id=entry.user_id,
         amount=entry.amount,

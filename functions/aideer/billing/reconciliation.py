@@ -86,10 +86,10 @@ def continue_run(seconds: float, *, begin: bool) -> Run | None:
     until = clock.now() + seconds
     deadline = time.monotonic() + seconds - RESERVE_SECONDS
     try:
-        record = _claimed(until) or (_begun(until) if begin else None)
-        return _worked(Run.of(record), deadline, until) if record else None
+        record = _claim(until) or (_begin(until) if begin else None)
+        return _check_pages(Run.of(record), deadline, until) if record else None
     finally:
-        _changed(until, Record.at.remove())  # so that the next invocation need not wait
+        _update_current(until, Record.at.remove())  # so that the next invocation need not wait
 
 
 def read_runs() -> tuple[Run | None, Run | None]:
@@ -99,7 +99,7 @@ def read_runs() -> tuple[Run | None, Run | None]:
     return Run.of(newest[0]) if newest else None, under_way
 
 
-def _worked(run: Run, deadline: float, until: float) -> Run | None:
+def _check_pages(run: Run, deadline: float, until: float) -> Run | None:
     with Audit(run.id, run.since, deadline) as audit:
         phases = {"users": audit.users, "tasks": audit.tasks, "codes": audit.codes}
         while run.phase:
@@ -107,21 +107,21 @@ def _worked(run: Run, deadline: float, until: float) -> Run | None:
                 run.add(phases[run.phase](run.start))
             except OutOfTime:
                 return None
-            held = _changed(until, Record.data.set(asdict(run)))
+            held = _update_current(until, Record.data.set(asdict(run)))
             if not held or (run.phase and time.monotonic() > deadline):
                 return None
-    return _ended(run, until)
+    return _end(run, until)
 
 
-def _claimed(until: float) -> Record | None:
+def _claim(until: float) -> Record | None:
     record = Record(_RUNS, _CURRENT)
     free = Record.at.does_not_exist() | (Record.at <= clock.now())
     # Accept this invocation's own claim. A retry is refused if the first call succeeded and only its response was lost.
-    claimed = _updated(record, Record.at.set(until), Record.pk.exists() & (free | (Record.at == until)))
+    claimed = _try_update(record, Record.at.set(until), Record.pk.exists() & (free | (Record.at == until)))
     return record if claimed else None
 
 
-def _begun(until: float) -> Record | None:
+def _begin(until: float) -> Record | None:
     last, _ = read_runs()
     since = ""
     if last:
@@ -137,7 +137,7 @@ def _begun(until: float) -> Record | None:
     return record
 
 
-def _ended(run: Run, until: float) -> Run | None:
+def _end(run: Run, until: float) -> Run | None:
     run.ended = clock.timestamp()
     result = Record(_RUNS, run.id, data=asdict(run), ttl=int(clock.now()) + KEEP_DAYS * 86400)
     transaction = Transaction()
@@ -150,11 +150,11 @@ def _ended(run: Run, until: float) -> Run | None:
     return run
 
 
-def _changed(until: float, action: Action) -> bool:
-    return _updated(Record(_RUNS, _CURRENT), action, Record.at == until)
+def _update_current(until: float, action: Action) -> bool:
+    return _try_update(Record(_RUNS, _CURRENT), action, Record.at == until)
 
 
-def _updated(record: Record, action: Action, condition: Condition) -> bool:
+def _try_update(record: Record, action: Action, condition: Condition) -> bool:
     try:
         record.update([action], condition)
     except UpdateError as error:

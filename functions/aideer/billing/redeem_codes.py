@@ -24,8 +24,8 @@ from aideer.data import lookup
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Record, User, new_id
 from aideer.data.transactions import Refused, Transaction
-from aideer.schemas.credits import CodeBatch, NewCode, RedeemCode
-from aideer.schemas.strings import pasted
+from aideer.schemas.credits import CodeBatchResponse, NewCode, RedeemCodeResponse
+from aideer.schemas.strings import clean_pasted
 from aideer.security import audit_trail
 from aideer.web import pagination
 
@@ -37,7 +37,7 @@ _CHUNK = 99  # and the batch's record: a transaction takes 100 items
 _THREADS = 8
 
 
-def create(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode | CodeBatch:
+def create(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCodeResponse | CodeBatchResponse:
     """Make a code, or a batch of them.
 
     Raises Conflict if a code of this name exists, or if the batch was revoked before it was complete. Raises Unprocessable if the
@@ -47,13 +47,13 @@ def create(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode 
     if answer is None and new.expires_at and new.expires_at <= clock.timestamp():
         raise Unprocessable("expires_in_the_past", "expires_at must be in the future.")
     if new.count is None:
-        return RedeemCode(**answer) if answer else _single(admin, new, request)
-    return _complete(_batch(answer["batch"]) if answer else _begun(admin, new, new.count, request))
+        return RedeemCodeResponse(**answer) if answer else _single(admin, new, request)
+    return _complete(_batch(answer["batch"]) if answer else _begin(admin, new, new.count, request))
 
 
-def get(admin: User, text: str) -> RedeemCode:
+def get(admin: User, text: str) -> RedeemCodeResponse:
     """Return the code of this name, in any case of letters. Raises NotFound."""
-    code = _stored(pasted(text).upper())
+    code = _find(clean_pasted(text).upper())
     if code is None:
         raise _not_found()
     audit_trail.record(admin, "code.read", about=code.code)
@@ -62,7 +62,7 @@ def get(admin: User, text: str) -> RedeemCode:
 
 def list_page(
     admin: User, batch: str | None, limit: int, cursor: str | None, offset: int
-) -> tuple[list[RedeemCode], str | None]:
+) -> tuple[list[RedeemCodeResponse], str | None]:
     """Return a page of codes, and the cursor of the next page. All codes come newest first, and the codes of a batch by name."""
     most = offset + limit + 1
     if batch is None:
@@ -87,7 +87,7 @@ def list_page(
 
 def revoke(admin: User, text: str) -> None:
     """Revoke a code: it cannot be redeemed any more. Credits that it has already brought stay. Raises NotFound."""
-    name = pasted(text).upper()
+    name = clean_pasted(text).upper()
     if not 0 < len(name) <= _LONGEST or not _try_revoke(name, admin):
         raise _not_found()
 
@@ -103,7 +103,7 @@ def revoke_batch(admin: User, batch: str) -> None:
         list(pool.map(_try_revoke, record.data["names"]))
 
 
-def format_csv(codes: Iterable[RedeemCode], description: str | None) -> str:
+def format_csv(codes: Iterable[RedeemCodeResponse], description: str | None) -> str:
     """Return codes as a table (RFC 4180) with a first line of names. Every cell is quoted, and no cell is a formula."""
     import csv
     import io
@@ -122,7 +122,7 @@ def generate() -> str:
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
 
 
-def to_response(code: Code) -> RedeemCode:
+def to_response(code: Code) -> RedeemCodeResponse:
     """Return a code as administrators see it."""
     if code.used >= code.max_uses:
         state = "used_up"
@@ -132,7 +132,7 @@ def to_response(code: Code) -> RedeemCode:
         state = "expired"
     else:
         state = "active"
-    return RedeemCode(
+    return RedeemCodeResponse(
         redeem_code=code.code,
         value=code.value,
         max_uses=code.max_uses,
@@ -144,7 +144,7 @@ def to_response(code: Code) -> RedeemCode:
     )
 
 
-def _single(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode:
+def _single(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCodeResponse:
     code = Code(
         new.redeem_code or generate(),
         value=new.value,
@@ -162,12 +162,12 @@ def _single(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode
         transaction.commit()
     except Refused:
         if answer := request.find_answer():
-            return RedeemCode(**answer)
+            return RedeemCodeResponse(**answer)
         raise Conflict("code_exists", "There is a code of this name.") from None
     return made
 
 
-def _begun(admin: User, new: NewCode, count: int, request: IdempotentRequest) -> Record:
+def _begin(admin: User, new: NewCode, count: int, request: IdempotentRequest) -> Record:
     """Write a batch's record and return it. If another request with the same key was first, return the record of that one."""
     batch, codes = new_id(), new.model_dump(include={"value", "max_uses", "expires_at", "description"})
     codes |= {"create_time": clock.timestamp(), "names": [generate() for _ in range(count)]}
@@ -185,14 +185,14 @@ def _begun(admin: User, new: NewCode, count: int, request: IdempotentRequest) ->
     return record
 
 
-def _complete(record: Record) -> CodeBatch:
+def _complete(record: Record) -> CodeBatchResponse:
     """Write the missing codes of a batch, and return the batch. Raises Conflict if it was revoked."""
     batch, common = record.pk.partition("#")[2], {**record.data}
     codes = [Code(name, batch=batch, **common) for name in common.pop("names")]
-    if not _stored(codes[-1].code):
+    if not _find(codes[-1].code):
         for start in range(0, len(codes), _CHUNK):
             _write(record, codes[start : start + _CHUNK])
-    return CodeBatch(batch=batch, codes=[to_response(code) for code in codes])
+    return CodeBatchResponse(batch=batch, codes=[to_response(code) for code in codes])
 
 
 def _write(record: Record, codes: list[Code]) -> None:
@@ -248,5 +248,5 @@ def _not_found() -> NotFound:
     return NotFound("code_not_found", "There is no such code.")
 
 
-def _stored(name: str) -> Code | None:
+def _find(name: str) -> Code | None:
     return lookup.find(Code, name)

@@ -9,7 +9,7 @@ from aideer.billing import counters
 from aideer.core import clock
 from aideer.core.errors import Unprocessable
 from aideer.data.models import Record
-from aideer.schemas.admin import DayStatistics, ModelStatistics, Statistics, UserStatistics
+from aideer.schemas.admin import DayStatistics, ModelStatistics, StatisticsResponse, UserStatistics
 
 MOST_DAYS = 92
 DAYS = 30
@@ -25,7 +25,7 @@ The key None has the counts of users, and the key _UNCOVERED has uncovered credi
 """
 
 
-def read(first: str | None, last: str | None) -> Statistics:
+def read(first: str | None, last: str | None) -> StatisticsResponse:
     """Return the statistics from the day `first` to the day `last`, including empty days.
 
     Without both, these are the thirty days until today. Raises Unprocessable.
@@ -34,20 +34,20 @@ def read(first: str | None, last: str | None) -> Statistics:
     days = [(begin + timedelta(n)).isoformat() for n in range((end - begin).days + 1)]
     with ThreadPoolExecutor(_THREADS) as pool:
         total, *by_day = pool.map(_counts, [counters.TOTAL, *map(counters.day_key, days)])
-    all_days = _together(by_day)
-    return Statistics(
+    all_days = _sum(by_day)
+    return StatisticsResponse(
         first=days[0],
         last=days[-1],
-        users=UserStatistics(total=_of(total, None)["users"], **_came_and_went(all_days)),
+        users=UserStatistics(total=_counter_of(total, None)["users"], **_came_and_went(all_days)),
         **_sums(all_days),
-        uncovered=_of(all_days, _UNCOVERED),
+        uncovered=_counter_of(all_days, _UNCOVERED),
         models=_models(all_days),
         days=[
             DayStatistics(
                 day=day,
                 **_came_and_went(counts),
                 **_sums(counts),
-                uncovered=_of(counts, _UNCOVERED),
+                uncovered=_counter_of(counts, _UNCOVERED),
                 models=_models(counts),
             )
             for day, counts in zip(days, by_day, strict=True)
@@ -78,7 +78,7 @@ def _counts(pk: str) -> _Counts:
     return counts
 
 
-def _together(days: Iterable[_Counts]) -> _Counts:
+def _sum(days: Iterable[_Counts]) -> _Counts:
     together: _Counts = {}
     for counts in days:
         for model, counter in counts.items():
@@ -96,9 +96,9 @@ def _sums(counts: _Counts) -> dict[str, int]:
 
 
 def _came_and_went(counts: _Counts) -> dict[str, int]:
-    users = _of(counts, None)
+    users = _counter_of(counts, None)
     return {"signed_up": users["users"], "deleted": users["deleted"]}
 
 
-def _of(counts: _Counts, model: str | None) -> Counter[str]:
+def _counter_of(counts: _Counts, model: str | None) -> Counter[str]:
     return counts.get(model, Counter())

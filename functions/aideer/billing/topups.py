@@ -35,7 +35,7 @@ def redeem(user: User, code_text: str, request: IdempotentRequest) -> dict[str, 
     if answer := request.find_answer():  # a repeated request is no guess
         return answer
     with rate_limits.count_attempt("redeem", user.id, guesses=_GUESSES):
-        return _redeemed(user, code_text, request)
+        return _redeem(user, code_text, request)
 
 
 def grant(user_id: str, new: NewGrant, admin: User, request: IdempotentRequest) -> dict[str, object]:
@@ -66,7 +66,7 @@ def grant(user_id: str, new: NewGrant, admin: User, request: IdempotentRequest) 
         _add(transaction, user, entry, User.permission == user.permission)
         audit_trail.record_in(transaction, admin, "user.grant", user.id)
         request.store_in(transaction, answer)
-        if _happened(transaction, entry):
+        if _try_commit(transaction, entry):
             return answer
     raise Busy
 
@@ -83,10 +83,10 @@ def _left(user: User, amount: int) -> int:
     return left
 
 
-def _redeemed(user: User, code_text: str, request: IdempotentRequest) -> dict[str, object]:
+def _redeem(user: User, code_text: str, request: IdempotentRequest) -> dict[str, object]:
     for _ in attempts():
         try:
-            code = _redeemable(user, code_text)
+            code = _get_redeemable(user, code_text)
         except Unprocessable:
             if answer := request.find_answer():  # this request's own first attempt may have caused the refusal
                 return answer
@@ -107,7 +107,7 @@ def _redeemed(user: User, code_text: str, request: IdempotentRequest) -> dict[st
         redemption = Record(credits.redemptions_key(code.code), user.id, data={"entry_id": entry.entry_id})
         transaction.put("redemption", redemption, Record.pk.does_not_exist())
         request.store_in(transaction, answer)
-        if _happened(transaction, entry):
+        if _try_commit(transaction, entry):
             return answer
         user = lookup.reread_user(user)
         if first := request.find_answer():
@@ -127,7 +127,7 @@ def _add(transaction: Transaction, user: User, entry: CreditEntry, *conditions: 
     transaction.put("entry", entry)
 
 
-def _happened(transaction: Transaction, entry: CreditEntry) -> bool:
+def _try_commit(transaction: Transaction, entry: CreditEntry) -> bool:
     try:
         transaction.commit(proof=lambda: lookup.exists(entry))
     except Refused:
@@ -135,7 +135,7 @@ def _happened(transaction: Transaction, entry: CreditEntry) -> bool:
     return True
 
 
-def _redeemable(user: User, code_text: str) -> Code:
+def _get_redeemable(user: User, code_text: str) -> Code:
     code = lookup.find(Code, code_text.upper())
     if code is None:
         raise Unprocessable("code_unknown", "There is no such code.")

@@ -25,7 +25,7 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     Unprocessable (no message `upto`), TooLarge, and Busy if other requests keep changing the chat.
     """
     copied_id, generation = new_id(), new_id()
-    original, preset_version, thread = _taken(user, chat_id, f"{copied_id}#{generation}", upto)
+    original, preset_version, thread = _read_at_once(user, chat_id, f"{copied_id}#{generation}", upto)
     jobs.create("copy", chats.REPLACED_SECONDS, chat_id=copied_id, generation=generation)
     messages.write(thread)
     now = clock.timestamp()
@@ -52,7 +52,7 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     return chat, messages.read_page(chat.thread, Window(), hidden=True)
 
 
-def _taken(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, int, list[Message]]:
+def _read_at_once(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, int, list[Message]]:
     """Return the chat, the preset version that the copy pins, and the copied thread.
 
     All three are of one moment, because the chat did not change between two reads.

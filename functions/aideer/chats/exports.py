@@ -14,7 +14,7 @@ from aideer.chats import chats, messages
 from aideer.chats.messages import Window
 from aideer.core.errors import Forbidden
 from aideer.data.models import Chat, Message, User
-from aideer.schemas import chats as contract
+from aideer.schemas import chats as schemas
 from aideer.security import audit_trail, auth
 
 Format = Literal["json", "markdown"]
@@ -39,7 +39,7 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
     page = messages.read_page(chat.thread, Window(MESSAGES, after=after), hidden=True)
     rest = page.rest.after if page.rest else None
     if wanted == "json":
-        text = contract.Chat.of(chat, page.messages).model_dump_json()
+        text = schemas.ChatResponse.of(chat, page.messages).model_dump_json()
     else:
         text, rest = _markdown(chat, page.messages, rest)
     name = f"{chat.title} (after {after})" if after else chat.title
@@ -65,7 +65,7 @@ def _markdown(chat: Chat, thread: list[Message], rest: int | None) -> tuple[str,
 
     Fences can make the text longer than a page may be. Then the file ends before the page does.
     """
-    parts = [f"# {_escaped(chat.title)}\n\nChat {chat.id}, begun {chat.create_time}.\n"]
+    parts = [f"# {_escape(chat.title)}\n\nChat {chat.id}, begun {chat.create_time}.\n"]
     size, last = 0, None
     for message in thread:
         part = _section(message)
@@ -79,22 +79,22 @@ def _markdown(chat: Chat, thread: list[Message], rest: int | None) -> tuple[str,
 
 def _section(message: Message) -> str:
     about = [f"**{message.role}**", message.create_time]
-    about += [_escaped(said) for said in (message.model, message.finish_reason) if said]
+    about += [_escape(said) for said in (message.model, message.finish_reason) if said]
     about += ["image"] * (message.type == "image") + ["hidden"] * (not message.visibility)
     parts = [f"## {message.n}\n\n{', '.join(about)}\n"]
     if message.reasoning:
-        parts.append(f"Reasoning:\n\n{_fenced(message.reasoning)}")
+        parts.append(f"Reasoning:\n\n{_fence(message.reasoning)}")
     if message.content:
-        parts.append(_fenced(message.content))
+        parts.append(_fence(message.content))
     return "\n".join(parts)
 
 
-def _fenced(text: str) -> str:
+def _fence(text: str) -> str:
     """Return text in a fence that is longer than any fence in it, so that the text cannot end it (CommonMark, section 4.5)."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}\n"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)

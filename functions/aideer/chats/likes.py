@@ -20,7 +20,7 @@ from aideer.data import lookup
 from aideer.data.models import Chat, Preset, Record, User, new_id
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
-from aideer.schemas.users import Likes
+from aideer.schemas.users import LikesResponse
 from aideer.security import audit_trail, auth
 
 Kind = Literal["preset", "chat"]
@@ -37,7 +37,7 @@ def like(user: User, kind: Kind, id: str) -> None:
     """
     _require_count(user)
     for _ in attempts():
-        seen = _require_seen(user, kind, id)
+        seen = _get_readable(user, kind, id)
         record = _record(user.id, kind, id)
         record.data, record.at = {"id": new_id()}, clock.now()
         transaction = Transaction()
@@ -55,7 +55,7 @@ def like(user: User, kind: Kind, id: str) -> None:
                 condition &= (Preset.visibility != "private") | (Preset.owner_id == user.id)
             transaction.update("preset", Preset(id, Preset.HEAD), [Preset.like_count.add(1)], condition)
         try:
-            transaction.commit(proof=lambda record=record: _is(record))  # type: ignore[misc]
+            transaction.commit(proof=lambda record=record: _is_stored(record))  # type: ignore[misc]
         except Refused as refused:
             if "like" in refused.steps:
                 raise BadRequest("already_liked", "You like this already.") from None
@@ -75,16 +75,16 @@ def unlike(user: User, kind: Kind, id: str) -> None:
     preset or chat that the user may not read.
     """
     record = _record(user.id, kind, id)
-    if _stored(record) is None or not _take_back(record, user):
-        _require_seen(user, kind, id)
+    if _find(record) is None or not _take_back(record, user):
+        _get_readable(user, kind, id)
         raise BadRequest("not_liked", "You do not like this.")
 
 
-def list_all(user: User) -> Likes:
+def list_all(user: User) -> LikesResponse:
     """Return the likes of a user, newest first."""
     records = sorted(Record.query(_pk(user.id), consistent_read=True), key=lambda record: record.at, reverse=True)
     liked = [record.sk.split("#", 1) for record in records]
-    return Likes(
+    return LikesResponse(
         preset_ids=[id for kind, id in liked if kind == "preset"],
         chat_ids=[id for kind, id in liked if kind == "chat"],
     )
@@ -129,7 +129,7 @@ def _take_back(record: Record, user: User | None = None) -> bool:
                 Preset.id.exists() & (Preset.like_count > 0),
             )
         try:
-            transaction.commit(proof=lambda: _stored(record) is None)
+            transaction.commit(proof=lambda: _find(record) is None)
         except Refused as refused:
             if "like" in refused.steps:
                 return False
@@ -141,7 +141,7 @@ def _take_back(record: Record, user: User | None = None) -> bool:
         return True
 
 
-def _require_seen(user: User, kind: Kind, id: str) -> Preset | Chat:
+def _get_readable(user: User, kind: Kind, id: str) -> Preset | Chat:
     return presets.get_readable(user, id) if kind == "preset" else chats.get_readable(user, id)
 
 
@@ -174,12 +174,12 @@ def _is_there() -> Condition:
     return condition
 
 
-def _stored(record: Record) -> Record | None:
+def _find(record: Record) -> Record | None:
     return lookup.find(Record, record.pk, record.sk)
 
 
-def _is(record: Record) -> bool:
-    stored = _stored(record)
+def _is_stored(record: Record) -> bool:
+    stored = _find(record)
     return stored is not None and bool(stored.data == record.data)
 
 

@@ -103,11 +103,11 @@ def arrange(old: str, new: str, next_n: int, placed: Sequence[PlacedMessage], cr
     sent = _by_n(placed)
     kept: dict[int, Message] = {}
     hidden = 0
-    for message in _whole(old):
+    for message in _read_whole(old):
         if message.n in sent:
-            kept[message.n] = _placed(new, message, sent[message.n], create_time)
+            kept[message.n] = _place(new, message, sent[message.n], create_time)
         elif not message.visibility:
-            kept[message.n] = _moved(new, message)
+            kept[message.n] = _move(new, message)
             hidden += 1
     if sent.keys() - kept.keys():
         raise Unprocessable("unknown_message", "This chat has no such message.")
@@ -154,7 +154,7 @@ def delete(thread: str, deadline: float) -> bool:
     return all(batch_write.delete(Message, raw["Items"], deadline) for raw in reads)
 
 
-def _whole(thread: str) -> Iterator[Message]:
+def _read_whole(thread: str) -> Iterator[Message]:
     reads = Message.query(thread, consistent_read=True).page_iter
     for raw in islice(reads, REPLACED_READS):
         for item in raw["Items"]:
@@ -178,20 +178,20 @@ def _by_n(placed: Sequence[PlacedMessage]) -> dict[int, PlacedMessage]:
     return sent
 
 
-def _placed(thread: str, message: Message, wanted: PlacedMessage, now: str) -> Message:
+def _place(thread: str, message: Message, wanted: PlacedMessage, now: str) -> Message:
     visibility = message.visibility if wanted.visibility is None else wanted.visibility
     if (wanted.role, wanted.type, wanted.content) == (message.role, message.type, message.content):
-        return _moved(thread, message, visibility=visibility)
+        return _move(thread, message, visibility=visibility)
     return _new(thread, message.n, wanted, now, visibility=visibility)
 
 
-def _moved(thread: str, message: Message, **changes: Any) -> Message:
+def _move(thread: str, message: Message, **changes: Any) -> Message:
     return Message(**{**message.attribute_values, "thread": thread, **changes})
 
 
 def _copy(thread: str, message: Message, *, own: bool) -> Message:
     if own:
-        return _moved(thread, message, task_id=None)
+        return _move(thread, message, task_id=None)
     copy = Message(thread, **{name: getattr(message, name) for name in READERS_FIELDS})
     if message.finish_reason in Message.CUT_OFF:
         copy.finish_reason = message.finish_reason

@@ -25,7 +25,7 @@ from aideer.data.models import Preset, Record, User, new_id
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts import image_urls
-from aideer.schemas import presets as contract
+from aideer.schemas import presets as schemas
 from aideer.security import admins, audit_trail, auth
 from aideer.web import pagination
 
@@ -37,7 +37,7 @@ _Place = tuple[str, str] | None
 """The position of one source of a list: the sort value and the id of its last preset."""
 
 
-def create(user: User, new: contract.NewPreset) -> contract.Preset:
+def create(user: User, new: schemas.NewPreset) -> schemas.PresetResponse:
     """Make a preset.
 
     Raises Forbidden (a public preset by a user that is no administrator), Unprocessable (parameters) and Conflict (too many).
@@ -57,7 +57,7 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
         "update_time": now,
     }
     head = Preset(new_id(), Preset.HEAD, owner_id=user.id, visibility=new.visibility, **content)
-    _see(head)
+    _require_vision(head)
     model_limits.require_json_word(head.parameters, head.messages)
     condition = User.id.exists() & User.deleted.does_not_exist() & (User.preset_count < MOST)
     if new.visibility == "public":
@@ -76,11 +76,11 @@ def create(user: User, new: contract.NewPreset) -> contract.Preset:
         transaction.commit()
     except Refused as refused:
         if "head" not in refused.steps:  # otherwise the head is stored: no other preset has its id
-            raise _none_more(user, new.visibility) from None
+            raise _limit_error(user, new.visibility) from None
     return to_response(user, head)
 
 
-def get(user: User, preset_id: str) -> contract.Preset:
+def get(user: User, preset_id: str) -> schemas.PresetResponse:
     """Return a preset. Raises NotFound, and Forbidden for another user's private preset."""
     head = get_readable(user, preset_id)
     if audit_trail.must_record(user, head.owner_id):  # an administrator sees its hidden messages
@@ -93,7 +93,7 @@ def get_readable(user: User, preset_id: str) -> Preset:
 
     Raises NotFound, and Forbidden for another user's private preset.
     """
-    head = _stored(preset_id)
+    head = _find(preset_id)
     if head is None:
         raise _not_found()
     if head.visibility == "private" and not auth.may_manage(user, head.owner_id):
@@ -101,7 +101,7 @@ def get_readable(user: User, preset_id: str) -> Preset:
     return head
 
 
-def update(user: User, preset_id: str, change: contract.PresetChange) -> contract.Preset:
+def update(user: User, preset_id: str, change: schemas.PresetChange) -> schemas.PresetResponse:
     """Change a preset: its head, and a new version. Raises NotFound, Forbidden, Unprocessable and Busy."""
     for _ in attempts():
         head = _manageable(user, preset_id)
@@ -146,7 +146,7 @@ def delete(user: User, preset_id: str) -> None:
         elif own_public:
             admins.require_in(transaction, "admin", user.id, partial(auth.demotion_error, user))
         try:
-            transaction.commit(proof=lambda head=head: _stored(head.id) is None)  # type: ignore[misc]
+            transaction.commit(proof=lambda head=head: _find(head.id) is None)  # type: ignore[misc]
         except Refused as refused:
             counted = counted and "user" not in refused.steps  # a deleted owner has no count
             continue
@@ -160,8 +160,8 @@ def deleted_presets_key(owner_id: str) -> str:
 
 
 def list_page(
-    user: User, order_by: contract.OrderBy, order: contract.Order, limit: int, cursor: str | None, offset: int
-) -> tuple[list[contract.PresetSummary], str | None]:
+    user: User, order_by: schemas.OrderBy, order: schemas.Order, limit: int, cursor: str | None, offset: int
+) -> tuple[list[schemas.PresetSummaryResponse], str | None]:
     """Return a page of the user's own presets and the public ones, and the next cursor. Administrators also get unlisted presets.
 
     The page merges all of the user's own presets with one query of each index. So it costs the same however many public presets
@@ -171,8 +171,8 @@ def list_page(
     places = _decode_cursor(list_name, cursor)
     visibilities = ("public", "unlisted") if auth.is_admin(user) else ("public",)
     most = offset + limit + 1
-    sources = [_own(user, order_by, descending, places[0])] + [
-        _shared(user, visibility, order_by, descending, place, most)
+    sources = [_list_own(user, order_by, descending, places[0])] + [
+        _iterate_shared(user, visibility, order_by, descending, place, most)
         for visibility, place in zip(visibilities, places[1:], strict=False)
     ]
     numbered = [zip(repeat(n), source) for n, source in enumerate(sources)]
@@ -185,19 +185,19 @@ def list_page(
     return [_summary(head) for _, head in found[offset : offset + limit]], more
 
 
-def to_response(user: User, head: Preset) -> contract.Preset:
+def to_response(user: User, head: Preset) -> schemas.PresetResponse:
     """Return a preset as this user may see it."""
     all_of_it = auth.may_manage(user, head.owner_id)
     shown = [message for message in head.messages if all_of_it or message["visibility"]]
-    return contract.Preset(
+    return schemas.PresetResponse(
         **dict(_summary(head)),
         # Stored messages are not validated again: rules that have changed since must not make them unreadable.
-        messages=[contract.PresetMessage.model_construct(**message) for message in shown],
+        messages=[schemas.PresetMessage.model_construct(**message) for message in shown],
     )
 
 
-def _summary(head: Preset) -> contract.PresetSummary:
-    return contract.PresetSummary(
+def _summary(head: Preset) -> schemas.PresetSummaryResponse:
+    return schemas.PresetSummaryResponse(
         id=head.id,
         owner_id=head.owner_id,
         version=head.number,
@@ -205,14 +205,14 @@ def _summary(head: Preset) -> contract.PresetSummary:
         description=head.description,
         type=head.type,
         visibility=head.visibility,
-        parameters=contract.Parameters.stored(head.parameters),
+        parameters=schemas.Parameters.stored(head.parameters),
         like_count=head.like_count,
         create_time=head.create_time,
         update_time=head.update_time,
     )
 
 
-def _own(user: User, order_by: str, descending: bool, after: _Place) -> list[Preset]:
+def _list_own(user: User, order_by: str, descending: bool, after: _Place) -> list[Preset]:
     heads = sorted(Preset.by_owner.query(user.id), key=attrgetter(order_by, "id"), reverse=descending)
     return [head for head in heads if after is None or _is_after(head, order_by, descending, after)]
 
@@ -222,7 +222,9 @@ def _is_after(head: Preset, order_by: str, descending: bool, after: tuple[str, s
     return place < after if descending else place > after
 
 
-def _shared(user: User, visibility: str, order_by: str, descending: bool, after: _Place, most: int) -> Iterator[Preset]:
+def _iterate_shared(
+    user: User, visibility: str, order_by: str, descending: bool, after: _Place, most: int
+) -> Iterator[Preset]:
     indexes: dict[str, GlobalSecondaryIndex[Preset]] = {
         "create_time": Preset.by_create_time,
         "update_time": Preset.by_update_time,
@@ -250,12 +252,12 @@ def _decode_cursor(list_name: str, cursor: str | None) -> list[_Place]:
     return [place if place[1] else None for place in places]
 
 
-def _stored(preset_id: str) -> Preset | None:
+def _find(preset_id: str) -> Preset | None:
     return lookup.find(Preset, preset_id, Preset.HEAD)
 
 
 def _manageable(user: User, preset_id: str) -> Preset:
-    head = _stored(preset_id)
+    head = _find(preset_id)
     if head is None:
         raise _not_found()
     if not auth.may_manage(user, head.owner_id):
@@ -269,7 +271,7 @@ def _require_may_have(user: User, visibility: str | None) -> None:
         raise Forbidden("not_admin", "Only administrators make, change or delete public presets.")
 
 
-def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
+def _change(user: User, head: Preset, change: schemas.PresetChange) -> None:
     given = change.model_fields_set
     _require_may_have(user, change.visibility)
     _require_valid(change.parameters, change.messages or [])
@@ -278,7 +280,7 @@ def _change(user: User, head: Preset, change: contract.PresetChange) -> None:
     if change.messages is not None:
         head.messages = [message.model_dump() for message in change.messages]
     if change.parameters or change.messages:
-        _see(head)
+        _require_vision(head)
     if change.parameters or change.messages is not None:
         model_limits.require_json_word(head.parameters, head.messages)
     if "description" in given:
@@ -338,7 +340,7 @@ def _has_version(head: Preset) -> bool:
     return stored is not None and bool(stored.update_time == head.update_time)
 
 
-def _require_valid(parameters: contract.Parameters | None, messages: list[contract.PresetMessage]) -> None:
+def _require_valid(parameters: schemas.Parameters | None, messages: list[schemas.PresetMessage]) -> None:
     for message in messages:
         if message.type == "image":
             image_urls.check(message.role, message.content)
@@ -349,13 +351,13 @@ def _require_valid(parameters: contract.Parameters | None, messages: list[contra
     model_limits.require_ranges(tariff, given)
 
 
-def _see(head: Preset) -> None:
+def _require_vision(head: Preset) -> None:
     """If a preset has images, require a model that accepts them."""
     if any(message["type"] == "image" for message in head.messages):
         image_urls.require_vision(head.parameters)
 
 
-def _none_more(user: User, visibility: str) -> Conflict:
+def _limit_error(user: User, visibility: str) -> Conflict:
     _require_may_have(lookup.reread_user(user), visibility)
     return Conflict("too_many_presets", f"One may have {MOST} presets.")
 

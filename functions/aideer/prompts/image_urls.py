@@ -67,7 +67,7 @@ def to_parts(messages: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
     for role, kind, content in messages:
         before = said[-1] if said and said[-1]["role"] == role else None
         if kind == "image" and before:
-            said[-1] = {"role": role, "content": [*_listed(before["content"]), {"image": content}]}
+            said[-1] = {"role": role, "content": [*_to_list(before["content"]), {"image": content}]}
         elif kind == "image":
             said.append({"role": role, "content": [{"image": content}]})
         elif before and isinstance(before["content"], list):
@@ -77,5 +77,5 @@ def to_parts(messages: Iterable[tuple[str, str, str]]) -> list[dict[str, Any]]:
     return said
 
 
-def _listed(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
+def _to_list(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
     return [{"text": content}] if isinstance(content, str) else content

@@ -46,7 +46,7 @@ class Prompt:
     @property
     def images(self) -> int:
         """The number of images in the messages."""
-        return sum("image" in part for message in self.messages if _parted(message) for part in message["content"])
+        return sum("image" in part for message in self.messages if _has_parts(message) for part in message["content"])
 
 
 @functools.lru_cache(maxsize=64)
@@ -117,7 +117,7 @@ def build(preset: Preset, thread: str, end: int, tariff: Tariff) -> Prompt:
     return Prompt(image_urls.to_parts(head + tail[::-1]), asks=bool(tail) and tail[0][0] == "user")
 
 
-def _parted(message: dict[str, Any]) -> bool:
+def _has_parts(message: dict[str, Any]) -> bool:
     return isinstance(message["content"], list)
 
 

@@ -51,7 +51,7 @@ def compute_bound(text: str) -> int:
         return len(text)
     if unicodedata.is_normalized("NFC", text):
         return len(text.encode())
-    return sum(len(piece.encode()) + _CUT_BYTES for piece in _normalized(text))
+    return sum(len(piece.encode()) + _CUT_BYTES for piece in _normalize(text))
 
 
 def count(texts: Iterable[str], seconds: float = COUNT_SECONDS) -> int:
@@ -80,11 +80,11 @@ def _count(encoding: "tiktoken.Encoding", piece: str) -> int:
 
 def _pieces(text: str) -> Iterator[str]:
     if not (text.isascii() or unicodedata.is_normalized("NFC", text)):
-        text = "".join(_normalized(text))
+        text = "".join(_normalize(text))
     return (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
 
 
-def _normalized(text: str) -> Iterator[str]:
+def _normalize(text: str) -> Iterator[str]:
     for start in range(0, len(text), _NORMALIZED_AT_ONCE):
         yield unicodedata.normalize("NFC", text[start : start + _NORMALIZED_AT_ONCE])
 

@@ -147,7 +147,7 @@ async def stream(
                             silence.renew(idle_seconds)
                         yield chunk
             except Exception:
-                for event in _received(coming, events, response.content):
+                for event in _take_received(coming, events, response.content):
                     answer.count(event)
                 if answer.usage != told:
                     yield Chunk("", "", None, answer.usage)
@@ -193,7 +193,7 @@ def _message(message: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
     return {"role": message["role"], "content": content}
 
 
-def _received(coming: Iterable[Event], events: Events, body: aiohttp.StreamReader) -> Iterator[Event]:
+def _take_received(coming: Iterable[Event], events: Events, body: aiohttp.StreamReader) -> Iterator[Event]:
     """Yield the events that have been received already, without waiting for more."""
     with suppress(Exception):  # if the connection is lost, or an event too long, there are no more
         yield from coming

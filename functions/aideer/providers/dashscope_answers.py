@@ -93,8 +93,8 @@ class Answer:
             if error.code != "content_filtered":
                 raise error
             return self._end("", "", "content_filter", usage, ())
-        output = _object(value, "output")
-        sources = self._search(_object(output, "search_info").get("search_results"))
+        output = _get_object(value, "output")
+        sources = self._search(_get_object(output, "search_info").get("search_results"))
         choices = output.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         message = choice.get("message") or {}
@@ -134,18 +134,18 @@ class Answer:
         usage = Usage(
             self._number(reported, "input_tokens"),
             self._number(reported, "output_tokens"),
-            self._number(_object(reported, "output_tokens_details"), "reasoning_tokens"),
+            self._number(_get_object(reported, "output_tokens_details"), "reasoning_tokens"),
             max(
-                self._number(_object(reported, "prompt_tokens_details"), "cached_tokens"),
-                self._number(_object(reported, "input_tokens_details"), "cached_tokens"),
+                self._number(_get_object(reported, "prompt_tokens_details"), "cached_tokens"),
+                self._number(_get_object(reported, "input_tokens_details"), "cached_tokens"),
             ),
-            self._number(_object(_object(reported, "plugins"), "search"), "count"),
+            self._number(_get_object(_get_object(reported, "plugins"), "search"), "count"),
         )
         return usage if any(usage) else None
 
     def _number(self, counts: dict[str, Any], name: str) -> int:
         value = counts.get(name)
-        number = 0 if value is None else _whole(value)
+        number = 0 if value is None else _parse_count(value)
         if number is None:
             self.unreadable.add(name)
         return number or 0
@@ -154,18 +154,18 @@ class Answer:
         """Return all sources so far if these results add one, else an empty tuple."""
         before = len(self._sources)
         for result in results if isinstance(results, list) else ():
-            if len(self._sources) < _MOST_SOURCES and (source := _source(result, len(self._sources) + 1)):
+            if len(self._sources) < _MOST_SOURCES and (source := _parse_source(result, len(self._sources) + 1)):
                 self._sources.setdefault((source["index"], source["url"]), source)
         return tuple(self._sources.values()) if len(self._sources) > before else ()
 
 
-def _object(value: Any, name: str) -> dict[str, Any]:
+def _get_object(value: Any, name: str) -> dict[str, Any]:
     """Return the object of that name within a JSON value, or an empty one if there is no object of that name."""
     inner = value.get(name) if isinstance(value, dict) else None
     return inner if isinstance(inner, dict) else {}
 
 
-def _whole(value: Any) -> int | None:
+def _parse_count(value: Any) -> int | None:
     """Return a count as an integer: from an integer, from a float without a fraction, or from a string of digits.
 
     Return None for anything else: fractions, negative numbers, and more tokens than any call has. JSON has no integer type, so a
@@ -176,7 +176,7 @@ def _whole(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
-def _source(result: Any, position: int) -> Source | None:
+def _parse_source(result: Any, position: int) -> Source | None:
     """Read one search result, or return None if it has no web address.
 
     Clients make a link of it. So only http and https addresses are accepted, and titles are cut to one line.
@@ -190,7 +190,7 @@ def _source(result: Any, position: int) -> Source | None:
         or breaks_a_line(url)
     ):
         return None
-    index = _whole(result.get("index"))
+    index = _parse_count(result.get("index"))
     title, site_name = (text if isinstance(text := result.get(name), str) else "" for name in ("title", "site_name"))
     return Source(
         index=position if index is None or index >= 1_000_000 else index,

@@ -171,7 +171,7 @@ class Refusal(NamedTuple):
         # A code or an id may hold anything, even a prompt. So only values of the expected shape are logged.
         named = code if _CODE_SHAPE.fullmatch(code) else "a code of another shape" if code else "no code"
         request = request_id if _REQUEST_SHAPE.fullmatch(request_id) else "unknown"
-        ours, retryable = _ours(code, message, status)
+        ours, retryable = _map_code(code, message, status)
         detail = f"{model}: {named}, status {status}, request {request}"
         return UpstreamError(ours, detail, retryable=retryable, accepted=accepted)
 
@@ -182,7 +182,7 @@ def _error_code(code: Any) -> str:
     return "" if text.lower() in _NO_ERROR else text
 
 
-def _ours(code: str, message: str, status: int) -> tuple[str, bool]:
+def _map_code(code: str, message: str, status: int) -> tuple[str, bool]:
     """Return (our code, whether the call may be repeated)."""
     # A gateway repeats the HTTP status as the code: such a number says nothing beside the message.
     spelt = "" if code.isdecimal() else re.sub(r"[_\s-]", "", code).lower()

@@ -185,13 +185,13 @@ def _errcode(answer: dict[str, Any]) -> int:
 
 def _fail(call: str, reason: int | str) -> NoReturn:
     """Raise the error that WeChat's errcode, or another `reason` for a missing answer, means to our caller."""
-    if error := _ours(reason):
+    if error := _map_error(reason):
         raise error from None
     logger.warning("wechat", extra={"call": call, "reason": reason})
     raise BadGateway("wechat_fault", "WeChat has a fault, or refuses to be asked. Try again.") from None
 
 
-def _ours(reason: int | str) -> AideerError | None:
+def _map_error(reason: int | str) -> AideerError | None:
     if reason in _BAD_CODES:
         return Unauthorized("wechat_code_invalid", "WeChat does not know this code (any more). Sign in once more.")
     if reason == _CODE_USED:

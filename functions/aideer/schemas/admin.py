@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from aideer.security import audit_trail
 
 
-class AuditEntry(BaseModel):
+class AuditEntryResponse(BaseModel):
     """One action of an administrator. An entry has ids only, and no text of users."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -46,7 +46,7 @@ class ReconciliationRun(BaseModel):
     examples: Annotated[list[Drift], Field(description="The first hundred.")]
 
 
-class Reconciliation(BaseModel):
+class ReconciliationResponse(BaseModel):
     """The last run that has ended, and the run in progress."""
 
     last: ReconciliationRun | None
@@ -93,7 +93,7 @@ class DayStatistics(TaskStatistics):
     models: list[ModelStatistics]
 
 
-class Statistics(TaskStatistics):
+class StatisticsResponse(TaskStatistics):
     """The sums over the days from the first to the last, and over each day, including empty ones."""
 
     model_config = ConfigDict(populate_by_name=True)

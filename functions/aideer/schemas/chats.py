@@ -28,7 +28,7 @@ def _is_none(value: object) -> bool:
     return value is None
 
 
-def _bounded(content: str) -> str:
+def _require_size(content: str) -> str:
     if len(content.encode()) > CONTENT_BYTES:
         raise PydanticCustomError("content_too_long", "A message may have 100 KB of UTF-8.")
     return content
@@ -42,7 +42,7 @@ class NewMessage(Body):
 
     role: Role
     type: Kind = "text"
-    content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_bounded)]
+    content: Annotated[str, StringConstraints(min_length=1), AfterValidator(_require_size)]
     visibility: bool = True
 
 
@@ -98,7 +98,7 @@ class ChatChange(Body):
     ] = None
 
 
-class Message(BaseModel):
+class MessageResponse(BaseModel):
     """A stored message."""
 
     model_config = ConfigDict(from_attributes=True)
@@ -135,27 +135,27 @@ class _AnyChat(BaseModel):
     update_time: str
 
 
-class Chat(_AnyChat):
+class ChatResponse(_AnyChat):
     """A chat and messages of it, in the order of n. Readers of a shared chat see neither counts nor how answers were made."""
 
     message_count: Annotated[
         int | None, Field(description="The number of all messages, hidden ones included.", exclude_if=_is_none)
     ] = None
-    messages: list[Message]
+    messages: list[MessageResponse]
 
     @classmethod
-    def of(cls, chat: models.Chat, messages: Iterable[models.Message], *, shared: bool = False) -> "Chat":
+    def of(cls, chat: models.Chat, messages: Iterable[models.Message], *, shared: bool = False) -> "ChatResponse":
         """Return the chat as its owner sees it. If it is `shared` with the reader, show only READERS_FIELDS of its messages."""
         whole = _AnyChat.model_validate(chat)
         if not shared:
-            shown = [Message.model_validate(message) for message in messages]
+            shown = [MessageResponse.model_validate(message) for message in messages]
             return cls(**dict(whole), message_count=chat.message_count, messages=shown)
         whole.active_task = None
-        seen = [Message(**{name: getattr(message, name) for name in READERS_FIELDS}) for message in messages]
+        seen = [MessageResponse(**{name: getattr(message, name) for name in READERS_FIELDS}) for message in messages]
         return cls(**dict(whole), messages=seen)
 
 
-class ListedChat(_AnyChat):
+class ChatSummaryResponse(_AnyChat):
     """A chat without its messages."""
 
     message_count: int

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 from pydantic_core import PydanticCustomError
 
 from aideer.core import clock
-from aideer.schemas.strings import Body, Description, pasted
+from aideer.schemas.strings import Body, Description, clean_pasted
 
 
 def _utc(text: str) -> str:
@@ -40,18 +40,18 @@ def _some(amount: int) -> int:
 CodeText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_upper=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$"),
-    BeforeValidator(lambda value: pasted(value) if isinstance(value, str) else value),
+    BeforeValidator(lambda value: clean_pasted(value) if isinstance(value, str) else value),
 ]
 Moment = Annotated[str, StringConstraints(min_length=1, max_length=40), AfterValidator(_utc)]
 
 
-class Redemption(Body):
+class NewRedemption(Body):
     """A redeem code to use. Upper and lower case are the same."""
 
     redeem_code: CodeText
 
 
-class Redeemed(BaseModel):
+class RedemptionResponse(BaseModel):
     """The credits that a redeem code added."""
 
     message: str
@@ -68,7 +68,7 @@ class NewGrant(Body):
     description: Description
 
 
-class Granted(BaseModel):
+class GrantResponse(BaseModel):
     """The user's credits after a grant."""
 
     message: str
@@ -76,7 +76,7 @@ class Granted(BaseModel):
     credits_left: int
 
 
-class CreditRecord(BaseModel):
+class LedgerEntryResponse(BaseModel):
     """One entry of the ledger. An answer's entry also has its model, its tokens and its price version."""
 
     id: str
@@ -92,12 +92,12 @@ class CreditRecord(BaseModel):
     create_time: str
 
 
-class Ledger(BaseModel):
+class LedgerResponse(BaseModel):
     """The user's credits and ledger entries, newest first."""
 
     credits_left: int
     credits_held: int
-    credit_records: list[CreditRecord]
+    credit_records: list[LedgerEntryResponse]
 
 
 class NewCode(Body):
@@ -120,7 +120,7 @@ class NewCode(Body):
         return self
 
 
-class RedeemCode(BaseModel):
+class RedeemCodeResponse(BaseModel):
     """A redeem code."""
 
     redeem_code: str
@@ -133,11 +133,11 @@ class RedeemCode(BaseModel):
     create_time: str
 
 
-class CodeBatch(BaseModel):
+class CodeBatchResponse(BaseModel):
     """The redeem codes of one batch."""
 
     batch: str
-    codes: list[RedeemCode]
+    codes: list[RedeemCodeResponse]
 
 
 def _is_none(value: object) -> bool:
@@ -222,7 +222,7 @@ class ModelPrice(BaseModel):
     ]
 
 
-class Prices(BaseModel):
+class PricesResponse(BaseModel):
     """The current price list. It is also the list of models."""
 
     version: str

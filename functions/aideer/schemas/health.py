@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 
-class Health(BaseModel):
+class HealthResponse(BaseModel):
     """The API answers."""
 
     status: Literal["ok"]

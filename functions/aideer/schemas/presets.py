@@ -136,13 +136,13 @@ class PresetMessage(Body):
     visibility: bool = True
 
 
-def _bounded(messages: list[PresetMessage]) -> list[PresetMessage]:
+def _require_size(messages: list[PresetMessage]) -> list[PresetMessage]:
     if sum(len(message.content.encode()) for message in messages) > MESSAGES_BYTES:
         raise PydanticCustomError("messages_too_long", "All messages together may have 100 KB of UTF-8.")
     return messages
 
 
-PresetMessages = Annotated[list[PresetMessage], Field(max_length=50), AfterValidator(_bounded)]
+PresetMessages = Annotated[list[PresetMessage], Field(max_length=50), AfterValidator(_require_size)]
 
 
 class NewPreset(Body):
@@ -170,7 +170,7 @@ class PresetChange(Body):
     messages: PresetMessages | None = None
 
 
-class PresetSummary(BaseModel):
+class PresetSummaryResponse(BaseModel):
     """A preset without its messages."""
 
     id: str
@@ -186,7 +186,7 @@ class PresetSummary(BaseModel):
     update_time: str
 
 
-class Preset(PresetSummary):
+class PresetResponse(PresetSummaryResponse):
     """A preset, with the messages that its reader may see."""
 
     messages: list[PresetMessage]

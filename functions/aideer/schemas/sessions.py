@@ -24,7 +24,7 @@ ChallengeMethod = Annotated[Literal["S256"] | None, Query(description="Needed wi
 State = Annotated[str, Query(max_length=256, description="What `authorize` sent along.")]
 
 
-class Tokens(BaseModel):
+class TokensResponse(BaseModel):
     """A pair of tokens. The access token is valid for `expires_in` seconds, the refresh token for 90 days."""
 
     access_token: str
@@ -33,7 +33,7 @@ class Tokens(BaseModel):
     expires_in: int
 
 
-class Ticket(Body):
+class LoginTicket(Body):
     """The ticket of a website sign-in, in place of a refresh token."""
 
     ticket: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None

@@ -22,7 +22,7 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)  # the input may hold a password
 
 
-def pasted(text: str) -> str:
+def clean_pasted(text: str) -> str:
     """Return a pasted code in its original form: without invisible characters, and in ASCII for characters that stand for ASCII
     ones.
     """

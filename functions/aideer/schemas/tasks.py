@@ -18,7 +18,7 @@ class NewTask(Body):
     stream: bool = True
 
 
-class AcceptedTask(BaseModel):
+class AcceptedTaskResponse(BaseModel):
     """An accepted task, with the URL of its stream and the credits held for it."""
 
     task_id: str
@@ -29,7 +29,7 @@ class AcceptedTask(BaseModel):
     max_tokens: int
 
 
-class Quote(BaseModel):
+class QuoteResponse(BaseModel):
     """The most that a task would cost. If you cannot afford it, the quote is for the longest answer that the preset allows."""
 
     input_tokens: int
@@ -67,7 +67,7 @@ class TaskError(BaseModel):
     message: str
 
 
-class TaskView(BaseModel):
+class TaskResponse(BaseModel):
     """A task, with its text so far."""
 
     task_id: str

@@ -35,7 +35,7 @@ class NewAdmin(Body):
     password: strings.PasswordToSet
 
 
-class User(BaseModel):
+class UserResponse(BaseModel):
     """A user, as that user and administrators see it."""
 
     id: str
@@ -51,7 +51,7 @@ class User(BaseModel):
     update_time: str
 
 
-class PublicUser(BaseModel):
+class PublicUserResponse(BaseModel):
     """A user, as other users see it: without the username."""
 
     id: str
@@ -106,14 +106,14 @@ class NamedPassword(Body):
     password: strings.PasswordToSet
 
 
-class Likes(BaseModel):
+class LikesResponse(BaseModel):
     """The likes of a user, newest first. Items that were deleted or made private later are still among them."""
 
     preset_ids: list[str]
     chat_ids: list[str]
 
 
-class Done(BaseModel):
+class DoneResponse(BaseModel):
     """An answer that only confirms success."""
 
     message: str

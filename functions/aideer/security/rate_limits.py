@@ -121,7 +121,7 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
     """
     limit, now = LIMITS[kind], int(clock.now())
     window = now - now % limit.seconds
-    counted = Counted(f"throttle#{kind}#{_hidden(*who)}", str(window))
+    counted = Counted(f"throttle#{kind}#{_hash(*who)}", str(window))
     ends = window + limit.seconds
     try:
         Record(*counted).update(
@@ -209,14 +209,14 @@ def _is_refusal(error: Exception, guesses: Container[str] | None) -> bool:
 def remember(*who: str) -> None:
     """Record a pair: a name, and an address from which its user has signed in."""
     try:
-        Record(*_known(*who), ttl=int(clock.now()) + KNOWN_DAYS * 86400).save()
+        Record(*_known_key(*who), ttl=int(clock.now()) + KNOWN_DAYS * 86400).save()
     except PynamoDBException as error:
         logger.warning("throttle", extra={"error": type(error).__name__})
 
 
 def is_remembered(*who: str) -> bool:
     """Return whether this pair was recorded within KNOWN_DAYS."""
-    record = lookup.find(Record, *_known(*who))
+    record = lookup.find(Record, *_known_key(*who))
     return record is not None and bool(record.ttl > clock.now())
 
 
@@ -270,11 +270,11 @@ def parse_limits(text: str) -> dict[Kind, Limit]:
     return {kind: given.get(kind, given.get("all", default)) for kind, default in DEFAULTS.items()}
 
 
-def _known(*who: str) -> tuple[str, str]:
-    return f"known#{_hidden(*who)}", "known"
+def _known_key(*who: str) -> tuple[str, str]:
+    return f"known#{_hash(*who)}", "known"
 
 
-def _hidden(*who: str) -> str:
+def _hash(*who: str) -> str:
     text = f"throttle {json.dumps(who)}"  # no token's signed text begins so, so both can safely share one key
     digest = hmac.digest(aws.read_signing_keys()[0].encode(), text.encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest[:18]).decode()

@@ -30,7 +30,7 @@ _OVERLAY = re.compile("[\u0334-\u0338\u1cd4\u1ce2-\u1ce8\u20d0-\u20ff\U0001d167-
 def enforce(text: str) -> str:
     """Return a name in its stored form. Raises ValueError if it has characters that no name may have."""
     parts = "".join(" " if unicodedata.category(c) == "Zs" else c for c in text).split(" ")
-    name = " ".join(_enforced(part) for part in parts if part)
+    name = " ".join(_enforce(part) for part in parts if part)
     if not name.isascii():
         _require_plain_marks(name)
     return name
@@ -38,10 +38,10 @@ def enforce(text: str) -> str:
 
 def compute_skeletons(name: str) -> set[str]:
     """Return the skeletons of a name: as it is written, and in small letters."""
-    return {_settled(name), _settled(_folded(name))}
+    return {_lower_skeleton(name), _lower_skeleton(_fold(name))}
 
 
-def _enforced(part: str) -> str:
+def _enforce(part: str) -> str:
     if part.isascii():
         if not part.isprintable():
             raise ValueError("control characters")
@@ -82,10 +82,10 @@ def _takes_no_dot(letter: str) -> bool:
     return letter != "I" and (letter in _SOFT_DOTTED or looks[-1:] in (*_SOFT_DOTTED, "l"))
 
 
-def _settled(name: str) -> str:
+def _lower_skeleton(name: str) -> str:
     """Return the skeleton in small letters. A capital I, a small l and a 1 look alike, as do characters that map to them."""
-    looks = _folded(_skeleton(name))
-    return _folded(_skeleton(looks))
+    looks = _fold(_skeleton(name))
+    return _fold(_skeleton(looks))
 
 
 def _skeleton(text: str) -> str:
@@ -94,7 +94,7 @@ def _skeleton(text: str) -> str:
     return unicodedata.normalize("NFD", mapped)
 
 
-def _folded(text: str) -> str:
+def _fold(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 

@@ -35,7 +35,7 @@ from aideer.data.retry import attempts
 from aideer.data.transactions import Refused
 from aideer.prompts import image_urls, input_tokens, prompts
 from aideer.prompts.prompts import Prompt
-from aideer.schemas.tasks import AcceptedTask, NewTask, Quote
+from aideer.schemas.tasks import AcceptedTaskResponse, NewTask, QuoteResponse
 from aideer.security import rate_limits
 from aideer.security.auth import Bearer
 from aideer.tasks import control, leases, titles
@@ -58,38 +58,40 @@ class _Question:
     """The visibility of the replaced answer. The new answer is shown to the same readers."""
 
 
-def create(caller: Bearer, wanted: NewTask, request: IdempotentRequest) -> AcceptedTask:
+def create(caller: Bearer, wanted: NewTask, request: IdempotentRequest) -> AcceptedTaskResponse:
     """Accept a task: price it, hold its worst case, and queue it.
 
     Raises NotFound or Forbidden for the chat, and Conflict if another task runs in it. Raises TooLarge for the prompt,
     Unprocessable if the last message is not the user's, and PaymentRequired.
     """
     streamed = wanted.stream and wanted.type != Task.TITLE
-    return _accept(caller, lambda: _wanted(caller, wanted), request, streamed=streamed)
+    return _accept(caller, lambda: _new_question(caller, wanted), request, streamed=streamed)
 
 
-def regenerate(caller: Bearer, task_id: str, request: IdempotentRequest) -> AcceptedTask:
+def regenerate(caller: Bearer, task_id: str, request: IdempotentRequest) -> AcceptedTaskResponse:
     """Accept a task that answers the same question again. When the new answer settles with text, it replaces the old one.
 
     Raises as `create` does, NotFound if the task does not exist, and Conflict if its answer is not the chat's last message.
     """
-    return _accept(caller, lambda: _again(caller, control.get_owned(caller, task_id)), request, streamed=True)
+    return _accept(
+        caller, lambda: _repeated_question(caller, control.get_owned(caller, task_id)), request, streamed=True
+    )
 
 
-def quote(user: User, wanted: NewTask) -> Quote:
+def quote(user: User, wanted: NewTask) -> QuoteResponse:
     """Return what `create` would hold now, and whether the user has enough credits.
 
     Raises as `create` does, except PaymentRequired, and except Conflict for another task in the chat.
     """
-    chat = _chat(user, wanted.chat_id)
+    chat = _get_chat(user, wanted.chat_id)
     call = _call(_Question(chat, wanted.type, int(chat.next_n)))
     affordable = True
     try:
-        accepted = _priced(user.id, call, int(user.credits))
+        accepted = _estimate(user.id, call, int(user.credits))
     except PaymentRequired:
         affordable = False
-        accepted = _priced(user.id, call, _UNLIMITED)
-    return Quote(
+        accepted = _estimate(user.id, call, _UNLIMITED)
+    return QuoteResponse(
         input_tokens=accepted.input_tokens,
         max_tokens=accepted.max_tokens,
         credits_at_most=accepted.hold,
@@ -102,23 +104,25 @@ _UNLIMITED = 10**15
 
 def _accept(
     caller: Bearer, asked: Callable[[], _Question], request: IdempotentRequest, *, streamed: bool
-) -> AcceptedTask:
+) -> AcceptedTaskResponse:
     credits_left = _UNLIMITED  # assume enough credits until the hold is refused
     for _ in attempts():
         try:
-            if answer := _before(caller, request):
+            if answer := _find_accepted(caller, request):
                 return answer
             question = asked()
-            task = _task(caller, question, _priced(caller.id, _call(question), credits_left))
+            task = _task(caller, question, _estimate(caller.id, _call(question), credits_left))
         except AideerError:
             caller.read()
-            if answer := _before(caller, request):  # this request's first attempt succeeded and caused the refusal
+            if answer := _find_accepted(
+                caller, request
+            ):  # this request's first attempt succeeded and caused the refusal
                 return answer
             raise
         # A viewer waits for this response. The message of a streamed task is delayed, so it may be sent before the task is stored.
         queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
         try:
-            credits.hold(task, caller.token_version, question.chat, request, _remembered(task))
+            credits.hold(task, caller.token_version, question.chat, request, _to_record(task))
         except Refused as refused:  # another request may have been faster: read again
             credits_left = int(caller.read().credits)
             if uncovered.STEP in refused.steps:
@@ -129,27 +133,27 @@ def _accept(
                 queueing.result()
         if not streamed:
             _queue(task, 0)
-        return _accepted(task, caller)
+        return _to_response(task, caller)
     raise Busy
 
 
-def _before(caller: Bearer, request: IdempotentRequest) -> AcceptedTask | None:
+def _find_accepted(caller: Bearer, request: IdempotentRequest) -> AcceptedTaskResponse | None:
     if answer := request.find_answer():
         caller.read()
-        return _accepted(Task(**answer), caller)
+        return _to_response(Task(**answer), caller)
     return None
 
 
-def _wanted(user: Bearer, wanted: NewTask) -> _Question:
-    chat = _chat(user, wanted.chat_id)
+def _new_question(user: Bearer, wanted: NewTask) -> _Question:
+    chat = _get_chat(user, wanted.chat_id)
     if wanted.type != Task.TITLE:
-        _must_be_free(chat, user)
+        _require_free(chat, user)
     return _Question(chat, wanted.type, int(chat.next_n))
 
 
-def _again(user: Bearer, task: Task) -> _Question:
-    chat = _chat(user, task.chat_id)
-    _must_be_free(chat, user)
+def _repeated_question(user: Bearer, task: Task) -> _Question:
+    chat = _get_chat(user, task.chat_id)
+    _require_free(chat, user)
     last = prompts.read_last(chat.thread)
     # If the user has rewritten the answer since, it is an ordinary message without a task_id, and stays.
     if last is not None and last.task_id and task.type != Task.TITLE:
@@ -159,7 +163,7 @@ def _again(user: Bearer, task: Task) -> _Question:
     raise Conflict("not_last_answer", "Only the chat's last answer can be made again.")
 
 
-def _chat(user: Bearer | User, chat_id: str) -> Chat:
+def _get_chat(user: Bearer | User, chat_id: str) -> Chat:
     chat = lookup.find(Chat, chat_id)
     if chat is None or chat.deleted:
         raise NotFound("chat_not_found", "There is no such chat.")
@@ -168,7 +172,7 @@ def _chat(user: Bearer | User, chat_id: str) -> Chat:
     return chat
 
 
-def _must_be_free(chat: Chat, user: Bearer) -> None:
+def _require_free(chat: Chat, user: Bearer) -> None:
     if chat.active_task:
         running = Task.get(chat.active_task, consistent_read=True)
         raise Conflict(
@@ -213,7 +217,7 @@ def _call(question: _Question) -> _Call:
     return _Call(tariff, preset.parameters, prompt)
 
 
-def _priced(user_id: str, call: _Call, credits_left: int) -> Estimate:
+def _estimate(user_id: str, call: _Call, credits_left: int) -> Estimate:
     """Price a call by its bytes, which takes no time. Count its tokens only if that can change the result.
 
     It can if the bytes would refuse the call or put it into a dearer tier. Counting takes time, so each user has a rate limit.
@@ -280,13 +284,13 @@ def _queue(task: Task, delay_seconds: int) -> None:
         logger.warning("queue", extra={**leases.log_ids(task), "error": type(error).__name__})
 
 
-def _remembered(task: Task) -> dict[str, object]:
+def _to_record(task: Task) -> dict[str, object]:
     """Return the fields that `_accepted` shows. The task may be deleted when the request is repeated."""
     return {name: getattr(task, name) for name in ("id", "type", "status", "hold", "max_tokens", "create_time")}
 
 
-def _accepted(task: Task, user: Bearer) -> AcceptedTask:
-    return AcceptedTask(
+def _to_response(task: Task, user: Bearer) -> AcceptedTaskResponse:
+    return AcceptedTaskResponse(
         task_id=task.id,
         status=task.status,
         stream_url=control.stream_url(task, user),

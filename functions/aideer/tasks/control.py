@@ -10,7 +10,7 @@ from aideer.core.errors import NotFound, Unprocessable
 from aideer.core.usage import Usage
 from aideer.data import lookup
 from aideer.data.models import Message, Task, User
-from aideer.schemas.tasks import TaskError, TaskUsage, TaskView
+from aideer.schemas.tasks import TaskError, TaskResponse, TaskUsage
 from aideer.security import auth
 from aideer.security.auth import Bearer
 from aideer.tasks import leases, stream_log
@@ -51,10 +51,10 @@ def is_deleted(task: Task) -> bool:
     return bool(task.ttl and task.ttl <= clock.now())
 
 
-def to_response(task: Task, user: User) -> TaskView:
+def to_response(task: Task, user: User) -> TaskResponse:
     """Return the task with its text so far."""
     addresses = {"stream_url": stream_url(task, user), "resume_url": resume_url(task, user)}
-    return TaskView(**result_fields(task, read_text(task)), **_identity(task), **addresses)
+    return TaskResponse(**result_fields(task, read_text(task)), **_identity(task), **addresses)
 
 
 def result_fields(task: Task, shown: Text) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Run:
         try:
             close = await self._answer()
             await self._log.flush()
-            self.end = await self._patiently(_stored if self._lost.is_set() else close)
+            self.end = await self._patiently(_reread if self._lost.is_set() else close)
         finally:
             for keeper in keepers:
                 keeper.cancel()
@@ -259,7 +259,7 @@ class Run:
                 if self._usage.input_tokens:
                     self._usage_known.set()
             self._thought = self._thought or bool(chunk.reasoning)
-            self._sources = _bounded(chunk.sources) or self._sources
+            self._sources = _limit_sources(chunk.sources) or self._sources
             finish_reason = chunk.finish_reason or finish_reason
             self._show("reasoning", chunk.reasoning)
             self._show("content", chunk.content)
@@ -348,7 +348,7 @@ def start(task: Task, deadline: float) -> Run:
     run = Run(task, deadline, attended=True)
     working = asyncio.create_task(run.work(), name=task.id)
     _working.add(working)
-    working.add_done_callback(_worked)
+    working.add_done_callback(_on_done)
     return run
 
 
@@ -366,7 +366,7 @@ async def finish(seconds: float) -> None:
     await dashscope_connections.close()
 
 
-def _worked(working: asyncio.Task[None]) -> None:
+def _on_done(working: asyncio.Task[None]) -> None:
     _working.discard(working)
     if not working.cancelled() and (error := working.exception()):
         extra = {"task_id": working.get_name(), "error": type(error).__name__, "at": traceback_summary(error)}
@@ -383,7 +383,7 @@ def _prompt(task: Task) -> Prompt:
     return prompts.build(preset, task.thread, int(task.prompt_end), task.tariff)
 
 
-def _bounded(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+def _limit_sources(sources: tuple[Source, ...]) -> tuple[Source, ...]:
     left = SOURCES_BYTES
     for number, source in enumerate(sources):
         left -= len(json.dumps(source, ensure_ascii=False).encode())
@@ -392,5 +392,5 @@ def _bounded(sources: tuple[Source, ...]) -> tuple[Source, ...]:
     return sources
 
 
-def _stored(task: Task) -> Task:
+def _reread(task: Task) -> Task:
     return Task.get(task.id, consistent_read=True)

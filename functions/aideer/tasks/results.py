@@ -12,7 +12,7 @@ from aideer.billing.credits import Text
 from aideer.core.errors import Busy
 from aideer.data import lookup
 from aideer.data.models import Chat, Message, Table, Task, User, connection
-from aideer.schemas import chats as contract
+from aideer.schemas import chats as schemas
 from aideer.tasks import stream_log
 
 _PATIENCE_SECONDS = 2.0
@@ -32,7 +32,7 @@ class Result:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields that the last event of a stream has besides those of the task itself."""
-        message = contract.Message.model_validate(self.message).model_dump(mode="json") if self.message else None
+        message = schemas.MessageResponse.model_validate(self.message).model_dump(mode="json") if self.message else None
         stored = self.answer or self.message
         return {
             "message": message,
@@ -57,7 +57,7 @@ def read(task: Task) -> Result:
     }
     if task.answer_n is not None:
         keys[Message] = {"thread": {"S": task.thread}, "n": {"N": str(task.answer_n)}}
-    items = _get(keys)
+    items = _read_items(keys)
     user, chat, answer = items.get(User), items.get(Chat), items.get(Message)
     if user is not None and user.deleted:
         user = None
@@ -65,11 +65,11 @@ def read(task: Task) -> Result:
         chat = None
     message = answer if chat else None
     if chat is not None and task.answer_n is not None and chat.thread != task.thread:
-        message = _moved(chat, task)  # the chat's messages were replaced since
+        message = _find_moved(chat, task)  # the chat's messages were replaced since
     return Result(task, user, chat, message, answer)
 
 
-def _get(keys: dict[type[Table], dict[str, Any]]) -> dict[type[Table], Any]:
+def _read_items(keys: dict[type[Table], dict[str, Any]]) -> dict[type[Table], Any]:
     """Read one item of each table, by one BatchGetItem.
 
     DynamoDB may leave out a part (AWS: "BatchGetItem", UnprocessedKeys), which is then requested again. Raises Busy.
@@ -93,6 +93,6 @@ def _get(keys: dict[type[Table], dict[str, Any]]) -> dict[type[Table], Any]:
         pause = min(pause * 2, 0.5)
 
 
-def _moved(chat: Chat, task: Task) -> Message | None:
+def _find_moved(chat: Chat, task: Task) -> Message | None:
     message = lookup.find(Message, chat.thread, int(task.answer_n))
     return message if message and message.task_id == task.id else None

@@ -83,12 +83,12 @@ async def follow(
     close it. This needs permissions on credits.
     """
     with _quiet():
-        async with viewer.checked(), aclosing(_followed(task, position, viewer, patience, interrupts)) as events:
+        async with viewer.checked(), aclosing(_follow(task, position, viewer, patience, interrupts)) as events:
             async for event in events:
                 yield event
 
 
-async def _followed(
+async def _follow(
     task: Task, position: int, viewer: Viewer, patience: float | None, interrupts: bool
 ) -> AsyncGenerator[str, None]:
     if patience is not None:
@@ -115,7 +115,7 @@ async def _followed(
         stored = await asyncio.to_thread(leases.read, task.id)
         if interrupts and stored and leases.is_expired(stored) and clock.now() >= interrupt_at:
             interrupt_at = clock.now() + INTERRUPT_SECONDS
-            stored = await _interrupted(stored)
+            stored = await _interrupt(stored)
         if stored is None or control.is_deleted(stored):
             return
         task = stored
@@ -130,7 +130,7 @@ async def _end(task: Task, viewer: Viewer, text: Text | None = None) -> list[str
     return [sse.final_event(control.result_fields(task, shown) | result.fields()), sse.CLOSE]
 
 
-async def _interrupted(task: Task) -> Task:
+async def _interrupt(task: Task) -> Task:
     from aideer.tasks import sweeper  # only for the few streams whose executor dies
 
     try:

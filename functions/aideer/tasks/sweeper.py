@@ -27,10 +27,10 @@ def sweep() -> None:
         for key in Task.open.query(str(shard)):  # the expired ones come first; the others are only counted
             holds += 1
             if key.lease_until < now:
-                _guarded(attend, key.id, task_id=key.id)
+                _log_errors(attend, key.id, task_id=key.id)
     metrics.emit({"HoldsOutstanding": holds})
     for job in jobs.list_due(now):
-        _guarded(jobs.hand_over, job, job=job.sk)
+        _log_errors(jobs.hand_over, job, job=job.sk)
 
 
 def attend(task_id: str) -> None:
@@ -70,7 +70,7 @@ def interrupt(task: Task) -> Task:
     return end
 
 
-def _guarded(step: Callable[[T], None], item: T, **ids: str) -> None:
+def _log_errors(step: Callable[[T], None], item: T, **ids: str) -> None:
     """Run a step for one item and log its error, so that the sweeper goes on with the others.
 
     The next sweep tries the item again.

@@ -33,26 +33,26 @@ def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette]
     return Starlette(
         routes=[*routes, Route("/ready", _alive)],
         exception_handlers={
-            AideerError: _refused,
-            HTTPException: _refused,
-            PynamoDBException: _failed,
-            BotoCoreError: _failed,
-            ClientError: _failed,
+            AideerError: _answer_error,
+            HTTPException: _answer_error,
+            PynamoDBException: _answer_failure,
+            BotoCoreError: _answer_failure,
+            ClientError: _answer_failure,
         },
         middleware=[Middleware(_Logged)],
         lifespan=lifespan,
     )
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _answer_error(_: Request, error: Exception) -> JSONResponse:
     known = error if isinstance(error, AideerError) else NotFound("not_found", "There is nothing here.")
     return JSONResponse(known.body(), known.status, headers=known.headers)
 
 
-async def _failed(request: Request, error: Exception) -> JSONResponse:
+async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
     if not aws_errors.is_unavailable(error):
         raise error
-    return await _refused(request, Busy())
+    return await _answer_error(request, Busy())
 
 
 async def _alive(_: Request) -> Response:

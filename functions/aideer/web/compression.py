@@ -26,7 +26,7 @@ def respond(
     if not accepts_gzip(app.current_event.headers.get("accept-encoding")):
         return Response(status_code=200, content_type=content_type, headers=usual, body=make().decode())
     usual["Content-Encoding"] = "gzip"
-    response = Response(status_code=200, content_type=content_type, headers=usual, body=_compressed(make))
+    response = Response(status_code=200, content_type=content_type, headers=usual, body=_compress(make))
     response.base64_encoded = True  # it is encoded already: Powertools would write bytes of this type as JSON
     return response
 
@@ -58,5 +58,5 @@ def _weight(parameters: list[str]) -> float:
 
 
 @functools.cache
-def _compressed(make: Callable[[], bytes]) -> str:
+def _compress(make: Callable[[], bytes]) -> str:
     return base64.b64encode(gzip.compress(make(), mtime=0)).decode()

@@ -82,17 +82,17 @@ def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @app.exception_handler(AideerError)
-def _declared(error: AideerError) -> Response[Any]:
+def _answer_declared(error: AideerError) -> Response[Any]:
     return _answer(error)
 
 
 @app.exception_handler(DependencyResolutionError)
-def _not_let_in(error: DependencyResolutionError) -> Response[Any]:
+def _answer_unauthenticated(error: DependencyResolutionError) -> Response[Any]:
     # The cause is no error of the body, even if it is a ValueError.
     cause = error.__cause__
     if isinstance(cause, AideerError):
         return _answer(cause)
-    return _broken(cause if isinstance(cause, Exception) else error)
+    return _answer_failure(cause if isinstance(cause, Exception) else error)
 
 
 @app.exception_handler(RequestValidationError)
@@ -104,13 +104,13 @@ def _invalid(error: RequestValidationError) -> Response[Any]:
 def _unreadable(error: ValueError) -> Response[Any]:
     # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary). From a handler they are bugs.
     if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
-        return _broken(error)
+        return _answer_failure(error)
     detail = [{"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}]
     return _validation_error(detail)
 
 
 @app.exception_handler(RequestUnsupportedContentType)
-def _unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
+def _answer_unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
     return _answer(
         UnsupportedMediaType(
             "unsupported_media_type", f"This call takes a body of the type {declared_type(app.context['_route'])}."
@@ -125,7 +125,7 @@ def _no_route(_: NotFoundError) -> Response[Any]:
 
 @app.exception_handler(Exception)
 def _unknown(error: Exception) -> Response[Any]:
-    return _broken(error)
+    return _answer_failure(error)
 
 
 def _answer(error: AideerError) -> Response[Any]:
@@ -137,7 +137,7 @@ def _answer(error: AideerError) -> Response[Any]:
     )
 
 
-def _broken(error: Exception) -> Response[Any]:
+def _answer_failure(error: Exception) -> Response[Any]:
     if type(error).__module__.partition(".")[0] in ("botocore", "pynamodb"):
         from aideer.core import aws_errors
 
