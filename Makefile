@@ -48,7 +48,7 @@ stop: $(RUNS) ## end a stack that was left running
 test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
-chaos: $(INSTALLED) ## every AWS call broken in every way, for about an hour (ARGS="--every 2": half of it; writes docs/reliability.md)
+chaos: $(INSTALLED) ## every AWS call broken in every way, in about 40 minutes (ARGS="--every 2": half of the faults; writes docs/reliability.md)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 permissions: $(INSTALLED) ## after `make test`: each function may do what the tests saw it do, and no more

@@ -55,7 +55,13 @@ class Played:
 
 
 def _cases() -> Iterator[Case]:
-    for line in Path(__file__).with_name("unit").joinpath("provider_cases.jsonl").read_text("utf-8").splitlines():
+    for line in (
+        Path(__file__)
+        .with_name("unit")
+        .joinpath("aideer", "providers", "provider_cases.jsonl")
+        .read_text("utf-8")
+        .splitlines()
+    ):
         case = json.loads(line)
         yield Case(case["case"], case["endpoint"], case["http"], case["content_type"], case["wire"], case["want"])
 

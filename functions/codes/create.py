@@ -18,7 +18,10 @@ __all__ = ["handler"]
 CONTENT = {
     "application/json": {
         "schema": {
-            "anyOf": [{"$ref": "#/components/schemas/RedeemCodeResponse"}, {"$ref": "#/components/schemas/CodeBatchResponse"}],
+            "anyOf": [
+                {"$ref": "#/components/schemas/RedeemCodeResponse"},
+                {"$ref": "#/components/schemas/CodeBatchResponse"},
+            ],
         }
     },
     "text/csv": {"schema": {"type": "string"}},

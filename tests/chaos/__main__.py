@@ -83,7 +83,7 @@ def _embedded() -> Iterator[None]:
 
 
 def _faults(lab: Any, counted: Any, only: str, every: int) -> None:
-    from tests.chaos.breaking import FAULTS
+    from tests.chaos.fault_injection import FAULTS
     from tests.chaos.report import Row
     from tests.chaos.scenarios import SCENARIOS
 

@@ -7,10 +7,10 @@ from unittest import mock
 
 from aideer.core import settings
 from local.simulators.dashscope import Server
-from tests.chaos.breaking import FAULTS, STALE, Abandoned, Call, Fault, Wire
-from tests.chaos.haste import Clock, hurried
+from tests.chaos.fake_time import Clock, hurried
+from tests.chaos.fault_injection import FAULTS, STALE, Abandoned, Call, Fault, Wire
+from tests.chaos.harness import BROKEN, Violation, World, noted_bills
 from tests.chaos.scenarios import Scenario
-from tests.chaos.world import BROKEN, Violation, World, noted_bills
 
 
 @dataclass(frozen=True, slots=True)

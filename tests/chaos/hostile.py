@@ -32,7 +32,7 @@ from aideer.schemas.tasks import NewTask
 from aideer.security.auth import Bearer
 from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
 from jobs.run import WORKERS
-from tests.chaos.haste import Clock, hurried
+from tests.chaos.fake_time import Clock, hurried
 from tests.chaos.model import Shown
 from tests.executors import Executor, Run
 from tests.metered import PATIENCE_SECONDS, Call, Metered

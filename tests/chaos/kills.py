@@ -17,7 +17,7 @@ from aideer.core.errors import AideerError
 from aideer.data.models import CreditEntry
 from tests.chaos import victim
 from tests.chaos.cases import Lab
-from tests.chaos.world import BROKEN, Violation, World
+from tests.chaos.harness import BROKEN, Violation, World
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "/sim tokens=12 delay=8"

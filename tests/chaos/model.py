@@ -28,7 +28,7 @@ from aideer.schemas.tasks import NewTask
 from aideer.security.auth import Bearer
 from aideer.tasks import admission, chat_deletion, control, leases, stream_log, sweeper
 from jobs.run import WORKERS
-from tests.chaos.world import World
+from tests.chaos.harness import World
 from tests.support import Person
 
 OPEN = ("pending", "running")

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos.harness import OUTCOMES, Violation
 from tests.chaos.load import ASKED, AT_ONCE, DELAY_MS, PAYABLE, STREAMS, TOKENS, Accepted, Streams
-from tests.chaos.world import OUTCOMES, Violation
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by `make chaos`: begin -->", "<!-- made by `make chaos`: end -->"

@@ -15,7 +15,7 @@ from aideer.core import aws, settings
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, Identity, Message, Preset, Record, Task, User
 from aideer.tasks import leases, stream_log
-from tests.chaos.world import ANSWERS_LOST, BROKEN, STUCK, Violation, World
+from tests.chaos.harness import ANSWERS_LOST, BROKEN, STUCK, Violation, World
 from tests.support import Answer, Person, sweep
 
 SCENARIOS: list[type["Scenario"]] = []

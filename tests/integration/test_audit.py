@@ -14,9 +14,9 @@ from aideer.security import audit_trail
 from local.simulators import wechat
 from local.stack.template import Template
 from tests import faults
-from tests.contract import row
+from tests.request_samples import ROUTES, World, called, sent
+from tests.route_matrix import row
 from tests.support import Api, Person, make_chat
-from tests.surface import ROUTES, World, called, sent
 
 MakePerson = Callable[..., Person]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aideer.data.models import connection
-from tests.doors import streamed
+from tests.stream_client import streamed
 from tests.support import Api, Person, make_chat
 
 MakePerson = Callable[..., Person]

@@ -11,10 +11,10 @@ from aideer.billing import credits
 from aideer.core import clock, settings
 from aideer.data.models import Message, Task
 from aideer.tasks import control, executor, leases, stream_log, streaming, sweeper
-from tests.chaos.breaking import FAULTS, Call
 from tests.chaos.cases import Lab, laboratory
+from tests.chaos.fault_injection import FAULTS, Call
+from tests.chaos.harness import World
 from tests.chaos.kills import victims
-from tests.chaos.world import World
 from tests.events import parse
 from tests.faults import THROTTLED, refused
 from tests.support import in_loop, sweep, viewer_of

@@ -17,7 +17,7 @@ from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
 from jobs.run import WORKERS
 from tests import ends
-from tests.chaos.haste import Clock, hurried
+from tests.chaos.fake_time import Clock, hurried
 from tests.ends import ENDS, Sum, Told
 from tests.executors import Executor, Run
 from tests.metered import PATIENCE_SECONDS, Call, Metered

@@ -13,7 +13,7 @@ from aideer.chats import exports
 from aideer.core import clock
 from aideer.data.models import Chat, Message, new_id
 from tests.integration.test_chats import plain
-from tests.integration.test_copying import answered, share
+from tests.integration.test_copies import answered, share
 from tests.integration.test_messages import fill, numbered
 from tests.support import Answer, Api, Person, make_chat
 

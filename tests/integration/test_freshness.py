@@ -12,7 +12,7 @@ from aideer.data.models import Identity, User
 from aideer.security import auth, password_hashing, rate_limits
 from tests.integration.test_sessions import move_time  # noqa: F401
 from tests.integration.test_wechat import claims, sign_in, signed_in, somebody
-from tests.surface import PASSWORD
+from tests.request_samples import PASSWORD
 
 NEW = "another-secret-456"
 

@@ -17,9 +17,9 @@ from aideer.data.models import connection
 from local.simulators import wechat
 from local.stack.template import ROOT
 from tasks import on_queued
-from tests.contract import row
+from tests.request_samples import ADDITION, ANSWER, NEW_PASSWORD, PASSWORD, QUESTION, ROUTES, World, called, sent
+from tests.route_matrix import row
 from tests.support import Api, Context, Person, make_chat, make_person
-from tests.surface import ADDITION, ANSWER, NEW_PASSWORD, PASSWORD, QUESTION, ROUTES, World, called, sent
 
 TOKEN = re.compile(r"eyJ[\w-]{8,}|[\w-]{20,}\.[\w-]{20,}\.[\w-]{20,}")
 CODE = re.compile(r"\b[A-Z0-9]{5}(-[A-Z0-9]{5}){3}\b")

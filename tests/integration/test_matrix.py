@@ -1,4 +1,4 @@
-"""Every route of the template, called as each kind of caller: tests/contract.py says what each is answered.
+"""Every route of the template, called as each kind of caller: tests/route_matrix.py says what each is answered.
 
 An answer must also be one that the document describes.
 """
@@ -10,10 +10,10 @@ import pytest
 from aideer.security import password_hashing
 from local.simulators import wechat
 from tests.conformance import check_answer, operation
-from tests.contract import FOREIGN, PEOPLE, row
-from tests.doors import streamed
+from tests.request_samples import ROUTES, SENT, STREAM, World, called, sent
+from tests.route_matrix import FOREIGN, PEOPLE, row
+from tests.stream_client import streamed
 from tests.support import Api, recorded_calls
-from tests.surface import ROUTES, SENT, STREAM, World, called, sent
 
 NEVER_READ = set(FOREIGN) - {"signed out"}
 """These tokens are refused by what they say themselves."""

@@ -16,8 +16,8 @@ from aideer.security import rate_limits
 from aideer.tasks import admission, executor, leases
 from aideer.web.http import logger
 from tasks import on_queued, stream
-from tests.doors import streamed, waited
 from tests.faults import INTERNAL, refused
+from tests.stream_client import streamed, waited
 from tests.support import Api, Context, Person, accepted, make_chat, sweep
 
 MakePerson = Callable[..., Person]

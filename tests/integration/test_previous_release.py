@@ -20,9 +20,9 @@ from aideer.tasks import control, executor, leases, stream_log
 from jobs.run import WORKERS
 from local.simulators.wechat import Server as WeChat
 from tests import previous
-from tests.doors import streamed
 from tests.events import parse
 from tests.previous import Release, old_cost, read
+from tests.stream_client import streamed
 from tests.support import Api, Context, check_rules, in_loop, sweep
 
 PENDING = [

@@ -8,7 +8,7 @@ import pytest
 
 from aideer.core import aws, settings
 from aideer.data.models import Message, Task
-from tests.doors import streamed, waited
+from tests.stream_client import streamed, waited
 from tests.support import Api, Context, Person, check_rules, make_chat
 
 MakePerson = Callable[..., Person]

@@ -13,9 +13,9 @@ from aideer.core.usage import Usage
 from aideer.data.models import CreditEntry, Message, Task, new_id
 from aideer.tasks import control
 from tests import faults
-from tests.doors import waited
 from tests.integration.test_chats import make_task, plain
-from tests.integration.test_copying import answered
+from tests.integration.test_copies import answered
+from tests.stream_client import waited
 from tests.support import Answer, Api, Person, check_rules, make_chat
 
 MakePerson = Callable[..., Person]

@@ -11,8 +11,8 @@ from aideer.data.models import Chat, Message, Record, Task
 from aideer.security import auth
 from aideer.tasks import admission, control, executor
 from tasks import stream as stream_function
-from tests.doors import streamed, waited
 from tests.events import parse
+from tests.stream_client import streamed, waited
 from tests.support import Answer, Api, Person, caller, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]

@@ -16,11 +16,11 @@ from aideer.accounts import login_tickets
 from aideer.core import settings
 from aideer.data.models import CreditEntry, User
 from local.simulators.wechat import Server, openid, unionid
-from tests.chaos.breaking import FAULTS, Abandoned, Call, Fault, Wire
-from tests.chaos.haste import hurried
+from tests.chaos.fake_time import hurried
+from tests.chaos.fault_injection import FAULTS, Abandoned, Call, Fault, Wire
 from tests.integration.test_linking import link, link_password, name, owner
 from tests.integration.test_wechat import refresh, sign_in, signed_in, somebody
-from tests.integration.test_wechat_website import begun, callback, come_back, exchange
+from tests.integration.test_wechat_login import begun, callback, come_back, exchange
 from tests.support import Answer, Api, check_rules, make_person
 
 CASES = 6

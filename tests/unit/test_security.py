@@ -15,7 +15,7 @@ NAMED = sorted(set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE)))
 def test_a_test_that_is_named_is_there(file: str, name: str) -> None:
     names = {
         node.name
-        for path in (ROOT / "tests").glob(f"*/{file}")
+        for path in (ROOT / "tests").glob(f"**/{file}")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
@@ -26,4 +26,4 @@ def test_whatever_is_defended_names_its_test() -> None:
     rows = re.findall(r"^\| (?!what|---)(.*) \|$", PAGE, re.MULTILINE)
     assert len(rows) > 30
     assert [row for row in rows if "::test_" not in row.rpartition("|")[2]] == []
-    assert all((ROOT / "tests").glob(f"*/{file}") for file in re.findall(r"`(test_\w+\.py)`", PAGE))
+    assert all((ROOT / "tests").glob(f"**/{file}") for file in re.findall(r"`(test_\w+\.py)`", PAGE))

@@ -57,7 +57,7 @@ def get_path(user: User) -> str | None:
 def replace(user: User, file: bytes) -> User:
     """Replace the user's avatar image by one made from this file, and return the user as stored.
 
-    Raises the errors of pictures.square, Unauthorized if the user is gone, and Busy.
+    Raises the errors of image_processing.make_avatar, Unauthorized if the user is gone, and Busy.
     """
     from aideer.accounts import image_processing  # only this function needs them
     from aideer.data import jobs

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # Pillow is slow to import, and not in every function's layer
 SIDE = 128
 MOST_BYTES = 4 * 1024 * 1024
 MOST_PIXELS = 25_000_000
-"""The worst image with that many pixels takes some 500 MB when it is decoded: docs/decisions.md, "Pictures"."""
+"""The worst image with that many pixels takes some 500 MB when it is decoded: docs/decisions/avatar-image-size-limits.md."""
 _MOST_SCANS = 60
 """The most scans of a JPEG. A progressive JPEG has about ten. A scan of almost no bytes can cover the whole image."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")

@@ -1,4 +1,4 @@
-"""The tables. These models are the data layer, and no repository stands on top of them. DESIGN: docs/decisions.md, "Data".
+"""The tables. These models are the data layer, and no repository stands on top of them. docs/decisions/ has the reasons.
 
 A read that decides something is consistent. A write that can race has a condition. A change of several items is one transaction
 (aideer/data/transactions.py). An item past its `ttl` counts as absent, even while DynamoDB still has it.

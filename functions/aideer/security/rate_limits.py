@@ -1,13 +1,13 @@
 """Rate limits: counters in Records against guessing and flooding.
 
-    with throttling.attempt("password", user.id):    # raises TooManyRequests, before the password is checked
-        ...                                          # stays counted if a refusal is raised here; otherwise it is given back
+    with rate_limits.count_attempt("password", user.id):     # raises TooManyRequests, before the password is checked
+        ...                                                  # stays counted if this is refused; otherwise it is given back
 
-    with throttling.counting() as counted:           # the same for several counters
-        counted.append(throttling.count("sign_in", name))
+    with rate_limits.give_back_unless_refused() as counted:  # the same for several counters
+        counted.append(rate_limits.count("sign_in", name))
         ...
 
-    throttling.count("stream", user.id)              # counted whether it succeeds or not
+    rate_limits.count("stream", user.id)                     # counted whether it succeeds or not
 
 An attempt is counted before it is checked. One UpdateItem counts it, with the limit as its condition. So even simultaneous
 attempts cannot exceed the limit in a window. A window is a fixed period of time, and its counter is an item with a TTL. If the
