@@ -1,38 +1,35 @@
 """The consumer of the jobs queue. It works on one job per message. The sweeper hands over unfinished jobs again."""
 
-import json
 import time
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.batch import process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from aideer.core.sqs import LoggingBatchProcessor
 from aideer.data.jobs import Worker, run
 
 RESERVE_SECONDS = 10
 """Seconds of the invocation kept for the calls under way when time is up."""
 
 logger = Logger(service="aideer")
+processor = LoggingBatchProcessor("jobs")
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Run the jobs of these messages, and return the failed ones.
+def handler(event: dict[str, Any], context: LambdaContext) -> Any:
+    """Run the jobs of these messages, and return the failed ones."""
+    return process_partial_response(event, _run, processor, context)
 
-    After five deliveries, SQS moves a message to the dead-letter queue.
-    """
-    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
-    failed = []
-    for record in event["Records"]:
-        logger.thread_safe_clear_keys()
-        try:
-            message = json.loads(record["body"])
-            logger.thread_safe_append_keys(job=message["sk"])
-            run(message["pk"], message["sk"], deadline, WORKERS)
-        except Exception as error:  # log its class only: a message could quote a user's text
-            logger.error("jobs", extra={"message_id": record["messageId"], "error": type(error).__name__})
-            failed.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": failed}
+
+def _run(record: SQSRecord, lambda_context: LambdaContext) -> None:
+    logger.thread_safe_clear_keys()
+    deadline = time.monotonic() + lambda_context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+    message = record.json_body
+    logger.thread_safe_append_keys(job=message["sk"])
+    run(message["pk"], message["sk"], deadline, WORKERS)
 
 
 def _remove_generation(data: dict[str, Any], deadline: float) -> bool:

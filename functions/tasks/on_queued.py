@@ -5,33 +5,33 @@ is done. Only a failure before the claim brings the message back. After the clai
 """
 
 import asyncio
-import json
 from typing import Any
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.batch import process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.core import clock
+from aideer.core.sqs import LoggingBatchProcessor
 from aideer.tasks import executor
 
 logger = Logger(service="aideer")
+processor = LoggingBatchProcessor("on_queued")
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     """Execute the tasks of these SQS records ({"task_id"} each), and return the records to deliver again."""
-    failed = []
-    for record in event["Records"]:
-        logger.thread_safe_clear_keys()
-        deadline = clock.now() + context.get_remaining_time_in_millis() / 1000
-        try:
-            task_id = json.loads(record["body"])["task_id"]
-            logger.thread_safe_append_keys(task_id=task_id)
-            asyncio.run(_execute(task_id, deadline))
-        except Exception as error:  # logged once, and delivered again
-            logger.error("on_queued", extra={"message_id": record["messageId"], "error": type(error).__name__})
-            failed.append({"itemIdentifier": record["messageId"]})
-    return {"batchItemFailures": failed}
+    return process_partial_response(event, _execute_task, processor, context)
+
+
+def _execute_task(record: SQSRecord, lambda_context: LambdaContext) -> None:
+    logger.thread_safe_clear_keys()
+    deadline = clock.now() + lambda_context.get_remaining_time_in_millis() / 1000
+    task_id = record.json_body["task_id"]
+    logger.thread_safe_append_keys(task_id=task_id)
+    asyncio.run(_execute(task_id, deadline))
 
 
 async def _execute(task_id: str, deadline: float) -> None:

@@ -231,7 +231,7 @@ def test_an_answer_that_fell_silent_before_the_deadline_is_billed_for_its_usage(
     in_loop(executor.execute(task_id, clock.now() + executor.SETTLE_SECONDS + 3))
     task = stored(task_id)
     assert (task.status, task.finish_reason) == ("finished", "length")
-    assert task.credits == credits.pricing.cost(task.tariff, Usage(**task.usage)) > 0
+    assert task.credits == credits.pricing.compute_cost(task.tariff, Usage(**task.usage)) > 0
     check_rules(me)
 
 
@@ -367,7 +367,7 @@ def test_the_hold_is_never_less_than_the_cost(person: MakePerson) -> None:
     alone(task_id)
     task = stored(task_id)
     assert task.finish_reason == "length"
-    assert credits.pricing.cost(task.tariff, credits.Usage(**task.usage)) <= task.hold
+    assert credits.pricing.compute_cost(task.tariff, credits.Usage(**task.usage)) <= task.hold
 
 
 pieces = st.lists(st.tuples(st.sampled_from(["reasoning", "content"]), st.text(max_size=8)), min_size=1, max_size=12)

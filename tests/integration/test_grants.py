@@ -159,7 +159,7 @@ def test_one_request_sent_many_times_at_once_gives_once(person):
 @pytest.mark.parametrize("after", ["the last credit is taken", "the user is deleted"])
 def test_a_refusal_that_is_the_echo_of_the_request_itself_is_none(api, person, monkeypatch, after):
     me, admin = person(credits=100), person(permission=2)
-    look = IdempotentRequest.answer
+    look = IdempotentRequest.find_answer
     first = []
 
     def overtaken(request):  # by the same request, right after it has looked for its own answer
@@ -171,7 +171,7 @@ def test_a_refusal_that_is_the_echo_of_the_request_itself_is_none(api, person, m
                 me.user.update(actions=[User.deleted.set(True)])
         return found
 
-    monkeypatch.setattr(IdempotentRequest, "answer", overtaken)
+    monkeypatch.setattr(IdempotentRequest, "find_answer", overtaken)
     second = grant(api, admin, me.id, -100, key="k")
     assert (second.status, second.body) == (200, first[1].body)
     assert [line.amount for line in entries(me.id)] == [100, -100]
@@ -198,13 +198,13 @@ def test_on_a_bad_day_too_it_is_given_once(api, person, fault, key):
 
 def test_a_user_who_is_deleted_meanwhile_is_given_nothing(api, person, monkeypatch):
     me, admin = person(), person(permission=2)
-    entry = topups.credits.entry
+    entry = topups.credits.new_entry
 
     def deleted_first(*arguments):
         me.user.update(actions=[User.deleted.set(True)])
         return entry(*arguments)
 
-    monkeypatch.setattr(topups.credits, "entry", deleted_first)
+    monkeypatch.setattr(topups.credits, "new_entry", deleted_first)
     assert grant(api, admin, me.id, 5).status == 404
     assert len(entries(me.id)) == 1
 

@@ -359,8 +359,8 @@ def test_two_sessions_of_one_user_are_two_chains(api, person, move_time):
 
 def test_a_chain_outlives_a_rotation_of_the_signing_keys(person, monkeypatch):
     claims = auth.verify(person().refresh_token)
-    before = auth.aws.signing_keys()
+    before = auth.aws.read_signing_keys()
     first = sessions.refresh(claims)
-    monkeypatch.setattr(auth.aws, "signing_keys", lambda: ["a new key of thirty-two bytes and more", *before])
+    monkeypatch.setattr(auth.aws, "read_signing_keys", lambda: ["a new key of thirty-two bytes and more", *before])
     second = sessions.refresh(claims)
     assert auth.verify(first.refresh_token)["jti"] == auth.verify(second.refresh_token)["jti"]

@@ -39,7 +39,7 @@ def admin(on):
 
 def stats(api, admin, query=""):
     """As it is seen by a token that is good on that day."""
-    tokens = sessions.auth.token_pair(admin.user, "password")
+    tokens = sessions.auth.issue_pair(admin.user, "password")
     return api("admin.stats", "GET", f"/admin/stats{query}", token=tokens["access_token"])
 
 
@@ -101,7 +101,7 @@ def test_users_who_go_are_counted_once(api, admin, on):
     me, other = make_person(), make_person()
     before = stats(api, admin, "?from=2031-05-01&to=2031-05-01").json["users"]
     api(
-        "users.delete", "DELETE", f"/users/{me.id}", token=sessions.auth.token_pair(me.user, "password")["access_token"]
+        "users.delete", "DELETE", f"/users/{me.id}", token=sessions.auth.issue_pair(me.user, "password")["access_token"]
     )
     api("users.delete", "DELETE", f"/users/{me.id}", user=admin)
     after = stats(api, admin, "?from=2031-05-01&to=2031-05-01").json["users"]
@@ -206,7 +206,7 @@ def test_a_look_costs_a_query_a_day_however_much_happened(api, admin, on, counte
             Record(counters.day_key("2031-09-01"), f"model#m{model}#{shard:02}", tasks=1).save()
     stats(api, admin)
     for days, last in ((1, "2031-09-01"), (30, "2031-09-30")):
-        token = sessions.auth.token_pair(admin.user, "password")["access_token"]
+        token = sessions.auth.issue_pair(admin.user, "password")["access_token"]
         counted.clear()
         assert api("admin.stats", "GET", f"/admin/stats?from=2031-09-01&to={last}", token=token).status == 200
         expected = [f"GetItem {settings.USERS_TABLE}"] + [f"Query {settings.RECORDS_TABLE}"] * (days + 1)

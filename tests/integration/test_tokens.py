@@ -92,7 +92,7 @@ def test_the_token_of_a_deleted_user_is_refused(api, person, module, method, pat
 @each
 def test_a_token_signed_with_another_key_is_refused(api, person, monkeypatch, module, method, path, body):
     me = person(permission=2)
-    monkeypatch.setattr(auth.aws, "signing_keys", lambda: ["another key, of 32 bytes or more"])
+    monkeypatch.setattr(auth.aws, "read_signing_keys", lambda: ["another key, of 32 bytes or more"])
     forged = auth.issue_pair(me.user, "password")["access_token"]
     monkeypatch.undo()
     assert api(module, method, path, json=body, token=forged).status == 401

@@ -1,4 +1,4 @@
-"""What a provider can do to an answer, and what its user sees and pays, beside what test_engine.py has."""
+"""What a provider can do to an answer, and what its user sees and pays, beside what test_executor.py has."""
 
 import asyncio
 import math

@@ -16,7 +16,7 @@ from aideer.data.models import Identity, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.users import NewPassword, PasswordChange
-from aideer.security import audit_trail, auth, password_hashing, rate_limits
+from aideer.security import audit_trail, password_hashing, rate_limits
 
 
 def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None) -> None:
@@ -50,8 +50,6 @@ def _replace(
     password_hash = None
     for _ in attempts():
         user = lookup.get_user(user_id)
-        if admin and admin.id == user.id and not auth.is_admin(user):
-            raise auth.demotion_error(admin)
         if user.username is None:
             raise BadRequest("no_username", "There is no username to sign in with: choose one first.")
         identity = lookup.find(Identity, users.password_key(user.username))
@@ -60,9 +58,7 @@ def _replace(
         if old:
             _require_old(user, identity, old.old_password, auth_time)
         password_hash = password_hash or password_hashing.hash_password(wanted.new_password)
-        transaction = _replacement(
-            user, identity, password_hash, session, as_admin=admin is not None and admin.id == user.id
-        )
+        transaction = _replacement(user, identity, password_hash, session)
         if admin:
             audit_trail.record_in(transaction, admin, "user.password", user.id)
         try:
@@ -75,9 +71,7 @@ def _replace(
     raise Busy
 
 
-def _replacement(
-    user: User, identity: Identity, password_hash: str, session: int | None, *, as_admin: bool
-) -> Transaction:
+def _replacement(user: User, identity: Identity, password_hash: str, session: int | None) -> Transaction:
     transaction = Transaction()
     transaction.update(
         "identity",
@@ -88,8 +82,6 @@ def _replacement(
     good = User.id.exists() & User.deleted.does_not_exist()
     if session is not None:
         good &= User.token_version == session
-    if as_admin:
-        good &= User.permission >= auth.ADMIN
     ended: list[Action] = [User.token_version.add(1), User.update_time.set(clock.timestamp())]
     transaction.update("user", User(user.id), ended, good)
     return transaction

@@ -97,7 +97,7 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
     """Return tokens for the user that WeChat has redirected back.
 
     Raises SeeOther if a page receives a ticket instead. Raises Unauthorized if the state is not this browser's or has expired, if
-    the sign-in was declined, or if the code is bad. Raises the errors of wechat.website, and TooManyRequests.
+    the sign-in was declined, or if the code is bad. Raises the errors of wechat.exchange_website_code, and TooManyRequests.
     """
     challenge = _verify_state(state, browser.secret)
     if settings.WECHAT_LOGIN_PAGE and not challenge:  # begun before a page was set up, or under release 0.1.0

@@ -31,7 +31,7 @@ logger = Logger(service="aideer")
 def sign_in(code: str, address: str) -> TokensResponse:
     """Return tokens for the user of a mini program's code. If the user does not exist yet, create it.
 
-    Raises the errors of wechat.mini_program, and TooManyRequests after too many bad codes from this address.
+    Raises the errors of wechat.exchange_mini_program_code, and TooManyRequests after too many bad codes from this address.
     """
     with rate_limits.count_attempt_from("wechat", address):
         person = wechat.exchange_mini_program_code(code)
@@ -53,7 +53,7 @@ def refresh(claims: dict[str, Any]) -> TokensResponse:
     """Return a new token pair for the claims of a refresh token.
 
     Raises InvalidToken if the token was used up or revoked, or if WeChat's session is over. Raises TooManyRequests, and the errors
-    of wechat.session_is_valid.
+    of wechat.is_session_valid.
     """
     user = auth.get_holder(claims)
     rate_limits.count("wechat_refresh", user.id)

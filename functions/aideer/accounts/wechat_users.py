@@ -79,7 +79,7 @@ def get_living_user(identity: Identity) -> User | None:
     transaction = Transaction()
     # Checked in the same transaction: a user that is just being made may become visible a moment after the identity.
     gone = User.id.does_not_exist() | (User.deleted == True)  # noqa: E712 - a condition
-    transaction.check("user", User, identity.user_id, None, gone)
+    transaction.check("user", User(identity.user_id), gone)
     transaction.delete("identity", Identity(identity.key), Identity.user_id == identity.user_id)
     transaction.commit()
     return None
@@ -102,7 +102,7 @@ def join_identities(user: User, person: Person, identity: Identity | None, union
         transaction.put("union", _union(user, person.unionid), Identity.key.does_not_exist())
         keys.add(union_key(person.unionid))
     elif union is not None and identity is None:
-        transaction.check("union", Identity, union.key, None, Identity.user_id == user.id)
+        transaction.check("union", Identity(union.key), Identity.user_id == user.id)
     if keys:
         transaction.update("user", User(user.id), [User.wechat_keys.add(keys)], unchanged_since_read(user))
     if transaction.has_steps:

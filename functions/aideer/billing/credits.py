@@ -85,7 +85,7 @@ def hold(task: Task, token_version: int, chat: Chat, request: IdempotentRequest,
         & (User.credits >= task.hold),
     )
     if task.type == Task.TITLE:
-        transaction.check("chat", Chat, chat.id, None, Chat.id.exists() & Chat.deleted.does_not_exist())
+        transaction.check("chat", Chat(chat.id), Chat.id.exists() & Chat.deleted.does_not_exist())
     else:
         _occupy(transaction, task, chat)
     uncovered.require_room(transaction, task.user_id)

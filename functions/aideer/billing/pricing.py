@@ -65,7 +65,7 @@ class Search(TypedDict):
 class Tariff(TypedDict):
     """One model's prices and limits, with the version of their table.
 
-    The table's own entries have every field that is not marked NotRequired, except `version`, which `tariff` adds. Only frozen
+    The table's own entries have every field that is not marked NotRequired, except `version`, which `get_tariff` adds. Only frozen
     tariffs have `search_fee`. Tariffs of the first release have `model`, `endpoint`, `context`, `max_output`, `vision`, `tiers`
     and `version`. They may have `image_tokens`, `search_tokens` and `always_thinks`.
     """

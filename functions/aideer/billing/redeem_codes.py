@@ -197,7 +197,7 @@ def _complete(record: Record) -> CodeBatchResponse:
 
 def _write(record: Record, codes: list[Code]) -> None:
     transaction = Transaction()
-    transaction.check("batch", Record, record.pk, record.sk, Record.pk.exists() & Record.at.does_not_exist())
+    transaction.check("batch", Record(record.pk, record.sk), Record.pk.exists() & Record.at.does_not_exist())
     for code in codes:
         transaction.put("codes", code, Code.code.does_not_exist())
     try:

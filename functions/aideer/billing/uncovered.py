@@ -30,7 +30,7 @@ _EXCESS_TOKENS = 10
 def require_room(transaction: Transaction, user_id: str) -> None:
     """Add the condition that this user's uncovered costs of today are below the limit."""
     condition = Record.uncovered.does_not_exist() | (Record.uncovered < settings.UNCOVERED_CREDITS)
-    transaction.check(STEP, Record, *_key(user_id, clock.now()), condition)
+    transaction.check(STEP, Record(*_key(user_id, clock.now())), condition)
 
 
 def limit_error() -> TooManyRequests:

@@ -43,11 +43,9 @@ def like(user: User, kind: Kind, id: str) -> None:
         transaction = Transaction()
         transaction.put("like", record, Record.pk.does_not_exist())
         theirs = _is_there() & (User.like_count < MOST)
-        as_admin = seen.visibility == "private" and audit_trail.must_record(user, seen.owner_id)
-        if as_admin:
-            theirs &= User.permission >= auth.ADMIN
+        if seen.visibility == "private" and audit_trail.must_record(user, seen.owner_id):
             action: audit_trail.Action = "preset.like" if kind == "preset" else "chat.like"
-            audit_trail.record_in(transaction, user, action, seen.owner_id, id, writes_actor=True)
+            audit_trail.record_in(transaction, user, action, seen.owner_id, id)
         transaction.update("user", User(user.id), [User.like_count.add(1)], theirs)
         if kind == "preset":
             condition = Preset.id.exists()
@@ -61,8 +59,6 @@ def like(user: User, kind: Kind, id: str) -> None:
                 raise BadRequest("already_liked", "You like this already.") from None
             if "user" in refused.steps and _current_count(user) >= MOST:
                 raise Conflict("too_many_likes", f"One may have {MOST} likes.") from None
-            if "user" in refused.steps and as_admin:
-                raise auth.demotion_error(user) from None
             continue  # the preset has become private or is gone, or a like was taken back
         return
     raise Busy

@@ -26,7 +26,7 @@ from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts import image_urls
 from aideer.schemas import presets as schemas
-from aideer.security import admins, audit_trail, auth
+from aideer.security import audit_trail, auth
 from aideer.web import pagination
 
 MOST = 200
@@ -60,15 +60,8 @@ def create(user: User, new: schemas.NewPreset) -> schemas.PresetResponse:
     _require_vision(head)
     model_limits.require_json_word(head.parameters, head.messages)
     condition = User.id.exists() & User.deleted.does_not_exist() & (User.preset_count < MOST)
-    if new.visibility == "public":
-        condition &= User.permission >= auth.ADMIN
     transaction = Transaction()
-    transaction.update(
-        "user",
-        User(user.id),
-        [User.preset_count.add(1)],
-        condition,
-    )
+    transaction.update("user", User(user.id), [User.preset_count.add(1)], condition)
     transaction.put("head", head, Preset.id.does_not_exist())
     transaction.put("version", Preset(head.id, 1, **content), Preset.id.does_not_exist())
     _record(transaction, user, "preset.create", head)
@@ -113,8 +106,6 @@ def update(user: User, preset_id: str, change: schemas.PresetChange) -> schemas.
         _change(user, head, change)
         transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(number))
         _record(transaction, user, "preset.change", head, visibility)
-        if head.owner_id == user.id and "public" in (head.visibility, visibility):
-            admins.require_in(transaction, "admin", user.id, partial(auth.demotion_error, user))
         transaction.put("version", _version(head), Preset.id.does_not_exist())
         try:
             transaction.commit(proof=partial(_has_version, head))
@@ -137,14 +128,9 @@ def delete(user: User, preset_id: str) -> None:
         left = Record(deleted_presets_key(str(head.owner_id)), head.id, data={"visibility": head.visibility})
         transaction.put("left", left)
         _record(transaction, user, "preset.delete", head)
-        own_public = head.owner_id == user.id and head.visibility == "public"
         if counted:
             condition = User.id.exists() & (User.preset_count > 0)
-            if own_public:
-                condition &= User.permission >= auth.ADMIN
             transaction.update("user", User(head.owner_id), [User.preset_count.add(-1)], condition)
-        elif own_public:
-            admins.require_in(transaction, "admin", user.id, partial(auth.demotion_error, user))
         try:
             transaction.commit(proof=lambda head=head: _find(head.id) is None)  # type: ignore[misc]
         except Refused as refused:
@@ -308,7 +294,10 @@ def _actions(head: Preset) -> list[Action]:
 def _record(
     transaction: Transaction, user: User, action: audit_trail.Action, head: Preset, visibility: str | None = None
 ) -> None:
-    """Record a change of another user's preset, or of one that is or was public. `visibility` is the one before the change."""
+    """Record a change of another user's preset, or of one that is or was public. Only administrators may make it.
+
+    `visibility` is the one before the change.
+    """
     if audit_trail.must_record(user, head.owner_id) or "public" in (head.visibility, visibility):
         audit_trail.record_in(transaction, user, action, head.owner_id, head.id)
 

@@ -36,7 +36,7 @@ METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
 LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])
 TASK_SECONDS = float(os.environ["TASK_SECONDS"])
 PROVIDER_REGION = os.environ.get("PROVIDER_REGION") or "beijing"
-"""The region whose price table applies: the name of a file in aideer/prices."""
+"""The region whose price table applies: the name of a file in aideer/billing/prices."""
 DASHSCOPE_HTTP_BASE_URL = os.environ["DASHSCOPE_HTTP_BASE_URL"]
 WECHAT_BASE_URL = os.environ["WECHAT_BASE_URL"].rstrip("/")
 WECHAT_OPEN_URL = os.environ["WECHAT_OPEN_URL"].rstrip("/")

@@ -73,6 +73,12 @@ class Table(Model):
 
     _joined = False
 
+    @property
+    def key_values(self) -> tuple[str, Any, Any]:
+        """The table's name, the hash key and the range key. The range key is None in a table without one."""
+        range_key = getattr(self, self._range_keyname) if self._range_keyname else None
+        return self.Meta.table_name, getattr(self, str(self._hash_keyname)), range_key
+
     @classmethod
     def _get_connection(cls) -> TableConnection:
         if not cls._joined:

@@ -10,18 +10,16 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from pynamodb.exceptions import TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
-from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
 from aideer.core import aws_errors
 from aideer.core.errors import AideerError, Busy
-from aideer.data.models import connection
+from aideer.data.models import Table, connection
 
 PATIENCE_SECONDS = 8.0
 _TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
@@ -35,6 +33,15 @@ class Refused(Exception):
         self.steps = steps
 
 
+@dataclass(slots=True)
+class _Step:
+    name: str
+    item: Table
+    condition: Condition | None = None
+    actions: list[Action] = field(default_factory=list)
+    errors: list[Callable[[], AideerError | None]] = field(default_factory=list)
+
+
 class Transaction:
     """Steps that are written together, each with the name under which its refusal is reported.
 
@@ -43,46 +50,35 @@ class Transaction:
 
     def __init__(self) -> None:
         # In the order in which pynamodb sends them, which is the order of the cancellation reasons.
-        self._kinds: dict[str, list[tuple[str, Callable[[TransactWrite], None]]]] = {
-            "check": [],
-            "delete": [],
-            "put": [],
-            "update": [],
-        }
-        self._errors: dict[str, Callable[[], AideerError]] = {}
+        self._steps: dict[str, list[_Step]] = {"check": [], "delete": [], "put": [], "update": []}
 
     def check(
-        self,
-        step: str,
-        model: type[Model],
-        hash_key: Any,
-        range_key: Any,
-        condition: Condition,
-        error: Callable[[], AideerError] | None = None,
+        self, step: str, item: Table, condition: Condition, error: Callable[[], AideerError | None] | None = None
     ) -> None:
-        """Require a condition of an item that the transaction does not write. If it does not hold, `commit` raises `error()`."""
-        if error:
-            self._errors[step] = error
-        self._kinds["check"].append(
-            (step, lambda write: write.condition_check(model, hash_key, range_key, condition=condition))
-        )
+        """Require a condition of an item. `item` needs only its key.
 
-    def delete(self, step: str, item: Model, condition: Condition | None = None) -> None:
+        A transaction takes each item only once. So if another step writes the item, the condition joins that step's condition, and
+        a refusal has that step's name. If the condition does not hold, `commit` raises the result of `error`. `error` reads what
+        is stored, and returns None if the condition does hold.
+        """
+        self._steps["check"].append(_Step(step, item, condition, errors=[error] if error else []))
+
+    def delete(self, step: str, item: Table, condition: Condition | None = None) -> None:
         """Delete an item."""
-        self._kinds["delete"].append((step, lambda write: write.delete(item, condition=condition)))
+        self._steps["delete"].append(_Step(step, item, condition))
 
-    def put(self, step: str, item: Model, condition: Condition | None = None) -> None:
+    def put(self, step: str, item: Table, condition: Condition | None = None) -> None:
         """Write a whole item."""
-        self._kinds["put"].append((step, lambda write: write.save(item, condition=condition)))
+        self._steps["put"].append(_Step(step, item, condition))
 
-    def update(self, step: str, item: Model, actions: list[Action], condition: Condition | None) -> None:
+    def update(self, step: str, item: Table, actions: list[Action], condition: Condition | None) -> None:
         """Change an item. The condition has no default, because an update without one creates a deleted item again."""
-        self._kinds["update"].append((step, partial(_update, item=item, actions=actions, condition=condition)))
+        self._steps["update"].append(_Step(step, item, condition, actions))
 
     @property
     def has_steps(self) -> bool:
         """Whether there is anything to commit."""
-        return any(self._kinds.values())
+        return any(self._steps.values())
 
     def commit(self, proof: Callable[[], bool] | None = None) -> None:
         """Write everything or nothing.
@@ -90,7 +86,7 @@ class Transaction:
         Raises Refused, or the error of a check, if a condition did not hold. Raises Busy if DynamoDB gave no final answer within
         PATIENCE_SECONDS. `proof` reads consistently whether this very transaction has happened.
         """
-        steps = [step for kind in self._kinds.values() for step in kind]
+        steps = self._joined()
         token = str(uuid.uuid4())
         uncertain = False
         give_up_at = time.monotonic() + PATIENCE_SECONDS
@@ -98,21 +94,22 @@ class Transaction:
         while True:
             try:
                 with TransactWrite(connection=connection(), client_request_token=token) as write:
-                    for _, add in steps:
-                        add(write)
+                    for kind, step in steps:
+                        _send(write, kind, step)
                 return
             except TransactWriteError as error:
-                refused = {
-                    name
-                    for (name, _), reason in zip(steps, error.cancellation_reasons, strict=False)
+                refused = [
+                    step
+                    for (_, step), reason in zip(steps, error.cancellation_reasons, strict=False)
                     if reason and reason.code == "ConditionalCheckFailed"
-                }
+                ]
                 if refused:
                     if uncertain and proof and proof():
                         return
-                    for step in refused & self._errors.keys():
-                        raise self._errors[step]() from None
-                    raise Refused(refused) from None
+                    for found in (make() for step in refused for make in step.errors):
+                        if found:
+                            raise found from None
+                    raise Refused({step.name for step in refused}) from None
                 if not _transient(error):
                     raise
                 uncertain = uncertain or aws_errors.is_uncertain(error)
@@ -123,9 +120,32 @@ class Transaction:
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, 0.5)
 
+    def _joined(self) -> list[tuple[str, _Step]]:
+        """Return (kind, step) in the order of sending. A check joins another step with the same item."""
+        writes = [(kind, replace(step)) for kind, steps in self._steps.items() if kind != "check" for step in steps]
+        by_key = {step.item.key_values: step for _, step in writes}
+        checks = []
+        for check in self._steps["check"]:
+            if same := by_key.get(check.item.key_values):
+                same.condition = check.condition if same.condition is None else same.condition & check.condition
+                same.errors = [*same.errors, *check.errors]
+            else:
+                by_key[check.item.key_values] = joined = replace(check)
+                checks.append(("check", joined))
+        return [*checks, *writes]
 
-def _update(write: TransactWrite, item: Model, actions: list[Action], condition: Condition | None) -> None:
-    write.update(item, actions=actions, condition=condition)
+
+def _send(write: TransactWrite, kind: str, step: _Step) -> None:
+    match kind:
+        case "check":
+            _, hash_key, range_key = step.item.key_values
+            write.condition_check(type(step.item), hash_key, range_key, condition=step.condition)
+        case "delete":
+            write.delete(step.item, condition=step.condition)
+        case "put":
+            write.save(step.item, condition=step.condition)
+        case _:
+            write.update(step.item, actions=step.actions, condition=step.condition)
 
 
 def _transient(error: TransactWriteError) -> bool:

@@ -66,7 +66,7 @@ def exchange_mini_program_code(code: str) -> Person:
 
 
 def exchange_website_code(code: str) -> Person:
-    """Return the user that a code from WeChat's sign-in page stands for. Raises as `mini_program` does."""
+    """Return the user that a code from WeChat's sign-in page stands for. Raises as `exchange_mini_program_code` does."""
     appid, secret = _application(website=True)
     query = {"appid": appid, "secret": secret, "code": code, "grant_type": "authorization_code"}
     return _person(_call("/sns/oauth2/access_token", query), with_session=False)

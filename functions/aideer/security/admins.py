@@ -32,14 +32,14 @@ def remove_in(transaction: Transaction, user_id: str) -> None:
 
 
 def require_in(
-    transaction: Transaction, step: str, user_id: str, error: Callable[[], AideerError] | None = None
+    transaction: Transaction, step: str, user_id: str, error: Callable[[], AideerError | None] | None = None
 ) -> None:
     """Require that this user is an administrator when the transaction happens.
 
-    If not, `commit` raises `error()`. Without `error` it raises Refused with `step`.
+    If not, `commit` raises the result of `error`. Without one, it raises Refused with `step`.
     """
     condition = User.id.exists() & User.deleted.does_not_exist() & (User.permission >= _PERMISSION)
-    transaction.check(step, User, user_id, None, condition, error)
+    transaction.check(step, User(user_id), condition, error)
 
 
 def list_others(user_id: str) -> Iterator[str]:

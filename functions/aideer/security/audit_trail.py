@@ -72,16 +72,12 @@ def record_in(
     action: Action,
     user_id: str | None = None,
     about: str | None = None,
-    *,
-    writes_actor: bool = False,
 ) -> None:
     """Record a change in its transaction, and require that the actor is an administrator when it happens.
 
-    `commit` raises Forbidden if the actor is none any more. A transaction takes each item only once. So if it also writes the
-    actor's item, the caller adds that condition itself. This is so if `user_id` is the actor, or with `writes_actor`.
+    `commit` raises Forbidden if the actor is none any more, and InvalidToken if the actor was deleted.
     """
-    if actor.id != user_id and not writes_actor:
-        admins.require_in(transaction, "admin", actor.id, partial(auth.demotion_error, actor))
+    admins.require_in(transaction, "admin", actor.id, partial(auth.demotion_error, actor))
     transaction.put("trail", _record(actor, action, user_id, about))
 
 

@@ -21,7 +21,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 
 from aideer.core import aws, clock
-from aideer.core.errors import AideerError, Busy, Forbidden, InvalidToken, Unauthorized
+from aideer.core.errors import AideerError, Forbidden, InvalidToken, Unauthorized
 from aideer.data import lookup
 from aideer.data.models import User
 
@@ -209,15 +209,15 @@ def is_admin(user: User) -> bool:
     return user.permission >= ADMIN
 
 
-def demotion_error(actor: User) -> AideerError:
-    """Return the error for a transaction that required this caller to be an administrator still, and was refused.
+def demotion_error(actor: User) -> AideerError | None:
+    """Return the error if this caller is no administrator any more: InvalidToken if the caller was deleted, else Forbidden.
 
-    It is InvalidToken if the caller was deleted, Forbidden if the caller is no administrator any more, and otherwise Busy.
+    Return None if the caller still is one. A transaction that requires it calls this after a refusal.
     """
     user = lookup.find(User, actor.id)
     if user is None or user.deleted:
         return InvalidToken()
-    return _not_admin() if not is_admin(user) else Busy()
+    return None if is_admin(user) else _not_admin()
 
 
 def may_manage(user: User, owner_id: str | None) -> bool:

@@ -285,7 +285,7 @@ def _queue(task: Task, delay_seconds: int) -> None:
 
 
 def _to_record(task: Task) -> dict[str, object]:
-    """Return the fields that `_accepted` shows. The task may be deleted when the request is repeated."""
+    """Return the fields that `_to_response` shows. The task may be deleted when the request is repeated."""
     return {name: getattr(task, name) for name in ("id", "type", "status", "hold", "max_tokens", "create_time")}
 
 

@@ -29,7 +29,7 @@ def describe(
     done: bool = True,
     error: str = "Error",
 ) -> dict[str, Any]:
-    """Return the keyword arguments for `@app.get(path, **documented("Get a chat", errors=(403, 404)))`.
+    """Return the keyword arguments for `@app.get(path, **describe("Get a chat", errors=(403, 404)))`.
 
     Parameters
     ----------
@@ -84,4 +84,4 @@ PAGE_HEADERS = {
     "Link": {"description": 'The next page: <…>; rel="next" (RFC 8288).', "schema": {"type": "string"}},
     "X-Next-Cursor": {"description": "`cursor` of the next page.", "schema": {"type": "string"}},
 }
-"""Headers of every list: `**documented("List the chats", headers=PAGE_HEADERS)`."""
+"""Headers of every list: `**describe("List the chats", headers=PAGE_HEADERS)`."""
