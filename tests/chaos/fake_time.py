@@ -20,8 +20,11 @@ from aideer.data import batch_write, retry, transactions
 from aideer.security import password_hashing
 from aideer.tasks import control, executor, leases, streaming
 
-_PATIENT = (batch_write, chats, deletion, leases, likes, retry, control, transactions, wechat_users, botocore.endpoint)
-"""The modules that pause."""
+_PATIENT = (
+    (retry, chats, likes, wechat_users),
+    *((batch_write,), (control,), (deletion,), (leases,), (transactions,), (botocore.endpoint,)),
+)
+"""Modules that pause. Pauses count against the patience of their own group only: deadlines from elsewhere are in real time."""
 
 
 class Clock:
@@ -67,9 +70,10 @@ def hurried() -> Iterator[Clock]:
         def patch(target: Any, name: str, value: Any) -> None:
             stack.enter_context(mock.patch.object(target, name, value))
 
-        at_once = _Time()
-        for module in _PATIENT:
-            patch(module, "time", at_once)
+        for modules in _PATIENT:
+            at_once = _Time()
+            for module in modules:
+                patch(module, "time", at_once)
         patch(RetryQuota, "acquire", lambda *_: True)  # it is shared by all calls of a client, and cases do not share
         patch(clock, "now", moved.now)
         patch(executor, "random", _Random())

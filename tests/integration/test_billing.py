@@ -380,7 +380,7 @@ def test_an_estimate_above_the_hold_is_no_shortfall(
 ) -> None:
     me = person()
     task_id, _ = accepted(me, "hello")
-    monkeypatch.setattr(executor.estimates, "count", lambda *_: Usage(10_000_000, 0))
+    monkeypatch.setattr(executor.input_tokens, "count", lambda *_: Usage(10_000_000, 0))
     monkeypatch.setattr(executor, "FIRST_SECONDS", 0.2)
     provider.says("silence")
     task = run_and_stop(task_id, provider)
@@ -395,8 +395,8 @@ def test_a_stop_counts_the_prompt_once_and_the_text_that_came_behind_it(
 ) -> None:
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
-    count, counted = executor.estimates.count, []
-    monkeypatch.setattr(executor.estimates, "count", lambda *given: counted.append(given) or count(*given))
+    count, counted = executor.input_tokens.count, []
+    monkeypatch.setattr(executor.input_tokens, "count", lambda *given: counted.append(given) or count(*given))
     provider.says("after the stop", Chunk("", "word " * 20_000, None, None), Chunk("", "", "stop", None))
     task = run_and_stop(task_id, provider)
     assert (task.status, task.text_length, len(counted)) == ("stopped", 0, 1)

@@ -240,7 +240,7 @@ def test_the_makefile_asks_aws_before_it_builds() -> None:
     assert (
         recipe.index("local.release.deploy check")
         < recipe.index("$(MAKE) --no-print-directory build")
-        < recipe.index("deployed deploy")
+        < recipe.index("deploy deploy")
     )
 
 

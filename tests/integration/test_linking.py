@@ -390,7 +390,7 @@ def test_a_link_that_is_under_way_when_the_session_ends_is_not_made(
 
 @pytest.mark.parametrize(
     ("module", "function"),
-    [(linking.passwords, "hashed"), (linking, "_require_no_password")],
+    [(linking.password_hashing, "hash_password"), (linking, "_require_no_password")],
     ids=["before the user is read", "after it"],
 )
 def test_nor_is_a_password(api, weixin, monkeypatch, module, function):

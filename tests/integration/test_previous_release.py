@@ -16,7 +16,7 @@ from aideer.core.usage import Usage
 from aideer.data import jobs
 from aideer.data.models import Chat, Code, CreditEntry, Message, Preset, Record, Task, User
 from aideer.providers.dashscope import Chunk
-from aideer.tasks import control, executor, leases, stream_log
+from aideer.tasks import control, executor, stream_log
 from jobs.run import WORKERS
 from local.simulators.wechat import Server as WeChat
 from tests import previous
@@ -302,7 +302,7 @@ def test_the_sweep_ends_what_the_old_executors_left(
     release.ahead = settings.LEASE_SECONDS + 120
     sweep()
     for name in (*RUNNING, "stop_requested"):
-        assert not leases.is_open(release.task(name))
+        assert not release.task(name).is_open
     check_all(release)
 
 

@@ -435,7 +435,7 @@ def test_an_address_that_the_caller_invents_is_not_believed(api, limit):
 def test_two_hundred_wrong_passwords_at_once_are_no_more_than_the_limit(person, limit, monkeypatch):
     limit("sign_in", 5)
     me, looked = person(), []
-    monkeypatch.setattr(sessions.passwords, "matching_form", lambda *_: looked.append(1))
+    monkeypatch.setattr(sessions.password_hashing, "find_matching_form", lambda *_: looked.append(1))
 
     def attempt(_):
         with suppress(Unauthorized, TooManyRequests):

@@ -348,7 +348,7 @@ def test_a_session_that_cannot_be_read_goes_on(person: MakePerson, monkeypatch: 
     me = person()
     viewer, asked = viewer_of(me.id), asyncio.Event()
 
-    def fails(_: str) -> None:
+    def fails(*_: object) -> None:
         loop.call_soon_threadsafe(asked.set)
         raise RuntimeError
 
@@ -356,10 +356,10 @@ def test_a_session_that_cannot_be_read_goes_on(person: MakePerson, monkeypatch: 
         async with viewer.checked():
             await asked.wait()
             assert not viewer.gone
-            monkeypatch.setattr(stream_access, "_stored", lambda _: None)
+            monkeypatch.setattr(stream_access.lookup, "find", lambda *_: None)
             await gone(viewer)
 
-    monkeypatch.setattr(stream_access, "_stored", fails)
+    monkeypatch.setattr(stream_access.lookup, "find", fails)
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         runner.run(check())
@@ -378,11 +378,11 @@ def test_an_open_stream_reads_its_user_no_more_often_than_it_must(
     viewer = viewer_of(me.id)
     reads: list[str] = []
 
-    def read(user_id: str) -> User | None:
+    def read(_: type[User], user_id: str) -> User | None:
         reads.append(user_id)
         return None if len(reads) == 3 else me.user
 
-    monkeypatch.setattr(stream_access, "_stored", read)
+    monkeypatch.setattr(stream_access.lookup, "find", read)
     monkeypatch.setattr(stream_access.asyncio, "sleep", at_once)
     asyncio.run(viewer._keep_checking())
     assert pauses == [stream_access.CHECK_SECONDS] * 3
