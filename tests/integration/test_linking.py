@@ -371,7 +371,7 @@ def changes_the_password(api, me):
 @pytest.mark.parametrize("absorbed", [True, False])
 @pytest.mark.parametrize(
     ("module", "function"),
-    [(wechat, "mini_program"), (wechat_users, "identities")],
+    [(wechat, "exchange_mini_program_code"), (wechat_users, "find_identities")],
     ids=["before the user is read", "after it"],
 )
 def test_a_link_that_is_under_way_when_the_session_ends_is_not_made(
