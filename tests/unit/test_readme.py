@@ -2,6 +2,8 @@
 
 import re
 
+import yaml
+
 from local.simulators.dashscope import FAILS
 from local.stack.template import ROOT, Template
 
@@ -77,3 +79,11 @@ def test_contributors_are_told_every_step_of_the_checks() -> None:
     parts = {"make deployed": "make e2e", "make samlocal": "make e2e"}
     assert len(steps) > 8
     assert [step for step in steps if f"`{parts.get(step, step)}" not in checks] == []
+
+
+def test_github_runs_the_checks_and_may_write_nothing() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    [job] = workflow["jobs"].values()
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "permissions" not in job
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
