@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.stack.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types docs validate secure build deploy logs admin destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -79,6 +79,9 @@ format: $(INSTALLED) ## mends what lint can mend
 
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy functions local
+
+new-endpoint: $(INSTALLED) ## the files of a new endpoint, to fill in (NAME=chats/pin METHOD=PUT ROUTE='/chats/{id}/pin')
+	@$(BIN)/python -m local.development.new_endpoint '$(NAME)' '$(METHOD)' '$(ROUTE)'
 
 docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
 	@$(BIN)/python -m local.docs.openapi

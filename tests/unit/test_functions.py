@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aideer.web.http import app
+from local.development.skeletons import find_todos
 from local.stack.template import Template
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +33,23 @@ def file_of(handler: str) -> str:
     return handler.removesuffix(".handler")
 
 
+def source_of(module: str) -> Path:
+    """The file of a handler's module."""
+    return ROOT / "functions" / f"{module.replace('.', '/')}.py"
+
+
+def event_of(name: str) -> Path:
+    """The file of a function's event."""
+    handler: str = RESOURCES[name]["Handler"]
+    path = handler.removesuffix(".handler").removesuffix(".sh").replace(".", "/")
+    return ROOT / "events" / f"{path}.json"
+
+
 @cache
 def routes() -> dict[str, set[tuple[str, str]]]:
     """Each handler module's own routes: the one resolver holds those of all that are imported."""
     for properties in RESOURCES.values():
-        if properties["Handler"].endswith(".handler"):
+        if properties["Handler"].endswith(".handler") and source_of(file_of(properties["Handler"])).exists():
             importlib.import_module(file_of(properties["Handler"]))
     found: dict[str, set[tuple[str, str]]] = {}
     for route in app._static_routes + app._dynamic_routes:
@@ -53,7 +66,11 @@ def document() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [name for name in ROUTED if RESOURCES[name]["Handler"] not in STREAM])
 def test_a_functions_routes_are_its_own_files_routes(name: str) -> None:
-    assert set(ROUTED[name]) == routes()[file_of(RESOURCES[name]["Handler"])]
+    module = file_of(RESOURCES[name]["Handler"])
+    declared = routes().get(module, set())
+    assert set(ROUTED[name]) == declared, (
+        f"template.yaml routes {ROUTED[name]} to {name}; {source_of(module).relative_to(ROOT)} declares {declared or 'nothing'}"
+    )
 
 
 @pytest.mark.parametrize("name", ROUTED)
@@ -62,31 +79,36 @@ def test_what_is_public_and_changes_nothing_answers_head(name: str) -> None:
     handler = RESOURCES[name]["Handler"]
     public = handler in ("health.get.handler", "prices.list.handler", "docs.page.handler", "docs.openapi.handler")
     heads = {path for method, path in ALL_ROUTES[name] if method == "HEAD"}
-    assert heads == ({path for _, path in ROUTED[name]} if public else set())
+    wanted = {path for _, path in ROUTED[name]} if public else set()
+    assert heads == wanted, f"{name} in template.yaml routes HEAD for {heads}, and should for {wanted}"
 
 
 def test_no_file_has_a_route_that_the_template_does_not_know() -> None:
     routed = {file_of(RESOURCES[name]["Handler"]) for name in ROUTED}
-    assert set(routes()) <= routed
+    unrouted = set(routes()) - routed
+    assert not unrouted, f"template.yaml has no function with an HttpApi event for the handlers of {sorted(unrouted)}"
 
 
 @pytest.mark.parametrize("name", ROUTED)
 def test_its_event_is_a_request_of_its_route(name: str) -> None:
-    path = ROOT / "events" / (file_of(RESOURCES[name]["Handler"]).replace(".", "/") + ".json")
+    path = event_of(name)
+    file = path.relative_to(ROOT)
+    assert path.exists(), f"{file} is missing: an event of {ROUTED[name]}, such as the one of a neighbour"
     event = json.loads(path.read_text(encoding="utf-8"))
     method, _, route = event["routeKey"].partition(" ")
-    assert (method, route) in ROUTED[name]
-    assert event["requestContext"]["http"]["method"] == method
+    assert (method, route) in ROUTED[name], f"routeKey of {file} is not in {ROUTED[name]}, the routes of {name}"
+    assert event["requestContext"]["http"]["method"] == method, f"{file} has two methods"
     pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", route)
     match = re.fullmatch(pattern, event["rawPath"])
-    assert match
-    assert match.groupdict() == event.get("pathParameters", {})
+    assert match, f"rawPath of {file} is no path of its routeKey"
+    assert match.groupdict() == event.get("pathParameters", {}), (
+        f"pathParameters of {file} are not those of its rawPath"
+    )
 
 
 def test_every_function_has_an_event() -> None:
-    for properties in RESOURCES.values():
-        path = ROOT / "events" / properties["Handler"].replace(".handler", "").replace(".sh", "").replace(".", "/")
-        assert path.with_suffix(".json").exists()
+    missing = [str(path.relative_to(ROOT)) for name in RESOURCES if not (path := event_of(name)).exists()]
+    assert not missing, f"events of functions of template.yaml are missing: {missing}"
 
 
 @pytest.mark.parametrize("name", ROUTED)
@@ -96,9 +118,9 @@ def test_it_is_documented_with_a_summary_and_its_answers(name: str) -> None:
         for method, path in ROUTED[name]
         if (operation := document()["paths"].get(path, {}).get(method.lower()))
     ]
-    assert documented, f"{ROUTED[name]} is not in the document"
+    assert documented, f"{ROUTED[name]} is not in functions/docs/openapi.json: make docs"
     for operation in documented:
-        assert operation["summary"]
+        assert operation["summary"], f"describe() in the handler of {name} has no summary"
         assert {"200", "302"} & operation["responses"].keys()
 
 
@@ -106,4 +128,12 @@ def test_the_document_names_nothing_that_is_not_routed() -> None:
     known = {route for function in ROUTED.values() for route in function}
     for path, operations in document()["paths"].items():
         for method in operations:
-            assert (method.upper(), path) in known
+            assert (method.upper(), path) in known, (
+                f"{method.upper()} {path} is not in template.yaml any more: make docs"
+            )
+
+
+def test_nothing_of_an_endpoint_is_left_to_be_filled_in() -> None:
+    """`make new-endpoint` writes a TODO where somebody must decide. Its text says what to write there."""
+    if left := find_todos(ROOT):
+        pytest.fail("\n".join(["fill in:", *left]))

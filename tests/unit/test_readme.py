@@ -2,11 +2,14 @@
 
 import re
 
+import yaml
+
 from local.simulators.dashscope import FAILS
 from local.stack.template import ROOT, Template
 
-README, CONFIGURATION, TOUR = (
-    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/configuration.md", "docs/tour.md")
+README, CONTRIBUTING, CONFIGURATION, TOUR = (
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/tour.md")
 )
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
@@ -40,7 +43,8 @@ def test_the_faults_are_those_of_the_simulated_provider() -> None:
 
 
 def test_what_it_links_to_is_there() -> None:
-    for name in ("README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")), "CHANGELOG.md"):
+    pages = (f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
+    for name in ("README.md", *pages, "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"):
         page = ROOT / name
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{name}: {link}"
@@ -58,8 +62,28 @@ def test_what_is_logged_is_explained() -> None:
 
 
 def test_commands_are_the_makefile_s() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    pages = [README, *((page.read_text(encoding="utf-8")) for page in (ROOT / "docs").glob("*.md"))]
-    assert {
-        name for page in pages for name in re.findall(r"(?:^|`| )make ([a-z]+)(?:`| {2,}|$)", page, re.MULTILINE)
-    } <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = [README, CONTRIBUTING, *((page.read_text(encoding="utf-8")) for page in (ROOT / "docs").glob("*.md"))]
+    named = {
+        name
+        for page in pages
+        for name in re.findall(r"(?:^ +|`)make ([a-z0-9-]+)(?:`| {2,}| [A-Z]+=|$)", page, re.MULTILINE)
+    }
+    assert "new-endpoint" in named
+    assert named <= targets
+
+
+def test_contributors_are_told_every_step_of_the_checks() -> None:
+    steps = re.findall(r"^step \w+ (make [a-z0-9-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    checks = CONTRIBUTING.partition("## Check your change")[2].partition("\n## ")[0]
+    parts = {"make deployed": "make e2e", "make samlocal": "make e2e"}
+    assert len(steps) > 8
+    assert [step for step in steps if f"`{parts.get(step, step)}" not in checks] == []
+
+
+def test_github_runs_the_checks_and_may_write_nothing() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    [job] = workflow["jobs"].values()
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "permissions" not in job
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]

@@ -34,32 +34,44 @@ def test_a_route_of_the_template_has_its_row(method: str, path: str) -> None:
 
 @each_call
 def test_a_call_of_the_contract_has_its_function(call: Call) -> None:
-    assert (call.method, call.path) in ROUTED, f"template.yaml has no function for {call}"
+    if (call.method, call.path) not in ROUTED:
+        pytest.fail(f"tests/route_matrix.py has {call}, and template.yaml has no function for it")
 
 
 @each_call
 def test_a_call_of_the_contract_has_its_event(call: Call) -> None:
-    function = ROUTED[call.method, call.path]
+    function = ROUTED.get((call.method, call.path))
+    assert function, f"template.yaml has no function for {call}"
     keys = {
         (event.properties["Method"].upper(), event.properties["Path"])
         for event in function.events
         if event.type == "HttpApi"
     }
-    assert keys & EVENTS, f"no file of events/ is a request of {call}"
+    if not keys & EVENTS:
+        pytest.fail(f"events/{function.module.replace('.', '/')}.json is missing, or is no request of {call}")
 
 
 def test_events_are_requests_of_the_contract() -> None:
-    assert set(CALLS) >= EVENTS
+    unknown = EVENTS - set(CALLS)
+    assert not unknown, f"events/ has requests of {unknown}, and tests/route_matrix.py has no row of them"
 
 
 @each_call
 def test_a_call_of_the_contract_is_documented_with_its_statuses(call: Call) -> None:
-    assert (call.method, call.path) in OPERATIONS, f"{call} is not in the document: make docs"
+    if (call.method, call.path) not in OPERATIONS:
+        pytest.fail(f"{call} is not in functions/docs/openapi.json: make docs")
     operation = OPERATIONS[call.method, call.path]
     with_body = {415} if "requestBody" in operation else set()
-    assert {int(status) for status in operation["responses"] if status != "default"} == call.statuses | with_body
-    assert bool(operation.get("security")) == (call.who != "anyone")
+    documented = {int(status) for status in operation["responses"] if status != "default"}
+    assert documented == call.statuses | with_body, (
+        f"the handler of {call} documents {sorted(documented - call.statuses - with_body)} (errors=) without its row in "
+        f"tests/route_matrix.py, and the row has {sorted(call.statuses - documented)} without the handler; then: make docs"
+    )
+    assert bool(operation.get("security")) == (call.who != "anyone"), (
+        f"the row of {call} says {call.who!r}; public= of describe() in its handler says otherwise"
+    )
 
 
 def test_nothing_else_is_documented() -> None:
-    assert set(OPERATIONS) <= set(CALLS)
+    unknown = set(OPERATIONS) - set(CALLS)
+    assert not unknown, f"functions/docs/openapi.json has {unknown}, and tests/route_matrix.py has no row of them"

@@ -70,19 +70,25 @@ def test_every_handler_file_is_one_function() -> None:
     named = Counter(handler_file(name).with_suffix(".py") for name in FUNCTIONS)
     files = {path for path in ROOT.glob("functions/*/*.py") if path.parent.name != "aideer"}
     stream = ROOT / "functions/tasks/stream.py"  # has two doors
-    assert named == Counter(files) + Counter([stream])
+    wanted = Counter(files) + Counter([stream])
+    unnamed, unknown = (
+        sorted(str(path.relative_to(ROOT)) for path in difference) for difference in (wanted - named, named - wanted)
+    )
+    assert named == wanted, (
+        f"handler files that template.yaml does not name: {unnamed}; that it names in vain: {unknown}"
+    )
 
 
 @each_function
 def test_handler_exists(name: str) -> None:
     path = handler_file(name)
-    assert path.is_file()
+    assert path.is_file(), f"{name} in template.yaml names a handler file that is missing: {path.relative_to(ROOT)}"
     assert path.suffix == ".py" or (path.stat().st_mode & 0o111 == 0o111 and b"\r" not in path.read_bytes())
 
 
 @each_function
 def test_function_says_what_it_is_for(name: str) -> None:
-    assert FUNCTIONS[name]["Description"]
+    assert FUNCTIONS[name].get("Description"), f"{name} in template.yaml needs a Description"
 
 
 @each_function
@@ -117,7 +123,7 @@ def test_policies_are_exact(name: str) -> None:
             }[RESOURCES[logical_id]["Type"]]
             assert kind == ("Ref" if "secretsmanager:GetSecretValue" in allowed else "Fn::GetAtt")
         assert actions
-        assert set(actions) <= allowed
+        assert set(actions) <= allowed, f"no function does {set(actions) - allowed} with {logical_id}, and {name} may"
 
 
 @each_function

@@ -42,7 +42,7 @@ def test_whatever_is_sent_and_answered_has_an_example_of_its_schema(name: str) -
         assert "example" in body, f"local/docs/examples.yaml has no example of {name}'s {what}"
         shown = events(body["example"]) if media_type == "text/event-stream" else [body["example"]]
         for example in shown:
-            check_schema(body["schema"], example, f"{name} {what}")
+            check_schema(body["schema"], example, f"local/docs/examples.yaml: {name} {what}")
     for parameter in operation.get("parameters", []):
         if "example" in parameter:
             check_schema(parameter["schema"], parameter["example"], f"{name} {parameter['name']}")
@@ -50,8 +50,10 @@ def test_whatever_is_sent_and_answered_has_an_example_of_its_schema(name: str) -
 
 def test_examples_are_of_what_there_is() -> None:
     for name, examples in EXAMPLES["operations"].items():
+        assert name in OPERATIONS, f"local/docs/examples.yaml has {name}, and the document has not: make docs"
         known = {what for what, _, _ in bodies(OPERATIONS[name])}
-        assert {str(what).partition(" ")[0] for what in examples} <= known, name
+        unknown = {str(what).partition(" ")[0] for what in examples} - known
+        assert not unknown, f"local/docs/examples.yaml has examples of {name}'s {unknown}, which are not documented"
 
 
 def test_examples_of_errors_have_codes_that_are_raised() -> None:

@@ -1,0 +1,1 @@
+"""Tools for changing the project: `make new-endpoint`."""
