@@ -1,6 +1,8 @@
 """README.md and the pages that it leads to: what they say of configuration, faults and files is so."""
 
 import re
+import tomllib
+from pathlib import Path
 
 from local.simulators.dashscope import FAILS
 from local.stack.template import ROOT, Template
@@ -39,11 +41,37 @@ def test_the_faults_are_those_of_the_simulated_provider() -> None:
     assert set(re.findall(r"fail=(\w+)", TOUR)) <= FAILS
 
 
+WORKFLOWS = "../../actions/workflows/"
+"""The pages of GitHub for the workflows, as seen from the page of a file in the root: <repository>/blob/<branch>/README.md."""
+
+
+def target_of(page: Path, link: str) -> Path:
+    """The file that a link leads to. A workflow's page and its badge are there if the workflow is."""
+    if page.parent == ROOT and link.startswith(WORKFLOWS):
+        return ROOT / ".github" / "workflows" / link.removeprefix(WORKFLOWS).removesuffix("/badge.svg")
+    return page.parent / link
+
+
 def test_what_it_links_to_is_there() -> None:
     for name in ("README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")), "CHANGELOG.md"):
         page = ROOT / name
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists(), f"{name}: {link}"
+            assert target_of(page, link).exists(), f"{name}: {link}"
+
+
+def test_the_badges_are_true() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    runtime = Template().document["Globals"]["Function"]["Runtime"]
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8").split()[0]
+    assert project["requires-python"] == f">={badge('python').removesuffix('+')}"
+    assert badge("lambda") == runtime
+    assert badge("licence") == project["license"] == licence
+
+
+def badge(name: str) -> str:
+    """What a badge says, to the right of its name."""
+    text = (ROOT / "docs" / "badges" / f"{name}.svg").read_text(encoding="utf-8")
+    return re.findall(r"<text [^>]*>([^<]*)</text>", text)[1]
 
 
 def test_what_is_logged_is_explained() -> None:
