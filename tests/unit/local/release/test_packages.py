@@ -33,7 +33,7 @@ def test_running_needs_no_tool_of_development() -> None:
 
 
 OF_DEVELOPMENT = {
-    *("docs/api_page.py", "docs/openapi.py"),
+    *("docs/api_page.py", "docs/openapi.py", "docs/recording.py"),
     *("release/build.py", "release/docker.py", "release/sam.py", "operations/restore.py"),
 }
 """Modules of local/ that a command of development runs, or an operator who has built."""
