@@ -22,7 +22,7 @@ class Run(executor.Run):
             executor.run_of_it = self
 
     def knows(self, usage: Usage) -> bool:
-        known = self._usage
+        known = self.received.usage
         return known is not None and all(a >= b for a, b in zip(known, usage, strict=True))
 
 

@@ -17,7 +17,7 @@ from aideer.data.models import Chat, CreditEntry, Message, Record, Task
 from aideer.providers.dashscope import Chunk, UpstreamError
 from aideer.providers.dashscope_connections import Call
 from aideer.schemas.tasks import NewTask
-from aideer.tasks import admission, control, executor, leases, sweeper
+from aideer.tasks import admission, closing, control, executor, leases, received, sweeper
 from tests.support import Api, Person, accepted, caller, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
@@ -321,12 +321,12 @@ def test_sources_take_no_more_room_than_a_message_has_for_them(person: MakePerso
         Source(index=n, title="鹿" * 300, url=f"https://x.com/{n}/" + "深" * 1_980, site_name="林" * 100)
         for n in range(1, 51)
     )
-    provider.says(Chunk("", "x" * executor.TEXT_BYTES, "stop", Usage(1000, 30_000, searches=1), found))
+    provider.says(Chunk("", "x" * received.TEXT_BYTES, "stop", Usage(1000, 30_000, searches=1), found))
     task = run(task_id)
     message = message_of(task)
     assert (task.status, task.credits) == ("finished", cost(task, Usage(1000, 30_000, searches=1)))
     assert message
-    assert len(message.content) == executor.TEXT_BYTES
+    assert len(message.content) == received.TEXT_BYTES
     assert 5 < len(message.sources) < 50
     assert message.sources == [dict(source) for source in found[: len(message.sources)]]
     check_rules(me)
@@ -335,7 +335,7 @@ def test_sources_take_no_more_room_than_a_message_has_for_them(person: MakePerso
 def test_a_text_that_is_cut_waits_for_the_usage_that_comes_at_the_end(person: MakePerson, provider: Provider) -> None:
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
-    text = "x" * (executor.TEXT_BYTES - 1)
+    text = "x" * (received.TEXT_BYTES - 1)
     provider.says(Chunk("", text, None, None), Chunk("", "yz", None, None), Chunk("", "z", "stop", Usage(10, 30_000)))
     task = run(task_id)
     assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
@@ -348,7 +348,7 @@ def test_a_fault_behind_the_cut_changes_no_answer(person: MakePerson, provider: 
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
     fault = UpstreamError("upstream_error", "reset", accepted=True)
-    provider.says(Chunk("", "x" * executor.TEXT_BYTES + "y", None, None), fault)
+    provider.says(Chunk("", "x" * received.TEXT_BYTES + "y", None, None), fault)
     task = run(task_id)
     assert (task.status, task.finish_reason, task.credits) == ("finished", "length", 0)
     assert 0 < uncovered_of(me) <= task.hold
@@ -363,7 +363,7 @@ def test_a_filter_behind_the_cut_keeps_the_answer_that_was_to_be_replaced(
     provider.says(Chunk("", "good", "stop", Usage(10, 1)))
     first = run(first_id)
     again = api("tasks.regenerate", "POST", f"/tasks/{first_id}/regenerate", user=me).json["task_id"]
-    cut = Chunk("", "x" * executor.TEXT_BYTES + "y", None, None)
+    cut = Chunk("", "x" * received.TEXT_BYTES + "y", None, None)
     provider.says(cut, Chunk("", "", "content_filter", Usage(10, 30_000)))
     task = run(again)
     assert (task.status, task.finish_reason, task.credits) == (
@@ -380,7 +380,7 @@ def test_an_estimate_above_the_hold_is_no_shortfall(
 ) -> None:
     me = person()
     task_id, _ = accepted(me, "hello")
-    monkeypatch.setattr(executor.input_tokens, "count", lambda *_: Usage(10_000_000, 0))
+    monkeypatch.setattr(closing.input_tokens, "count", lambda *_: Usage(10_000_000, 0))
     monkeypatch.setattr(executor, "FIRST_SECONDS", 0.2)
     provider.says("silence")
     task = run_and_stop(task_id, provider)
@@ -395,8 +395,8 @@ def test_a_stop_counts_the_prompt_once_and_the_text_that_came_behind_it(
 ) -> None:
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
-    count, counted = executor.input_tokens.count, []
-    monkeypatch.setattr(executor.input_tokens, "count", lambda *given: counted.append(given) or count(*given))
+    count, counted = closing.input_tokens.count, []
+    monkeypatch.setattr(closing.input_tokens, "count", lambda *given: counted.append(given) or count(*given))
     provider.says("after the stop", Chunk("", "word " * 20_000, None, None), Chunk("", "", "stop", None))
     task = run_and_stop(task_id, provider)
     assert (task.status, task.text_length, len(counted)) == ("stopped", 0, 1)
@@ -407,7 +407,7 @@ def test_a_stop_counts_the_prompt_once_and_the_text_that_came_behind_it(
 def test_a_text_whose_usage_is_known_is_cut_at_once(person: MakePerson, provider: Provider) -> None:
     me = person()
     task_id, _ = accepted(me, "hello", max_tokens=32000)
-    provider.says(Chunk("", "x" * executor.TEXT_BYTES + "y", None, Usage(10, 30_000)), "silence")
+    provider.says(Chunk("", "x" * received.TEXT_BYTES + "y", None, Usage(10, 30_000)), "silence")
     task = run(task_id)
     assert (task.finish_reason, task.credits) == ("length", cost(task, Usage(10, 30_000)))
     check_rules(me)

@@ -89,7 +89,7 @@ class Stage:
             call.say("More. ", usage=Usage(INPUT // 2, 1))
             run = self.executor and self.executor.run_of_it
             assert run
-            assert self.provider.wait(lambda: "More. " in run.text.content)
+            assert self.provider.wait(lambda: "More. " in run.received.text.content)
 
     def over(self) -> None:
         """Wait until the executor has ended."""
@@ -192,7 +192,7 @@ def stopped_thinking(stage: Stage) -> None:
     stage.stop()
     run = stage.executor and stage.executor.run_of_it
     assert run
-    stage.provider.wait(lambda: run._muted)
+    stage.provider.wait(lambda: run.received.muted)
     stage.parts = 1
     call.say(reasoning="Deer? ", usage=Usage(INPUT, PART))
     stage.over()

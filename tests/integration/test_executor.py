@@ -15,7 +15,7 @@ from aideer.core.usage import Usage
 from aideer.data.models import Chat, CreditEntry, Message, Task
 from aideer.prompts import prompts
 from aideer.providers.dashscope import Chunk
-from aideer.tasks import control, executor, leases, stream_log, streaming, sweeper
+from aideer.tasks import control, executor, leases, received, stream_log, streaming, sweeper
 from tests.events import Stream, parse
 from tests.support import Person, accepted, check_rules, in_loop, sweep, viewer_of
 
@@ -252,7 +252,7 @@ def test_an_answer_over_300_kb_is_cut_and_billed(person: MakePerson) -> None:
     assert (task.status, task.finish_reason) == ("finished", "length")
     content = message_of(task).content
     assert content == stream.content
-    assert executor.TEXT_BYTES - 4 < len(content.encode()) <= executor.TEXT_BYTES
+    assert received.TEXT_BYTES - 4 < len(content.encode()) <= received.TEXT_BYTES
     check_rules(me)
 
 

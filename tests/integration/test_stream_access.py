@@ -16,7 +16,7 @@ from aideer.data.models import Chat, Message, Task, User
 from aideer.providers.dashscope import Chunk
 from aideer.schemas.chats import ChatChange, PlacedMessage
 from aideer.security import auth
-from aideer.tasks import control, executor, leases, results, stream_access, stream_log, streaming, sweeper
+from aideer.tasks import control, executor, leases, received, results, stream_access, stream_log, streaming, sweeper
 from aideer.tasks.stream_access import Viewer
 from tasks import stream as stream_function
 from tests import faults
@@ -448,7 +448,7 @@ def test_a_position_that_nobody_was_sent_is_refused(
 
 
 def test_no_answer_is_longer_than_the_longest_position() -> None:
-    assert executor.TEXT_BYTES <= stream_log.LONGEST
+    assert received.TEXT_BYTES <= stream_log.LONGEST
 
 
 def test_a_stream_ignores_what_a_polyfill_adds_to_its_address(person: MakePerson) -> None:

@@ -61,7 +61,7 @@ async def live(run: "Run", viewer: Viewer) -> AsyncGenerator[str, None]:
     with _quiet():
         if run.end and not run.end.is_open:
             ours = run.end.closed_by == run.task.executor
-            for event in await _end(run.end, viewer, run.text if ours else None):
+            for event in await _end(run.end, viewer, run.received.text if ours else None):
                 yield event
 
 
