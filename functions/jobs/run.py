@@ -3,18 +3,16 @@
 import time
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from aideer.core.logs import logger
 from aideer.core.sqs import LoggingBatchProcessor
 from aideer.data.jobs import Worker, run
 
 RESERVE_SECONDS = 10
 """Seconds of the invocation kept for the calls under way when time is up."""
-
-logger = Logger(service="aideer")
 processor = LoggingBatchProcessor("jobs")
 
 

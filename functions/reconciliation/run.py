@@ -5,13 +5,11 @@ The event {"begin": true} begins a run if none is under way. Any event continues
 
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.billing import reconciliation
 from aideer.core import metrics
-
-logger = Logger(service="aideer")
+from aideer.core.logs import logger
 
 
 @logger.inject_lambda_context(clear_state=True)

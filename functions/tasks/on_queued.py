@@ -7,16 +7,15 @@ is done. Only a failure before the claim brings the message back. After the clai
 import asyncio
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.core import clock
+from aideer.core.logs import logger
 from aideer.core.sqs import LoggingBatchProcessor
 from aideer.tasks import executor
 
-logger = Logger(service="aideer")
 processor = LoggingBatchProcessor("on_queued")
 
 

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from aideer.core import aws, clock, settings
 from aideer.core.errors import AideerError, Gone
+from aideer.core.logs import logger
 from aideer.data.models import Task
 from aideer.tasks import leases, sse, stream_access, streaming
 from aideer.tasks.stream_access import Viewer
@@ -38,7 +39,7 @@ async def stream(request: Request) -> Response:
     task_id = request.path_params["id"]
     credentials = request.headers.get("authorization"), request.query_params.get("ticket")
     claims = await asyncio.to_thread(stream_access.verify_claims, task_id, *credentials)
-    asgi.logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
+    logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
     query = request.query_params
     position = sse.parse_position(request.headers.get("last-event-id"), query.get("lastEventId"), query.get("after"))
     viewer = stream_access.Viewer.of(claims)

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from aideer.core.logs import logger
 from aideer.tasks import sweeper
-
-logger = Logger(service="aideer")
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Response
 from botocore.exceptions import ClientError
 
 from aideer.core import aws, clock, settings
 from aideer.core.errors import Busy
+from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import User, new_id
 from aideer.data.retry import attempts
@@ -42,8 +42,6 @@ _VERSION = 16
 """The number of the hash's characters in a path."""
 # S3 answers AccessDenied for a missing object if the caller may not list the bucket.
 _GONE = {"NoSuchKey", "AccessDenied"}
-
-logger = Logger(service="aideer")
 
 
 def get_path(user: User) -> str | None:

@@ -10,13 +10,13 @@ on a website has no session at WeChat that could end, so those refreshes do not 
 
 from typing import Annotated, Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import UpdateError
 
 from aideer.accounts import sessions, wechat_users
 from aideer.core import aws_errors, clock
 from aideer.core.errors import InvalidToken
+from aideer.core.logs import logger
 from aideer.data.models import Identity
 from aideer.providers import wechat
 from aideer.schemas.sessions import TokensResponse
@@ -24,8 +24,6 @@ from aideer.security import auth, rate_limits
 
 VALID_SECONDS = 300
 """The number of seconds for which a session counts as valid after WeChat confirmed it."""
-
-logger = Logger(service="aideer")
 
 
 def sign_in(code: str, address: str) -> TokensResponse:

@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aws_lambda_powertools import Logger
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from aideer.billing import counters, pricing, uncovered
 from aideer.core import characters, clock, metrics
+from aideer.core.logs import logger
 from aideer.core.usage import Source, Usage
 from aideer.data import lookup
 from aideer.data.idempotency import IdempotentRequest
@@ -34,7 +34,6 @@ from aideer.data.models import Chat, CreditEntry, Identity, Message, Task, User,
 from aideer.data.transactions import Refused, Transaction
 from aideer.security import admins
 
-logger = Logger(service="aideer")
 TASK_DAYS = 30
 """How many days a closed task can be read."""
 PREVIEW_CHARACTERS = 200

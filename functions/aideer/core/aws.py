@@ -7,13 +7,13 @@ import functools
 import json
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session, get_session
 
 from aideer import __version__
 from aideer.core import aws_errors, clock, settings
+from aideer.core.logs import logger
 
 _CONFIG = Config(
     connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=64
@@ -23,8 +23,6 @@ _OUTAGE_SECONDS = 3600.0
 _PAUSE_SECONDS = 60.0
 _secrets: dict[str, tuple[float, dict[str, str]]] = {}
 _failed_at: dict[str, float] = {}
-
-logger = Logger(service="aideer")
 
 
 @functools.cache

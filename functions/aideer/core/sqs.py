@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 
-logger = Logger(service="aideer")
+from aideer.core.logs import logger
 
 
 class LoggingBatchProcessor(BatchProcessor):

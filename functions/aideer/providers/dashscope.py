@@ -19,9 +19,9 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import aiohttp
-from aws_lambda_powertools import Logger
 from dashscope.api_entities.api_request_factory import _build_api_request
 
+from aideer.core.logs import logger
 from aideer.providers import dashscope_connections
 from aideer.providers.dashscope_answers import Answer, Chunk
 from aideer.providers.dashscope_connections import Call, Silence
@@ -29,8 +29,6 @@ from aideer.providers.dashscope_errors import Refusal, UpstreamError
 from aideer.providers.dashscope_events import Event, Events
 
 __all__ = ["Call", "Chunk", "UpstreamError", "stream"]
-
-logger = Logger(service="aideer")
 # The SDK logs the provider's messages and tracebacks, and both can quote a prompt. UpstreamError has all needed details.
 _sdk_logger = logging.getLogger("dashscope")
 _sdk_logger.handlers = [logging.NullHandler()]

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlencode
 
 import urllib3
-from aws_lambda_powertools import Logger
 
 from aideer.core import aws, clock, settings
 from aideer.core.errors import AideerError, BadGateway, Forbidden, TooManyRequests, Unauthorized, Unavailable
+from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import Record
 
@@ -41,8 +41,6 @@ _BLOCKED = 40226
 _TOO_OFTEN = 45011
 _REFUSED_TOKENS = {40001, 40014, 42001}
 _SESSION_OVER = {87009, 40003}  # 40003: an openid of another app than the one that is configured now
-
-logger = Logger(service="aideer")
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)  # at DEBUG it logs addresses, and ours hold secrets
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from aideer.schemas.strings import Omitted
 from aideer.security import audit_trail
 
 
@@ -25,10 +26,10 @@ class Drift(BaseModel):
     """A credit rule that does not hold, and the ids that it does not hold for."""
 
     rule: Annotated[str, Field(description="I1 to I5: docs/reconciliation.md says what they are.")]
-    user_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
-    task_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
-    entry_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
-    code: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    user_id: Omitted[str] = None
+    task_id: Omitted[str] = None
+    entry_id: Omitted[str] = None
+    code: Omitted[str] = None
 
 
 class ReconciliationRun(BaseModel):

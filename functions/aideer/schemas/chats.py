@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pydantic_core import PydanticCustomError
 
 from aideer.data import models
-from aideer.schemas.strings import Body, Title
+from aideer.schemas.strings import Body, Omitted, Title
 from aideer.schemas.tasks import Source, TaskUsage
 
 CONTENT_BYTES = 100 * 1024
@@ -22,10 +22,6 @@ Role = Literal["user", "assistant", "system"]
 Kind = Literal["text", "image"]
 ChatId = Annotated[str, Path(min_length=1, max_length=64)]
 PresetId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 def _require_size(content: str) -> str:
@@ -109,15 +105,15 @@ class MessageResponse(BaseModel):
     content: str
     visibility: bool
     create_time: str
-    task_id: Annotated[str | None, Field(exclude_if=_is_none)] = None
-    model: Annotated[str | None, Field(exclude_if=_is_none)] = None
-    reasoning: Annotated[str | None, Field(exclude_if=_is_none)] = None
+    task_id: Omitted[str] = None
+    model: Omitted[str] = None
+    reasoning: Omitted[str] = None
     finish_reason: Annotated[
-        str | None, Field(description="stop, length, content_filter, stopped or interrupted.", exclude_if=_is_none)
+        Omitted[str], Field(description="stop, length, content_filter, stopped or interrupted.")
     ] = None
-    usage: Annotated[TaskUsage | None, Field(exclude_if=_is_none)] = None
-    credits: Annotated[int | None, Field(exclude_if=_is_none)] = None
-    sources: Annotated[list[Source] | None, Field(exclude_if=_is_none)] = None
+    usage: Omitted[TaskUsage] = None
+    credits: Omitted[int] = None
+    sources: Omitted[list[Source]] = None
 
 
 class _AnyChat(BaseModel):
@@ -130,7 +126,7 @@ class _AnyChat(BaseModel):
     title: str
     visibility: Visibility
     version: int
-    active_task: Annotated[str | None, Field(description="The task that is answering.", exclude_if=_is_none)] = None
+    active_task: Annotated[Omitted[str], Field(description="The task that is answering.")] = None
     create_time: str
     update_time: str
 
@@ -138,9 +134,9 @@ class _AnyChat(BaseModel):
 class ChatResponse(_AnyChat):
     """A chat and messages of it, in the order of n. Readers of a shared chat see neither counts nor how answers were made."""
 
-    message_count: Annotated[
-        int | None, Field(description="The number of all messages, hidden ones included.", exclude_if=_is_none)
-    ] = None
+    message_count: Annotated[Omitted[int], Field(description="The number of all messages, hidden ones included.")] = (
+        None
+    )
     messages: list[MessageResponse]
 
     @classmethod

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringCo
 from pydantic_core import PydanticCustomError
 
 from aideer.core import clock
-from aideer.schemas.strings import Body, Description, clean_pasted
+from aideer.schemas.strings import Body, Description, Omitted, clean_pasted
 
 
 def _utc(text: str) -> str:
@@ -84,11 +84,11 @@ class LedgerEntryResponse(BaseModel):
     amount: int
     kind: str
     description: str
-    task_id: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
-    model: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
-    input_tokens: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
-    output_tokens: Annotated[int | None, Field(exclude_if=lambda value: value is None)] = None
-    price_version: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    task_id: Omitted[str] = None
+    model: Omitted[str] = None
+    input_tokens: Omitted[int] = None
+    output_tokens: Omitted[int] = None
+    price_version: Omitted[str] = None
     create_time: str
 
 
@@ -140,22 +140,16 @@ class CodeBatchResponse(BaseModel):
     codes: list[RedeemCodeResponse]
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class PriceTier(BaseModel):
     """Credits per `per` tokens, for prompts of up to `up_to` tokens."""
 
     up_to: int
     input: int
-    cached: Annotated[
-        int | None, Field(exclude_if=_is_none, description="In place of input, for what the provider had in its cache.")
-    ] = None
+    cached: Annotated[Omitted[int], Field(description="In place of input, for what the provider had in its cache.")] = (
+        None
+    )
     output: int
-    thinking: Annotated[
-        int | None, Field(exclude_if=_is_none, description="The price in place of output, if the model thought.")
-    ] = None
+    thinking: Annotated[Omitted[int], Field(description="The price in place of output, if the model thought.")] = None
 
 
 class SearchFees(BaseModel):
@@ -178,8 +172,8 @@ class ModelPrice(BaseModel):
     model: str
     status: Annotated[Literal["available", "retired"], Field(description="A retired model answers nothing any more.")]
     retires_on: Annotated[
-        str | None,
-        Field(exclude_if=_is_none, description="The first day without the model, in the provider's time zone (UTC+8)."),
+        Omitted[str],
+        Field(description="The first day without the model, in the provider's time zone (UTC+8)."),
     ] = None
     tiers: list[PriceTier]
     context: int
@@ -188,23 +182,19 @@ class ModelPrice(BaseModel):
     thinking: Annotated[
         Literal["never", "optional", "always"], Field(description="Whether the model can think, and must.")
     ]
-    max_thinking: Annotated[int | None, Field(exclude_if=_is_none, description="The largest thinking_budget.")] = None
+    max_thinking: Annotated[Omitted[int], Field(description="The largest thinking_budget.")] = None
     thinking_budget: Annotated[
-        bool | None, Field(exclude_if=_is_none, description="Whether the model keeps within a thinking_budget.")
+        Omitted[bool], Field(description="Whether the model keeps within a thinking_budget.")
     ] = None
     reasoning_effort: Annotated[
-        list[str] | None, Field(exclude_if=_is_none, description="The values that the model takes; none without it.")
+        Omitted[list[str]], Field(description="The values that the model takes; none without it.")
     ] = None
     effort_with_budget: Annotated[
-        bool | None, Field(exclude_if=_is_none, description="Whether it takes thinking_budget beside reasoning_effort.")
+        Omitted[bool], Field(description="Whether it takes thinking_budget beside reasoning_effort.")
     ] = None
     vision: Annotated[bool, Field(description="Whether messages can be images.")]
-    image_tokens: Annotated[int | None, Field(exclude_if=_is_none, description="The most that one image can be.")] = (
-        None
-    )
-    search: Annotated[
-        SearchPrice | None, Field(exclude_if=_is_none, description="A model without it does not search.")
-    ] = None
+    image_tokens: Annotated[Omitted[int], Field(description="The most that one image can be.")] = None
+    search: Annotated[Omitted[SearchPrice], Field(description="A model without it does not search.")] = None
     structured_output: Annotated[
         list[Literal["json_object", "json_schema"]], Field(description="The types of response_format that it takes.")
     ]

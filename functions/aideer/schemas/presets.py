@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from aideer.schemas.strings import Body, Description, Prompt, Title
+from aideer.schemas.strings import Body, Description, Omitted, Prompt, Title
 
 MESSAGES_BYTES = 100 * 1024
 SCHEMA_BYTES = 16 * 1024
@@ -17,10 +17,6 @@ Visibility = Literal["private", "unlisted", "public"]
 OrderBy = Literal["create_time", "update_time", "title"]
 Order = Literal["asc", "desc"]
 _Stop = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-
-
-def _is_none(value: object) -> bool:
-    return value is None
 
 
 def _plain_json(schema: dict[str, Any]) -> dict[str, Any]:
@@ -49,9 +45,9 @@ class JsonSchema(Body):
     model_config = ConfigDict(serialize_by_alias=True)
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    description: Annotated[Description | None, Field(exclude_if=_is_none)] = None
+    description: Omitted[Description] = None
     schema_: Annotated[dict[str, Any], Field(alias="schema"), AfterValidator(_plain_json)]
-    strict: Annotated[bool | None, Field(exclude_if=_is_none)] = None
+    strict: Omitted[bool] = None
 
 
 class JsonObjectFormat(Body):
@@ -70,15 +66,15 @@ class JsonSchemaFormat(Body):
 class SearchOptions(Body):
     """Options of the provider's search. An answer always has its sources."""
 
-    forced_search: Annotated[
-        bool | None, Field(exclude_if=_is_none, description="Search always, and not where the model sees fit.")
-    ] = None
+    forced_search: Annotated[Omitted[bool], Field(description="Search always, and not where the model sees fit.")] = (
+        None
+    )
     search_strategy: Annotated[
-        Literal["turbo", "max"] | None,
-        Field(exclude_if=_is_none, description="turbo if not given. It decides the fee."),
+        Omitted[Literal["turbo", "max"]],
+        Field(description="turbo if not given. It decides the fee."),
     ] = None
-    enable_citation: Annotated[bool | None, Field(exclude_if=_is_none)] = None
-    citation_format: Annotated[Literal["[<number>]", "[ref_<number>]"] | None, Field(exclude_if=_is_none)] = None
+    enable_citation: Omitted[bool] = None
+    citation_format: Omitted[Literal["[<number>]", "[ref_<number>]"]] = None
 
 
 class Parameters(Body):
@@ -90,28 +86,22 @@ class Parameters(Body):
     """
 
     model: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    seed: Annotated[int | None, Field(ge=0, le=2**63 - 1, exclude_if=_is_none)] = None
-    max_tokens: Annotated[int | None, Field(ge=1, le=10**6, exclude_if=_is_none)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1, allow_inf_nan=False, exclude_if=_is_none)] = None
-    top_k: Annotated[int | None, Field(ge=0, le=100, exclude_if=_is_none)] = None
-    repetition_penalty: Annotated[float | None, Field(gt=0, le=10, allow_inf_nan=False, exclude_if=_is_none)] = None
-    presence_penalty: Annotated[float | None, Field(ge=-2, le=2, allow_inf_nan=False, exclude_if=_is_none)] = None
-    temperature: Annotated[float | None, Field(ge=0, lt=2, allow_inf_nan=False, exclude_if=_is_none)] = None
-    stop: Annotated[
-        _Stop | Annotated[list[_Stop], Field(min_length=1, max_length=4)] | None, Field(exclude_if=_is_none)
-    ] = None
-    enable_search: Annotated[bool | None, Field(exclude_if=_is_none)] = None
-    search_options: Annotated[SearchOptions | None, Field(exclude_if=_is_none)] = None
-    enable_thinking: Annotated[bool | None, Field(exclude_if=_is_none)] = None
-    thinking_budget: Annotated[
-        int | None, Field(ge=1, le=10**6, exclude_if=_is_none, description="At most the model's max_thinking.")
-    ] = None
-    reasoning_effort: Annotated[
-        Literal["minimal", "low", "medium", "high", "xhigh", "max"] | None, Field(exclude_if=_is_none)
-    ] = None
-    response_format: Annotated[
-        JsonObjectFormat | JsonSchemaFormat | None, Field(discriminator="type", exclude_if=_is_none)
-    ] = None
+    seed: Annotated[Omitted[int], Field(ge=0, le=2**63 - 1)] = None
+    max_tokens: Annotated[Omitted[int], Field(ge=1, le=10**6)] = None
+    top_p: Annotated[Omitted[float], Field(gt=0, le=1, allow_inf_nan=False)] = None
+    top_k: Annotated[Omitted[int], Field(ge=0, le=100)] = None
+    repetition_penalty: Annotated[Omitted[float], Field(gt=0, le=10, allow_inf_nan=False)] = None
+    presence_penalty: Annotated[Omitted[float], Field(ge=-2, le=2, allow_inf_nan=False)] = None
+    temperature: Annotated[Omitted[float], Field(ge=0, lt=2, allow_inf_nan=False)] = None
+    stop: Omitted[_Stop | Annotated[list[_Stop], Field(min_length=1, max_length=4)]] = None
+    enable_search: Omitted[bool] = None
+    search_options: Omitted[SearchOptions] = None
+    enable_thinking: Omitted[bool] = None
+    thinking_budget: Annotated[Omitted[int], Field(ge=1, le=10**6, description="At most the model's max_thinking.")] = (
+        None
+    )
+    reasoning_effort: Omitted[Literal["minimal", "low", "medium", "high", "xhigh", "max"]] = None
+    response_format: Annotated[Omitted[JsonObjectFormat | JsonSchemaFormat], Field(discriminator="type")] = None
 
     @classmethod
     def stored(cls, values: dict[str, Any]) -> "Parameters":

@@ -5,15 +5,20 @@ error later. So every string has a constraint, because pydantic passes an uncons
 """
 
 import unicodedata
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from aideer.core import characters
 
 _DECOMPOSED = 4
 """A character in NFC may be typed as at most this many characters (UAX #15)."""
+
+
+T = TypeVar("T")
+Omitted = Annotated[T | None, Field(exclude_if=lambda value: value is None)]
+"""An optional field that an answer leaves out if it has no value."""
 
 
 class Body(BaseModel):

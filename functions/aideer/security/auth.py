@@ -17,11 +17,11 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 import jwt
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 
 from aideer.core import aws, clock
 from aideer.core.errors import AideerError, Forbidden, InvalidToken, Unauthorized
+from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import User
 
@@ -29,8 +29,6 @@ ACCESS_SECONDS = 24 * 3600
 REFRESH_SECONDS = 90 * 24 * 3600
 VISITOR, USER, ADMIN = 0, 1, 2
 REASON_CHARACTERS = 200
-
-logger = Logger(service="aideer")
 Method = Literal["password", "wechat"]
 
 

@@ -42,12 +42,12 @@ import json
 from collections.abc import Container, Iterator
 from typing import Annotated, Literal, NamedTuple
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PynamoDBException, UpdateError
 
 from aideer.core import aws, aws_errors, clock, metrics, settings
 from aideer.core.errors import AideerError, TooManyRequests
+from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import Record
 
@@ -91,8 +91,6 @@ DEFAULTS: dict[Kind, Limit] = {
 """The limits that THROTTLES does not override: `redeem=20/3600 stream=300/60`."""
 
 KNOWN_DAYS = 30
-
-logger = Logger(service="aideer")
 
 
 class Network(NamedTuple):

@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from aideer.billing import credits, model_limits, pricing, uncovered
 from aideer.billing.estimates import Estimate, estimate
 from aideer.billing.pricing import Tariff
@@ -28,6 +26,7 @@ from aideer.core.errors import (
     TooManyRequests,
     Unprocessable,
 )
+from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Task, User, new_id
@@ -42,8 +41,6 @@ from aideer.tasks import control, leases, titles
 
 VIEWER_SECONDS = 5
 """The delay of a task's queue message. It lets the viewer open the task's stream first."""
-
-logger = Logger(service="aideer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from aws_lambda_powertools import Logger
-
 from aideer.billing import credits, uncovered
 from aideer.billing.credits import Closer
 from aideer.core.errors import traceback_summary
+from aideer.core.logs import logger
 from aideer.core.usage import Usage
 from aideer.data.models import Task
 from aideer.prompts import input_tokens
@@ -22,8 +21,6 @@ from aideer.providers.dashscope import UpstreamError
 from aideer.providers.dashscope_connections import Call
 from aideer.tasks import leases
 from aideer.tasks.received import Received
-
-logger = Logger(service="aideer")
 
 
 class OutOfTime(Exception):

@@ -15,10 +15,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from aws_lambda_powertools import Logger
-
 from aideer.core import aws, clock, metrics, settings
 from aideer.core.errors import traceback_summary
+from aideer.core.logs import logger
 from aideer.data.models import Task
 from aideer.prompts import prompts
 from aideer.prompts.prompts import Prompt
@@ -45,9 +44,6 @@ FLUSH_ATTENDED, FLUSH_ALONE = 1.0, 0.2
 
 If a viewer is attached, only second viewers read the log; otherwise all do.
 """
-
-
-logger = Logger(service="aideer")
 _working: set[asyncio.Task[None]] = set()
 
 

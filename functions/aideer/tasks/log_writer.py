@@ -8,16 +8,13 @@ import asyncio
 import contextlib
 from collections import deque
 
-from aws_lambda_powertools import Logger
-
+from aideer.core.logs import logger
 from aideer.data.models import Task
 from aideer.tasks import leases, stream_log
 from aideer.tasks.stream_log import Slice
 
 FLUSH_PIECES = 1_000
 """The number of unwritten pieces that causes a write at once, before the time is up."""
-
-logger = Logger(service="aideer")
 
 
 class LogWriter:

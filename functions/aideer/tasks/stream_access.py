@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from pynamodb.exceptions import PynamoDBException
 
 from aideer.core import aws_errors
 from aideer.core.errors import InvalidToken, TooManyRequests, Unprocessable
+from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import Task, User, new_id
 from aideer.security import auth, rate_limits
@@ -23,8 +23,6 @@ from aideer.tasks import control, leases, stream_log
 
 CHECK_SECONDS = 5.0
 """The most seconds that an open stream goes on after its viewer's session has ended. The user is read as often."""
-
-logger = Logger(service="aideer")
 
 
 @dataclass(slots=True)

@@ -16,13 +16,13 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
 from aideer.billing.credits import Text
 from aideer.core import aws_errors, clock
 from aideer.core.errors import Busy
+from aideer.core.logs import logger
 from aideer.data.models import Task
 from aideer.tasks import control, leases, results, sse, stream_log
 from aideer.tasks.stream_access import Viewer
@@ -36,8 +36,6 @@ POLL_SECONDS = 0.25
 RECONNECT_MILLISECONDS = 500
 INTERRUPT_SECONDS = 5.0
 """How often a follower tries to close a task whose lease has expired."""
-
-logger = Logger(service="aideer")
 
 
 async def live(run: "Run", viewer: Viewer) -> AsyncGenerator[str, None]:

@@ -7,16 +7,14 @@ ends a task only if the lease at the write is the same expired lease that it rea
 from collections.abc import Callable
 from typing import TypeVar
 
-from aws_lambda_powertools import Logger
-
 from aideer.billing import credits, uncovered
 from aideer.billing.credits import Closer, Text
 from aideer.core import aws, clock, metrics, settings
+from aideer.core.logs import logger
 from aideer.data import jobs
 from aideer.data.models import Task
 from aideer.tasks import leases, stream_log
 
-logger = Logger(service="aideer")
 T = TypeVar("T")
 
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 from starlette.applications import Starlette
@@ -19,9 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aideer.core import aws_errors
 from aideer.core.errors import AideerError, Busy, NotFound, traceback_summary
+from aideer.core.logs import logger
 from aideer.web.openapi import USUAL_HEADERS
-
-logger = Logger(service="aideer")
 
 
 def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:

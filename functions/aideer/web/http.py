@@ -10,7 +10,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.depends import DependencyResolutionError
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
@@ -23,6 +22,7 @@ from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
+from aideer.core.logs import logger
 from aideer.web.openapi import add_usual_headers
 from aideer.web.validation import RequestValidation, declared_type, public_errors, read_json
 
@@ -30,8 +30,6 @@ BODY = 1_000_000
 """The most characters of a body, as the event has it. Long messages and images have only Lambda's limit of 6 MB."""
 _LONG = ("/api/v1/chats", "/api/v1/users/me/avatar")
 _BODILESS = (204, 304)
-
-logger = Logger(service="aideer")
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
 
 app = APIGatewayHttpResolver(
