@@ -28,7 +28,7 @@ from tests import faults
 from tests.support import Answer, Api, Context, Person, make_person, recorded_calls
 
 FUNCTIONS = Path(avatars.__file__).parents[2]
-DEFAULT = (FUNCTIONS / "aideer/avatar.jpg").read_bytes()
+DEFAULT = (FUNCTIONS / "aideer/accounts/avatar.jpg").read_bytes()
 KEPT, ASKED_FOR = "private, max-age=31536000, immutable", "private, no-cache"
 
 

@@ -16,7 +16,7 @@ def require_available(model: str) -> Tariff:
     """Return the tariff of a model that can be used now. Raises Unprocessable if the model has none, or is retired."""
     tariff = pricing.get_tariff(model)
     if tariff is None:
-        raise Unprocessable("model_not_priced", f"The model {model} is not in the price table, so it cannot be used.")
+        raise Unprocessable("model_not_priced", "This model is not in the price table, so it cannot be used.")
     if pricing.is_retired(tariff):
         raise Unprocessable(
             "model_retired", f"The provider has retired the model {model} on {tariff['retires_on']}.", model=model
