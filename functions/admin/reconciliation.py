@@ -16,7 +16,7 @@ __all__ = ["handler"]
 def show(user: Admin) -> ReconciliationResponse:  # noqa: ARG001 - its type lets administrators in only
     last, running = reconciliation.read_runs()
     if not last and not running:
-        raise NotFound("no_reconciliation", "There has been none yet.")
+        raise NotFound("no_reconciliation", "There has been no reconciliation yet.")
     return ReconciliationResponse(
         last=ReconciliationRun(**asdict(last)) if last else None,
         running=ReconciliationRun(**asdict(running)) if running else None,

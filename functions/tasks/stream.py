@@ -61,7 +61,7 @@ async def stream(request: Request) -> Response:
             await _over(run)
         raise
     if isinstance(position, str):
-        raise Gone("stream_ended", "All of this stream was received before.")
+        raise Gone("stream_ended", "You have received this stream to its end.")
     if run:
         events = streaming.live(run, viewer)
     else:

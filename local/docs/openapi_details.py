@@ -24,7 +24,7 @@ UNEXPECTED = {
     "content": {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/Error"},
-            "example": {"detail": "Something broke on our side.", "code": "internal"},
+            "example": {"detail": "The service had an internal error.", "code": "internal"},
         }
     },
 }

@@ -92,8 +92,8 @@ def test_no_call_logs_a_secret(
     assert secret_in(text, world) == []
     if answer.status == 500:
         assert answer.json["code"] == "internal"
-        assert {answer.json.get("error_description", "Something broke on our side."), answer.json["detail"]} == {
-            "Something broke on our side."
+        assert {answer.json.get("error_description", "The service had an internal error."), answer.json["detail"]} == {
+            "The service had an internal error."
         }
         assert "unhandled" in text
 

@@ -114,7 +114,7 @@ def test_a_stream_that_breaks_is_logged_with_its_ids_and_answers_500(
     )
     at_once, later = lines()
     assert [answers[0].status_code, answers[1].status] == [500, 500]
-    assert answers[0].json() == answers[1].json == {"detail": "Something broke on our side.", "code": "internal"}
+    assert answers[0].json() == answers[1].json == {"detail": "The service had an internal error.", "code": "internal"}
     for line in (at_once, later):
         assert (line["message"], line["error"]) == ("unhandled", "RuntimeError")
         assert (line["task_id"], line["user_id"]) == (task_id, me.id)

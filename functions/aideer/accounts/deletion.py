@@ -108,7 +108,7 @@ def _admin_left(user: User, no_admins: set[str]) -> str | None:
     for other in admins.list_others(user.id):
         if other not in no_admins:
             return other
-    raise Conflict("last_admin", "The last administrator stays. Make another one first.")
+    raise Conflict("last_admin", "This is the last administrator. Make another administrator first.")
 
 
 def _end_user(user: User, not_theirs: set[str]) -> Transaction:

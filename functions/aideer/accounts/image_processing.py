@@ -37,7 +37,7 @@ def make_avatar(file: bytes) -> bytes:
     broken_picture, too_many_pixels.
     """
     if len(file) > MOST_BYTES:
-        raise TooLarge("file_too_large", f"A picture may have {MOST_BYTES} bytes.")
+        raise TooLarge("file_too_large", f"An image can have at most {MOST_BYTES} bytes.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd files: each is refused, or read anyway
         picture, pixels = _decode(file)
@@ -53,7 +53,7 @@ def _decode(file: bytes) -> tuple["Image", "Image"]:
     from PIL import AvifImagePlugin, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
     if file.startswith(b"\xff\xd8\xff") and file.count(b"\xff\xda") > _MOST_SCANS:
-        raise Unprocessable("broken_picture", "This picture is in too many parts.")
+        raise Unprocessable("broken_picture", "This image has too many parts.")
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow warns above this, and refuses above twice this
     try:
         picture = Image.open(io.BytesIO(file), formats=_FORMATS)
@@ -62,11 +62,11 @@ def _decode(file: bytes) -> tuple["Image", "Image"]:
         picture.load()
         return picture, _repair(picture, file)
     except UnidentifiedImageError:
-        raise Unprocessable("unsupported_picture", f"A picture is one of {', '.join(_FORMATS)}.") from None
+        raise Unprocessable("unsupported_picture", f"An image must be one of {', '.join(_FORMATS)}.") from None
     except Image.DecompressionBombError:
-        raise Unprocessable("too_many_pixels", f"A picture may have {MOST_PIXELS} pixels.") from None
+        raise Unprocessable("too_many_pixels", f"An image can have at most {MOST_PIXELS} pixels.") from None
     except Exception:  # a decoder may raise any exception on a broken file
-        raise Unprocessable("broken_picture", "This picture cannot be read.") from None
+        raise Unprocessable("broken_picture", "This image cannot be read.") from None
 
 
 def _repair(picture: "Image", file: bytes) -> "Image":

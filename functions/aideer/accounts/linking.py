@@ -74,8 +74,10 @@ def _person(code: str) -> Person:
     except Unauthorized as error:
         # Not a 401: the token is valid, and the client would refresh it and send the used code once more.
         if error.code == "wechat_code_used":
-            raise BadRequest("wechat_code_used", "This code has been used. Get another one.") from None
-        raise BadRequest("wechat_code_invalid", "WeChat does not know this code (any more). Get another one.") from None
+            raise BadRequest("wechat_code_used", "This code was used before. Get a new code.") from None
+        raise BadRequest(
+            "wechat_code_invalid", "WeChat does not accept this code, or it has expired. Get a new code."
+        ) from None
 
 
 def _link(caller: User, person: Person) -> User | None:
@@ -208,7 +210,7 @@ def _require_no_password(user: User, key: str) -> None:
     if own and own.password_hash:
         raise Conflict("password_already_linked", "You sign in with a name and a password already.")
     if users.password_key(user.username) != key:
-        raise Conflict("other_username", "You have another name. Give that one, or change it first.")
+        raise Conflict("other_username", "You have another username. Send that one, or change your username first.")
 
 
 def _reread(caller: User) -> User:

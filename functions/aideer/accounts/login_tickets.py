@@ -67,9 +67,7 @@ def _is_verified(challenge: str | None, verifier: str | None) -> bool:
 
 
 def _invalid_ticket() -> Unauthorized:
-    return Unauthorized(
-        "ticket_invalid", "This ticket is unknown, used, too old, or another page's. Sign in once more."
-    )
+    return Unauthorized("ticket_invalid", "This ticket is unknown, expired, used, or from another page. Sign in again.")
 
 
 def _pk(ticket: str) -> str:

@@ -40,7 +40,7 @@ def issue_tokens(
         return sessions.sign_in(given["username"], given["password"], address)
     claims = auth.verify(_require(refresh_token=refresh_token)["refresh_token"])
     if claims["typ"] != "refresh":
-        raise InvalidToken("wrong_token_type", "This takes a refresh token.")
+        raise InvalidToken("wrong_token_type", "This call takes a refresh token.")
     return wechat_sessions.refresh(claims) if claims["amr"] == "wechat" else sessions.refresh(claims)
 
 

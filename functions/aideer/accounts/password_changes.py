@@ -51,7 +51,7 @@ def _replace(
     for _ in attempts():
         user = lookup.get_user(user_id)
         if user.username is None:
-            raise BadRequest("no_username", "There is no username to sign in with: choose one first.")
+            raise BadRequest("no_username", "This user has no username. Choose one first.")
         identity = lookup.find(Identity, users.password_key(user.username))
         if identity is None:  # the user has just got another name
             continue

@@ -90,7 +90,7 @@ def verify_refresh_token(authorization: str | None) -> dict[str, Any]:
     """Return the claims of a password session's refresh token. Raises Unauthorized, and InvalidToken for another kind."""
     claims = auth.verify(auth.read_bearer(authorization))
     if claims["typ"] != "refresh" or claims["amr"] != "password":
-        raise InvalidToken("wrong_token_type", "This takes the refresh token of a password session.")
+        raise InvalidToken("wrong_token_type", "This call takes the refresh token of a password session.")
     return claims
 
 
@@ -112,7 +112,8 @@ def renew(user: User, claims: dict[str, Any]) -> TokensResponse:
         if use.at is not None and now > use.at + GRACE_SECONDS:
             sign_out(user)
             raise InvalidToken(
-                "token_reused", "This refresh token was used before. All sessions have been ended."
+                "token_reused",
+                "This refresh token was used before. All sessions of this user have ended. Sign in again.",
             ) from None
     return TokensResponse(**auth.rotate_pair(user, claims))
 

@@ -42,7 +42,7 @@ def sign_up(new: schemas.NewUser, address: str) -> schemas.UserResponse:
     many attempts from this address, and Unprocessable if the password is a common one.
     """
     if new.permission >= auth.ADMIN:
-        raise Forbidden("not_admin", "A sign-up never makes an administrator.")
+        raise Forbidden("not_admin", "You cannot sign up as an administrator.")
     password_hashing.require_good(new.password)
     with rate_limits.count_attempt_from("sign_up", address, successes_too=True):
         try:
@@ -157,7 +157,7 @@ def get_manageable(actor: User, user_id: str) -> User:
     """Return the user, if the actor may manage it. Raises NotFound and Forbidden."""
     user = lookup.get_user(user_id)
     if not auth.may_manage(actor, user.id):
-        raise Forbidden("not_you", "This user is somebody else.")
+        raise Forbidden("not_you", "You can do this only for your own user.")
     return user
 
 
@@ -208,9 +208,9 @@ def _decode_cursor(cursor: str) -> str:
 
 def _require_may_permit(actor: User, user: User) -> None:
     if not auth.is_admin(actor):
-        raise Forbidden("not_admin", "Only administrators change permissions.")
+        raise Forbidden("not_admin", "Only administrators can change permissions.")
     if actor.id == user.id:
-        raise Forbidden("own_permission", "Nobody changes their own permission.")
+        raise Forbidden("own_permission", "You cannot change your own permission.")
 
 
 def _change_in(transaction: Transaction, user: User, wanted: schemas.UserChange, now: str) -> bool:
@@ -273,7 +273,7 @@ def _promote(identity: Identity, password: str) -> User:
     if same_password and auth.is_admin(user):
         return user
     if not same_password and not auth.is_admin(user):
-        raise Conflict("username_not_theirs", "Somebody has this name already, with another password.")
+        raise Conflict("username_not_theirs", "Another user has this name, with another password.")
     transaction = Transaction()
     actions: list[Action] = [User.permission.set(auth.ADMIN), User.update_time.set(clock.timestamp())]
     if not same_password:

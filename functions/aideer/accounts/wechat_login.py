@@ -76,7 +76,7 @@ def begin(browser: Browser, challenge: str | None = None, method: str | None = N
     page is set up and gives none. Raises Unavailable if the sign-in is not set up.
     """
     if bool(challenge) != bool(method) or (settings.WECHAT_LOGIN_PAGE and not challenge):
-        raise BadRequest("code_challenge_required", "This needs code_challenge, and code_challenge_method=S256.")
+        raise BadRequest("code_challenge_required", "Send code_challenge, and code_challenge_method=S256.")
     secret = browser.secret or secrets.token_hex(16)  # kept if there is one: a sign-in may be under way in another tab
     ends = f"{int(clock.now()) + STATE_SECONDS:08x}"
     state = _state(aws.read_signing_keys()[0], ends, _in_hex(challenge) if challenge else "", secret)
@@ -103,7 +103,7 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
     if settings.WECHAT_LOGIN_PAGE and not challenge:  # begun before a page was set up, or under release 0.1.0
         raise _too_long()
     if not code:
-        raise Unauthorized("wechat_declined", "WeChat says that the sign-in was declined.")
+        raise Unauthorized("wechat_declined", "The sign-in was declined in WeChat.")
     with rate_limits.count_attempt_from("wechat", address):
         person = wechat.exchange_website_code(code)
     user = wechat_users.get_or_create(person)
@@ -144,11 +144,11 @@ def _in_base64(challenge: str) -> str:
 
 
 def _too_long() -> Unauthorized:
-    return Unauthorized("state_expired", "This sign-in has taken too long. Begin again.")
+    return Unauthorized("state_expired", "This sign-in took too long. Start again.")
 
 
 def _wrong_state() -> Unauthorized:
-    return Unauthorized("state_invalid", "This sign-in was not begun in this browser. Begin again.")
+    return Unauthorized("state_invalid", "This sign-in did not start in this browser. Start again.")
 
 
 def _with_ticket(page: str, ticket: str) -> str:

@@ -39,7 +39,7 @@ def sign_in(code: str, address: str) -> TokensResponse:
 def _refresh_claims(request: Request) -> dict[str, Any]:
     claims = auth.verify(auth.read_bearer(request.resolved_event.headers.get("authorization")))
     if claims["typ"] != "refresh" or claims["amr"] != "wechat":
-        raise InvalidToken("wrong_token_type", "This takes the refresh token of a WeChat session.")
+        raise InvalidToken("wrong_token_type", "This call takes the refresh token of a WeChat session.")
     return claims
 
 
@@ -59,7 +59,7 @@ def refresh(claims: dict[str, Any]) -> TokensResponse:
     if identity is None or identity.user_id != user.id:
         raise InvalidToken
     if identity.session_key and not _is_valid(claims["openid"], identity):
-        raise InvalidToken("wechat_session_over", "WeChat's session is over. Sign in with a new code.")
+        raise InvalidToken("wechat_session_over", "The WeChat session has ended. Sign in with a new code.")
     return sessions.renew(user, claims)
 
 

@@ -47,7 +47,7 @@ def estimate(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, cred
     if max_tokens < smallest:
         raise PaymentRequired(
             "insufficient_credits",
-            "There are not enough credits for an answer.",
+            "You have too few credits for an answer.",
             credits_left=credits,
             credits_needed=pricing.compute_worst_cost(
                 tariff, input_tokens, budget + smallest + OVERRUN, thinking=thinking, searches=searches

@@ -71,7 +71,7 @@ def require_json_word(parameters: Mapping[str, Any], messages: Iterable[Mapping[
     if (parameters.get("response_format") or {}).get("type") != "json_object":
         return
     if not any(message["type"] == "text" and "json" in message["content"].lower() for message in messages):
-        raise Unprocessable("json_not_mentioned", "One of the preset's messages must have the word JSON.")
+        raise Unprocessable("json_not_mentioned", "One of the preset's messages must contain the word JSON.")
 
 
 def _require_effort(tariff: Tariff, effort: str, parameters: Mapping[str, Any]) -> None:

@@ -163,7 +163,7 @@ def _single(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode
     except Refused:
         if answer := request.find_answer():
             return RedeemCodeResponse(**answer)
-        raise Conflict("code_exists", "There is a code of this name.") from None
+        raise Conflict("code_exists", "A code with this name exists already.") from None
     return made
 
 

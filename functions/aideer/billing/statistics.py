@@ -62,7 +62,9 @@ def _range(first: str | None, last: str | None) -> tuple[date, date]:
     except (ValueError, OverflowError):
         raise Unprocessable("invalid_date", "There is no such day.") from None
     if not 0 <= (end - begin).days < MOST_DAYS:
-        raise Unprocessable("invalid_range", f"It must end after it begins, and may span {MOST_DAYS} days.")
+        raise Unprocessable(
+            "invalid_range", f"The range must end after it begins, and can have at most {MOST_DAYS} days."
+        )
     return begin, end
 
 

@@ -73,7 +73,7 @@ def _left(user: User, amount: int) -> int:
     if left < 0:
         raise PaymentRequired(
             "insufficient_credits",
-            "The user has fewer credits than that.",
+            "The user has fewer credits than this amount.",
             credits_left=int(user.credits),
             credits_needed=-amount,
         )
@@ -139,7 +139,7 @@ def _get_redeemable(user: User, code_text: str) -> Code:
     if lookup.exists(Record(credits.redemptions_key(code.code), user.id)):
         raise Unprocessable("code_already_redeemed", "You have redeemed this code before.")
     if code.revoked:
-        raise Unprocessable("code_revoked", "This code is no longer good.")
+        raise Unprocessable("code_revoked", "This code was revoked.")
     if code.expires_at and code.expires_at <= clock.timestamp():
         raise Unprocessable("code_expired", "This code has expired.")
     if code.used >= code.max_uses:

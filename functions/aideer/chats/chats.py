@@ -150,9 +150,7 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     chat = get_manageable(user, chat_id)
     if wanted.messages is not None:
         if if_match is None:
-            raise PreconditionRequired(
-                "if_match_required", "Replacing messages needs If-Match: the ETag that you read."
-            )
+            raise PreconditionRequired("if_match_required", "Send If-Match with the ETag of the chat that you read.")
         _require_no_task(chat)
     if if_match is not None and not etags.matches(if_match, chat.version):
         raise _precondition_failed()
@@ -191,7 +189,7 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
     for _ in attempts():
         chat = _get(chat_id)
         if chat.owner_id != user.id:
-            raise Forbidden("forbidden", "Only its owner writes into a chat.")
+            raise Forbidden("forbidden", "Only the owner of a chat can add messages to it.")
         now = clock.timestamp()
         stored = messages.new_items(chat.thread, chat.next_n, new.messages, now)
         if _has_image(stored):
@@ -301,7 +299,11 @@ def _commit(transaction: Transaction, chat: Chat, actions: list[Action], conditi
 
 def _require_no_task(chat: Chat) -> None:
     if chat.active_task:
-        raise Conflict("task_running", "A task is answering in this chat.", task_id=chat.active_task)
+        raise Conflict(
+            "task_running",
+            "Another task is answering in this chat. Wait for its end, or stop it.",
+            task_id=chat.active_task,
+        )
 
 
 def _put_in(transaction: Transaction, stored: list[Message]) -> None:
@@ -339,4 +341,4 @@ def not_found() -> NotFound:
 
 
 def _precondition_failed() -> PreconditionFailed:
-    return PreconditionFailed("precondition_failed", "The chat has changed since: read it again.")
+    return PreconditionFailed("precondition_failed", "The chat has changed since you read it. Read it again.")

@@ -33,7 +33,7 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
     """
     chat = chats.get_readable(user, chat_id)
     if not auth.may_manage(user, chat.owner_id):
-        raise Forbidden("forbidden", "Only its owner exports a chat.")
+        raise Forbidden("forbidden", "Only the owner of a chat can export it.")
     if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record(user, "chat.export", chat.owner_id, chat.id)
     page = messages.read_page(chat.thread, Window(MESSAGES, after=after), hidden=True)

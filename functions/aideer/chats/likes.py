@@ -58,7 +58,7 @@ def like(user: User, kind: Kind, id: str) -> None:
             if "like" in refused.steps:
                 raise BadRequest("already_liked", "You like this already.") from None
             if "user" in refused.steps and _current_count(user) >= MOST:
-                raise Conflict("too_many_likes", f"One may have {MOST} likes.") from None
+                raise Conflict("too_many_likes", f"A user can have at most {MOST} likes.") from None
             continue  # the preset has become private or is gone, or a like was taken back
         return
     raise Busy

@@ -136,7 +136,7 @@ def copy_thread(old: str, new: str, upto: int | None, *, own: bool) -> list[Mess
         if len(copies) > COPIED:
             break
     if len(copies) > COPIED or reads.last_evaluated_key:
-        raise TooLarge("too_large", f"A copy may have {COPIED} messages, and {COPIED_READS} MB.")
+        raise TooLarge("too_large", f"A copy can have at most {COPIED} messages and {COPIED_READS} MB.")
     if upto is not None and (not copies or copies[-1].n != upto):
         raise Unprocessable("unknown_message", "This chat has no such message.")
     return copies
@@ -160,7 +160,7 @@ def _read_whole(thread: str) -> Iterator[Message]:
         for item in raw["Items"]:
             yield Message.from_raw_data(item)
     if reads.last_evaluated_key:
-        raise TooLarge("too_large", "This chat is too long to be replaced at once.")
+        raise TooLarge("too_large", "This chat has too many messages to replace them in one call.")
 
 
 def _by_n(placed: Sequence[PlacedMessage]) -> dict[int, PlacedMessage]:
@@ -171,7 +171,9 @@ def _by_n(placed: Sequence[PlacedMessage]) -> dict[int, PlacedMessage]:
         if message.n is None:
             new = True
         elif new or message.n <= last:
-            raise Unprocessable("invalid_order", "Messages go in the order of n, and new ones, without n, come last.")
+            raise Unprocessable(
+                "invalid_order", "Send messages in the order of n. New messages have no n, and come last."
+            )
         else:
             sent[message.n] = message
             last = message.n
@@ -204,9 +206,9 @@ def _new(
     if message.type == "image":
         image_urls.check(message.role, message.content)
     if not message.content:
-        raise Unprocessable("empty_message", "A message has some content.")
+        raise Unprocessable("empty_message", "A message needs content.")
     if len(message.content.encode()) > CONTENT_BYTES:
-        raise Unprocessable("content_too_long", "A message may have 100 KB of UTF-8.")
+        raise Unprocessable("content_too_long", "A message can have at most 100 KB of UTF-8.")
     return Message(
         thread,
         n,

@@ -247,14 +247,14 @@ def _manageable(user: User, preset_id: str) -> Preset:
     if head is None:
         raise _not_found()
     if not auth.may_manage(user, head.owner_id):
-        raise Forbidden("not_your_preset", "This preset is somebody else's.")
+        raise Forbidden("not_your_preset", "This preset belongs to another user.")
     _require_may_have(user, head.visibility)
     return head
 
 
 def _require_may_have(user: User, visibility: str | None) -> None:
     if visibility == "public" and not auth.is_admin(user):
-        raise Forbidden("not_admin", "Only administrators make, change or delete public presets.")
+        raise Forbidden("not_admin", "Only administrators can make, change or delete public presets.")
 
 
 def _change(user: User, head: Preset, change: schemas.PresetChange) -> None:
@@ -348,7 +348,7 @@ def _require_vision(head: Preset) -> None:
 
 def _limit_error(user: User, visibility: str) -> Conflict:
     _require_may_have(lookup.reread_user(user), visibility)
-    return Conflict("too_many_presets", f"One may have {MOST} presets.")
+    return Conflict("too_many_presets", f"A user can have at most {MOST} presets.")
 
 
 def _not_found() -> NotFound:

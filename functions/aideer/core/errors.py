@@ -51,7 +51,7 @@ class InvalidToken(Unauthorized):
     status = 401
     challenge = 'Bearer error="invalid_token"'
 
-    def __init__(self, code: str = "token_revoked", detail: str = "This token is no longer good.") -> None:
+    def __init__(self, code: str = "token_revoked", detail: str = "This token was revoked. Sign in again.") -> None:
         super().__init__(code, detail)
 
 
@@ -125,5 +125,5 @@ class Busy(AideerError):
 
     status = 503
 
-    def __init__(self, code: str = "busy", detail: str = "Too much is happening here at once. Try again.") -> None:
+    def __init__(self, code: str = "busy", detail: str = "The service is busy. Try again.") -> None:
         super().__init__(code, detail, headers={"Retry-After": "1"})

@@ -41,13 +41,13 @@ _INSIDE = {
 def check(role: str, address: str) -> None:
     """Raise Unprocessable unless this may be stored as a user's image."""
     if role != "user":
-        raise Unprocessable("image_not_users", "Only the user's messages can be images.")
+        raise Unprocessable("image_not_users", "Only messages with the role user can be images.")
     match = _ADDRESS.fullmatch(address) if len(address) <= LONGEST and address.startswith("https://") else None
     if match and match["host"].lower().rpartition(".")[2] not in _INSIDE and int(match["port"] or 443) <= 65535:
         return
     raise Unprocessable(
         "invalid_image_url",
-        f"An image is a public https:// URL: ASCII, at most {LONGEST} characters, with a domain name and no user name.",
+        f"An image needs a public https:// URL in ASCII: at most {LONGEST} characters, a domain name, no user name.",
     )
 
 

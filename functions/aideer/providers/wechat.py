@@ -116,7 +116,7 @@ def sign(session_key: str, body: str = "") -> str:
 def _application(*, website: bool) -> tuple[str, str]:
     appid, secret = aws.read_wechat_application(website=website)
     if not (appid and secret):
-        raise Unavailable("wechat_not_configured", "Signing in this way is not set up here.")
+        raise Unavailable("wechat_not_configured", "This way to sign in is not set up.")
     return appid, secret
 
 
@@ -186,14 +186,16 @@ def _fail(call: str, reason: int | str) -> NoReturn:
     if error := _map_error(reason):
         raise error from None
     logger.warning("wechat", extra={"call": call, "reason": reason})
-    raise BadGateway("wechat_fault", "WeChat has a fault, or refuses to be asked. Try again.") from None
+    raise BadGateway("wechat_fault", "WeChat failed, or refused the request. Try again.") from None
 
 
 def _map_error(reason: int | str) -> AideerError | None:
     if reason in _BAD_CODES:
-        return Unauthorized("wechat_code_invalid", "WeChat does not know this code (any more). Sign in once more.")
+        return Unauthorized(
+            "wechat_code_invalid", "WeChat does not accept this code, or it has expired. Sign in again."
+        )
     if reason == _CODE_USED:
-        return Unauthorized("wechat_code_used", "This code has been used. Sign in once more.")
+        return Unauthorized("wechat_code_used", "This code was used before. Sign in again.")
     if reason == _BLOCKED:
         return Forbidden("wechat_user_blocked", "WeChat does not let this user sign in.")
     if reason == _TOO_OFTEN:

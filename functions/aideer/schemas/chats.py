@@ -26,7 +26,7 @@ PresetId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 def _require_size(content: str) -> str:
     if len(content.encode()) > CONTENT_BYTES:
-        raise PydanticCustomError("content_too_long", "A message may have 100 KB of UTF-8.")
+        raise PydanticCustomError("content_too_long", "A message can have at most 100 KB of UTF-8.")
     return content
 
 

@@ -104,7 +104,7 @@ def verify(token: str) -> dict[str, Any]:
         except (jwt.InvalidTokenError, ValueError):
             break
         return claims
-    raise InvalidToken("invalid_token", "This is no valid token.")
+    raise InvalidToken("invalid_token", "This token is not valid.")
 
 
 def read_bearer(authorization: str | None) -> str:
@@ -130,7 +130,7 @@ def verify_access_token(authorization: str | None) -> dict[str, Any]:
     """
     claims = verify(read_bearer(authorization))
     if claims["typ"] != "access":
-        raise InvalidToken("wrong_token_type", "This takes an access token.")
+        raise InvalidToken("wrong_token_type", "This call takes an access token.")
     logger.thread_safe_append_keys(user_id=claims["sub"])
     return claims
 

@@ -32,9 +32,11 @@ def require_good(password: str) -> None:
     The operator's own administrator is exempt: operations/make_admin does not call this.
     """
     if not _is_opaque_string(password):
-        raise Unprocessable("password_characters", "A password has no control characters or unassigned code points.")
+        raise Unprocessable(
+            "password_characters", "A password cannot contain control characters or unassigned code points."
+        )
     if normalize(password).lower() in _common():
-        raise Unprocessable("common_password", "This password is among the first that are tried. Choose another one.")
+        raise Unprocessable("common_password", "This password is too common. Choose another one.")
 
 
 def hash_password(password: str) -> str:

@@ -174,7 +174,7 @@ def _require_free(chat: Chat, user: Bearer) -> None:
         running = Task.get(chat.active_task, consistent_read=True)
         raise Conflict(
             "task_running",
-            "An answer is already being made in this chat.",
+            "Another task is answering in this chat. Wait for its end, or stop it.",
             task_id=running.id,
             stream_url=control.stream_url(running, user),
             resume_url=control.resume_url(running, user),
@@ -203,7 +203,7 @@ def _call(question: _Question) -> _Call:
     if question.type == Task.TITLE:
         prompt = titles.build_prompt(chat.thread, question.end)
         if not prompt.messages:
-            raise Unprocessable("empty_chat", "There is nothing yet to find a title for.")
+            raise Unprocessable("empty_chat", "This chat has no message from which a title could be made.")
         return _Call(tariff, titles.PARAMETERS, prompt)
     model_limits.require_abilities(tariff, preset.parameters)
     prompt = prompts.build(preset, chat.thread, question.end, tariff)

@@ -21,17 +21,17 @@ DELETED_SECONDS = 3600
 """How long ago a deleted task's TTL ended. It is more than clocks differ, and too little for DynamoDB to ignore the item."""
 
 ERRORS = {
-    "throttled": "The model has too much to do. Try again in a minute.",
+    "throttled": "The model has too many requests. Try again in a minute.",
     "content_filtered": "The provider's content filter refused this conversation.",
-    "upstream_auth": "The provider does not accept this service's account.",
+    "upstream_auth": "The provider does not accept the account of this service.",
     "upstream_timeout": "The model took too long.",
-    "upstream_error": "The model's provider failed.",
+    "upstream_error": "The provider of the model failed.",
     "model_unavailable": "The provider refuses this model, or a setting of the preset. The operator has to change the preset.",
     "context_too_long": "This conversation is longer than the model can read.",
     "image_unavailable": "The provider could not load an image of this conversation, or cannot read its format.",
-    "queue_timeout": "Nobody got to this in time.",
+    "queue_timeout": "The task waited too long in the queue.",
     "interrupted": "The answer was interrupted.",
-    "internal_error": "Something broke on our side.",
+    "internal_error": "The service had an internal error.",
 }
 
 _FORMER_ERRORS = {"empty_answer": "The model gave no answer."}
@@ -104,7 +104,7 @@ def delete(task: Task) -> None:
     """
     past = int(clock.now()) - DELETED_SECONDS
     if not leases.update(Task(task.id), [Task.ttl.set(past)], Task.closed_by.exists()):
-        raise Unprocessable("task_not_ended", "This task has not ended: stop it first.")
+        raise Unprocessable("task_not_ended", "This task has not ended. Stop it first.")
 
 
 def request_stop(task_id: str) -> None:

@@ -69,7 +69,7 @@ def verify_claims(task_id: str, authorization: str | None, ticket: str | None) -
         return auth.verify_access_token(authorization)
     said = auth.verify(ticket)
     if said["typ"] != "stream":
-        raise InvalidToken("wrong_token_type", "This takes a stream's ticket.")
+        raise InvalidToken("wrong_token_type", "This call takes a stream's ticket.")
     if said["task"] != task_id:
         raise InvalidToken("invalid_token", "This ticket is for another stream.")
     return said
@@ -104,7 +104,7 @@ def open_stream(user: User, task_id: str, position: int | None) -> Task:
     if not leases.update(task, actions, Task.id.exists() & Task.streamed.does_not_exist()):
         stored = leases.read(task_id)  # our own write may have happened, with its answer lost
         if stored is None or stored.opening != opening:
-            raise Unprocessable("already_streamed", "This was streamed before: go on from a position.")
+            raise Unprocessable("already_streamed", "This stream was opened before. Open it from a position.")
         return stored
     return task
 

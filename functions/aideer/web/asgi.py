@@ -43,7 +43,7 @@ def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette]
 
 
 async def _answer_error(_: Request, error: Exception) -> JSONResponse:
-    known = error if isinstance(error, AideerError) else NotFound("not_found", "There is nothing here.")
+    known = error if isinstance(error, AideerError) else NotFound("not_found", "This address does not exist.")
     return JSONResponse(known.body(), known.status, headers=known.headers)
 
 
@@ -87,7 +87,7 @@ class _Logged:
         except Exception as error:
             logger.error("unhandled", extra={"error": type(error).__name__, "at": traceback_summary(error)})
             if not begun:
-                answer = JSONResponse({"detail": "Something broke on our side.", "code": "internal"}, 500)
+                answer = JSONResponse({"detail": "The service had an internal error.", "code": "internal"}, 500)
                 await answer(scope, receive, sending)
 
 

@@ -61,7 +61,7 @@ def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         )
         return _without_body(whole)
     if len(event.get("body") or "") > BODY and not event["rawPath"].startswith(_LONG):
-        refusal = _answer(TooLarge("too_large", f"A body may have {BODY} characters here."))
+        refusal = _answer(TooLarge("too_large", f"A body can have at most {BODY} characters here."))
         answer: dict[str, Any] = {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
     else:
         answer = app.resolve(event, context)
@@ -118,7 +118,7 @@ def _answer_unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
 
 @app.not_found
 def _no_route(_: NotFoundError) -> Response[Any]:
-    return _answer(NotFound("not_found", "There is nothing here."))
+    return _answer(NotFound("not_found", "This address does not exist."))
 
 
 @app.exception_handler(Exception)
@@ -145,7 +145,7 @@ def _answer_failure(error: Exception) -> Response[Any]:
     return Response(
         status_code=500,
         content_type="application/json",
-        body=_serialize({"detail": "Something broke on our side.", "code": "internal"}),
+        body=_serialize({"detail": "The service had an internal error.", "code": "internal"}),
     )
 
 
