@@ -259,7 +259,7 @@ def test_a_replacement_is_laid_out_around_what_is_hidden(
     now = Chat.get(chat.id, consistent_read=True)
     assert now.message_count == len(expected)
     assert now.next_n == end + sum("n" not in message for message in placed)
-    shown = [expected[n][1] for n in sorted(expected) if expected[n][2]]
+    shown = [content for _, (_, content, visible, _) in sorted(expected.items()) if visible and content]
     assert now.preview == (shown[-1][:200] if shown else None)
 
 
