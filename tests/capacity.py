@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aideer.core import aws, settings
-from aideer.data.models import Chat, Task, connection
+from aideer.data.base import connection
+from aideer.data.models import Chat, Task
 
 READ_BYTES, WRITE_BYTES = 4096, 1024
 

@@ -15,19 +15,8 @@ import jwt
 import pytest
 
 from aideer.core import aws, clock
-from aideer.data.models import (
-    Chat,
-    Code,
-    CreditEntry,
-    Identity,
-    Message,
-    Preset,
-    Record,
-    Task,
-    TaskEvent,
-    User,
-    connection,
-)
+from aideer.data.base import connection
+from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, TaskEvent, User
 from local.simulators.wechat import Server as WeChat
 from local.simulators.wechat import _Code as WeChatCode
 from tests.support import Person

@@ -20,8 +20,9 @@ from aideer.accounts.users import password_key
 from aideer.billing import reconciliation, redeem_codes
 from aideer.chats import likes
 from aideer.core import clock
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, Code, Identity, Message, Preset, Task, User, new_id
+from aideer.data.models import Chat, Code, Identity, Message, Preset, Task, User
 from aideer.schemas.credits import CodeBatchResponse, NewCode
 from aideer.security import auth
 from aideer.tasks import control

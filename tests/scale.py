@@ -41,7 +41,8 @@ def seeded(owner: "Person", size: int) -> "Chat":
     from aideer.chats import messages
     from aideer.core import clock
     from aideer.data import batch_write
-    from aideer.data.models import Chat, Message, new_id
+    from aideer.data.base import new_id
+    from aideer.data.models import Chat, Message
     from tests.support import make_chat
 
     main = make_chat(owner)

@@ -14,7 +14,8 @@ from uuid import uuid4
 
 from aideer.billing import credits
 from aideer.core import aws, clock
-from aideer.data.models import Chat, CreditEntry, Identity, Message, Preset, Task, User, connection, new_id
+from aideer.data.base import connection, new_id
+from aideer.data.models import Chat, CreditEntry, Identity, Message, Preset, Task, User
 from aideer.security import auth, password_hashing
 from aideer.tasks import stream_access
 

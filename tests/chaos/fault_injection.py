@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from aideer.core import aws, settings
-from aideer.data.models import connection
+from aideer.data.base import connection
 from tests.faults import CONFLICT, INTERNAL, THROTTLED
 
 TABLES = {value: name for name, value in vars(settings).items() if name.endswith("_TABLE")}

@@ -22,7 +22,8 @@ from aideer.billing import credits, pricing
 from aideer.core import aws, clock, settings
 from aideer.core.usage import Usage
 from aideer.data import jobs as jobs_of_system
-from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User
 from aideer.prompts import prompts
 from aideer.providers import dashscope
 from aideer.providers.dashscope import Chunk

@@ -7,7 +7,8 @@ import pytest
 
 from aideer.accounts import users
 from aideer.core import clock, settings
-from aideer.data.models import AuditRecord, CreditEntry, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import AuditRecord, CreditEntry, User
 from aideer.data.transactions import Transaction
 from aideer.schemas.users import UserChange
 from aideer.security import audit_trail

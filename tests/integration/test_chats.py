@@ -13,8 +13,9 @@ from aideer.billing import credits
 from aideer.chats import chats, messages
 from aideer.core import clock
 from aideer.core.usage import Usage
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, Message, Preset, Task, User, new_id
+from aideer.data.models import Chat, Message, Preset, Task, User
 from aideer.schemas.chats import READERS_FIELDS, NewMessage, NewMessages
 from aideer.schemas.tasks import NewTask
 from aideer.security import auth

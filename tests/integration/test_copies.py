@@ -16,8 +16,9 @@ from aideer.core import clock
 from aideer.core.errors import AideerError, PreconditionFailed
 from aideer.core.usage import Usage
 from aideer.data import jobs
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, Message, Preset, Record, Task, new_id
+from aideer.data.models import Chat, Message, Preset, Record, Task
 from aideer.schemas.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
 from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, chat_deletion

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aideer.data.models import connection
+from aideer.data.base import connection
 from tests.stream_client import streamed
 from tests.support import Api, Person, make_chat
 

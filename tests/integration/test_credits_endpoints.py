@@ -8,8 +8,9 @@ import pytest
 from aideer.billing import credits, topups
 from aideer.core import clock, settings
 from aideer.core.errors import Unprocessable
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Code, CreditEntry, Identity, User, new_id
+from aideer.data.models import Code, CreditEntry, Identity, User
 from aideer.schemas.credits import NewRedemption
 from tests.support import check_rules
 

@@ -8,7 +8,8 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from aideer.core import aws, settings
-from aideer.data.models import Record, Task, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Record, Task
 from local.operations import dlq
 from local.stack.state import Stack
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from aideer.chats import exports
 from aideer.core import clock
-from aideer.data.models import Chat, Message, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Chat, Message
 from tests.integration.test_chats import plain
 from tests.integration.test_copies import answered, share
 from tests.integration.test_messages import fill, numbered

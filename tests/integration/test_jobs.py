@@ -13,8 +13,9 @@ from aideer.chats import chats, messages
 from aideer.core import aws, clock, settings
 from aideer.core.usage import Usage
 from aideer.data import batch_write, jobs
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, Message, Record, Task, new_id
+from aideer.data.models import Chat, Message, Record, Task
 from aideer.schemas.tasks import NewTask
 from aideer.tasks import admission, control
 from jobs.run import WORKERS, handler

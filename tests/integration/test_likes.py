@@ -9,7 +9,8 @@ import pytest
 
 from aideer.chats import likes
 from aideer.core.errors import AideerError, BadRequest, Conflict, InvalidToken
-from aideer.data.models import Chat, Preset, Record, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Chat, Preset, Record, User
 from tests import faults
 from tests.integration.test_chats import make_preset, plain
 from tests.support import Answer, Api, Person, make_chat

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aideer.core import aws
-from aideer.data.models import connection
+from aideer.data.base import connection
 from local.simulators import wechat
 from local.stack.template import ROOT
 from tasks import on_queued

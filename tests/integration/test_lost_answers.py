@@ -12,7 +12,8 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from aideer.core import clock, settings
-from aideer.data.models import Code, Task, connection
+from aideer.data.base import connection
+from aideer.data.models import Code, Task
 from aideer.tasks import executor
 from tests import faults
 from tests.events import parse

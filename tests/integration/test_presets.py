@@ -11,7 +11,8 @@ from aideer.chats import presets
 from aideer.core import clock, settings
 from aideer.core.errors import NotFound
 from aideer.data import transactions
-from aideer.data.models import Preset, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Preset, User
 from aideer.schemas.presets import PresetChange
 from tests import faults
 

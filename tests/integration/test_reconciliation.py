@@ -19,8 +19,9 @@ from aideer.billing.credits import Closer, Text
 from aideer.billing.reconciliation import Run
 from aideer.core import clock
 from aideer.core.usage import Usage
+from aideer.data.base import connection, new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Code, CreditEntry, Record, Task, User, connection, new_id
+from aideer.data.models import Code, CreditEntry, Record, Task, User
 from aideer.schemas.tasks import NewTask
 from aideer.security import auth
 from aideer.tasks import control, leases

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from aideer.billing import redeem_codes, topups
 from aideer.core import clock, settings
 from aideer.core.errors import AideerError, Conflict
+from aideer.data.base import connection
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Code, Record, connection
+from aideer.data.models import Code, Record
 from aideer.schemas.credits import NewCode, NewRedemption, RedeemCodeResponse
 from tests import faults
 from tests.support import check_rules

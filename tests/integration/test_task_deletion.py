@@ -10,7 +10,8 @@ import pytest
 from aideer.billing import audit, credits
 from aideer.core import clock
 from aideer.core.usage import Usage
-from aideer.data.models import CreditEntry, Message, Task, new_id
+from aideer.data.base import new_id
+from aideer.data.models import CreditEntry, Message, Task
 from aideer.tasks import control
 from tests import faults
 from tests.integration.test_chats import make_task, plain

@@ -11,7 +11,8 @@ from aideer.accounts import password_changes, users
 from aideer.billing import credits
 from aideer.core import clock, settings
 from aideer.core.errors import AideerError, Busy
-from aideer.data.models import Identity, Record, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Identity, Record, User
 from aideer.schemas.users import PasswordChange, UserChange
 from aideer.security import auth, password_hashing, rate_limits
 from tests import faults

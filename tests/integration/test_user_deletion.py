@@ -22,20 +22,9 @@ from aideer.core import clock, settings
 from aideer.core.errors import AideerError
 from aideer.core.usage import Usage
 from aideer.data import batch_write, jobs
+from aideer.data.base import connection, new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import (
-    Chat,
-    Code,
-    CreditEntry,
-    Identity,
-    Message,
-    Preset,
-    Record,
-    Task,
-    User,
-    connection,
-    new_id,
-)
+from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User
 from aideer.prompts import prompts
 from aideer.schemas.chats import NewChat
 from aideer.schemas.tasks import NewTask

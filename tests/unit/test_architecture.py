@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pynamodb.models import Model
 
-from aideer.data import models
+from aideer.data.base import Table
 from local.stack.template import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ BASES = [ROOT, ROOT / "functions", ROOT / "functions" / "aideer", ROOT / "docs"]
 MODULES = [
     path for folder in ("functions/aideer", "local") for path in (ROOT / folder).glob("*/*.py") if path.stem[0] != "_"
 ]
-TABLES = models.Table.__subclasses__()
+TABLES = Table.__subclasses__()
 
 
 def listed() -> Iterator[Path]:

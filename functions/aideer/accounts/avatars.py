@@ -20,7 +20,8 @@ from aideer.core import aws, clock, settings
 from aideer.core.errors import Busy
 from aideer.core.logs import logger
 from aideer.data import lookup
-from aideer.data.models import User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.web import etags

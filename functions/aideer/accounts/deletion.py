@@ -29,7 +29,8 @@ from aideer.billing import counters, credits
 from aideer.chats import likes, messages, presets
 from aideer.core.errors import Busy, Conflict
 from aideer.data import batch_write, jobs, lookup
-from aideer.data.models import Chat, CreditEntry, Identity, Preset, Record, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Chat, CreditEntry, Identity, Preset, Record, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.security import admins, audit_trail

@@ -21,7 +21,8 @@ from aideer.billing import credits
 from aideer.core import clock, settings
 from aideer.core.errors import BadRequest, Busy, Conflict, Forbidden, Unprocessable
 from aideer.data import lookup
-from aideer.data.models import Identity, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Identity, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas import users as schemas

@@ -29,8 +29,9 @@ from aideer.core import characters, clock, metrics
 from aideer.core.logs import logger
 from aideer.core.usage import Source, Usage
 from aideer.data import lookup
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, CreditEntry, Identity, Message, Task, User, new_id
+from aideer.data.models import Chat, CreditEntry, Identity, Message, Task, User
 from aideer.data.transactions import Refused, Transaction
 from aideer.security import admins
 

@@ -16,7 +16,8 @@ from pynamodb.expressions.update import Action
 
 from aideer.billing.audit import RULES, Audit, Findings, OutOfTime, Page
 from aideer.core import aws_errors, clock
-from aideer.data.models import Record, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Record
 from aideer.data.transactions import Refused, Transaction
 
 KEEP_DAYS = 90

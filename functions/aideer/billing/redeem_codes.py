@@ -21,8 +21,9 @@ from typing import Any
 from aideer.core import clock
 from aideer.core.errors import Conflict, NotFound, Unprocessable
 from aideer.data import lookup
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Code, Record, User, new_id
+from aideer.data.models import Code, Record, User
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.credits import CodeBatchResponse, NewCode, RedeemCodeResponse
 from aideer.schemas.strings import clean_pasted

@@ -30,7 +30,8 @@ from aideer.core.errors import (
     Unprocessable,
 )
 from aideer.data import jobs, lookup
-from aideer.data.models import Chat, Message, Preset, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Chat, Message, Preset, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts import image_urls, prompts

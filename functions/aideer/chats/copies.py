@@ -12,7 +12,8 @@ from aideer.chats.messages import Page, Window
 from aideer.core import clock
 from aideer.core.errors import Busy
 from aideer.data import jobs
-from aideer.data.models import Chat, Message, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Chat, Message, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Transaction
 from aideer.security import audit_trail, auth

@@ -17,7 +17,8 @@ from aideer.chats import chats, presets
 from aideer.core import clock
 from aideer.core.errors import BadRequest, Busy, Conflict, InvalidToken, NotFound
 from aideer.data import lookup
-from aideer.data.models import Chat, Preset, Record, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Chat, Preset, Record, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.users import LikesResponse

@@ -21,7 +21,8 @@ from aideer.billing import model_limits
 from aideer.core import clock
 from aideer.core.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
 from aideer.data import lookup
-from aideer.data.models import Preset, Record, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Preset, Record, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts import image_urls

@@ -15,7 +15,8 @@ from pynamodb.exceptions import UpdateError
 
 from aideer.core import aws, aws_errors, clock, settings
 from aideer.data import lookup
-from aideer.data.models import Record, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Record
 from aideer.data.transactions import Transaction
 
 Worker = Callable[[dict[str, Any], float], bool]

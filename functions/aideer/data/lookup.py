@@ -7,7 +7,8 @@ from pynamodb.attributes import Attribute
 from pynamodb.expressions.condition import Condition
 
 from aideer.core.errors import InvalidToken, NotFound
-from aideer.data.models import Table, User
+from aideer.data.base import Table
+from aideer.data.models import User
 
 M = TypeVar("M", bound=Table)
 T = TypeVar("T")

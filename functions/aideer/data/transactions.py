@@ -19,7 +19,7 @@ from pynamodb.transactions import TransactWrite
 
 from aideer.core import aws_errors
 from aideer.core.errors import AideerError, Busy
-from aideer.data.models import Table, connection
+from aideer.data.base import Table, connection
 
 PATIENCE_SECONDS = 8.0
 _TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}

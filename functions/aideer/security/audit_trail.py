@@ -15,7 +15,8 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.pagination import PageIterator
 
 from aideer.core import clock, settings
-from aideer.data.models import AuditRecord, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import AuditRecord, User
 from aideer.data.transactions import Transaction
 from aideer.security import admins, auth
 

@@ -28,8 +28,9 @@ from aideer.core.errors import (
 )
 from aideer.core.logs import logger
 from aideer.data import lookup
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, Task, User, new_id
+from aideer.data.models import Chat, Task, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused
 from aideer.prompts import image_urls, input_tokens, prompts

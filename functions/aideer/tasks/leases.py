@@ -16,7 +16,8 @@ from pynamodb.expressions.update import Action
 from aideer.core import aws_errors, clock, settings
 from aideer.core.usage import Usage
 from aideer.data import lookup
-from aideer.data.models import Task, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Task
 
 RENEW_SECONDS = settings.LEASE_SECONDS / 3
 RESEND_SECONDS = 60

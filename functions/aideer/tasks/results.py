@@ -11,7 +11,8 @@ from typing import Any
 from aideer.billing.credits import Text
 from aideer.core.errors import Busy
 from aideer.data import lookup
-from aideer.data.models import Chat, Message, Table, Task, User, connection
+from aideer.data.base import Table, connection
+from aideer.data.models import Chat, Message, Task, User
 from aideer.schemas import chats as schemas
 from aideer.tasks import stream_log
 

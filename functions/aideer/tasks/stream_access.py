@@ -17,7 +17,8 @@ from aideer.core import aws_errors
 from aideer.core.errors import InvalidToken, TooManyRequests, Unprocessable
 from aideer.core.logs import logger
 from aideer.data import lookup
-from aideer.data.models import Task, User, new_id
+from aideer.data.base import new_id
+from aideer.data.models import Task, User
 from aideer.security import auth, rate_limits
 from aideer.tasks import control, leases, stream_log
 
