@@ -65,6 +65,7 @@ def interrupt(task: Task) -> Task:
     end = credits.release(task, closer, "interrupted", text, uncovered_credits=cost)
     if end.closed_by == closer.by:
         metrics.emit({"ExpiredLeases": 1})
+        logger.warning("lost_executor", extra=leases.log_ids(task))
     return end
 
 
