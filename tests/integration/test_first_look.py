@@ -107,7 +107,7 @@ def test_a_conversation_that_is_piped(stack: Stack) -> None:
     for expected in (
         "「Hello 你好 👩‍🚀」",
         "999,998 left",
-        "The provider of the model failed. (upstream_error)",
+        "The model's provider failed. (upstream_error)",
         "Failed answers cost nothing",
         "There is no such code. (code_unknown)",
         "A new chat",

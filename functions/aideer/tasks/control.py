@@ -25,7 +25,7 @@ ERRORS = {
     "content_filtered": "The provider's content filter refused this conversation.",
     "upstream_auth": "The provider does not accept the account of this service.",
     "upstream_timeout": "The model took too long.",
-    "upstream_error": "The provider of the model failed.",
+    "upstream_error": "The model's provider failed.",
     "model_unavailable": "The provider refuses this model, or a setting of the preset. The operator has to change the preset.",
     "context_too_long": "This conversation is longer than the model can read.",
     "image_unavailable": "The provider could not load an image of this conversation, or cannot read its format.",
