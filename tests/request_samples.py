@@ -28,8 +28,8 @@ from aideer.security import auth
 from aideer.tasks import control
 from local.simulators import wechat
 from local.stack.template import Template
-from tests.route_matrix import FOREIGN
-from tests.stream_client import waited
+from tests.route_matrix import FOREIGN, STREAMED
+from tests.stream_client import asked, waited
 from tests.support import ADDRESS, Answer, Api, Person, make_chat, make_person
 
 ROUTES = {
@@ -37,7 +37,7 @@ ROUTES = {
     for function in Template().functions.values()
     for event in function.events
     if event.type == "HttpApi" and event.properties["Method"] != "HEAD"
-}
+} | {STREAMED: "tasks.ask"}
 """Each route's handler module. HEAD is GET without the body: tests/unit/test_functions.py."""
 STREAM = ("GET", "/api/v1/tasks/{id}/stream")
 LEVELS = {"stranger": auth.USER, "visitor": auth.VISITOR, "owner": auth.USER, "admin": auth.ADMIN}
@@ -268,6 +268,7 @@ SENT: dict[str, Callable[[World], Sent]] = {
     "chats.update": lambda w: Sent({"id": w.chat.id}, json={"title": "Moose"}),
     "chats.append": lambda w: Sent({"id": w.chat.id}, json={"messages": [{"role": "user", "content": ADDITION}]}),
     "tasks.create": lambda w: Sent(json={"chat_id": w.asked.id}),
+    "tasks.ask": lambda w: Sent(json={"chat_id": w.asked.id}, headers={"Idempotency-Key": new_id()}),
     "tasks.quote": lambda w: Sent(json={"chat_id": w.asked.id}),
     "codes.create": lambda w: Sent(json={"value": 10}),
     "codes.delete_batch": lambda w: Sent(query=f"batch={w.batch}"),
@@ -300,6 +301,9 @@ def called(api: Api, method: str, path: str, request: Sent, token: str | None) -
     address = path.format(**request.path) + (f"?{request.query}" if request.query else "")
     if (method, path) == STREAM:
         return waited(address, request.path["id"], token)
+    if (method, path) == STREAMED:
+        streamed = asked(request.json, token, **request.headers)
+        return Answer(streamed.status_code, {k.lower(): v for k, v in streamed.headers.items()}, streamed.text)
     return api(
         ROUTES[method, path],
         method,

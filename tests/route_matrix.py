@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+STREAMED = ("POST", "/api/v1/tasks/stream")
+"""This call has no event: API Gateway cannot stream, so it goes to the Function URL."""
 ROOT = ("/docs", "/openapi.json")
 """These are at the root too."""
 EVERY_CALL = (422,)
@@ -93,10 +95,11 @@ POST   /chats/{id}/messages             | access  | 200 403 404 413 422         
 POST   /chats/{id}/copy                 | access  | 200 400 403 404 413 422         | 403 403 200 200
 GET    /chats/{id}/export               | access  | 200 403 404 422                 | 403 403 200 200
 
-POST   /tasks                           | access  | 200 402 403 404 409 413 422 429     | 403 403 200 403
-POST   /tasks/quote                     | access  | 200 403 404 413 422             | 403 403 200 403
+POST   /tasks                           | access  | 200 400 402 403 404 409 413 422 429     | 403 403 200 403
+POST   /tasks/quote                     | access  | 200 400 403 404 413 422             | 403 403 200 403
 GET    /tasks/{id}                      | access  | 200 404 422                     | 404 404 200 404
 DELETE /tasks/{id}                      | access  | 200 404 422                     | 404 404 200 404
+POST   /tasks/stream                    | access  | 200 400 402 403 404 409 413 422 429 | 403 403 200 403
 GET    /tasks/{id}/stream               | access  | 200 404 410 422 429             | 404 404 200 404
 POST   /tasks/{id}/stop                 | access  | 200 202 404 422                 | 404 404 200 404
 POST   /tasks/{id}/regenerate           | access  | 200 402 403 404 409 413 422 429     | 404 403 200 404

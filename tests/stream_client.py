@@ -22,6 +22,20 @@ def streamed(path: str, **headers: str) -> httpx.Response:
     return in_loop(ask())
 
 
+def asked(body: Any, token: str | None = None, /, **headers: str) -> httpx.Response:
+    """POST /tasks/stream, at the Function URL's door."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(stream.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://stream.test") as client:
+            sent = {**({"Authorization": f"Bearer {token}"} if token else {}), **headers}
+            if isinstance(body, bytes):
+                return await client.post("/api/v1/tasks/stream", content=body, headers=sent)
+            return await client.post("/api/v1/tasks/stream", json=body, headers=sent)
+
+    return in_loop(ask())
+
+
 def waited(path: str, task_id: str, token: str | None = None, **headers: str) -> Answer:
     """The HTTP API's door, in a thread with an event loop of its own, as Lambda's main thread has one."""
     event = http_event("GET", path, token=token, headers=headers, parameters={"id": task_id})

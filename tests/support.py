@@ -260,7 +260,7 @@ def make_chat(owner: Person, *questions: str, parameters: dict[str, Any] | None 
 def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:
     """A task for the answer to this question, in a chat of its own: its id, and the chat."""
     from aideer.data.idempotency import IdempotentRequest
-    from aideer.schemas.tasks import NewTask
+    from aideer.schemas.questions import NewTask
     from aideer.tasks import admission
 
     chat = make_chat(person, question, parameters=parameters)

@@ -1,8 +1,8 @@
 """POST /tasks: ask for an answer in a chat. Its estimate is held until it ends."""
 
-from aideer.data.idempotency import IdempotentRequest
 from aideer.schemas.headers import IdempotencyKey
-from aideer.schemas.tasks import AcceptedTaskResponse, NewTask
+from aideer.schemas.questions import NewTask
+from aideer.schemas.tasks import AcceptedTaskResponse
 from aideer.security.auth import Unread
 from aideer.tasks import admission
 from aideer.web.http import app, handler
@@ -11,7 +11,10 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/tasks", **describe("Ask for an answer", errors=(402, 403, 404, 409, 413, 429)))
+@app.post("/api/v1/tasks", **describe("Ask for an answer", errors=(400, 402, 403, 404, 409, 413, 429)))
 def create(caller: Unread, task: NewTask, key: IdempotencyKey = None) -> AcceptedTaskResponse:
-    """Accept a task. Open stream_url at once to receive the answer while it is made, or fetch the answer later."""
-    return admission.create(caller, task, IdempotentRequest(caller.id, "POST /tasks", key, task))
+    """Accept a task. Open stream_url at once to receive the answer while it is made, or fetch the answer later.
+
+    New messages and a new chat are stored together with the task, or not at all.
+    """
+    return admission.create(caller, task, admission.identify(caller, task, key))

@@ -1,6 +1,7 @@
 """POST /tasks/quote: the most that an answer would cost."""
 
-from aideer.schemas.tasks import NewTask, QuoteResponse
+from aideer.schemas.questions import NewTask
+from aideer.schemas.tasks import QuoteResponse
 from aideer.security.auth import Member
 from aideer.tasks import admission
 from aideer.web.http import app, handler
@@ -9,7 +10,7 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/tasks/quote", **describe("Ask for the price of an answer", errors=(403, 404, 413)))
+@app.post("/api/v1/tasks/quote", **describe("Ask for the price of an answer", errors=(400, 403, 404, 413)))
 def quote(user: Member, task: NewTask) -> QuoteResponse:
     """Return the hold that POST /tasks would make now, without making it."""
     return admission.quote(user, task)

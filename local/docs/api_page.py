@@ -35,8 +35,11 @@ WHO = {
 }
 """Permitted callers, by the type of a handler's argument."""
 HIDDEN = ("Error", "InvalidRequest")
-STREAM = ("get", "/api/v1/tasks/{id}/stream")
-"""The one call that has no handler with a resolver."""
+STREAMS = {
+    ("post", "/api/v1/tasks/stream"): "users",
+    ("get", "/api/v1/tasks/{id}/stream"): "the owner, by token or ticket",
+}
+"""The permitted callers of the calls that have no handler with a resolver."""
 SLOTS = ("<!-- codes -->", "<!-- failures -->")
 """Placeholders in the head for the tables of errors."""
 
@@ -168,10 +171,8 @@ class Page:
         return "\n".join(parts)
 
     def _call(self, path: str, method: str, operation: dict[str, Any]) -> str:
-        if (method, path) == STREAM:
-            source = Handler(operation["description"], "the owner, by token or ticket")
-        else:
-            source = self._sources[method, path]
+        who = STREAMS.get((method, path))
+        source = Handler(operation["description"], who) if who else self._sources[method, path]
         summary = f"{operation['summary']}."
         more = source.promise.removeprefix(summary).strip()
         lines = [

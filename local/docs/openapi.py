@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from local.docs import openapi_details
+from local.docs import openapi_details, streams
 from local.stack.template import ROOT, Template
 
 DOCUMENT = ROOT / "functions" / "docs" / "openapi.json"
@@ -118,6 +118,7 @@ _SIGNED_IN: list[dict[str, list[str]]] = [{"bearerAuth": []}, {"password": []}]
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "session_refresh": [{"refreshToken": []}, {}],  # or a ticket in its body
     "session_wechat_refresh": [{"refreshToken": []}],
+    "tasks_ask": _SIGNED_IN,
     "tasks_stream": [*_SIGNED_IN, {"ticket": []}],
 }
 """Operations that take another credential than an access token."""
@@ -161,118 +162,6 @@ _EMPTY = ("204", "302", "303", "304")
 """Statuses whose answers have no body."""
 
 
-def _error(status: int, description: str, schema: str = "Error") -> dict[int, Any]:
-    return {
-        status: {
-            "description": description,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-        }
-    }
-
-
-_TEXT = {"type": "string"}
-_DELTA: dict[str, Any] = {
-    "type": "object",
-    "required": ["status"],
-    "properties": {"status": {"const": "running"}, "content": _TEXT, "reasoning": _TEXT},
-    "additionalProperties": False,
-}
-_END: dict[str, Any] = {
-    "type": "object",
-    "required": [
-        *("status", "content", "reasoning", "finish_reason", "usage", "credits", "error"),
-        *("message", "chat_version", "credits_left", "sources"),
-    ],
-    "properties": {
-        "status": {"enum": ["finished", "stopped", "failed"]},
-        "content": _TEXT,
-        "reasoning": _TEXT,
-        "finish_reason": {"type": ["string", "null"]},
-        "usage": {"anyOf": [{"$ref": "#/components/schemas/TaskUsage"}, {"type": "null"}]},
-        "credits": {"type": ["integer", "null"]},
-        "error": {"anyOf": [{"$ref": "#/components/schemas/TaskError"}, {"type": "null"}]},
-        "message": {"anyOf": [{"$ref": "#/components/schemas/MessageResponse"}, {"type": "null"}]},
-        "chat_version": {"type": ["integer", "null"]},
-        "credits_left": {"type": "integer"},
-        "sources": {"type": "array", "items": {"$ref": "#/components/schemas/Source"}},
-    },
-    "additionalProperties": False,
-}
-_START: dict[str, Any] = {
-    "type": "object",
-    "required": ["task_id", "chat_id", "position"],
-    "properties": {"task_id": _TEXT, "chat_id": _TEXT, "position": {"type": "integer"}},
-}
-_EVENT: dict[str, Any] = {
-    "title": "StreamEvent",
-    "type": "object",
-    "required": ["data"],
-    "properties": {
-        "event": {"enum": ["start", "message", "close"]},
-        "id": {"type": "string", "pattern": "^([0-9]+|end)$"},
-        "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"anyOf": [_START, _DELTA, _END, {"type": "object", "maxProperties": 0}]},
-        },
-    },
-}
-"""One event of a stream."""
-
-# The one route that is no Powertools handler, because tasks/stream.py is an ASGI app.
-_STREAM: dict[str, Any] = {
-    "/api/v1/tasks/{id}/stream": {
-        "get": {
-            "summary": "Watch a task's answer arrive",
-            "description": "`event: start`, then unnamed events `id: <position>` with `data: "
-            '{"status":"running","content":"<new text>"}` ("reasoning" in its place for thinking), one last data event '
-            "`id: end` with the whole answer, its usage and credits, the stored message, the chat's version and the credits "
-            "left, and `event: close`. A comment line every 15 s of silence. "
-            "It resumes at exactly the position of `Last-Event-ID`, `lastEventId` or `after`.",
-            "parameters": [
-                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
-                {
-                    "name": "ticket",
-                    "in": "query",
-                    "schema": {"type": "string"},
-                    "description": "As in stream_url, in place of a token: for EventSource, which sends no headers.",
-                },
-                {
-                    "name": "after",
-                    "in": "query",
-                    "schema": {"type": "string"},
-                    "description": "The position to begin from, if the client has received none.",
-                },
-                {
-                    "name": "lastEventId",
-                    "in": "query",
-                    "schema": {"type": "string"},
-                    "description": "As Last-Event-ID, which wins over it, for clients that send no headers.",
-                },
-                {
-                    "name": "Last-Event-ID",
-                    "in": "header",
-                    "schema": {"type": "string"},
-                    "description": "The last position that was received.",
-                },
-            ],
-            "responses": {
-                200: {
-                    "description": "The stream. As a whole it is text; each of its events is an object.",
-                    "content": {"text/event-stream": {"schema": {"anyOf": [_TEXT, _EVENT]}}},
-                },
-                **_error(401, "No token, a bad one, or another kind."),
-                **_error(404, "No such task of this user."),
-                **_error(410, "All of it was received before: the position is `end`."),
-                **_error(422, "No position of this stream, or a second stream from the start."),
-                **_error(429, "Too many streams from their start."),
-                **_error(503, "Too much is happening at once."),
-            },
-        }
-    }
-}
-
-
 class _Loader(yaml.SafeLoader):
     """YAML in which a time is text."""
 
@@ -299,7 +188,7 @@ def document() -> str:
     )
     merge.discover(ROOT / "functions", pattern="http.py", recursive=True)
     _declare_security()
-    merge.add_schema({"paths": _STREAM, "components": {"schemas": _SCHEMAS}})
+    merge.add_schema({"paths": streams.PATHS, "components": {"schemas": _SCHEMAS | streams.schemas()}})
     merged = json.loads(merge.get_openapi_json_schema())
     modules, examples = _modules(), examples_by_operation()
     for path, operations in merged["paths"].items():
@@ -359,7 +248,7 @@ def _modules() -> dict[tuple[str, str], str]:
     """Return the module of each operation's handler, by method and path."""
     from aideer.web.http import app
 
-    found = {("GET", path): "tasks.stream" for path in _STREAM}
+    found = dict(streams.MODULES)
     for route in [*app._static_routes, *app._dynamic_routes]:
         for method in [route.method] if isinstance(route.method, str) else route.method:
             found[method.upper(), re.sub(r"<(\w+)>", r"{\1}", route.path)] = _module(route.func)
@@ -384,7 +273,7 @@ def _mend(path: str, operation: dict[str, Any]) -> None:
     answers.pop("500", None)  # the document does not promise bugs
     if "requestBody" in operation:
         schema = "OAuthError" if name in _OAUTH else "Error"
-        answers["415"] = _error(415, HTTPStatus(415).phrase, schema)[415]
+        answers["415"] = streams.error(415, HTTPStatus(415).phrase, schema)[415]
     if name in _OAUTH:
         answers.pop("422", None)
     for status, answer in answers.items():

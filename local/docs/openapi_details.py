@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from local.docs import api_page, refusals
+from local.docs import api_page, refusals, streams
 
 EXTRA_FIELDS: dict[str, dict[str, Any]] = {
     "credits_left": {"type": "integer", "description": "The user's credits besides those on hold."},
@@ -100,7 +100,7 @@ def _header_name(name: str) -> str:
 
 def _name_codes(operation: dict[str, Any], name: str, *, merged: bool) -> None:
     """Name at each status the codes of its refusals, with their additional fields."""
-    possible = refusals.of_handler(name.replace("_", ".", 1))
+    possible = refusals.of_handler(*streams.SOURCES.get(name, (name.replace("_", ".", 1),)))
     for status, answer in operation["responses"].items():
         if status < "400":
             continue

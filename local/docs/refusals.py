@@ -43,12 +43,15 @@ class _Module:
     """Imports by local name: (module, name there). The name is empty if the module itself is imported."""
 
 
-def of_handler(module: str) -> frozenset[Refusal]:
-    """Return the refusals of a handler's module: tasks.create for functions/tasks/create.py."""
+def of_handler(module: str, *names: str) -> frozenset[Refusal]:
+    """Return the refusals of a handler's module: tasks.create for functions/tasks/create.py.
+
+    With `names`, return only those of these functions.
+    """
     modules = _modules()
     seen: set[Node] = set()
     found = set(EVERYWHERE)
-    open_nodes = [(module, name) for name in modules[module].definitions]
+    open_nodes = [(module, name) for name in names or modules[module].definitions]
     while open_nodes:
         node = open_nodes.pop()
         if node in seen or node[0] in UNFOLLOWED or node[0] not in modules:

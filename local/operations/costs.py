@@ -25,7 +25,9 @@ LATE_SECONDS = 0.1
 # tests/integration/test_costs.py counts these calls.
 WRITES = {
     "append: message and chat, and the chat in an index": 2 * 2 + 2,
-    "ask: task (2 KB, and in an index), user, chat, idempotency, the check of failed answers": 2 * 2 + 1 + 4 * 2,
+    "ask: task (2 KB, and in an index), user, chat, idempotency, the check of failed answers, two counters": 2 * 2
+    + 1
+    + 6 * 2,
     "claim the task, count the stream": 4 + 1,
     "renew the lease, twice": 2 * 4,
     "log, once a second": SECONDS,
@@ -54,7 +56,7 @@ SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda polls each queue with five pollers, 20 s each time."""
 SECRETS = 4
-METRICS, ALARM_METRICS = 42, 42
+METRICS, ALARM_METRICS = 44, 42
 SECRET_READS = 2 * 12 * 720
 """Reads of one environment that is always running, one every five minutes."""
 

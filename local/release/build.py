@@ -37,6 +37,7 @@ NUMBERS = {
     "AUDIT_DAYS": "180",
     "SIGNUP_CREDITS": "0",
     "UNCOVERED_CREDITS": "1",
+    "OPEN_TASKS": "5",
     "LEASE_SECONDS": "15",
     "TASK_SECONDS": "600",
 }

@@ -66,6 +66,7 @@ def _elsewhere(host: Host, model: Server, people: wechat.Server) -> dict[str, st
         "WECHAT_OPEN_URL": host.seen(people.base_url),
         "SIGNUP_CREDITS": "1000000",
         "UNCOVERED_CREDITS": "1000000",
+        "OPEN_TASKS": "1000",
     }
 
 

@@ -70,6 +70,7 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
     overrides = {
         "SIGNUP_CREDITS": str(settings.signup_credits),
         "UNCOVERED_CREDITS": str(settings.uncovered_credits),
+        "OPEN_TASKS": str(settings.open_tasks),
         "THROTTLES": settings.throttles,
         "LEASE_SECONDS": f"{settings.lease_seconds:g}",
         "STREAM_BASE_URL": settings.url,

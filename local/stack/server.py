@@ -33,9 +33,9 @@ from local.stack.template import Function, Template
 from local.stack.workers import Pool
 
 STREAM_MODULE = "tasks.stream"
-STREAM_PATH = re.compile(r"/api/v1/tasks/[^/]+/stream")
+STREAM_PATH = re.compile(r"/api/v1/tasks/(?:[^/]+/)?stream")
 GATEWAY_PREFIX = "/gateway"
-PRELOADED = ("aideer.tasks.executor",)
+PRELOADED = ("aideer.tasks.executor", "aideer.tasks.asking")
 """Modules that the stream's app imports at its first request. Loading them early keeps that time out of the first token."""
 POLL_THREADS = 8
 THREADS = 64

@@ -32,6 +32,7 @@ NAMES = (
     "ADMIN_PASSWORD",
     "SIGNUP_CREDITS",
     "UNCOVERED_CREDITS",
+    "OPEN_TASKS",
     "THROTTLES",
     "LEASE_SECONDS",
     "SWEEP_SECONDS",
@@ -62,6 +63,8 @@ THROTTLES = (
     "redeem",
     "stream",
     "estimate",
+    "answer",
+    "answer_day",
 )
 """The rate limits of aideer/security/rate_limits.py."""
 UNTHROTTLED = "all=1000000/60"
@@ -105,6 +108,7 @@ class Settings:
     admin_password: str
     signup_credits: int
     uncovered_credits: int
+    open_tasks: int
     throttles: str
     lease_seconds: float
     sweep_seconds: float
@@ -157,6 +161,7 @@ class Settings:
             throttles=_throttles(environ),
             signup_credits=integer("SIGNUP_CREDITS", 1_000_000, 0, 10**12),
             uncovered_credits=integer("UNCOVERED_CREDITS", 1_000_000, 1, 10**12),
+            open_tasks=integer("OPEN_TASKS", 5, 1, 1000),
             lease_seconds=decimal("LEASE_SECONDS", 15, 1, 120),
             sweep_seconds=decimal("SWEEP_SECONDS", 60, 1, 3600),
         )

@@ -74,6 +74,7 @@ def _embedded() -> Iterator[None]:
         os.environ.update(
             SIGNUP_CREDITS="1000000",
             UNCOVERED_CREDITS="1000000",
+            OPEN_TASKS="1000",
             THROTTLES="all=1000000/60",
             METRICS_NAMESPACE="",
             STREAM_BASE_URL="http://stream.test",

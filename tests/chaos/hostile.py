@@ -28,7 +28,7 @@ from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Record, Task
 from aideer.prompts import prompts
 from aideer.schemas.chats import NewMessages
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.security.auth import Bearer
 from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
 from jobs.run import WORKERS

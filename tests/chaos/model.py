@@ -24,7 +24,7 @@ from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, CreditEntry, Message, Record, Task, User
 from aideer.schemas.chats import ChatChange, NewMessages, PlacedMessage
 from aideer.schemas.credits import NewGrant, NewRedemption
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.security.auth import Bearer
 from aideer.tasks import admission, chat_deletion, control, leases, stream_log, sweeper
 from jobs.run import WORKERS

@@ -19,7 +19,7 @@ from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import User
 from aideer.schemas.chats import NewMessages
 from aideer.schemas.credits import NewRedemption
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, chat_deletion, executor, sweeper
 from tests.support import caller
 

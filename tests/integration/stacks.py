@@ -106,6 +106,7 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     for name in (
         "SIGNUP_CREDITS",
         "UNCOVERED_CREDITS",
+        "OPEN_TASKS",
         "THROTTLES",
         "LEASE_SECONDS",
         "TASK_SECONDS",

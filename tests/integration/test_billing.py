@@ -16,7 +16,7 @@ from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, CreditEntry, Message, Record, Task
 from aideer.providers.dashscope import Chunk, UpstreamError
 from aideer.providers.dashscope_connections import Call
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, closing, control, executor, leases, received, sweeper
 from tests.support import Api, Person, accepted, caller, check_rules, in_loop, make_chat
 

@@ -8,7 +8,7 @@ import pytest
 
 from aideer.core import settings
 from aideer.security import auth
-from aideer.web import http, validation
+from aideer.web import bodies, validation
 from tests.integration.test_chats import make_preset
 from tests.support import Answer, Api, Person, make_chat, recorded_calls
 
@@ -28,7 +28,7 @@ def unknown(keys: int) -> dict[str, int]:
 
 def test_a_refusal_lists_a_hundred_errors(api: Api, person: MakePerson) -> None:
     me = person()
-    body = {"messages": [unknown(validation.KEYS)] * 500}
+    body = {"messages": [unknown(bodies.KEYS)] * 500}
     answer = api("chats.update", "PUT", f"/chats/{make_chat(me).id}", json=body, user=me)
     assert (answer.status, answer.json["code"], len(answer.json["detail"])) == (422, "validation_error", 100)
     assert sent_bytes(answer) < 50_000
@@ -45,8 +45,8 @@ def test_a_refusal_quotes_no_name_and_lists_the_known_ones(api: Api) -> None:
 def test_an_object_of_many_keys_is_not_looked_at(api: Api, person: MakePerson, where: Callable[[Any], Any]) -> None:
     me = person()
     for body, code in (
-        (where(unknown(validation.WIDE_KEYS)), ["extra_forbidden", "missing"]),
-        (where(unknown(validation.WIDE_KEYS + 1)), ["body_unreadable"]),
+        (where(unknown(bodies.WIDE_KEYS)), ["extra_forbidden", "missing"]),
+        (where(unknown(bodies.WIDE_KEYS + 1)), ["body_unreadable"]),
     ):
         answer = api("chats.update", "PUT", f"/chats/{make_chat(me).id}", json=body, user=me)
         assert answer.status == 422
@@ -59,9 +59,9 @@ def test_an_object_of_many_keys_is_not_looked_at(api: Api, person: MakePerson, w
 
 def test_objects_of_many_keys_share_a_budget(api: Api, person: MakePerson) -> None:
     """2,000 messages of 95 unknown names each cost 2 s and 280 MB."""
-    me, keys = person(), validation.KEYS
+    me, keys = person(), bodies.KEYS
     path = f"/chats/{make_chat(me).id}"
-    few = validation.WIDE_KEYS // (keys + 1)
+    few = bodies.WIDE_KEYS // (keys + 1)
     for objects, kinds in (
         ([unknown(keys)] * 1000, {"extra_forbidden", "missing"}),
         ([unknown(keys + 1)] * few, {"extra_forbidden", "missing"}),
@@ -115,7 +115,7 @@ def test_a_bug_in_letting_a_caller_in_is_no_error_of_the_body(
     [("users.create", "/users"), ("session.create", "/session/oauth2/token"), ("codes.create", "/codes")],
 )
 def test_what_takes_no_long_body_reads_none(api: Api, module: str, path: str, headers: dict[str, str]) -> None:
-    answer = api(module, "POST", path, raw=b"a" * http.BODY, headers=headers)
+    answer = api(module, "POST", path, raw=b"a" * bodies.SIZE, headers=headers)
     assert (answer.status, answer.json["code"]) == (413, "too_large")
     assert answer.headers["content-type"] == "application/json"
 

@@ -17,7 +17,7 @@ from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Preset, Task, User
 from aideer.schemas.chats import READERS_FIELDS, NewMessage, NewMessages
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.security import auth
 from aideer.tasks import admission, chat_deletion
 from tests.support import Answer, Api, Person, caller, check_rules, make_chat

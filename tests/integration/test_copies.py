@@ -20,7 +20,7 @@ from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Preset, Record, Task
 from aideer.schemas.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, chat_deletion
 from jobs.run import WORKERS
 from tests import faults

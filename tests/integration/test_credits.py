@@ -17,7 +17,7 @@ from aideer.core.usage import Usage
 from aideer.data import transactions
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Message, Task
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, leases
 from tests.faults import CONFLICT, INTERNAL, THROTTLED, answer_lost, refused
 from tests.support import Api, Person, caller, check_rules, make_chat

@@ -13,7 +13,7 @@ from aideer.core.usage import Usage
 from aideer.data import jobs
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Record, Task
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
 from jobs.run import WORKERS
 from tests import ends

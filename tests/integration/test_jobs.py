@@ -16,7 +16,7 @@ from aideer.data import batch_write, jobs
 from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Record, Task
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, control
 from jobs.run import WORKERS, handler
 from tests import faults

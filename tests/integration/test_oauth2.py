@@ -125,7 +125,7 @@ def test_tokens_are_kept_by_nobody(api, person):
     for answer in (signed, refresh(api, signed.json["refresh_token"])):
         assert answer.status == 200
         assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
-        assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in"}
+        assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in", "stream_base"}
 
 
 def test_a_wrong_password_is_a_bad_grant(api, person):

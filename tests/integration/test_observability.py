@@ -13,7 +13,7 @@ from aideer.core import aws, clock, metrics, settings
 from aideer.core.errors import TooManyRequests
 from aideer.data.models import Task
 from aideer.security import rate_limits
-from aideer.tasks import admission, executor, leases
+from aideer.tasks import admission, attached, executor, leases
 from aideer.web.http import logger
 from tasks import on_queued, stream
 from tests.faults import INTERNAL, refused
@@ -104,8 +104,8 @@ def test_a_stream_that_breaks_is_logged_with_its_ids_and_answers_500(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)
 
-    monkeypatch.setattr(stream, "_begun", broken)
-    monkeypatch.setattr(stream, "_waiting", broken)
+    monkeypatch.setattr(attached, "claim", broken)
+    monkeypatch.setattr(stream, "_wait", broken)
     url = f"/api/v1/tasks/{task_id}/stream"
     context = json.dumps({"requestId": "url-request"})
     answers = (

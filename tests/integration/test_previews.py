@@ -11,7 +11,7 @@ from aideer.core.usage import Usage
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Task
 from aideer.schemas.chats import ChatChange, NewMessage, NewMessages, PlacedMessage
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission
 from tests.integration.test_chats import make_task, stored
 from tests.support import Api, Person, caller, make_chat, make_person

@@ -22,7 +22,7 @@ from aideer.core.usage import Usage
 from aideer.data.base import connection, new_id
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, CreditEntry, Record, Task, User
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.security import auth
 from aideer.tasks import control, leases
 from aideer.tasks.admission import create

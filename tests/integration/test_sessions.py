@@ -44,6 +44,7 @@ def test_signing_in_gives_a_pair_of_tokens(api, person):
     assert {key: value for key, value in answer.json.items() if not key.endswith("_token")} == {
         "token_type": "bearer",
         "expires_in": 24 * 3600,
+        "stream_base": "http://stream.test",
     }
     assert is_signed_in(api, answer.json["access_token"])
     for name, days in (("access", 1), ("refresh", 90)):

@@ -11,7 +11,7 @@ from aideer.core import clock, settings
 from aideer.core.usage import Usage
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Record, Task
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, leases
 from tests import faults
 from tests.support import caller, make_chat, make_person

@@ -36,7 +36,7 @@ def test_a_task_is_accepted_with_its_hold_and_a_stream(api: Api, person: MakePer
     answer = create(api, me, chat.id)
     assert answer.status == 200
     body = answer.json
-    assert set(body) == {"task_id", "status", "stream_url", "resume_url", "credits_held", "max_tokens"}
+    assert (body["chat_id"], body["chat_version"], body["messages"]) == (chat.id, 2, [])
     assert body["status"] == "pending"
     assert me.user.credits == before - body["credits_held"]
     assert body["stream_url"].startswith(f"http://stream.test/api/v1/tasks/{body['task_id']}/stream?ticket=")
@@ -82,7 +82,7 @@ def test_a_second_task_in_a_chat_is_told_of_the_first(api: Api, person: MakePers
 def test_of_many_at_once_in_one_chat_one_is_accepted(api: Api, person: MakePerson) -> None:
     from aideer.core.errors import Conflict
     from aideer.data.idempotency import IdempotentRequest
-    from aideer.schemas.tasks import NewTask
+    from aideer.schemas.questions import NewTask
 
     me = person()
     wanted = NewTask(chat_id=make_chat(me, "hello").id)
@@ -122,7 +122,7 @@ def test_an_answer_shrinks_to_what_can_be_paid(api: Api, person: MakePerson) -> 
 def test_exactly_as_many_are_accepted_as_can_be_paid(api: Api, person: MakePerson) -> None:
     from aideer.core.errors import PaymentRequired
     from aideer.data.idempotency import IdempotentRequest
-    from aideer.schemas.tasks import NewTask
+    from aideer.schemas.questions import NewTask
 
     rich = person()
     price = create(api, rich, make_chat(rich, "hello", parameters={"max_tokens": 16}).id).json["credits_held"]
@@ -150,7 +150,7 @@ def test_the_same_key_gives_the_same_answer_and_no_second_task(api: Api, person:
     first = create(api, me, chat.id, headers=key)
     again = create(api, me, chat.id, headers=key)
     assert (again.status, again.body) == (200, first.body)
-    other = create(api, me, chat.id, headers=key, body={"stream": False})
+    other = create(api, me, chat.id, headers=key, body={"type": "title_generation"})
     assert (other.status, other.json["code"]) == (422, "idempotency_key_reused")
     assert len(me.user.holds.attribute_values) == 1
 
@@ -452,7 +452,7 @@ def test_the_calls_that_it_takes(api: Api, person: MakePerson, counted: list[str
 
 def test_the_same_key_at_the_same_time_makes_one_task_and_one_answer(person: MakePerson) -> None:
     from aideer.data.idempotency import IdempotentRequest
-    from aideer.schemas.tasks import NewTask
+    from aideer.schemas.questions import NewTask
 
     me = person()
     for _ in range(5):

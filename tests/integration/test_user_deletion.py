@@ -27,7 +27,7 @@ from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User
 from aideer.prompts import prompts
 from aideer.schemas.chats import NewChat
-from aideer.schemas.tasks import NewTask
+from aideer.schemas.questions import NewTask
 from aideer.schemas.users import UserChange
 from aideer.security import auth
 from aideer.tasks import admission

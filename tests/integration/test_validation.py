@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic_core._pydantic_core import list_all_errors
 
 from aideer.schemas.strings import Body
-from aideer.web import validation
+from aideer.web import bodies
+from local.docs import streams
 from local.docs.openapi import DOCUMENT
 from tests.support import Answer, Api, Person, make_person
 
@@ -23,7 +24,7 @@ OPERATIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     operation["operationId"]: (method.upper(), path, operation)
     for path, operations in WHOLE["paths"].items()
     for method, operation in operations.items()
-    if operation["operationId"] != "tasks_stream"  # no handler of the resolver's
+    if operation["operationId"] not in streams.SOURCES  # no handlers of the resolver's
 }
 JSON_BODIES = {
     name: operation["requestBody"]["content"]["application/json"]
@@ -294,13 +295,9 @@ QUOTING = ("error", "tag", "input", "encoding", "class")
 def test_no_message_of_pydantic_s_repeats_the_input(kind: Any) -> None:
     """A context that a new Pydantic brings is not shown until it is known to come from the schema."""
 
-    class Route:
-        class dependant:
-            body_params = ()
-
     context = dict.fromkeys(kind["example_context"] or (), MARKER)
     error = {"loc": ("body", "x"), "msg": f"so {' '.join(context.values())}", "type": kind["type"], "ctx": context}
-    [shown] = validation.public_errors(Route(), [error])
-    if set(context) - validation.SCHEMA_CONTEXT:
+    [shown] = bodies.public_errors(None, [error])
+    if set(context) - bodies.SCHEMA_CONTEXT:
         assert MARKER not in shown["msg"]
-    assert not any(name.startswith(QUOTING) for name in validation.SCHEMA_CONTEXT - {"class_name"})
+    assert not any(name.startswith(QUOTING) for name in bodies.SCHEMA_CONTEXT - {"class_name"})

@@ -81,7 +81,7 @@ def test_who_comes_for_the_first_time_is_registered(api, weixin):
 
 def test_the_answer_is_a_pair_of_tokens_that_nobody_keeps(api, weixin):
     answer = sign_in(api, weixin.code(somebody()))
-    assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in"}
+    assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in", "stream_base"}
     assert answer.headers["cache-control"] == "no-store"
     for name in ("access", "refresh"):
         said = claims(answer.json[f"{name}_token"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from local.stack.template import ROOT, Template
-from tests.route_matrix import CALLS, Call, row
+from tests.route_matrix import CALLS, STREAMED, Call, row
 
 DOCUMENT = json.loads((ROOT / "functions/docs/openapi.json").read_text(encoding="utf-8"))
 ROUTED = {
@@ -13,7 +13,7 @@ ROUTED = {
     for function in Template().functions.values()
     for event in function.events
     if event.type == "HttpApi" and event.properties["Method"] != "HEAD"
-}
+} | {STREAMED: next(function for function in Template().functions.values() if function.url)}
 OPERATIONS = {
     (method.upper(), path): operation
     for path, operations in DOCUMENT["paths"].items()
@@ -24,6 +24,7 @@ EVENTS = {
     for path in (ROOT / "events").glob("*/*.json")
     if "routeKey" in (event := json.loads(path.read_text(encoding="utf-8")))
 }
+without_streamed = pytest.mark.parametrize("call", [call for key, call in CALLS.items() if key != STREAMED], ids=str)
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=str)
 
 
@@ -38,7 +39,7 @@ def test_a_call_of_the_contract_has_its_function(call: Call) -> None:
         pytest.fail(f"tests/route_matrix.py has {call}, and template.yaml has no function for it")
 
 
-@each_call
+@without_streamed
 def test_a_call_of_the_contract_has_its_event(call: Call) -> None:
     function = ROUTED.get((call.method, call.path))
     assert function, f"template.yaml has no function for {call}"

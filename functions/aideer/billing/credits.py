@@ -21,16 +21,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.condition import Condition, size
 from pynamodb.expressions.update import Action
 
 from aideer.billing import counters, pricing, uncovered
-from aideer.core import characters, clock, metrics
+from aideer.core import characters, clock, metrics, settings
 from aideer.core.logs import logger
 from aideer.core.usage import Source, Usage
 from aideer.data import lookup
 from aideer.data.base import new_id
-from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, CreditEntry, Identity, Message, Task, User
 from aideer.data.transactions import Refused, Transaction
 from aideer.security import admins
@@ -58,18 +57,15 @@ def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> 
     transaction.commit(proof=lambda: lookup.exists(user))
 
 
-def hold(task: Task, token_version: int, chat: Chat, request: IdempotentRequest, answer: dict[str, object]) -> None:
-    """Accept a task: hold its credits, make it the chat's active task, and store the response for its idempotency key.
+def hold(transaction: Transaction, task: Task, token_version: int) -> None:
+    """Accept a task: hold its credits, in the transaction that gives the task its place in a chat, and commit that.
 
-    A title's task does not become the active task. `chat` is the chat as it was priced. `token_version` comes from the caller's
-    token. Raises Refused with one or more of these steps:
+    `token_version` comes from the caller's token. Raises Refused with one or more of these steps, or with steps that the
+    transaction already had:
 
-    - "user": the user is deleted, signed out, a visitor, or has fewer credits than the hold.
-    - "chat": the chat is deleted, has changed, or has another active task.
+    - "user": the user is deleted, signed out, a visitor, has fewer credits than the hold, or has OPEN_TASKS open tasks.
     - uncovered.STEP: the user's failed answers have reached their daily limit.
-    - "idempotency": another request has used the key.
     """
-    transaction = Transaction()
     transaction.update(
         "user",
         User(task.user_id),
@@ -82,25 +78,12 @@ def hold(task: Task, token_version: int, chat: Chat, request: IdempotentRequest,
         & User.deleted.does_not_exist()
         & (User.token_version == token_version)
         & (User.permission >= 1)
-        & (User.credits >= task.hold),
+        & (User.credits >= task.hold)
+        & (size(User.holds) < settings.OPEN_TASKS),
     )
-    if task.type == Task.TITLE:
-        transaction.check("chat", Chat(chat.id), Chat.id.exists() & Chat.deleted.does_not_exist())
-    else:
-        _occupy(transaction, task, chat)
     uncovered.require_room(transaction, task.user_id)
     transaction.put("task", task, Task.id.does_not_exist())
-    request.store_in(transaction, answer)
     transaction.commit(proof=lambda: lookup.exists(task))
-
-
-def _occupy(transaction: Transaction, task: Task, chat: Chat) -> None:
-    transaction.update(
-        "chat",
-        Chat(chat.id),
-        [Chat.active_task.set(task.id), Chat.next_n.set(chat.next_n + 1), Chat.version.add(1)],
-        Chat.deleted.does_not_exist() & Chat.active_task.does_not_exist() & (Chat.version == chat.version),
-    )
 
 
 @dataclass(frozen=True, slots=True)

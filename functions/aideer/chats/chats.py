@@ -52,30 +52,36 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
     """
     preset = get_usable_preset(user, new.preset_id)
     now = clock.timestamp()
-    chat = Chat(
-        new_id(),
-        owner_id=user.id,
-        preset_id=preset.id,
-        preset_version=preset.number,
-        title=new.title,
-        visibility=new.visibility,
-        version=1,
-        generation=new_id(),
-        next_n=1 + len(new.messages),
-        message_count=len(new.messages),
-        create_time=now,
-        update_time=now,
-    )
+    chat = new_chat(user.id, preset, new.title, new.visibility, now)
     stored = messages.new_items(chat.thread, 1, new.messages, now)
     if _has_image(stored):
         image_urls.require_vision(preset.parameters)
+    chat.next_n, chat.message_count = 1 + len(stored), len(stored)
     set_preview(chat, stored)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
-    _record_use(transaction, user, preset)
-    _put_in(transaction, stored)
+    record_use(transaction, user, preset)
+    put_in(transaction, stored)
     transaction.commit(proof=lambda: exists(chat.id))
     return chat, stored
+
+
+def new_chat(owner_id: str, preset: Preset, title: str, visibility: str, now: str) -> Chat:
+    """Return a new chat without messages, on the version of the preset that its head shows. It is not stored yet."""
+    return Chat(
+        new_id(),
+        owner_id=owner_id,
+        preset_id=preset.id,
+        preset_version=preset.number,
+        title=title,
+        visibility=visibility,
+        version=1,
+        generation=new_id(),
+        next_n=1,
+        message_count=0,
+        create_time=now,
+        update_time=now,
+    )
 
 
 def list_page(
@@ -163,7 +169,7 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record_in(transaction, user, "chat.change", chat.owner_id, chat.id)
     elif wanted.preset_id is not None:
-        _record_use(transaction, user, get_usable_preset(user, wanted.preset_id))
+        record_use(transaction, user, get_usable_preset(user, wanted.preset_id))
     if wanted.messages is not None:
         actions += _replacement(transaction, user, chat, wanted, wanted.messages, now)
         condition &= Chat.active_task.does_not_exist()
@@ -195,19 +201,12 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
         stored = messages.new_items(chat.thread, chat.next_n, new.messages, now)
         if _has_image(stored):
             image_urls.require_vision(_get_pinned(chat).parameters)
-        actions: list[Action] = [
-            Chat.next_n.set(chat.next_n + len(stored)),
-            Chat.message_count.add(len(stored)),
-            Chat.version.add(1),
-            Chat.update_time.set(now),
-        ]
-        if last := _last_visible(stored):
-            actions += _set_preview(last)
+        actions = [Chat.next_n.set(chat.next_n + len(stored)), Chat.version.add(1), *growth(stored)]
         transaction = Transaction()
         transaction.update(
             "chat", Chat(chat.id), actions, (Chat.version == chat.version) & Chat.deleted.does_not_exist()
         )
-        _put_in(transaction, stored)
+        put_in(transaction, stored)
         try:
             transaction.commit(proof=lambda stored=stored: _is_stored(stored[0]))  # type: ignore[misc]
         except Refused:
@@ -217,7 +216,23 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
     raise Busy
 
 
-def _record_use(transaction: Transaction, user: User, preset: Preset) -> None:
+def growth(stored: list[Message]) -> list[Action]:
+    """Return the actions by which a chat grows by these messages, besides next_n and version."""
+    if not stored:
+        return []
+    actions: list[Action] = [Chat.message_count.add(len(stored)), Chat.update_time.set(stored[0].create_time)]
+    last = _last_visible(stored)
+    return actions + _set_preview(last) if last else actions
+
+
+def put_in(transaction: Transaction, stored: list[Message]) -> None:
+    """Write new messages in the transaction that changes their chat."""
+    for message in stored:
+        transaction.put(f"message {message.n}", message, Message.n.does_not_exist())
+
+
+def record_use(transaction: Transaction, user: User, preset: Preset) -> None:
+    """Record in the audit trail if an administrator opens a chat on another user's private preset."""
     if preset.visibility == "private" and audit_trail.must_record(user, preset.owner_id):
         audit_trail.record_in(transaction, user, "preset.use", preset.owner_id, preset.id)
 
@@ -305,11 +320,6 @@ def _require_no_task(chat: Chat) -> None:
             "Another task is answering in this chat. Wait for its end, or stop it.",
             task_id=chat.active_task,
         )
-
-
-def _put_in(transaction: Transaction, stored: list[Message]) -> None:
-    for message in stored:
-        transaction.put(f"message {message.n}", message, Message.n.does_not_exist())
 
 
 def _is_stored(message: Message) -> bool:

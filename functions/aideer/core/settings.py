@@ -30,6 +30,8 @@ AUDIT_DAYS = int(os.environ["AUDIT_DAYS"])
 SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
 UNCOVERED_CREDITS = int(os.environ["UNCOVERED_CREDITS"])
 """The most credits that one user's failed answers may cost the operator in a day. At this sum, new tasks are refused."""
+OPEN_TASKS = int(os.environ["OPEN_TASKS"])
+"""The most tasks that one user may have open at one time."""
 THROTTLES = os.environ["THROTTLES"]
 METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
 """The CloudWatch namespace of the metrics. Empty: no metrics."""

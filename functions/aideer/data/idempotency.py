@@ -25,10 +25,16 @@ SECONDS = 24 * 3600
 class IdempotentRequest:
     """One user's use of one key on one route. Without a key, nothing is stored."""
 
-    def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel | str") -> None:
+    def __init__(self, user_id: str, route: str, key: str | None, body: "BaseModel | str", *former: str) -> None:
+        """`body` is what a repetition must equal. `former` are other forms of it that an earlier release may have stored."""
         canonical = body if isinstance(body, str) else json.dumps(body.model_dump(mode="json"), sort_keys=True)
-        self._body = hashlib.sha256(canonical.encode()).hexdigest()
+        self._bodies = [hashlib.sha256(text.encode()).hexdigest() for text in (canonical, *former)]
         self._pk, self._key = f"idempotency#{user_id}#{route}", key
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the caller sent a key."""
+        return self._key is not None
 
     def find_answer(self) -> dict[str, Any] | None:
         """Return the answer of the first request with this key, or None if there was none.
@@ -40,7 +46,7 @@ class IdempotentRequest:
         record = lookup.find(Record, self._pk, self._key)
         if record is None or record.ttl <= clock.now():
             return None
-        if record.data["body"] != self._body:
+        if record.data["body"] not in self._bodies:
             raise Unprocessable("idempotency_key_reused", "This Idempotency-Key came with another body before.")
         answer: dict[str, Any] = record.data["answer"]
         return answer
@@ -55,6 +61,6 @@ class IdempotentRequest:
         now = int(clock.now())
         transaction.put(
             "idempotency",
-            Record(self._pk, self._key, data={"body": self._body, "answer": answer}, ttl=now + SECONDS),
+            Record(self._pk, self._key, data={"body": self._bodies[0], "answer": answer}, ttl=now + SECONDS),
             Record.pk.does_not_exist() | (Record.ttl <= now),
         )

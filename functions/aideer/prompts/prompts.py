@@ -4,8 +4,9 @@ Answers that were cut off are left out.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from aideer.billing.pricing import Tariff
@@ -74,6 +75,8 @@ def newest_first(thread: str, end: int, reads: int) -> Iterator[Message]:
     Messages that are not shown are read too, so the limit counts queries. Raises TooLarge if `reads` queries do not reach the
     message that the caller needs.
     """
+    if end <= 1:
+        return  # n counts from 1
     for size in (_PAGE, *[None] * (reads - 1)):
         pages = Message.query(
             thread, Message.n < end, consistent_read=True, scan_index_forward=False, page_size=size
@@ -100,8 +103,8 @@ def compute_reach(tariff: Tariff) -> tuple[int, int]:
     return tariff["max_input"] * bytes_a_token, MESSAGE_TOKENS * bytes_a_token
 
 
-def build(preset: Preset, thread: str, end: int, tariff: Tariff) -> Prompt:
-    """Return the prompt of a thread up to `end` (exclusive).
+def build(preset: Preset, thread: str, end: int, tariff: Tariff, new: Sequence[Message] = ()) -> Prompt:
+    """Return the prompt of a thread up to `end` (exclusive), followed by the messages `new`, which are not stored yet.
 
     Raises TooLarge if the texts are longer than `reach`, or if READS queries do not reach the thread's beginning.
     """
@@ -109,7 +112,7 @@ def build(preset: Preset, thread: str, end: int, tariff: Tariff) -> Prompt:
     head = [(message["role"], message["type"], message["content"]) for message in preset.messages]
     size = sum(len(content.encode()) + each for _, _, content in head)
     tail: list[tuple[str, str, str]] = []
-    for message in newest_first(thread, end, READS):
+    for message in chain(reversed(new), newest_first(thread, end, READS)):
         tail.append((message.role, message.type, message.content))
         size += len(message.content.encode()) + each
         if size > enough:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from pydantic import BaseModel, Field, StringConstraints
 
-from aideer.schemas.strings import Body
+from aideer.schemas.strings import Body, Omitted
 
 Code = Annotated[
     str, Query(min_length=1, max_length=256, description="The code from WeChat: valid once, for some minutes.")
@@ -31,6 +31,9 @@ class TokensResponse(BaseModel):
     refresh_token: str
     token_type: Literal["bearer"]
     expires_in: int
+    stream_base: Annotated[
+        Omitted[str], Field(description="The origin for POST /tasks/stream. If there is none, streams are only polled.")
+    ] = None
 
 
 class LoginTicket(Body):

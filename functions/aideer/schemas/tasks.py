@@ -4,18 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from aideer.schemas.strings import Body
+from aideer.schemas.strings import Omitted
 
 _STREAM_URL = "The URL of the answer's stream. It opens once; null for a title."
 _RESUME_URL = "The same stream from position 0. It opens at any time, also after a reload; null for a title."
-
-
-class NewTask(Body):
-    """A task to create. Set `stream` if you open stream_url at once: the queue then waits a few seconds for you."""
-
-    chat_id: str = Field(min_length=1, max_length=64, examples=["01900000-0000-7000-8000-000000000000"])
-    type: Literal["chat_generation", "title_generation"] = "chat_generation"
-    stream: bool = True
 
 
 class AcceptedTaskResponse(BaseModel):
@@ -23,6 +15,9 @@ class AcceptedTaskResponse(BaseModel):
 
     task_id: str
     status: str
+    chat_id: Annotated[Omitted[str], Field(description="The chat of the answer, also if the request opened it.")] = None
+    chat_version: Annotated[Omitted[int], Field(description="The version of the chat with this task.")] = None
+    messages: Annotated[Omitted[list[int]], Field(description="The n of each message that the request added.")] = None
     stream_url: Annotated[str | None, Field(description=_STREAM_URL)]
     resume_url: Annotated[str | None, Field(description=_RESUME_URL)]
     credits_held: int

@@ -19,7 +19,7 @@ from uuid import uuid4
 import jwt
 from aws_lambda_powertools.event_handler import Depends, Request
 
-from aideer.core import aws, clock
+from aideer.core import aws, clock, settings
 from aideer.core.errors import AideerError, Forbidden, InvalidToken, Unauthorized
 from aideer.core.logs import logger
 from aideer.data import lookup
@@ -73,6 +73,7 @@ def _pair(user: User, method: Method, signed_in: dict[str, int], refresh: dict[s
         "refresh_token": _issue(user, "refresh", method, REFRESH_SECONDS, {**signed_in, **refresh}),
         "token_type": "bearer",
         "expires_in": ACCESS_SECONDS,
+        "stream_base": settings.STREAM_BASE_URL or None,
     }
 
 
@@ -170,6 +171,11 @@ class Bearer:
         self.id: str = claims["sub"]
         self.token_version: int = claims["ver"]
         self._claims = claims
+
+    @classmethod
+    def of(cls, user: User) -> "Bearer":
+        """Return the bearer of a token of this user, who was just read."""
+        return cls({"sub": user.id, "ver": user.token_version})
 
     def read(self) -> User:
         """Return the user as stored now. Raises InvalidToken if the token was revoked, and Forbidden for a visitor."""

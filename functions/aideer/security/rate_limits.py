@@ -44,12 +44,15 @@ from typing import Annotated, Literal, NamedTuple
 
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PynamoDBException, UpdateError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
 
 from aideer.core import aws, aws_errors, clock, metrics, settings
 from aideer.core.errors import AideerError, TooManyRequests
 from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import Record
+from aideer.data.transactions import Transaction
 
 Kind = Literal[
     "sign_in",
@@ -64,6 +67,8 @@ Kind = Literal[
     "redeem",
     "stream",
     "estimate",
+    "answer",
+    "answer_day",
 ]
 
 
@@ -87,9 +92,13 @@ DEFAULTS: dict[Kind, Limit] = {
     "redeem": Limit(20, 3600),  # refused redeem codes, of one user
     "stream": Limit(120, 60),  # streams from their beginning, of one user
     "estimate": Limit(30, 60),  # prompts whose tokens are counted, of one user; above it, their bytes count
+    "answer": Limit(20, 60),  # accepted tasks, of one user
+    "answer_day": Limit(1000, 86400),  # the same in a day (UTC)
 }
 """The limits that THROTTLES does not override: `redeem=20/3600 stream=300/60`."""
 
+ANSWERS: tuple[Kind, ...] = ("answer", "answer_day")
+"""The limits of the answers that a user asks for. Only accepted tasks count, in the transaction of their hold."""
 KNOWN_DAYS = 30
 
 
@@ -117,24 +126,41 @@ def count(kind: Kind, *who: str, share: int = 1) -> Counted:
 
     The parts of `who` (user id, network, name …) together are one counter. `share` multiplies the limit.
     """
-    limit, now = LIMITS[kind], int(clock.now())
-    window = now - now % limit.seconds
-    counted = Counted(f"throttle#{kind}#{_hash(*who)}", str(window))
-    ends = window + limit.seconds
+    counted, actions, condition, retry_after = _window(kind, *who, share=share)
     try:
-        Record(*counted).update(
-            # The TTL is later than the end: an attempt counted just before the end can be given back after it.
-            [Record.uses.add(1), Record.ttl.set(ends + limit.seconds)],
-            Record.uses.does_not_exist() | (Record.uses < limit.times * share),
-        )
+        Record(*counted).update(actions, condition)
     except UpdateError as error:
         if not aws_errors.is_refusal(error):
             raise
         metrics.emit({"Throttles": 1}, kind=kind)
         raise TooManyRequests(
-            "too_many_attempts", "Too many attempts. Try again later.", retry_after=ends - now
+            "too_many_attempts", "Too many attempts. Try again later.", retry_after=retry_after
         ) from None
     return counted
+
+
+def count_in(transaction: Transaction, kind: Kind, *who: str) -> None:
+    """Count in a transaction, which happens only below the limit. Its refusal has the step `kind`."""
+    counted, actions, condition, _ = _window(kind, *who)
+    transaction.update(kind, Record(*counted), actions, condition)
+
+
+def refusal(kind: Kind, code: str, detail: str) -> TooManyRequests:
+    """Return the error of a transaction that `count_in` refused."""
+    metrics.emit({"Throttles": 1}, kind=kind)
+    seconds = LIMITS[kind].seconds
+    return TooManyRequests(code, detail, retry_after=seconds - int(clock.now()) % seconds)
+
+
+def _window(kind: Kind, *who: str, share: int = 1) -> tuple[Counted, list[Action], Condition, int]:
+    """Return the counter of the current window, the change that counts, its condition, and the seconds to the window's end."""
+    limit, now = LIMITS[kind], int(clock.now())
+    window = now - now % limit.seconds
+    ends = window + limit.seconds
+    # The TTL is later than the end: an attempt counted just before the end can be given back after it.
+    actions: list[Action] = [Record.uses.add(1), Record.ttl.set(ends + limit.seconds)]
+    condition = Record.uses.does_not_exist() | (Record.uses < limit.times * share)
+    return Counted(f"throttle#{kind}#{_hash(*who)}", str(window)), actions, condition, ends - now
 
 
 def count_networks(kind: Kind, address: str) -> Iterator[Counted]:

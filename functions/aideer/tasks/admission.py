@@ -6,64 +6,85 @@ purpose of that read is to check that the caller may learn the result.
 """
 
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from aideer.billing import credits, model_limits, pricing, uncovered
-from aideer.billing.estimates import Estimate, estimate
-from aideer.billing.pricing import Tariff
+from aideer.billing import credits, uncovered
+from aideer.billing.estimates import Estimate
 from aideer.core import aws, clock, settings
-from aideer.core.errors import (
-    AideerError,
-    Busy,
-    Conflict,
-    Forbidden,
-    NotFound,
-    PaymentRequired,
-    TooLarge,
-    TooManyRequests,
-    Unprocessable,
-)
+from aideer.core.errors import AideerError, Busy, PaymentRequired, TooManyRequests
 from aideer.core.logs import logger
-from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, Task, User
+from aideer.data.models import Task, User
 from aideer.data.retry import attempts
-from aideer.data.transactions import Refused
-from aideer.prompts import image_urls, input_tokens, prompts
+from aideer.data.transactions import Refused, Transaction
 from aideer.prompts.prompts import Prompt
-from aideer.schemas.tasks import AcceptedTaskResponse, NewTask, QuoteResponse
+from aideer.schemas.questions import NewQuestion, NewTask
+from aideer.schemas.tasks import AcceptedTaskResponse, QuoteResponse
 from aideer.security import rate_limits
 from aideer.security.auth import Bearer
-from aideer.tasks import control, leases, titles
+from aideer.tasks import control, fence, leases, questions
+from aideer.tasks.priced_call import PricedCall
+from aideer.tasks.questions import Question
 
 VIEWER_SECONDS = 5
 """The delay of a task's queue message. It lets the viewer open the task's stream first."""
+OPEN_TASKS_SECONDS = 5
+"""Seconds after which a user with too many open tasks may try again. One of them has probably ended by then."""
+_UNLIMITED = 10**15
+_STORED = ("id", "type", "status", "hold", "max_tokens", "create_time", "chat_id")
+"""The fields of a task that an idempotency record keeps. The task may be deleted when the request is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """The question of a task: the chat's messages below number `end`."""
+class Accepted:
+    """An accepted task."""
 
-    chat: Chat
-    type: str
-    end: int
-    replaces: int | None = None
-    visibility: bool | None = None
-    """The visibility of the replaced answer. The new answer is shown to the same readers."""
+    task: Task
+    """The task as it is stored. From the record of a repeated request, it has only some fields."""
+    chat_version: int | None = None
+    messages: Sequence[int] | None = None
+    """The n of each message that the request added."""
+    prompt: Prompt | None = None
+    """The prompt, if the task runs in this process and nobody has asked to stop it."""
+
+    @classmethod
+    def from_record(cls, answer: dict[str, Any]) -> "Accepted":
+        """Return what the record of the first request tells. A record of release 0.1.0 has fewer fields."""
+        fields = dict(answer)
+        version, messages = fields.pop("chat_version", None), fields.pop("messages", None)
+        return cls(Task(**fields), version, messages)
+
+    def to_record(self) -> dict[str, object]:
+        """Return what `from_record` takes."""
+        stored = {name: getattr(self.task, name) for name in _STORED}
+        return {**stored, "chat_version": self.chat_version, "messages": list(self.messages or ())}
+
+    def to_response(self, user: Bearer) -> AcceptedTaskResponse:
+        """Return the response of POST /tasks."""
+        return AcceptedTaskResponse(
+            task_id=self.task.id,
+            status=self.task.status,
+            chat_id=self.task.chat_id,
+            chat_version=self.chat_version,
+            messages=None if self.messages is None else list(self.messages),
+            stream_url=control.stream_url(self.task, user),
+            resume_url=control.resume_url(self.task, user),
+            credits_held=int(self.task.hold),
+            max_tokens=int(self.task.max_tokens),
+        )
 
 
 def create(caller: Bearer, wanted: NewTask, request: IdempotentRequest) -> AcceptedTaskResponse:
     """Accept a task: price it, hold its worst case, and queue it.
 
-    Raises NotFound or Forbidden for the chat, and Conflict if another task runs in it. Raises TooLarge for the prompt,
-    Unprocessable if the last message is not the user's, and PaymentRequired.
+    Raises as `questions.ask` and PricedCall do. Raises PaymentRequired, and TooManyRequests for one of the user's limits.
     """
-    streamed = wanted.stream and wanted.type != Task.TITLE
-    return _accept(caller, lambda: _new_question(caller, wanted), request, streamed=streamed)
+    delay = VIEWER_SECONDS if wanted.stream and wanted.kind != Task.TITLE else 0
+    return _accept(caller, lambda: questions.ask(caller, wanted), request, _Queue(delay)).to_response(caller)
 
 
 def regenerate(caller: Bearer, task_id: str, request: IdempotentRequest) -> AcceptedTaskResponse:
@@ -71,9 +92,23 @@ def regenerate(caller: Bearer, task_id: str, request: IdempotentRequest) -> Acce
 
     Raises as `create` does, NotFound if the task does not exist, and Conflict if its answer is not the chat's last message.
     """
-    return _accept(
-        caller, lambda: _repeated_question(caller, control.get_owned(caller, task_id)), request, streamed=True
-    )
+    question = functools.partial(questions.ask_again, caller, task_id)
+    return _accept(caller, question, request, _Queue(VIEWER_SECONDS)).to_response(caller)
+
+
+def begin(caller: Bearer, wanted: NewQuestion, request: IdempotentRequest) -> Accepted:
+    """Accept a task that this process executes at once. If the result has a prompt, the caller must start the executor now.
+
+    Without a prompt, the request is a repeated one, or the task has already been stopped. Raises as `create` does, and Busy if
+    DynamoDB gave no answer. After Busy, the task is either not stored, or the sweeper closes it for free.
+    """
+    return _accept(caller, lambda: questions.ask(caller, wanted), request, _Here())
+
+
+def identify(caller: Bearer, wanted: NewQuestion, key: str | None) -> IdempotentRequest:
+    """Return the request as its repetitions are found. POST /tasks and POST /tasks/stream share one scope of keys."""
+    former = [wanted.canonical(stream=False)] if isinstance(wanted, NewTask) and not wanted.stream else []
+    return IdempotentRequest(caller.id, "POST /tasks", key, wanted.canonical(), *former)
 
 
 def quote(user: User, wanted: NewTask) -> QuoteResponse:
@@ -81,14 +116,14 @@ def quote(user: User, wanted: NewTask) -> QuoteResponse:
 
     Raises as `create` does, except PaymentRequired, and except Conflict for another task in the chat.
     """
-    chat = _get_chat(user, wanted.chat_id)
-    call = _call(_Question(chat, wanted.type, int(chat.next_n)))
+    question = questions.ask(Bearer.of(user), wanted, must_be_free=False)
+    call = PricedCall(user.id, question)
     affordable = True
     try:
-        accepted = _estimate(user.id, call, int(user.credits))
+        accepted = call.estimate(int(user.credits))
     except PaymentRequired:
         affordable = False
-        accepted = _estimate(user.id, call, _UNLIMITED)
+        accepted = call.estimate(_UNLIMITED)
     return QuoteResponse(
         input_tokens=accepted.input_tokens,
         max_tokens=accepted.max_tokens,
@@ -97,160 +132,132 @@ def quote(user: User, wanted: NewTask) -> QuoteResponse:
     )
 
 
-_UNLIMITED = 10**15
+class _Queue:
+    """The way of a task through the queue. Its message is sent while the task is stored, if it is delayed, and else afterwards."""
 
+    def __init__(self, delay_seconds: int) -> None:
+        self._delay = delay_seconds
 
-def _accept(
-    caller: Bearer, asked: Callable[[], _Question], request: IdempotentRequest, *, streamed: bool
-) -> AcceptedTaskResponse:
-    credits_left = _UNLIMITED  # assume enough credits until the hold is refused
-    for _ in attempts():
+    def fields(self) -> dict[str, Any]:
+        return {"status": "pending", "lease_until": clock.now() + leases.RESEND_SECONDS}
+
+    def store(self, task: Task, commit: Callable[[], None]) -> bool:
+        # A viewer waits for this response. A delayed message may be sent before the task is stored.
+        queueing = _threads().submit(_enqueue, task, self._delay) if self._delay else None
         try:
-            if answer := _find_accepted(caller, request):
-                return answer
-            question = asked()
-            task = _task(caller, question, _estimate(caller.id, _call(question), credits_left))
-        except AideerError:
-            caller.read()
-            if answer := _find_accepted(
-                caller, request
-            ):  # this request's first attempt succeeded and caused the refusal
-                return answer
-            raise
-        # A viewer waits for this response. The message of a streamed task is delayed, so it may be sent before the task is stored.
-        queueing = _threads().submit(_queue, task, VIEWER_SECONDS) if streamed else None
-        try:
-            credits.hold(task, caller.token_version, question.chat, request, _to_record(task))
-        except Refused as refused:  # another request may have been faster: read again
-            credits_left = int(caller.read().credits)
-            if uncovered.STEP in refused.steps:
-                raise uncovered.limit_error() from None
-            continue
+            commit()
         finally:
             if queueing:
                 queueing.result()
-        if not streamed:
-            _queue(task, 0)
-        return _to_response(task, caller)
+        if not queueing:
+            _enqueue(task, 0)
+        return False
+
+
+class _Here:
+    """The way of a task that this process executes: it is stored as running, with its executor and its viewer."""
+
+    def fields(self) -> dict[str, Any]:
+        lease = clock.now() + settings.LEASE_SECONDS
+        return {"status": "running", "executor": leases.new_executor(), "lease_until": lease, "streamed": True}
+
+    def store(self, task: Task, commit: Callable[[], None]) -> bool:
+        """Store the task, and return whether the model may be asked now.
+
+        Raises Busy if the task is not stored and never will be.
+        """
+        stored: Task | None = task
+        try:
+            commit()
+        except Busy:
+            stored = fence.find_accepted(task)
+            if stored is None:
+                raise
+        return stored is not None and fence.is_ours(task, stored)
+
+
+def _accept(caller: Bearer, ask: Callable[[], Question], request: IdempotentRequest, way: _Queue | _Here) -> Accepted:
+    credits_left = _UNLIMITED  # assume enough credits until the hold is refused
+    for _ in attempts():
+        earlier = _find_earlier(request)
+        try:
+            question = ask()
+            call = PricedCall(caller.id, question)
+            estimate = call.estimate(credits_left)
+        except AideerError:
+            caller.read()
+            if answer := request.find_answer():  # this request's first attempt succeeded and caused the refusal
+                return Accepted.from_record(answer)
+            raise
+        if answer := _after_check(caller, earlier):
+            return Accepted.from_record(answer)
+        task = _make_task(caller, question, estimate, way.fields())
+        added = [int(message.n) for message in question.new]
+        accepted = Accepted(task, question.chat_version, added, call.prompt)
+        transaction = Transaction()
+        question.put_in(transaction, task)
+        request.store_in(transaction, accepted.to_record())
+        for kind in rate_limits.ANSWERS:
+            rate_limits.count_in(transaction, kind, caller.id)
+        try:
+            runs_here = way.store(task, functools.partial(credits.hold, transaction, task, caller.token_version))
+        except Refused as refused:  # another request may have been faster: read again
+            user = caller.read()
+            credits_left = int(user.credits)
+            if (limit := _find_limit(refused.steps, user)) and not request.find_answer():
+                raise limit from None
+            continue
+        return accepted if runs_here else Accepted(task, question.chat_version, added)
     raise Busy
 
 
-def _find_accepted(caller: Bearer, request: IdempotentRequest) -> AcceptedTaskResponse | None:
-    if answer := request.find_answer():
+def _find_earlier(request: IdempotentRequest) -> "Future[dict[str, Any] | None]":
+    """Look for the answer of an earlier request with this key, beside the reads of the question."""
+    if request.has_key:
+        return _threads().submit(request.find_answer)
+    none: Future[dict[str, Any] | None] = Future()
+    none.set_result(None)
+    return none
+
+
+def _after_check(caller: Bearer, earlier: "Future[dict[str, Any] | None]") -> dict[str, Any] | None:
+    """Return the earlier answer, once it is known that the caller may see it."""
+    try:
+        answer = earlier.result()
+    except AideerError:
         caller.read()
-        return _to_response(Task(**answer), caller)
+        raise
+    if answer:
+        caller.read()
+    return answer
+
+
+def _find_limit(steps: set[str], user: User) -> TooManyRequests | None:
+    """Return the error of the limit that refused the hold, or None if no limit did."""
+    if uncovered.STEP in steps:
+        return uncovered.limit_error()
+    for kind in rate_limits.ANSWERS:
+        if kind in steps:
+            limit = rate_limits.LIMITS[kind]
+            each = {60: "a minute", 86400: "a day"}.get(limit.seconds, f"in {limit.seconds} seconds")
+            return rate_limits.refusal(kind, "too_many_answers", f"You may ask for {limit.times} answers {each}.")
+    if "user" in steps and len(user.holds.attribute_values) >= settings.OPEN_TASKS:
+        return TooManyRequests(
+            "too_many_open_tasks",
+            f"You may have {settings.OPEN_TASKS} tasks that are answering. Wait for the end of one, or stop one.",
+            retry_after=OPEN_TASKS_SECONDS,
+        )
     return None
 
 
-def _new_question(user: Bearer, wanted: NewTask) -> _Question:
-    chat = _get_chat(user, wanted.chat_id)
-    if wanted.type != Task.TITLE:
-        _require_free(chat, user)
-    return _Question(chat, wanted.type, int(chat.next_n))
-
-
-def _repeated_question(user: Bearer, task: Task) -> _Question:
-    chat = _get_chat(user, task.chat_id)
-    _require_free(chat, user)
-    last = prompts.read_last(chat.thread)
-    # If the user has rewritten the answer since, it is an ordinary message without a task_id, and stays.
-    if last is not None and last.task_id and task.type != Task.TITLE:
-        mine = (last.n, last.task_id) == (task.answer_n, task.id)
-        if mine or last.n == task.replaces:  # a failed task: the answer that it was to replace
-            return _Question(chat, task.type, int(last.n), replaces=int(last.n), visibility=last.visibility)
-    raise Conflict("not_last_answer", "Only the chat's last answer can be made again.")
-
-
-def _get_chat(user: Bearer | User, chat_id: str) -> Chat:
-    chat = lookup.find(Chat, chat_id)
-    if chat is None or chat.deleted:
-        raise NotFound("chat_not_found", "There is no such chat.")
-    if chat.owner_id != user.id:
-        raise Forbidden
-    return chat
-
-
-def _require_free(chat: Chat, user: Bearer) -> None:
-    if chat.active_task:
-        running = Task.get(chat.active_task, consistent_read=True)
-        raise Conflict(
-            "task_running",
-            "Another task is answering in this chat. Wait for its end, or stop it.",
-            task_id=running.id,
-            stream_url=control.stream_url(running, user),
-            resume_url=control.resume_url(running, user),
-        )
-
-
-class _Call:
-    """A model call's prompt and parameters, with upper bounds of its input tokens."""
-
-    def __init__(self, tariff: Tariff, parameters: dict[str, Any], prompt: Prompt) -> None:
-        self.tariff, self.parameters, self.prompt = tariff, parameters, prompt
-
-    @functools.cached_property
-    def by_bytes(self) -> int:
-        return input_tokens.compute_bound(self.tariff, self.prompt, self.parameters)
-
-    @functools.cached_property
-    def counted(self) -> int:
-        return min(self.by_bytes, input_tokens.count_bound(self.tariff, self.prompt, self.parameters))
-
-
-def _call(question: _Question) -> _Call:
-    chat = question.chat
-    preset = prompts.get_preset(chat.preset_id, int(chat.preset_version))
-    tariff = model_limits.require_available(preset.parameters["model"])
-    if question.type == Task.TITLE:
-        prompt = titles.build_prompt(chat.thread, question.end)
-        if not prompt.messages:
-            raise Unprocessable("empty_chat", "This chat has no message from which a title could be made.")
-        return _Call(tariff, titles.PARAMETERS, prompt)
-    model_limits.require_abilities(tariff, preset.parameters)
-    prompt = prompts.build(preset, chat.thread, question.end, tariff)
-    if not prompt.asks:
-        raise Unprocessable("last_message_not_user", "The last message must be the user's.")
-    if prompt.images:  # the chat may have moved to another preset since they were stored
-        image_urls.require_vision(preset.parameters)
-    return _Call(tariff, preset.parameters, prompt)
-
-
-def _estimate(user_id: str, call: _Call, credits_left: int) -> Estimate:
-    """Price a call by its bytes, which takes no time. Count its tokens only if that can change the result.
-
-    It can if the bytes would refuse the call or put it into a dearer tier. Counting takes time, so each user has a rate limit.
-    """
-    try:
-        accepted = estimate(call.tariff, call.parameters, call.by_bytes, credits_left)
-        if pricing.find_tier(accepted.tariff, accepted.input_tokens) == 0 or not _may_count(user_id, call):
-            return accepted
-    except (PaymentRequired, TooLarge):
-        if not _may_count(user_id, call):
-            raise
-    return estimate(call.tariff, call.parameters, call.counted, credits_left)
-
-
-def _may_count(user_id: str, call: _Call) -> bool:
-    if "counted" in vars(call):
-        return True
-    if not input_tokens.is_countable(call.tariff) or uncovered.had_shortfall(user_id):
-        return False
-    try:
-        rate_limits.count("estimate", user_id)
-    except TooManyRequests:
-        return False
-    return True
-
-
-def _task(user: Bearer, question: _Question, accepted: Estimate) -> Task:
-    chat, task_id, now = question.chat, new_id(), clock.now()
+def _make_task(user: Bearer, question: Question, accepted: Estimate, fields: dict[str, Any]) -> Task:
+    chat, task_id = question.chat, new_id()
     is_title = question.type == Task.TITLE
     return Task(
         task_id,
         user_id=user.id,
         chat_id=chat.id,
         type=question.type,
-        status="pending",
         hold=accepted.hold,
         model=accepted.tariff["model"],
         tariff=accepted.tariff,
@@ -260,39 +267,23 @@ def _task(user: Bearer, question: _Question, accepted: Estimate) -> Task:
         max_tokens=accepted.max_tokens,
         thread=chat.thread,
         prompt_end=question.end,
-        answer_n=None if is_title else chat.next_n,
+        answer_n=None if is_title else question.answer_n,
         replaces=question.replaces,
         visibility=question.visibility,
         title_before=chat.title if is_title else None,
-        lease_until=now + leases.RESEND_SECONDS,
         open_shard=leases.shard_of(task_id),
-        create_time=clock.timestamp(now),
+        create_time=clock.timestamp(),
+        **fields,
     )
 
 
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(4)
+    return ThreadPoolExecutor(8)
 
 
-def _queue(task: Task, delay_seconds: int) -> None:
+def _enqueue(task: Task, delay_seconds: int) -> None:
     try:
         aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id}, delay_seconds)
     except Exception as error:  # the task is stored, and its credits are held: the sweeper sends it later
         logger.warning("queue", extra={**leases.log_ids(task), "error": type(error).__name__})
-
-
-def _to_record(task: Task) -> dict[str, object]:
-    """Return the fields that `_to_response` shows. The task may be deleted when the request is repeated."""
-    return {name: getattr(task, name) for name in ("id", "type", "status", "hold", "max_tokens", "create_time")}
-
-
-def _to_response(task: Task, user: Bearer) -> AcceptedTaskResponse:
-    return AcceptedTaskResponse(
-        task_id=task.id,
-        status=task.status,
-        stream_url=control.stream_url(task, user),
-        resume_url=control.resume_url(task, user),
-        credits_held=int(task.hold),
-        max_tokens=int(task.max_tokens),
-    )

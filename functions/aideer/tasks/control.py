@@ -1,6 +1,7 @@
 """Tasks as their user sees them: read, stop and delete one. admission.py accepts them, and executor.py makes the answers."""
 
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from aideer.billing import credits
@@ -15,6 +16,8 @@ from aideer.security import auth
 from aideer.security.auth import Bearer
 from aideer.tasks import leases, stream_log
 
+stream_base: ContextVar[str] = ContextVar("stream_base", default=settings.STREAM_BASE_URL)
+"""The origin of streams. The stream function sets it from its requests, because its environment cannot have its own URL."""
 TICKET_SECONDS = 900
 """How much longer than its task a stream's ticket is valid."""
 DELETED_SECONDS = 3600
@@ -143,7 +146,7 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
             "jti": task.id,
         }
     )
-    return f"{settings.STREAM_BASE_URL}/api/v1/tasks/{task.id}/stream?ticket={ticket}"
+    return f"{stream_base.get()}/api/v1/tasks/{task.id}/stream?ticket={ticket}"
 
 
 def resume_url(task: Task, user: User | Bearer) -> str | None:

@@ -50,7 +50,7 @@ _working: set[asyncio.Task[None]] = set()
 class Run:
     """One executor's work on one claimed task."""
 
-    def __init__(self, task: Task, deadline: float, *, attended: bool) -> None:
+    def __init__(self, task: Task, deadline: float, *, attended: bool, prompt: Prompt | None = None) -> None:
         self.task = task
         self.received = Received()
         self.asked = asyncio.Event()
@@ -60,7 +60,7 @@ class Run:
         """The task as it is stored after the run. It is None if the task could neither be closed nor read."""
         self._deadline = deadline
         self._attended = attended
-        self._prompt: Prompt | None = None
+        self._prompt = prompt
         self._call = Call()
         self._usage_known = asyncio.Event()
         self._called_at = self._first_text_at = 0.0
@@ -135,7 +135,7 @@ class Run:
         """Show the model's text as it comes, and return its finish_reason."""
         task = self.task
         prompt, api_key = await asyncio.gather(
-            asyncio.to_thread(_prompt, task),
+            asyncio.to_thread(_prompt, task, self._prompt),
             asyncio.to_thread(aws.read_dashscope_api_key),
         )
         self._prompt = prompt
@@ -228,9 +228,12 @@ class Run:
             await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - jitter, not a secret
 
 
-def start(task: Task, deadline: float) -> Run:
-    """Start the executor of a claimed task with an attached viewer. It goes on if the viewer leaves."""
-    run = Run(task, deadline, attended=True)
+def start(task: Task, deadline: float, prompt: Prompt | None = None) -> Run:
+    """Start the executor of a claimed task with an attached viewer. It goes on if the viewer leaves.
+
+    It reads the prompt, unless the caller has it from the admission.
+    """
+    run = Run(task, deadline, attended=True, prompt=prompt)
     working = asyncio.create_task(run.work(), name=task.id)
     _working.add(working)
     working.add_done_callback(_on_done)
@@ -258,7 +261,9 @@ def _on_done(working: asyncio.Task[None]) -> None:
         logger.error("engine", extra=extra)
 
 
-def _prompt(task: Task) -> Prompt:
+def _prompt(task: Task, known: Prompt | None) -> Prompt:
+    if known:
+        return known
     if task.type == Task.TITLE:
         prompt = titles.build_prompt(task.thread, int(task.prompt_end))
         if not prompt.messages:

@@ -42,7 +42,7 @@ def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
     """
     if not lookup.is_possible(task_id):
         return None
-    executor = f"executor#{new_id()}"
+    executor = new_executor()
     actions: list[Action] = [
         Task.status.set("running"),
         Task.executor.set(executor),
@@ -57,6 +57,11 @@ def claim(task_id: str, *, viewer_of: str | None = None) -> Task | None:
         return task
     stored = read(task_id)  # our own write may have happened, with its answer lost
     return stored if stored and stored.executor == executor else None
+
+
+def new_executor() -> str:
+    """Return the id of a new executor."""
+    return f"executor#{new_id()}"
 
 
 def renew(task: Task, usage: Usage | None = None) -> Task | None:

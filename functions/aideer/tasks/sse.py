@@ -13,12 +13,12 @@ _LINE_ENDS = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x85\u2028\u20
 """Some clients split lines by Unicode's rules (UAX #14) instead of the standard's. JSON itself escapes the other line ends."""
 
 
-def start_event(task_id: str, chat_id: str, position: int) -> str:
-    """Return the first event. Its id keeps the position of a client that disconnects at once.
+def start_event(task_id: str, chat_id: str | None, position: int, **more: Any) -> str:
+    """Return the first event, with `more` fields. Its id keeps the position of a client that disconnects at once.
 
     Its name is none of EventSource's own (open, message, error), because their handlers must not run for it.
     """
-    body = {"task_id": task_id, "chat_id": chat_id, "position": position}
+    body = {"task_id": task_id, "chat_id": chat_id, "position": position} | more
     return f"event: start\nid: {position}\ndata: {_json(body)}\n\n"
 
 

@@ -38,11 +38,14 @@ INTERRUPT_SECONDS = 5.0
 """How often a follower tries to close a task whose lease has expired."""
 
 
-async def live(run: "Run", viewer: Viewer) -> AsyncGenerator[str, None]:
-    """Yield the whole stream of an answer that this process makes. It ends with the answer, even if the viewer's session ends."""
+async def live(run: "Run", viewer: Viewer, start: str | None = None) -> AsyncGenerator[str, None]:
+    """Yield the whole stream of an answer that this process makes. It ends with the answer, even if the viewer's session ends.
+
+    `start` is the first event, if it tells more than the usual one.
+    """
     seen, position, spoke = 0, 0, clock.now()
     async with viewer.checked():
-        yield sse.start_event(run.task.id, run.task.chat_id, 0)
+        yield start or sse.start_event(run.task.id, run.task.chat_id, 0)
         while not (run.over and seen == len(run.shown)):
             silent = not await run.changed(seen, SILENCE_SECONDS)
             new = run.shown[seen:]
@@ -71,27 +74,33 @@ async def wait(run: "Run") -> AsyncGenerator[None, None]:
 
 
 async def follow(
-    task: Task, position: int, viewer: Viewer, patience: float | None = None, *, interrupts: bool = False
+    task: Task,
+    position: int,
+    viewer: Viewer,
+    patience: float | None = None,
+    *,
+    interrupts: bool = False,
+    start: str | None = None,
 ) -> AsyncGenerator[str, None]:
     """Yield the stream from a position to its end, read from the stream log.
 
     `patience` (seconds) is for clients that cannot receive a stream. The response ends as soon as there is new text, or after
     `patience` without any. Then the client calls again with its position. If the tables do not respond, the stream stops without a
     final event, and the client calls again too. With `interrupts`, a task whose executor has died is closed as the sweeper would
-    close it. This needs permissions on credits.
+    close it. This needs permissions on credits. `start` is the first event, if it tells more than the usual one.
     """
     with _quiet():
-        async with viewer.checked(), aclosing(_follow(task, position, viewer, patience, interrupts)) as events:
+        async with viewer.checked(), aclosing(_follow(task, position, viewer, patience, interrupts, start)) as events:
             async for event in events:
                 yield event
 
 
 async def _follow(
-    task: Task, position: int, viewer: Viewer, patience: float | None, interrupts: bool
+    task: Task, position: int, viewer: Viewer, patience: float | None, interrupts: bool, start: str | None
 ) -> AsyncGenerator[str, None]:
     if patience is not None:
         yield sse.retry_field(RECONNECT_MILLISECONDS)
-    yield sse.start_event(task.id, task.chat_id, position)
+    yield start or sse.start_event(task.id, task.chat_id, position)
     began = spoke = clock.now()
     interrupt_at = 0.0
     while not viewer.gone:

@@ -3,9 +3,10 @@
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import BaseModel, ValidationError
 from pynamodb.exceptions import PynamoDBException
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -17,9 +18,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aideer.core import aws_errors
-from aideer.core.errors import AideerError, Busy, NotFound, traceback_summary
+from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
 from aideer.core.logs import logger
+from aideer.web import bodies
 from aideer.web.openapi import USUAL_HEADERS
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
@@ -40,6 +44,43 @@ def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette]
         middleware=[Middleware(_Logged)],
         lifespan=lifespan,
     )
+
+
+async def read_body(request: Request, model: type[Model]) -> Model:
+    """Return the request's JSON body as a model.
+
+    Raises UnsupportedMediaType, TooLarge, and InvalidBody with the same response that http.py gives.
+    """
+    if bodies.media_type(request.headers.get("content-type")) not in ("", bodies.JSON):
+        raise UnsupportedMediaType("unsupported_media_type", f"This call takes a body of the type {bodies.JSON}.")
+    raw = bytearray()
+    async for piece in request.stream():
+        raw += piece
+        if len(raw) > bodies.SIZE:
+            raise TooLarge("too_large", f"A body can have at most {bodies.SIZE} characters here.")
+    try:
+        value = bodies.read_json(raw.decode())
+    except ValueError:
+        raise InvalidBody([bodies.UNREADABLE]) from None
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = ({**dict(one), "loc": ("body", *one["loc"])} for one in error.errors())
+        raise InvalidBody(bodies.public_errors(model, found)) from None
+
+
+class InvalidBody(AideerError):
+    """The body does not have the form that the call takes."""
+
+    status = 422
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("validation_error", "The request is not valid.")
+        self._errors = errors
+
+    def body(self) -> dict[str, Any]:
+        """Return the response's JSON. Its detail is a list of {loc, msg, type}."""
+        return {"detail": self._errors, "code": self.code}
 
 
 async def _answer_error(_: Request, error: Exception) -> JSONResponse:

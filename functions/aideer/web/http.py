@@ -23,18 +23,17 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
 from aideer.core.logs import logger
+from aideer.web import bodies
 from aideer.web.openapi import add_usual_headers
-from aideer.web.validation import RequestValidation, declared_type, public_errors, read_json
+from aideer.web.validation import RequestValidation, body_type, declared_type
 
-BODY = 1_000_000
-"""The most characters of a body, as the event has it. Long messages and images have only Lambda's limit of 6 MB."""
 _LONG = ("/api/v1/chats", "/api/v1/users/me/avatar")
 _BODILESS = (204, 304)
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
 
 app = APIGatewayHttpResolver(
     enable_validation=True,
-    json_body_deserializer=read_json,
+    json_body_deserializer=bodies.read_json,
     response_validation_error_http_code=HTTPStatus.INTERNAL_SERVER_ERROR,
     serializer=_serialize,
 )
@@ -60,8 +59,8 @@ def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             {**event, "requestContext": {**event["requestContext"], "http": {**request, "method": "GET"}}}, context
         )
         return _without_body(whole)
-    if len(event.get("body") or "") > BODY and not event["rawPath"].startswith(_LONG):
-        refusal = _answer(TooLarge("too_large", f"A body can have at most {BODY} characters here."))
+    if len(event.get("body") or "") > bodies.SIZE and not event["rawPath"].startswith(_LONG):
+        refusal = _answer(TooLarge("too_large", f"A body can have at most {bodies.SIZE} characters here."))
         answer: dict[str, Any] = {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
     else:
         answer = app.resolve(event, context)
@@ -95,7 +94,7 @@ def _answer_unauthenticated(error: DependencyResolutionError) -> Response[Any]:
 
 @app.exception_handler(RequestValidationError)
 def _invalid(error: RequestValidationError) -> Response[Any]:
-    return _validation_error(public_errors(app.context["_route"], error.errors()))
+    return _validation_error(bodies.public_errors(body_type(app.context["_route"]), error.errors()))
 
 
 @app.exception_handler([UnicodeDecodeError, ValueError])
@@ -103,8 +102,7 @@ def _unreadable(error: ValueError) -> Response[Any]:
     # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary). From a handler they are bugs.
     if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
         return _answer_failure(error)
-    detail = [{"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}]
-    return _validation_error(detail)
+    return _validation_error([bodies.UNREADABLE])
 
 
 @app.exception_handler(RequestUnsupportedContentType)

@@ -1,0 +1,177 @@
+"""The OpenAPI description of the streams. They are no Powertools handlers, because tasks/stream.py is an ASGI app."""
+
+from typing import Any
+
+
+def error(status: int, description: str, schema: str = "Error") -> dict[int, Any]:
+    """Return the description of an error's response, by its status."""
+    return {
+        status: {
+            "description": description,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
+        }
+    }
+
+
+_TEXT = {"type": "string"}
+_DELTA: dict[str, Any] = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"const": "running"}, "content": _TEXT, "reasoning": _TEXT},
+    "additionalProperties": False,
+}
+_END: dict[str, Any] = {
+    "type": "object",
+    "required": [
+        *("status", "content", "reasoning", "finish_reason", "usage", "credits", "error"),
+        *("message", "chat_version", "credits_left", "sources"),
+    ],
+    "properties": {
+        "status": {"enum": ["finished", "stopped", "failed"]},
+        "content": _TEXT,
+        "reasoning": _TEXT,
+        "finish_reason": {"type": ["string", "null"]},
+        "usage": {"anyOf": [{"$ref": "#/components/schemas/TaskUsage"}, {"type": "null"}]},
+        "credits": {"type": ["integer", "null"]},
+        "error": {"anyOf": [{"$ref": "#/components/schemas/TaskError"}, {"type": "null"}]},
+        "message": {"anyOf": [{"$ref": "#/components/schemas/MessageResponse"}, {"type": "null"}]},
+        "chat_version": {"type": ["integer", "null"]},
+        "credits_left": {"type": "integer"},
+        "sources": {"type": "array", "items": {"$ref": "#/components/schemas/Source"}},
+    },
+    "additionalProperties": False,
+}
+_START: dict[str, Any] = {
+    "type": "object",
+    "required": ["task_id", "chat_id", "position"],
+    "properties": {
+        "task_id": _TEXT,
+        "chat_id": _TEXT,
+        "position": {"type": "integer"},
+        "chat_version": {"type": ["integer", "null"]},
+        "messages": {"type": "array", "items": {"type": "integer"}},
+        "credits_held": {"type": "integer"},
+        "max_tokens": {"type": "integer"},
+        "resume_url": _TEXT,
+    },
+    "additionalProperties": False,
+}
+_EVENT: dict[str, Any] = {
+    "title": "StreamEvent",
+    "type": "object",
+    "required": ["data"],
+    "properties": {
+        "event": {"enum": ["start", "message", "close"]},
+        "id": {"type": "string", "pattern": "^([0-9]+|end)$"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"anyOf": [_START, _DELTA, _END, {"type": "object", "maxProperties": 0}]},
+        },
+    },
+}
+"""One event of a stream."""
+
+_RESPONSE = {
+    200: {
+        "description": "The stream. As a whole it is text; each of its events is an object.",
+        "content": {"text/event-stream": {"schema": {"anyOf": [_TEXT, _EVENT]}}},
+    }
+}
+MODULES = {("POST", "/api/v1/tasks/stream"): "tasks.ask", ("GET", "/api/v1/tasks/{id}/stream"): "tasks.stream"}
+"""The names of these operations, as if each had a module of its own."""
+SOURCES = {"tasks_ask": ("tasks.stream", "ask"), "tasks_stream": ("tasks.stream", "stream", "_wait")}
+"""Where the refusals of these operations come from: the module, and its functions."""
+PATHS: dict[str, Any] = {
+    "/api/v1/tasks/stream": {
+        "post": {
+            "summary": "Ask, and watch the answer arrive",
+            "description": "One request from the question to the answer. It adds messages to a chat (or opens a chat, or asks "
+            "again), holds the credits, and streams the answer. Either all of that is stored or nothing. The stream is that of "
+            "`GET /tasks/{id}/stream`. Its start event also tells what was stored. A refusal comes as JSON before the stream. "
+            "If the line breaks, open `resume_url`, or send the same request with the same key again: that never asks twice. "
+            "Send the request to `stream_base` of the sign-in's answer.",
+            "parameters": [
+                {
+                    "name": "Idempotency-Key",
+                    "in": "header",
+                    "required": True,
+                    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
+                    "description": "Makes a repetition harmless for 24 h.",
+                },
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewQuestion"}}},
+            },
+            "responses": {
+                **_RESPONSE,
+                **error(400, "No key, or no such preset."),
+                **error(401, "No token, a bad one, or another kind."),
+                **error(402, "Too few credits."),
+                **error(403, "Not your chat, or a visitor."),
+                **error(404, "No such chat or task of this user."),
+                **error(409, "Another task is answering."),
+                **error(413, "Too long."),
+                **error(422, "No such question."),
+                **error(429, "Too many answers."),
+                **error(503, "Too much is happening at once."),
+            },
+        }
+    },
+    "/api/v1/tasks/{id}/stream": {
+        "get": {
+            "summary": "Watch a task's answer arrive",
+            "description": "`event: start`, then unnamed events `id: <position>` with `data: "
+            '{"status":"running","content":"<new text>"}` ("reasoning" in its place for thinking), one last data event '
+            "`id: end` with the whole answer, its usage and credits, the stored message, the chat's version and the credits "
+            "left, and `event: close`. A comment line every 15 s of silence. "
+            "It resumes at exactly the position of `Last-Event-ID`, `lastEventId` or `after`.",
+            "parameters": [
+                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+                {
+                    "name": "ticket",
+                    "in": "query",
+                    "schema": {"type": "string"},
+                    "description": "As in stream_url, in place of a token: for EventSource, which sends no headers.",
+                },
+                {
+                    "name": "after",
+                    "in": "query",
+                    "schema": {"type": "string"},
+                    "description": "The position to begin from, if the client has received none.",
+                },
+                {
+                    "name": "lastEventId",
+                    "in": "query",
+                    "schema": {"type": "string"},
+                    "description": "As Last-Event-ID, which wins over it, for clients that send no headers.",
+                },
+                {
+                    "name": "Last-Event-ID",
+                    "in": "header",
+                    "schema": {"type": "string"},
+                    "description": "The last position that was received.",
+                },
+            ],
+            "responses": {
+                **_RESPONSE,
+                **error(401, "No token, a bad one, or another kind."),
+                **error(404, "No such task of this user."),
+                **error(410, "All of it was received before: the position is `end`."),
+                **error(422, "No position of this stream, or a second stream from the start."),
+                **error(429, "Too many streams from their start."),
+                **error(503, "Too much is happening at once."),
+            },
+        }
+    },
+}
+
+
+def schemas() -> dict[str, Any]:
+    """Return the schemas of the bodies that these operations take. The operations of other handlers have their parts."""
+    from aideer.schemas.questions import NewQuestion
+
+    schema = NewQuestion.model_json_schema(ref_template="#/components/schemas/{model}")
+    del schema["$defs"]
+    return {"NewQuestion": schema}
