@@ -160,6 +160,11 @@ class World:
         self.acknowledged[chat.id].append(question)
         return chat
 
+    def adopt(self, chat_id: str, question: str) -> None:
+        """Look at this chat too, which a request has opened with this question."""
+        self.chats[chat_id] = Chat.get(chat_id, consistent_read=True)
+        self.acknowledged[chat_id].append(question)
+
     def code(self, value: int = 100, max_uses: int = 1) -> str:
         """A redeem code."""
         text = f"CHAOS-{uuid4().hex[:12].upper()}"
@@ -225,9 +230,22 @@ class World:
         viewing = Viewing(task_id)
         self.viewings.append(viewing)
         parts = urlsplit(url)
-        thread = threading.Thread(target=self._watch, args=(viewing, parts.path, parts.query))
+        thread = threading.Thread(target=self._watch, args=(viewing, _request("GET", parts.path, parts.query)))
         thread.start()
         return viewing, thread
+
+    def asked(self, owner: Person, key: str, body: dict[str, Any]) -> Viewing:
+        """POST /tasks/stream in the same way, waited for."""
+        viewing = Viewing("")
+        headers = {"authorization": f"Bearer {owner.token}", "idempotency-key": key, "content-type": "application/json"}
+        scope = _request("POST", "/api/v1/tasks/stream", "", headers)
+        thread = threading.Thread(target=self._watch, args=(viewing, scope, json.dumps(body).encode()))
+        thread.start()
+        thread.join()
+        if viewing.status == 200 and (first := viewing.sent.split("\n\n")[0]):
+            viewing.task_id = json.loads(first.partition("data: ")[2])["task_id"]
+            self.viewings.append(viewing)
+        return viewing
 
     def watched(self, task_id: str, url: str) -> Viewing:
         """The same, waited for."""
@@ -253,14 +271,14 @@ class World:
             raise Abandoned
         return told[0]
 
-    def _watch(self, viewing: Viewing, path: str, query: str) -> None:
+    def _watch(self, viewing: Viewing, scope: dict[str, Any], body: bytes = b"") -> None:
         actor.set("executor")
 
         async def process() -> None:
             loop, main = asyncio.get_running_loop(), asyncio.current_task()
             assert main
             with self._wire.mourned("executor", lambda: loop.call_soon_threadsafe(main.cancel)):
-                await _get(path, query, viewing)
+                await _call(scope, viewing, body)
 
         try:
             asyncio.run(process())  # which ends what goes on after the answer, as Lambda freezes it
@@ -491,11 +509,14 @@ class World:
                 self.job_keys.add((item["pk"]["S"], item["sk"]["S"]))
 
 
-async def _get(path: str, query: str, viewing: Viewing) -> None:
-    """GET from the streaming door, noting what is sent as it is sent."""
+async def _call(scope: dict[str, Any], viewing: Viewing, body: bytes) -> None:
+    """Call the streaming door, noting what is sent as it is sent."""
     never = asyncio.Event()
+    received = [body]
 
     async def receive() -> dict[str, Any]:
+        if received:
+            return {"type": "http.request", "body": received.pop(), "more_body": False}
         await never.wait()
         return {"type": "http.disconnect"}
 
@@ -505,17 +526,21 @@ async def _get(path: str, query: str, viewing: Viewing) -> None:
         if '"content"' in viewing.sent:
             viewing.text_shown.set()
 
-    scope = {
+    await stream_function.app(scope, receive, send)
+
+
+def _request(method: str, path: str, query: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    sent = {"host": "stream.test", **(headers or {})}
+    return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
-        "method": "GET",
+        "method": method,
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),
-        "headers": [(b"host", b"stream.test")],
+        "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         "server": ("stream.test", 80),
         "client": ("203.0.113.9", 1),
     }
-    await stream_function.app(scope, receive, send)

@@ -148,6 +148,88 @@ class Regenerate(Accept):
             yield Violation(BROKEN, f"{len(messages)} messages after an answer was made again")
 
 
+# --- asking and streaming in one request
+
+
+class AskAndStream(Scenario):
+    """A client repeats the request with its key until it has seen the end."""
+
+    name = "POST /tasks/stream with a message"
+    tries = 3
+
+    def prepare(self) -> None:
+        self.chat = self.world.chat(self.me)
+        self.question = f"/sim tokens=8 delay=2 {uuid4().hex}"
+
+    def body(self) -> dict[str, Any]:
+        return {"chat_id": self.chat.id, "messages": [{"role": "user", "content": self.question}]}
+
+    def act(self) -> None:
+        self.told(self._ask)
+
+    def _ask(self) -> Answer:
+        viewing = self.world.asked(self.me, "once", self.body())
+        ended = viewing.status == 200 and "event: close" in viewing.sent
+        broke_off = viewing.status in (0, 200) and not ended  # the client saw no end
+        return Answer(503 if broke_off else viewing.status, {}, viewing.sent)
+
+    def recover(self) -> None:
+        for task in self.world.tasks():
+            if task.chat_id not in self.world.chats:
+                self.world.adopt(task.chat_id, self.question)
+        super().recover()
+        for task in self.world.tasks():
+            if task.chat_id not in self.world.chats:
+                self.world.adopt(task.chat_id, self.question)
+
+    def kept(self) -> Iterator[Violation]:
+        stored = self.world.tasks()
+        real = [task for task in stored if not (task.closed_by or "").startswith("fence#")]
+        if len(real) != 1:
+            yield Violation(BROKEN, f"{len(real)} tasks of one key")
+        if not self.succeeded:
+            yield Violation(BROKEN, f"never answered: {[answer and answer.status for answer in self.answers]}")
+        for task in real:
+            thread = Message.query(task.thread, consistent_read=True)
+            said = sum(message.content == self.question for message in thread)
+            if said != 1:
+                yield Violation(BROKEN, f"the question is stored {said} times")
+
+
+class AskInNewChat(AskAndStream):
+    name = "POST /tasks/stream with a new chat"
+
+    def body(self) -> dict[str, Any]:
+        chat = {"preset_id": self.chat.preset_id, "title": "Opened"}
+        return {"chat": chat, "messages": [{"role": "user", "content": self.question}]}
+
+    def kept(self) -> Iterator[Violation]:
+        yield from super().kept()
+        opened = [chat for chat in Chat.by_create_time.query(self.me.id) if chat.id != self.chat.id]
+        if len(opened) != 1:
+            yield Violation(BROKEN, f"{len(opened)} chats of one key")
+
+
+class AskAgain(AskAndStream):
+    name = "POST /tasks/stream for another answer"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.old = self.world.accepted(self.me, self.chat, stream=False)["task_id"]
+        self.world.rest()
+
+    def body(self) -> dict[str, Any]:
+        return {"regenerate": self.old}
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.succeeded:
+            yield Violation(BROKEN, "never answered")
+        new = [t for t in self.world.tasks() if t.id != self.old and not (t.closed_by or "").startswith("fence#")]
+        messages = list(Message.query(self.chat.thread, consistent_read=True))
+        if len(new) != 1 or [message.role for message in messages] != ["user", "assistant"]:
+            yield Violation(BROKEN, f"{len(new)} tasks, {len(messages)} messages after an answer was made again")
+
+
 # --- the engine
 
 
