@@ -78,6 +78,10 @@ _RESPONSE = {
         "content": {"text/event-stream": {"schema": {"anyOf": [_TEXT, _EVENT]}}},
     }
 }
+_UNPROCESSABLE = error(422, "No such question.")
+_UNPROCESSABLE[422]["content"]["application/json"]["schema"] = {
+    "anyOf": [{"$ref": "#/components/schemas/InvalidRequest"}, {"$ref": "#/components/schemas/Error"}]
+}
 MODULES = {("POST", "/api/v1/tasks/stream"): "tasks.ask", ("GET", "/api/v1/tasks/{id}/stream"): "tasks.stream"}
 """The names of these operations, as if each had a module of its own."""
 SOURCES = {"tasks_ask": ("tasks.stream", "ask"), "tasks_stream": ("tasks.stream", "stream", "_wait")}
@@ -113,7 +117,7 @@ PATHS: dict[str, Any] = {
                 **error(404, "No such chat or task of this user."),
                 **error(409, "Another task is answering."),
                 **error(413, "Too long."),
-                **error(422, "No such question."),
+                **_UNPROCESSABLE,
                 **error(429, "Too many answers."),
                 **error(503, "Too much is happening at once."),
             },
