@@ -406,16 +406,16 @@ def test_the_model_is_not_asked_for_a_task_that_was_stopped_meanwhile(
     chat = make_chat(me)
     calls = len(provider.requests())
     doubtful(monkeypatch, happens=True)
-    find = fence.find_accepted
+    require = fence.require_accepted
 
-    def stopped(task: Task) -> Task | None:
+    def stopped(task: Task) -> Task:
         control.request_stop(task.id)
-        found = find(task)
+        found = require(task)
         Task(task.id).update([Task.lease_until.set(clock.now() - 1)])  # its executor gives it up
         sweep()
         return found
 
-    monkeypatch.setattr(fence, "find_accepted", stopped)
+    monkeypatch.setattr(fence, "require_accepted", stopped)
     _, end = answered(ask(me, {"chat_id": chat.id, "messages": [QUESTION]}))
     assert end["status"] == "failed"
     assert len(provider.requests()) == calls
@@ -452,7 +452,7 @@ def test_a_fence_that_is_not_answered_is_tried_while_the_lease_lasts(
     task.lease_until = clock.now() + 1
     monkeypatch.setattr(fence, "_put", failing)
     with pytest.raises(Busy):
-        fence.find_accepted(task)
+        fence.require_accepted(task)
     assert len(tries) == 3
 
 

@@ -12,12 +12,15 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from aideer.core import clock, settings
+from aideer.core.errors import Busy
+from aideer.data import lookup, transactions
 from aideer.data.base import connection
-from aideer.data.models import Code, Task
+from aideer.data.models import Code, Task, User
+from aideer.data.transactions import Transaction
 from aideer.tasks import executor
 from tests import faults
 from tests.events import parse
-from tests.stream_client import streamed, waited
+from tests.stream_client import asked, streamed, waited
 from tests.support import Answer, Api, Person, accepted, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
@@ -58,6 +61,13 @@ def create_task(api: Api, me: Person) -> Answer:
     return api("tasks.create", "POST", "/tasks", json={"chat_id": make_chat(me, "hello").id}, user=me)
 
 
+def ask(api: Api, me: Person) -> Answer:
+    body = {"chat_id": make_chat(me).id, "messages": [MESSAGE]}
+    answer = asked(body, me.token, **{"Idempotency-Key": uuid4().hex})
+    assert parse(answer.text).final["status"] == "finished"
+    return Answer(answer.status_code, dict(answer.headers), answer.text)
+
+
 def like_chat(api: Api, me: Person) -> Answer:
     return call(api, "users.like_chat", "POST", "/users/me/likes/chat/{id}", make_chat(me).id, me)
 
@@ -72,7 +82,7 @@ def call(api: Api, module: str, method: str, path: str, id: str, me: Person, bod
 
 @pytest.mark.parametrize(
     "act",
-    [sign_up, redeem, grant, create_preset, create_chat, append, create_task, like_chat, like_preset],
+    [sign_up, redeem, grant, create_preset, create_chat, append, create_task, ask, like_chat, like_preset],
 )
 def test_what_has_happened_is_not_taken_for_refused(
     api: Api, person: MakePerson, act: Callable[[Api, Person], Answer]
@@ -82,6 +92,22 @@ def test_what_has_happened_is_not_taken_for_refused(
         answer = act(api, me)
     assert answer.status == 200, answer.body
     check_rules(me)
+
+
+def test_where_the_read_that_would_tell_fails_too_the_outcome_stays_unknown(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller hears Busy, and no error of DynamoDB's: only then do those that must know find out by other means."""
+    monkeypatch.setattr(transactions, "PATIENCE_SECONDS", 0.0)
+    user = person().user
+    transaction = Transaction()
+    transaction.update("user", User(user.id), [User.nickname.set("other")], User.id.exists())
+    with (
+        faults.answer_lost("TransactWriteItems", 100),
+        faults.refused("GetItem", faults.INTERNAL, 500, 100),
+        pytest.raises(Busy),
+    ):
+        transaction.commit(proof=lambda: lookup.exists(user))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from pynamodb.exceptions import TransactWriteError
+from pynamodb.exceptions import PynamoDBException, TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
@@ -104,7 +104,7 @@ class Transaction:
                     if reason and reason.code == "ConditionalCheckFailed"
                 ]
                 if refused:
-                    if uncertain and proof and proof():
+                    if uncertain and _is_proven(proof):
                         return
                     for found in (make() for step in refused for make in step.errors):
                         if found:
@@ -114,7 +114,7 @@ class Transaction:
                     raise
                 uncertain = uncertain or aws_errors.is_uncertain(error)
                 if time.monotonic() > give_up_at:
-                    if uncertain and proof and proof():
+                    if uncertain and _is_proven(proof):
                         return
                     raise Busy from error
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
@@ -146,6 +146,16 @@ def _send(write: TransactWrite, kind: str, step: _Step) -> None:
             write.save(step.item, condition=step.condition)
         case _:
             write.update(step.item, actions=step.actions, condition=step.condition)
+
+
+def _is_proven(proof: Callable[[], bool] | None) -> bool:
+    """Return whether this transaction has happened. Raises Busy if that cannot be read now: then the outcome stays unknown."""
+    try:
+        return proof is not None and proof()
+    except PynamoDBException as error:
+        if not aws_errors.is_unavailable(error):
+            raise
+        raise Busy from error
 
 
 def _transient(error: TransactWriteError) -> bool:

@@ -166,14 +166,12 @@ class _Here:
 
         Raises Busy if the task is not stored and never will be.
         """
-        stored: Task | None = task
+        stored = task
         try:
             commit()
         except Busy:
-            stored = fence.find_accepted(task)
-            if stored is None:
-                raise
-        return stored is not None and fence.is_ours(task, stored)
+            stored = fence.require_accepted(task)
+        return fence.is_ours(task, stored)
 
 
 def _accept(caller: Bearer, ask: Callable[[], Question], request: IdempotentRequest, way: _Queue | _Here) -> Accepted:

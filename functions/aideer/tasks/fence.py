@@ -19,19 +19,23 @@ from aideer.tasks import leases
 _KEPT_SECONDS = 86400
 
 
-def find_accepted(task: Task) -> Task | None:
-    """Return the task as it is stored, or None if it is not stored and never will be.
+def require_accepted(task: Task) -> Task:
+    """Return the task as it is stored. Raises Busy if it is not stored, and then it never will be.
 
-    Raises Busy if DynamoDB does not answer while the lease of the task lasts. Then the sweeper closes the task, if it is stored.
+    Also raises Busy if DynamoDB does not answer while the lease of the task lasts. If the task is stored, the sweeper closes it.
     """
     fence = _fence(task)
     pause = 0.05
     while clock.now() < task.lease_until:
         try:
-            return _put(fence)
+            stored = _put(fence)
         except PynamoDBException as error:
             if not aws_errors.is_unavailable(error):
                 raise
+        else:
+            if stored is None:
+                break
+            return stored
         time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 2, 1.0)
     raise Busy
