@@ -153,7 +153,10 @@ def _parked(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def _stack(**environment: str) -> Iterator[Stack]:
-    with tempfile.TemporaryDirectory(prefix="aideer-chaos-") as folder, running(Path(folder), **environment) as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="aideer-chaos-") as folder,
+        running(Path(folder), OPEN_TASKS=str(ASKED), **environment) as stack,
+    ):
         yield stack
 
 
