@@ -163,7 +163,7 @@ class Person:
 
 def caller(user: User) -> auth.Bearer:
     """This user as whoever holds their newest access token."""
-    return auth.Bearer({"sub": user.id, "ver": user.token_version})
+    return auth.Bearer.of(user)
 
 
 def viewer_of(user_id: str) -> stream_access.Viewer:

@@ -201,7 +201,7 @@ class Hostile(RuleBasedStateMachine):
     @property
     def _caller(self) -> Bearer:
         user = self.account.person.user
-        return Bearer({"sub": user.id, "ver": user.token_version})
+        return Bearer.of(user)
 
     @property
     def _once(self) -> IdempotentRequest:

@@ -56,8 +56,7 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
     stored = messages.new_items(chat.thread, 1, new.messages, now)
     if _has_image(stored):
         image_urls.require_vision(preset.parameters)
-    chat.next_n, chat.message_count = 1 + len(stored), len(stored)
-    set_preview(chat, stored)
+    fill(chat, stored)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
     record_use(transaction, user, preset)
@@ -82,6 +81,12 @@ def new_chat(owner_id: str, preset: Preset, title: str, visibility: str, now: st
         create_time=now,
         update_time=now,
     )
+
+
+def fill(chat: Chat, stored: list[Message]) -> None:
+    """Give a new chat its first messages, which the caller writes."""
+    chat.next_n, chat.message_count = 1 + len(stored), len(stored)
+    set_preview(chat, stored)
 
 
 def list_page(

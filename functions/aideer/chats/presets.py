@@ -90,9 +90,14 @@ def get_readable(user: User, preset_id: str) -> Preset:
     head = _find(preset_id)
     if head is None:
         raise _not_found()
-    if head.visibility == "private" and not auth.may_manage(user, head.owner_id):
+    if not (is_open_to(head, user.id) or auth.is_admin(user)):
         raise Forbidden("preset_private", "This preset is private.")
     return head
+
+
+def is_open_to(head: Preset, user_id: str) -> bool:
+    """Return whether a user may read and use a preset without being an administrator."""
+    return bool(head.visibility != "private" or head.owner_id == user_id)
 
 
 def update(user: User, preset_id: str, change: schemas.PresetChange) -> schemas.PresetResponse:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # functions that only close tasks do not need pydantic
     from pydantic import BaseModel
 
 SECONDS = 24 * 3600
+KEY_CHARACTERS = 128
 
 
 class IdempotentRequest:

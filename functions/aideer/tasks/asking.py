@@ -16,6 +16,7 @@ from starlette.responses import StreamingResponse
 from aideer.core import settings
 from aideer.core.errors import BadRequest
 from aideer.core.logs import logger
+from aideer.data.idempotency import KEY_CHARACTERS
 from aideer.schemas.questions import NewQuestion
 from aideer.security import auth
 from aideer.security.auth import Bearer
@@ -23,8 +24,6 @@ from aideer.tasks import admission, attached, control, leases, sse, streaming
 from aideer.tasks.admission import Accepted
 from aideer.tasks.stream_access import Viewer
 from aideer.web import asgi
-
-_KEY_CHARACTERS = 128
 
 
 async def ask(request: Request) -> StreamingResponse:
@@ -50,10 +49,10 @@ async def ask(request: Request) -> StreamingResponse:
 
 def _require_key(request: Request) -> str:
     key = request.headers.get("idempotency-key")
-    if not key or len(key) > _KEY_CHARACTERS:
+    if not key or len(key) > KEY_CHARACTERS:
         raise BadRequest(
             "idempotency_key_required",
-            f"Send an Idempotency-Key of 1 to {_KEY_CHARACTERS} characters. With it, you can safely ask again.",
+            f"Send an Idempotency-Key of 1 to {KEY_CHARACTERS} characters. With it, you can safely ask again.",
         )
     return key
 

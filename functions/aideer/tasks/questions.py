@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pynamodb.expressions.update import Action
 
-from aideer.chats import chats, messages
+from aideer.chats import chats, messages, presets
 from aideer.core import characters, clock
 from aideer.core.errors import Conflict, Forbidden, NotFound, TooLarge
 from aideer.data import lookup
@@ -79,8 +79,9 @@ class Question:
 
     def _open_chat(self, transaction: Transaction, preset: Preset, task: Task) -> None:
         chat = Chat(**self.chat.attribute_values)
-        chat.active_task, chat.next_n, chat.message_count = task.id, self.answer_n + 1, len(self.new)
-        chats.set_preview(chat, list(self.new))
+        chat.active_task = task.id
+        chats.fill(chat, list(self.new))
+        chat.next_n += 1  # the answer's
         transaction.put("chat", chat, Chat.id.does_not_exist())
         if self.user:
             chats.record_use(transaction, self.user, preset)
@@ -134,7 +135,7 @@ def _open_chat(caller: Bearer, wanted: OpenedChat, new: Sequence[NewMessage]) ->
 def _get_preset(caller: Bearer, preset_id: str) -> tuple[Preset, User | None]:
     """Return the head of a preset that the caller may use. The user is read only if that decides it."""
     head = lookup.find(Preset, preset_id, Preset.HEAD)
-    if head is not None and (head.visibility != "private" or head.owner_id == caller.id):
+    if head is not None and presets.is_open_to(head, caller.id):
         return head, None
     user = caller.read()
     return chats.get_usable_preset(user, preset_id), user
@@ -149,7 +150,7 @@ def _make_title(new: Sequence[NewMessage]) -> str:
 def _get_chat(user: Bearer | User, chat_id: str) -> Chat:
     chat = lookup.find(Chat, chat_id)
     if chat is None or chat.deleted:
-        raise NotFound("chat_not_found", "There is no such chat.")
+        raise chats.not_found()
     if chat.owner_id != user.id:
         raise Forbidden
     return chat
