@@ -1,6 +1,7 @@
 """One embedded AWS for the whole run, with the tables, queues and secrets of template.yaml; tests share it and use fresh ids."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from local.simulators import dashscope, wechat
 from local.stack import resources
 from local.stack.settings import SIMULATED_WECHAT
+from tests import prices
 
 if TYPE_CHECKING:
     from tests.recorder import Recorder
@@ -50,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["STREAM_BASE_URL"] = "http://stream.test"
     os.environ["DASHSCOPE_HTTP_BASE_URL"] = _provider.base_url
     os.environ["WECHAT_BASE_URL"] = os.environ["WECHAT_OPEN_URL"] = _wechat.base_url
+    prices.bill_by(prices.FOLDER)
     from tests.recorder import Recorder
 
     recorder = Recorder(stack.resources)
@@ -115,6 +118,20 @@ def weixin() -> Iterator[wechat.Server]:
     _wechat.reset()
     yield _wechat
     _wechat.reset()
+
+
+@pytest.fixture
+def use_prices(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Lets the rest of the test bill by another table: `use_prices(prices.change_model("qwen-plus", search=None))`."""
+
+    def use(table: dict[str, Any]) -> None:
+        folder = tmp_path / "prices"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{table['region']}.json").write_text(json.dumps(table), encoding="utf-8")
+        prices.bill_by(folder)
+
+    yield use
+    prices.bill_by(prices.FOLDER)
 
 
 @pytest.fixture

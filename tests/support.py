@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import json
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -20,6 +20,8 @@ from aideer.security import auth, password_hashing
 from aideer.tasks import stream_access
 
 T = TypeVar("T")
+UsePrices = Callable[[dict[str, Any]], None]
+"""The fixture `use_prices`."""
 ADDRESS = "203.0.113.9"
 """Where requests come from, unless they say otherwise."""
 

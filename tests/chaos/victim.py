@@ -21,6 +21,7 @@ from aideer.schemas.chats import NewMessages
 from aideer.schemas.credits import NewRedemption
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, chat_deletion, executor, sweeper
+from tests import prices
 from tests.support import caller
 
 
@@ -86,6 +87,7 @@ async def work(answers: list[str], works: list[list[str]]) -> None:
 
 
 def main() -> None:
+    prices.bill_by(prices.FOLDER)
     for line in sys.stdin:
         wanted = json.loads(line)
         if child := os.fork():

@@ -18,7 +18,8 @@ from aideer.providers.dashscope import Chunk, UpstreamError
 from aideer.providers.dashscope_connections import Call
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, closing, control, executor, leases, received, sweeper
-from tests.support import Api, Person, accepted, caller, check_rules, in_loop, make_chat
+from tests import prices
+from tests.support import Api, Person, UsePrices, accepted, caller, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 Step = Chunk | UpstreamError | Literal["after the stop", "silence"]
@@ -120,6 +121,38 @@ def unchanged_balance(person: Person) -> Iterator[None]:
     yield
     assert person.user.credits == before
     check_rules(person)
+
+
+DEARER = [{"up_to": 1_000_000, "input": 80_000, "cached": 80_000, "output": 200_000, "thinking": 800_000}]
+WITHOUT_QWEN_PLUS = prices.read_table() | {"models": prices.read_table()["models"][1:]}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        prices.change_model("qwen-plus", tiers=DEARER),
+        prices.change_model("qwen-plus", tiers=[dict.fromkeys(DEARER[0], 1) | {"up_to": 1_000_000}]),
+        prices.change_model("qwen-plus", retires_on="2026-01-01"),
+        WITHOUT_QWEN_PLUS,
+    ],
+    ids=["dearer", "cheaper", "retired", "removed"],
+)
+def test_a_changed_price_table_does_not_change_the_cost_of_an_open_task(
+    person: MakePerson, provider: Provider, use_prices: UsePrices, table: dict[str, Any]
+) -> None:
+    me = person()
+    before = me.user.credits
+    task_id, _ = accepted(me, "hello")
+    open_task = stored(task_id)
+    use_prices(table | {"version": "later"})
+    provider.says(Chunk("", "Hi", "stop", Usage(10, 1000)))
+    task = run(task_id)
+    assert (task.status, task.credits) == ("finished", 21)  # 0.08 and 20, rounded up once
+    assert (task.tariff, task.hold) == (open_task.tariff, open_task.hold)
+    [line] = [entry for entry in CreditEntry.query(me.id, consistent_read=True) if entry.task_id == task_id]
+    assert line.price_version == prices.read_table()["version"]
+    assert me.user.credits == before - 21
+    check_rules(me)
 
 
 def test_a_stop_before_the_first_usage_waits_for_it_and_bills_it(person: MakePerson, provider: Provider) -> None:

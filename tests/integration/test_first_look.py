@@ -106,7 +106,6 @@ def test_a_conversation_that_is_piped(stack: Stack) -> None:
     assert done.stderr == ""
     for expected in (
         "「Hello 你好 👩‍🚀」",
-        "999,998 left",
         "The model's provider failed. (upstream_error)",
         "Failed answers cost nothing",
         "There is no such code. (code_unknown)",
@@ -114,6 +113,11 @@ def test_a_conversation_that_is_piped(stack: Stack) -> None:
         "Yes, of course.",
     ):
         assert expected in done.stdout
+    left = 1_000_000
+    for cost, shown in re.findall(r"([\d,]+) credits for .* · ([\d,]+) left", done.stdout):
+        left -= int(cost.replace(",", ""))
+        assert shown == f"{left:,}"
+    assert left < 1_000_000
     again = ran([sys.executable, "-m", "local.clients.chat"], stack)
     assert again.stdout.splitlines()[0].split("·")[1] == done.stdout.splitlines()[0].split("·")[1], "the same guest"
 

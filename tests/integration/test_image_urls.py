@@ -12,7 +12,8 @@ from aideer.data.models import Chat, Message, Task
 from aideer.prompts import prompts
 from aideer.tasks import executor
 from local.simulators.dashscope import MULTIMODAL_PATH, Server
-from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
+from tests import prices
+from tests.support import Answer, Api, Person, UsePrices, check_rules, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 SEEING, BLIND = "qwen3.5-plus", "qwen-plus"
@@ -219,11 +220,10 @@ def test_a_hold_counts_each_image_at_the_models_figure(api: Api, person: MakePer
 
 
 def test_more_images_than_the_model_has_room_for_are_too_long(
-    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+    api: Api, person: MakePerson, use_prices: UsePrices
 ) -> None:
     me = person()
-    small = {**(pricing.get_tariff(SEEING) or {}), "max_input": 128_000}
-    monkeypatch.setattr(pricing, "get_tariff", lambda _: small)
+    use_prices(prices.change_model(SEEING, max_input=128_000))
     chat = make_chat(me, parameters={"model": SEEING})
     append(api, me, chat, *[IMAGE] * 50)
     answer = ask(api, me, chat)

@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 
-from aideer.billing import pricing
 from aideer.chats import presets
 from aideer.core import clock, settings
 from aideer.core.errors import NotFound
@@ -14,7 +13,7 @@ from aideer.data import transactions
 from aideer.data.base import new_id
 from aideer.data.models import Preset, User
 from aideer.schemas.presets import PresetChange
-from tests import faults
+from tests import faults, prices
 
 HIDDEN = {"role": "system", "type": "text", "content": "The secret of the trade.", "visibility": False}
 SHOWN = {"role": "assistant", "type": "text", "content": "How can I help?", "visibility": True}
@@ -390,9 +389,8 @@ def test_null_stays_as_it_is_and_takes_the_description_away(api, person):
     assert kept.items() <= changed.items()
 
 
-def test_a_model_without_a_figure_for_searching_does_not_search(api, person, monkeypatch):
-    tariff = {name: value for name, value in pricing.get_tariff("qwen-plus").items() if name != "search"}
-    monkeypatch.setattr(pricing, "get_tariff", lambda _: tariff)
+def test_a_model_without_a_figure_for_searching_does_not_search(api, person, use_prices):
+    use_prices(prices.change_model("qwen-plus", search=None))
     answer = create(api, person(), parameters={"model": "qwen-plus", "enable_search": True})
     assert (answer.status, answer.json["code"]) == (422, "search_not_supported")
     assert create(api, person(), parameters={"model": "qwen-plus", "enable_search": False}).status == 200
@@ -430,9 +428,8 @@ def test_refusals_say_why(api, person):
         assert (changed.status, changed.json["code"]) == (422, code)
 
 
-def test_a_model_that_always_thinks_cannot_be_told_not_to(api, person, monkeypatch):
-    always = {**pricing.get_tariff("qwen-plus"), "thinking": "always"}
-    monkeypatch.setattr(pricing, "get_tariff", lambda _: always)
+def test_a_model_that_always_thinks_cannot_be_told_not_to(api, person, use_prices):
+    use_prices(prices.change_model("qwen-plus", thinking="always"))
     answer = create(api, person(), parameters={"model": "qwen-plus", "enable_thinking": False})
     assert (answer.status, answer.json["code"]) == (422, "thinking_always")
     form = create(api, person(), parameters={"model": "qwen-plus", "response_format": {"type": "json_object"}})
@@ -502,11 +499,10 @@ def test_a_preset_that_asks_for_json_cannot_lose_the_word(api, person):
     assert update(api, me, made.json["id"], messages=asks * 2).status == 200
 
 
-def test_a_preset_on_a_retired_model_still_has_a_title_to_change(api, person, monkeypatch):
+def test_a_preset_on_a_retired_model_still_has_a_title_to_change(api, person, use_prices):
     me = person()
     made = create(api, me).json
-    retired = {**pricing.get_tariff("qwen-plus"), "retires_on": "2026-01-01"}
-    monkeypatch.setattr(pricing, "get_tariff", lambda _: retired)
+    use_prices(prices.change_model("qwen-plus", retires_on="2026-01-01"))
     assert update(api, me, made["id"], title="Old").status == 200
     answer = update(api, me, made["id"], parameters={"model": "qwen-plus"})
     assert (answer.status, answer.json["code"]) == (422, "model_retired")

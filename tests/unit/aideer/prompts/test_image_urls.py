@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aideer.billing import pricing
 from aideer.core.errors import Unprocessable
 from aideer.prompts import image_urls
 
@@ -170,12 +169,3 @@ def test_an_image_and_what_is_said_with_it_are_one_message(messages: list[str], 
     given = [tuple(message.split()) for message in messages]
     parts = image_urls.to_parts((role, kind, content) for role, kind, content in given)
     assert [(part["role"], part["content"]) for part in parts] == sent
-
-
-@pytest.mark.parametrize("entry", pricing.get_table()["models"], ids=lambda entry: entry["model"])
-def test_what_sees_is_asked_at_its_endpoint_and_has_a_figure_for_an_image(entry: dict[str, object]) -> None:
-    assert ("image_tokens" in entry) == entry["vision"]
-    if entry["vision"]:
-        assert entry["endpoint"] == "multimodal"
-        assert isinstance(entry["image_tokens"], int)
-        assert entry["image_tokens"] > 0

@@ -23,7 +23,7 @@ from local.simulators.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
 from local.simulators.dashscope_scenarios import EVENT_ERRORS, FAILS, FORMS, REFUSALS, RETIRED, TAILS, USAGES, Scenario
 from local.stack.template import ROOT
 
-MODELS = json.loads((ROOT / "functions/aideer/billing/prices/beijing.json").read_text())["models"]
+SHIPPED = json.loads((ROOT / "functions/aideer/billing/prices/beijing.json").read_text())["models"]
 STREAMED = {"result_format": "message", "incremental_output": True}
 
 
@@ -176,8 +176,11 @@ def test_each_model_has_a_longest_chain_of_thought(server: Server, model: str) -
     assert refused(server, content, {"thinking_budget": most + 1}, model=model, path=path)[0] == 400
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model["model"])
-def test_the_price_table_and_the_simulated_provider_agree_on_a_model(server: Server, model: dict[str, Any]) -> None:
+@pytest.mark.parametrize("model", SHIPPED, ids=lambda model: model["model"])
+def test_the_shipped_price_table_and_the_simulated_provider_agree_on_a_model(
+    server: Server, model: dict[str, Any]
+) -> None:
+    """A failure after an edit of the table: local/simulators/dashscope_scenarios.py does not know the model as the table has it."""
     multimodal = model["endpoint"] == "multimodal"
     content: object = [{"text": "/sim tokens=1"}] if multimodal else "/sim tokens=1"
     parameters = {"thinking_budget": model.get("max_thinking") or 1}

@@ -1,16 +1,26 @@
-"""A price table that cannot be used is one clear sentence at the build: the file, the model, the field."""
+"""A price table that cannot be used is one clear sentence at the build: the file, the model, the field.
+
+Tests with "shipped" in their names read the tables that operators edit. All others use the tests' own table.
+"""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import tests.prices
 from aideer.billing import pricing
 from local.stack import prices
 from local.stack.settings import Settings, SettingsError
-from local.stack.template import Template
+from local.stack.template import ROOT, Template
+from tests.support import Api
 
-GOOD = json.loads((prices.TABLES / "beijing.json").read_text())
+GOOD = tests.prices.read_table()
 
 
 def write(folder: Path, table: object) -> Path:
@@ -36,9 +46,13 @@ def tiers(**fields):
     return [{**GOOD["models"][0]["tiers"][0], **fields}, *GOOD["models"][0]["tiers"][1:]]
 
 
-def test_every_table_of_the_project_is_sound():
+def test_every_shipped_table_is_sound():
     prices.check()
     assert set(prices.regions()) >= {"beijing", "singapore"}
+
+
+def test_the_table_of_the_tests_is_as_sound_as_a_shipped_one():
+    prices.check(tests.prices.FOLDER)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +157,35 @@ def test_a_region_without_a_table_is_one_clear_sentence():
         Settings.read({"PROVIDER_REGION": "mars"})
 
 
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Lets the rest of the test bill by the shipped table of a region, and returns that table."""
+
+    def use(region: str) -> dict[str, Any]:
+        monkeypatch.setattr(pricing.settings, "PROVIDER_REGION", region)
+        tests.prices.bill_by(prices.TABLES)
+        table: dict[str, Any] = json.loads((prices.TABLES / f"{region}.json").read_text(encoding="utf-8"))
+        return table
+
+    yield use
+    monkeypatch.undo()
+    tests.prices.bill_by(tests.prices.FOLDER)
+
+
+def test_a_deployed_function_bills_by_the_shipped_tables() -> None:
+    reads = "from aideer.billing import pricing; print(pricing.TABLES)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "functions")}
+    told = subprocess.run([sys.executable, "-c", reads], env=environment, capture_output=True, text=True, check=True)
+    assert Path(told.stdout.strip()) == prices.TABLES
+
+
 @pytest.mark.parametrize("region", prices.regions())
-def test_each_regions_table_is_the_one_that_answers_are_billed_by(region, monkeypatch):
-    monkeypatch.setattr(pricing.settings, "PROVIDER_REGION", region)
-    pricing.get_table.cache_clear()
-    try:
-        assert pricing.get_table()["region"] == region
-    finally:
-        monkeypatch.undo()
-        pricing.get_table.cache_clear()
+def test_each_shipped_table_is_shown_with_the_fields_that_its_operator_must_confirm(
+    api: Api, shipped: Callable[[str], dict[str, Any]], region: str
+) -> None:
+    table = shipped(region)
+    shown = api("prices.list", "GET", "/prices").json
+    assert (shown["region"], shown["version"]) == (region, table["version"])
+    assert {model["model"]: model["confirm"] for model in shown["models"]} == {
+        entry["model"]: entry["confirm"] for entry in table["models"]
+    }
