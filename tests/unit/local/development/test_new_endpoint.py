@@ -11,7 +11,8 @@ from local.development import new_endpoint, skeletons
 from local.development.endpoints import Endpoint, find_example_ids, parse
 from local.stack.template import ROOT, Template
 
-COPIED = ("template.yaml", "tests/route_matrix.py", "tests/request_samples.py", "local/docs/examples.yaml", "events")
+SMALL = Path(__file__).parents[3] / "fixtures/small-project"
+RESOURCES = ("admin", "chats", "codes", "presets", "session", "tasks", "users")
 ENDPOINTS = [
     ("chats/pin", "PUT", "/chats/{id}/pin"),
     ("presets/popular", "GET", "/presets/popular"),
@@ -25,15 +26,10 @@ each_endpoint = pytest.mark.parametrize("asked", ENDPOINTS, ids=lambda asked: as
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the files that the command reads, and of the folders that it writes into."""
-    for name in COPIED:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile)(ROOT / name, tmp_path / name)
-    (tmp_path / "tests/integration").mkdir()
-    for path in ROOT.glob("functions/*/*.py"):
-        (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, tmp_path / path.relative_to(ROOT))
-    return tmp_path
+    """A copy of the small project, which has what the command reads. Nobody adds endpoints to it."""
+    folder = shutil.copytree(SMALL, tmp_path / "project")
+    (folder / "tests/integration").mkdir()
+    return folder
 
 
 def contents(project: Path) -> dict[str, str]:
@@ -63,9 +59,10 @@ def test_it_writes_new_files_and_adds_lines_to_others(project: Path, asked: tupl
 @each_endpoint
 def test_the_template_routes_the_call_to_the_handler(project: Path, asked: tuple[str, str, str]) -> None:
     name, method, route = asked
+    before = set(Template(project / "template.yaml").functions)
     new_endpoint.main([*asked], project)
     functions = Template(project / "template.yaml").functions
-    added = set(functions) - set(Template().functions)
+    added = set(functions) - before
     [function] = [functions[logical_id] for logical_id in added]
     assert function.handler == f"{name.replace('/', '.')}.handler"
     [event] = function.events
@@ -76,7 +73,18 @@ def test_the_function_stands_behind_the_last_endpoint_of_its_resource(project: P
     new_endpoint.main(["tasks/delete_log", "DELETE", "/tasks/{id}/log"], project)
     names = list(Template(project / "template.yaml").functions)
     at = names.index("TasksDeleteLogFunction")
-    assert names[at - 1 : at + 2] == ["TasksStreamPollFunction", "TasksDeleteLogFunction", "TasksOnQueuedFunction"]
+    assert names[at - 1 : at + 2] == ["TasksDeleteFunction", "TasksDeleteLogFunction", "TasksOnQueuedFunction"]
+
+
+@pytest.mark.parametrize("resource", RESOURCES)
+def test_the_real_project_has_a_place_for_each_entry_of_an_endpoint(resource: str) -> None:
+    endpoint = parse(f"{resource}/probe_new_endpoint", "GET", f"/{resource}/probe-new-endpoint/{{n}}", ROOT)
+    texts = new_endpoint.plan(endpoint, ROOT)
+    changed = {"template.yaml", "tests/route_matrix.py", "tests/request_samples.py", "local/docs/examples.yaml"}
+    assert texts.keys() == {*endpoint.files.values(), *changed}
+    for path in changed:
+        rest = iter(texts[path].splitlines())
+        assert all(line in rest for line in (ROOT / path).read_text("utf-8").splitlines()), f"{path} keeps every line"
 
 
 @each_endpoint
