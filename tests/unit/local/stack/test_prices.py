@@ -1,10 +1,11 @@
-"""A price table that cannot be used is one clear sentence at the build: the file, the model, the field.
+"""Each fault of a price table is a line at the build: the file, the model, the field, what is wrong and what is allowed.
 
 Tests with "shipped" in their names read the tables that operators edit. All others use the tests' own table.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -66,21 +67,32 @@ def test_the_table_of_the_tests_is_as_sound_as_a_shipped_one():
         ({"tiers": tiers(input=True)}, "tiers[0].input"),
         ({"tiers": tiers(input=-1)}, "tiers[0].input"),
         ({"tiers": tiers(inptu=1)}, "inptu"),
-        ({"tiers": tiers(cached=8001)}, "tiers have a cached price above input"),
-        ({"tiers": tiers(thinking=19_999)}, "tiers have a thinking price below output"),
-        ({"tiers": tiers(input=24_001)}, "tiers fall in input"),
+        ({"tiers": tiers(cached=8001)}, "tiers[0].cached is 8001, above input. Allowed: at most 8000."),
+        ({"tiers": tiers(thinking=19_999)}, "tiers[0].thinking is 19999, below output. Allowed: at least 20000."),
+        (
+            {"tiers": tiers(input=24_001)},
+            "tiers[1].input is 24000, below the price of shorter prompts. Allowed: at least 24001",
+        ),
         ({"tiers": tiers(up_to=256_000)}, "tiers do not rise in up_to"),
         ({"tiers": tiers()[:1]}, "tiers end at up_to 128000"),
         ({"context": 0}, "context"),
         ({"max_output": 1_000_001}, "max_output is 1000001"),
-        ({"thinking": "sometimes"}, "thinking"),
-        ({"max_thinking": None}, "max_thinking"),
-        ({"vision": True}, "image_tokens"),
-        ({"vision": True, "image_tokens": 10}, "vision needs the multimodal endpoint"),
+        ({"thinking": "sometimes"}, 'thinking is "sometimes". Allowed: "never", "optional" or "always".'),
+        ({"max_thinking": None}, "max_thinking is missing. Allowed: a whole number from 1 to "),
+        (
+            {"thinking": "never"},
+            'max_thinking is 81920. Allowed: no max_thinking. A model whose thinking is "never" has no',
+        ),
+        ({"reasoning_effort": ["low"]}, "effort_with_budget is missing. Allowed: true or false."),
+        ({"structured_output": ["xml"]}, 'structured_output[0] is "xml". Allowed: "json_object" or "json_schema".'),
+        ({"tools": "yes"}, 'tools is "yes". Allowed: true or false.'),
+        ({"tiers": 5}, "tiers is 5. Allowed: a list of one or more objects with up_to, input and output (optional: "),
+        ({"vision": True}, "image_tokens is missing. Allowed: a whole number"),
+        ({"vision": True, "image_tokens": 10}, 'vision is true, and endpoint is "text"'),
         ({"retires_on": "soon"}, "retires_on"),
         ({"retires_on": "2027-02-31"}, "retires_on is 2027-02-31, which is no day"),
         ({"retires_on": "2027-02-01\n"}, "retires_on"),
-        ({"max_output": 32768.0}, "max_output: 32768.0 is not of type 'integer'"),
+        ({"max_output": 32768.0}, "max_output is 32768.0. Allowed: a whole number"),
         ({"context": 1e6}, "context"),
         ({"tiers": tiers(input=8000.0)}, "tiers[0].input"),
         ({"tiers": tiers(up_to=128000.0)}, "tiers[0].up_to"),
@@ -99,8 +111,8 @@ def test_the_table_of_the_tests_is_as_sound_as_a_shipped_one():
         ({"endpoint": "chat"}, "endpoint"),
         ({"tokenizer": "gpt"}, "tokenizer"),
         ({"search": {"tokens": 1, "fees": {"turbo": 1}}}, "search.fees"),
-        ({"confirm": ["prices"]}, "confirm names prices"),
-        ({"prize": 1}, "prize"),
+        ({"confirm": ["prices"]}, "confirm names prices, which is no field. Allowed: model, endpoint, "),
+        ({"prize": 1}, "prize is no field. Allowed: model, endpoint, "),
     ],
 )
 def test_a_fault_names_the_file_the_model_and_the_field(tmp_path, fields, named):
@@ -108,29 +120,66 @@ def test_a_fault_names_the_file_the_model_and_the_field(tmp_path, fields, named)
     with pytest.raises(prices.PriceTableError) as fault:
         prices.check_table(path)
     said = str(fault.value)
-    assert said.startswith("beijing.json: model qwen-plus: ")
     assert named in said
-    assert "\n" not in said
+    for line in said.split("\n"):
+        assert line.startswith("beijing.json: model qwen-plus: ")
+        assert "Allowed: " in line
+        assert not re.search(r"should not be valid|is not (of type|valid)|required property|unexpected", line), (
+            "jsonschema's"
+        )
+
+
+def test_all_missing_fields_of_a_model_are_named_at_once(tmp_path):
+    table = {**GOOD, "models": [*GOOD["models"], {"model": "qwen-test", "thinking": "optional"}]}
+    with pytest.raises(prices.PriceTableError) as fault:
+        prices.check_table(write(tmp_path, table))
+    [line] = str(fault.value).split("\n")
+    assert line.startswith('beijing.json: model qwen-test: 13 fields are missing: endpoint ("text" or "multimodal"), ')
+    for name in ("context", "tiers", "confirm", "max_thinking", "thinking_budget"):
+        assert f" {name} (" in line
+
+
+def test_all_faults_of_all_tables_are_named_at_once(tmp_path, capsys, monkeypatch):
+    write(tmp_path, changed(max_input=None, vision="yes"))
+    (tmp_path / "mars.json").write_text(json.dumps({**GOOD, "models": GOOD["models"] * 2}))
+    monkeypatch.setattr(prices.check, "__defaults__", (tmp_path,))
+    assert prices.main() == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == [
+        "ERROR beijing.json: model qwen-plus: max_input is missing. Allowed: a whole number from 1 to 100000000.",
+        'ERROR beijing.json: model qwen-plus: vision is "yes". Allowed: true or false.',
+    ]
+    assert "ERROR mars.json: model qwen-max: the table has it 2 times. Allowed: once." in lines
+    assert lines[-1] == 'ERROR mars.json: region is "beijing". Allowed: "mars", as in the file\'s name.'
 
 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
         ("{", "cannot be read as JSON"),
-        ('{"version": "1", "version": "2"}', "version is there twice"),
-        ([], "is not of type 'object'"),
-        ({**GOOD, "per": 1000}, "per: 1000000 was expected"),
-        ({**GOOD, "per": 1_000_000.0}, "per: 1000000.0 is not of type 'integer'"),
-        ({**GOOD, "base_url": "https://x /api/v1"}, "base_url: 'https://x /api/v1' does not match"),
+        ('{"version": "1", "version": "2"}', '"version" is there twice'),
+        ([], "the table is empty. Allowed: an object with version, region, base_url, per and models."),
+        ({**GOOD, "per": 1000}, "per is 1000. Allowed: 1000000."),
+        ({**GOOD, "per": 1_000_000.0}, "per is 1000000.0. Allowed: 1000000."),
+        (
+            {**GOOD, "base_url": "https://x /api/v1"},
+            'base_url is "https://x /api/v1". Allowed: text such as "https://dashscope',
+        ),
         ({**GOOD, "base_url": GOOD["base_url"] + "\n"}, "base_url"),
         ({**GOOD, "version": "1\n"}, "version"),
-        ({**GOOD, "models": [{**GOOD["models"][0], "model": "qwen-plus "}]}, "model: 'qwen-plus ' does not match"),
-        ({**GOOD, "models": [{**GOOD["models"][0], "model": "qwen\ud800\n"}]}, "does not match"),
+        (
+            {**GOOD, "models": [{**GOOD["models"][0], "model": "qwen-plus "}]},
+            'model is "qwen-plus ". Allowed: text such as "qwen-plus"',
+        ),
+        ({**GOOD, "models": [{**GOOD["models"][0], "model": "qwen\ud800\n"}]}, 'model is "qwen\\ud800\\n".'),
         ('{"a\ud800\\n": 1, "a\ud800\\n": 2}'.replace("\ud800", "\\ud800"), "is there twice"),
-        ({**GOOD, "region": "singapore"}, "region is singapore"),
-        ({**GOOD, "models": GOOD["models"] * 2}, "model qwen-plus is there twice"),
-        ({**GOOD, "models": [5]}, "model number 0"),
-        ({name: value for name, value in GOOD.items() if name != "base_url"}, "'base_url' is a required property"),
+        ({**GOOD, "region": "singapore"}, 'region is "singapore". Allowed: "beijing", as in the file\'s name.'),
+        ({**GOOD, "models": GOOD["models"][:1] * 2}, "model qwen-plus: the table has it 2 times. Allowed: once."),
+        ({**GOOD, "models": [5]}, "model number 1: the entry is 5. Allowed: an object with model, "),
+        (
+            {name: value for name, value in GOOD.items() if name != "base_url"},
+            "base_url is missing. Allowed: text such as",
+        ),
     ],
 )
 def test_a_table_that_is_none_is_one_sentence(tmp_path, table, said):
