@@ -17,7 +17,7 @@ from local.stack.settings import SIMULATED_WECHAT
 from tests import prices
 
 if TYPE_CHECKING:
-    from tests.recorder import Recorder
+    from tests.recorder import Call, Recorder
     from tests.support import Api, Person
 
 # How long an example takes says how busy the machine is.
@@ -118,6 +118,12 @@ def weixin() -> Iterator[wechat.Server]:
     _wechat.reset()
     yield _wechat
     _wechat.reset()
+
+
+@pytest.fixture
+def used(pytestconfig: pytest.Config) -> "set[Call]":
+    """Which function has made which AWS call in this process so far, this test's included: tests/recorder.py."""
+    return pytestconfig.stash[_recorder].calls
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Every route of the template, called as each kind of caller: tests/route_matrix.py says what each is answered.
 
-An answer must also be one that the document describes.
+An answer must also be one that the document describes, and the function's policies must allow its AWS calls.
 """
 
 import functools
@@ -9,15 +9,24 @@ import pytest
 
 from aideer.security import password_hashing
 from local.simulators import wechat
+from tests import policies
 from tests.conformance import check_answer, operation
+from tests.recorder import Call
 from tests.request_samples import ROUTES, SENT, STREAM, World, called, sent
-from tests.route_matrix import FOREIGN, PEOPLE, row
+from tests.route_matrix import FOREIGN, PEOPLE, STREAMED, row
 from tests.stream_client import streamed
 from tests.support import Api, recorded_calls
 
 NEVER_READ = set(FOREIGN) - {"signed out"}
 """These tokens are refused by what they say themselves."""
 WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem", "SendMessage"}
+FUNCTIONS = {
+    (event.properties["Method"].upper(), event.properties["Path"]): function.name
+    for function in policies.TEMPLATE.functions.values()
+    for event in function.events
+    if event.type == "HttpApi"
+} | {STREAMED: next(function.name for function in policies.TEMPLATE.functions.values() if function.url)}
+"""Each route's function."""
 CELLS = [(*route, caller) for route in ROUTES for caller in (*FOREIGN, *PEOPLE)]
 
 
@@ -46,7 +55,7 @@ def check_code(method: str, path: str, status: int, code: str | None) -> None:
 
 @pytest.mark.parametrize(("method", "path", "caller"), CELLS, ids=lambda part: part)
 def test_each_caller_is_answered_as_the_contract_says(
-    api: Api, weixin: wechat.Server, method: str, path: str, caller: str
+    api: Api, weixin: wechat.Server, used: set[Call], method: str, path: str, caller: str
 ) -> None:
     call = row(method, path)
     expected = call.cells[caller]
@@ -56,6 +65,7 @@ def test_each_caller_is_answered_as_the_contract_says(
     with recorded_calls() as calls:
         answer = called(api, method, path, request, token)
     assert answer.status == expected, answer.body
+    policies.check_missing(FUNCTIONS[method, path], used)
     check_answer(method, path, answer.status, answer.headers, answer.body)
     check_headers(answer.headers, answer.body)
     check_code(method, path, answer.status, answer.json.get("code") if answer.status >= 400 else None)
