@@ -1,20 +1,24 @@
-"""One embedded AWS for the whole run, with the tables, queues and secrets of template.yaml; tests share it and use fresh ids."""
+"""What all tests share: the environment of the functions, two simulated providers, and one embedded AWS for each process.
+
+Tests use fresh ids. tests/integration/conftest.py starts the embedded AWS; in tests/unit it refuses calls.
+"""
 
 import contextlib
+import functools
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import argon2
 import hypothesis
 import pytest
 
 from local.simulators import dashscope, wechat
-from local.stack import resources
 from local.stack.settings import SIMULATED_WECHAT
 from tests import prices
+from tests.embedded_aws import EmbeddedAws
 
 if TYPE_CHECKING:
     from tests.recorder import Call, Recorder
@@ -31,6 +35,8 @@ _wechat = wechat.Server()
 _calls: set[tuple[str, str, str]] = set()
 """Which function used what, over the whole run: tests/recorder.py."""
 _recorder: "pytest.StashKey[Recorder]" = pytest.StashKey()
+EMBEDDED_AWS: "pytest.StashKey[EmbeddedAws]" = pytest.StashKey()
+KEYS = {"dashscope_api_key": "sk-test", **SIMULATED_WECHAT}
 CALLS = "aideer/calls"
 """Where pytest's cache keeps them for tests/permissions."""
 
@@ -39,12 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before any import of aideer: its settings are read from the environment once."""
     if all(argument.startswith("tests/e2e") for argument in config.args):
         return  # where functions run as they are deployed
-    folder = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-tests-")))
-    stack = _running.enter_context(resources.run_stack(folder))
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        return  # xdist's workers run the tests
+    aws = _running.enter_context(EmbeddedAws())
     _running.enter_context(_provider)
     _running.enter_context(_wechat)
-    resources.write_providers(stack, {"dashscope_api_key": "sk-test", **SIMULATED_WECHAT})
-    os.environ.update(stack.environment)
+    os.environ.update(aws.environment)
     os.environ["SIGNUP_CREDITS"] = "1000000"
     os.environ["UNCOVERED_CREDITS"] = "1000000"
     os.environ["OPEN_TASKS"] = "1000"
@@ -53,9 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DASHSCOPE_HTTP_BASE_URL"] = _provider.base_url
     os.environ["WECHAT_BASE_URL"] = os.environ["WECHAT_OPEN_URL"] = _wechat.base_url
     prices.bill_by(prices.FOLDER)
+    config.stash[EMBEDDED_AWS] = aws
+    from aideer.security import password_hashing
     from tests.recorder import Recorder
 
-    recorder = Recorder(stack.resources)
+    password_hashing._hasher = functools.cache(lambda: argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    recorder = Recorder(aws.resources)
     recorder.start()
     config.stash[_recorder] = recorder
 
@@ -69,10 +78,8 @@ def pytest_testnodedown(node: Any) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Workers hand their calls over; who has them all keeps them, if everything was run."""
     config = session.config
-    recorder = config.stash.get(_recorder, None)
-    if recorder is None:
-        return
-    _calls.update(recorder.calls)
+    if _recorder in config.stash:
+        _calls.update(config.stash[_recorder].calls)
     if hasattr(config, "workeroutput"):
         config.workeroutput[CALLS] = sorted(_calls)
     elif _is_whole(config) and config.cache:
@@ -81,7 +88,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def _is_whole(config: pytest.Config) -> bool:
     narrowed = any(
-        config.getoption(option) for option in ("keyword", "markexpr", "deselect", "ignore", "lf", "collectonly")
+        config.getoption(option, None) for option in ("keyword", "markexpr", "deselect", "ignore", "lf", "collectonly")
     )
     return config.args_source == pytest.Config.ArgsSource.TESTPATHS and not narrowed
 

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -50,15 +51,16 @@ def environment(port: int, state_dir: Path, services: tuple[str, ...], *, persis
 class SavedApplication:
     """ministack's ASGI application, which notes the time of writes and saves the state after them."""
 
-    def __init__(self, application: Any) -> None:
+    def __init__(self, application: Any, on_ready: Callable[[], object]) -> None:
         self._application = application
+        self._on_ready = on_ready
         self._written_at = 0.0
         self._saved_at = time.monotonic()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
         if scope["type"] == "lifespan":
-            await self._application(scope, receive, _announcing(send))
+            await self._application(scope, receive, self._announcing(send))
             return
         action = dict(scope["headers"]).get(b"x-amz-target", b"").rpartition(b".")[2].decode()
         if action == "ReceiveMessage":
@@ -67,6 +69,14 @@ class SavedApplication:
             await self._application(scope, receive, send)
         if scope["type"] == "http" and not action.startswith(READS):
             self._written_at = time.monotonic()
+
+    def _announcing(self, send: Any) -> Any:
+        async def announce(message: Any) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                self._on_ready()
+
+        return announce
 
     async def save_when_quiet(self) -> None:
         """Save the state again and again, in the event loop, so that no write can happen at the same time.
@@ -106,18 +116,11 @@ async def _while_heard(application: Any, scope: Any, receive: Any, send: Any) ->
     await asyncio.gather(serving, leaving, return_exceptions=True)
 
 
-def _announcing(send: Any) -> Any:
-    async def announce(message: Any) -> None:
-        await send(message)
-        if message["type"] == "lifespan.startup.complete":
-            print(READY, flush=True)
+def application(services: tuple[str, ...], on_ready: Callable[[], object] = bool) -> SavedApplication:
+    """Return ministack's ASGI application with these services. Its configuration is in the environment by now.
 
-    return announce
-
-
-async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool) -> None:
-    """Serve until SIGTERM, then let ministack save its state."""
-    import uvicorn  # ministack's own hypercorn takes half as long again for a call
+    `on_ready` is called when it can answer requests.
+    """
     from ministack import app
     from ministack.services import dynamodb, sqs
 
@@ -125,10 +128,17 @@ async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool
     dynamodb._DDB_TXN_MAX_BYTES *= 3
     sqs._externalize_url = lambda url: _reached_by(url, sqs._request_host.get())
     app._state_map = {name: app._state_map[name] for name in services}  # the services to load at the start and to save
-    application = SavedApplication(app.app)
-    saving = asyncio.create_task(application.save_when_quiet()) if persist else None
+    return SavedApplication(app.app, on_ready)
+
+
+async def serve(sock: socket.socket, services: tuple[str, ...], *, persist: bool) -> None:
+    """Serve until SIGTERM, then let ministack save its state."""
+    import uvicorn  # ministack's own hypercorn takes half as long again for a call
+
+    served = application(services, on_ready=lambda: print(READY, flush=True))
+    saving = asyncio.create_task(served.save_when_quiet()) if persist else None
     config = uvicorn.Config(
-        Guard(application, loopback_hosts(sock.getsockname()[1])) if services == SERVICES else application,
+        Guard(served, loopback_hosts(sock.getsockname()[1])) if services == SERVICES else served,
         access_log=False,
         log_level="warning",
         timeout_keep_alive=75,

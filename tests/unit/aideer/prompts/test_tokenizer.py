@@ -1,9 +1,6 @@
 """How many tokens a text is: never more than its bound, by the real vocabulary and as Qwen itself counts."""
 
-import subprocess
-import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
 from dashscope.tokenizers import qwen_tokenizer
@@ -160,38 +157,6 @@ def test_the_largest_prompts_are_bounded_work(text, monkeypatch):
     assert max(sizes, default=0) <= 128
     tokenizer.compute_bound(text)
     assert max(sizes, default=0) <= 128
-
-
-def test_nothing_heavy_is_loaded_before_the_first_count():
-    program = """
-import sys
-from aideer.prompts import tokenizer
-tokenizer.compute_bound("你好" + chr(0x1d1c0))
-assert not {"tiktoken", "regex", "dashscope"} & set(sys.modules)
-assert tokenizer.count(["hello"]) == 1
-assert "tiktoken" in sys.modules
-assert not {"dashscope", "requests", "aiohttp"} & set(sys.modules)
-"""
-    functions = Path(__file__).parents[4] / "functions"
-    subprocess.run([sys.executable, "-c", program], check=True, env={"PYTHONPATH": str(functions)}, timeout=120)
-
-
-def test_a_layer_with_the_vocabulary_alone_suffices(tmp_path):
-    """As layers/Makefile makes it: dashscope is a folder with one file."""
-    import regex
-    import tiktoken
-
-    resources = tmp_path / "dashscope" / "resources"
-    resources.mkdir(parents=True)
-    (resources / "qwen.tiktoken").symlink_to(tokenizer._vocabulary())
-    for package in (regex, tiktoken):
-        folder = Path(package.__file__).parent
-        (tmp_path / folder.name).symlink_to(folder)
-    (tmp_path / "tiktoken_ext").symlink_to(Path(tiktoken.__file__).parents[1] / "tiktoken_ext")
-    program = "from aideer.prompts import tokenizer; assert tokenizer.count(['hello world']) == 2"
-    functions = Path(__file__).parents[4] / "functions"
-    command = [sys.executable, "-S", "-c", program]
-    subprocess.run(command, check=True, env={"PYTHONPATH": f"{functions}:{tmp_path}"}, timeout=120)
 
 
 # Prompts

@@ -3,10 +3,7 @@
 import asyncio
 import json
 import logging
-import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -706,31 +703,6 @@ async def test_close_closes_this_loops_connections(server: Server) -> None:
     await dashscope_connections.close()
     assert asyncio.get_running_loop() not in {loop for loop, _ in dashscope_connections._sessions}
     assert await talk(server.base_url, "/sim tokens=3")
-
-
-def test_a_loop_that_is_never_closed_ends_quietly(server: Server) -> None:
-    code = """
-        import asyncio, logging, sys
-        logging.basicConfig()
-        from aideer.providers import dashscope
-        async def talk():
-            message = {"role": "user", "content": "/sim tokens=3"}
-            where = dict(endpoint="text", api_key="sk-test", base_url=sys.argv[1], idle_seconds=5)
-            async for chunk in dashscope.stream("qwen-plus", [message], {}, **where):
-                print(chunk.finish_reason)
-        loop = asyncio.new_event_loop()
-        loop.run_until_complete(talk())
-    """
-    lines = "\n".join(line.removeprefix(" " * 8) for line in code.splitlines())
-    done = subprocess.run(
-        [sys.executable, "-c", lines, server.base_url],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["None", "None", "None", "stop"], "")
 
 
 async def test_a_call_tells_that_it_was_sent_and_accepted(server: Server) -> None:

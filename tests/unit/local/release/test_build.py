@@ -1,7 +1,6 @@
 """`make build`: what a function weighs is what it brings and what its layers do, and too much of it is an error."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -63,28 +62,10 @@ def test_what_is_over_the_budget_is_named(folder: Path) -> None:
         check_sizes(built(folder))
 
 
-def test_bytecode_is_made_once_and_lies_beside_each_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_python", lambda: sys.executable)
-    assert compile_all(built(folder))
-    for name in ("LightFunction/chats", "HeavyFunction/chats", "CoreLayer/python", "DashscopeLayer/python"):
-        [compiled] = (folder / name / "__pycache__").glob("module.*.pyc")
-        unchecked = 0b01  # PEP 552: a hash, which nobody compares
-        assert int.from_bytes(compiled.read_bytes()[4:8], "little") == unchecked
-        assert b"/var/task/chats" in compiled.read_bytes() or b"/opt/python" in compiled.read_bytes()
-
-
 def test_without_python_3_13_and_without_docker_there_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_python", lambda: None)
     monkeypatch.setattr(build.docker, "available", lambda: False)
     assert not compile_all(built(folder))
-
-
-def test_a_version_manager_s_promise_is_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shim = tmp_path / "python3.13"
-    shim.write_text("#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n")
-    shim.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert build._python() is None
 
 
 def test_nothing_built_is_said_to_be_so(tmp_path: Path) -> None:

@@ -1,22 +1,10 @@
 """Third-party packages: what running needs is part of what developing needs, and uv gets them where pip would."""
 
 import ast
-import functools
-import http.server
 import importlib.metadata
-import os
 import re
-import subprocess
-import sys
-import threading
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from local.release import packages
-from local.release.packages import FailedError, parse_configuration, pins, step, uv_variables
+from local.release.packages import parse_configuration, pins, uv_variables
 from local.stack.template import ROOT
 
 RUN, DEV = (set(pins(ROOT / f"requirements-{name}.txt")) for name in ("run", "dev"))
@@ -69,15 +57,6 @@ def test_the_first_command_installs_what_running_needs_and_tests_add_the_rest() 
     assert files == set(re.findall(r"-o (requirements-\w+\.txt)", makefile)), "make requirements makes them all"
 
 
-def test_every_target_is_in_the_list() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    explained = set(re.findall(r"^([a-z0-9-]+):.*## ", makefile, re.MULTILINE))
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert set(re.findall(r"^make (\S+) ", shown, re.MULTILINE)) == explained
-    declared = set(re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split())
-    assert declared == explained
-
-
 LISTED = """\
 :env:.index-url='https://mirror.test/from-env'
 global.cert='/etc/ssl/own.pem'
@@ -125,80 +104,3 @@ def test_what_the_caller_has_told_uv_wins() -> None:
 def test_without_a_configuration_uv_believes_whom_the_machine_believes() -> None:
     assert uv_variables({}, {}) == {"UV_SYSTEM_CERTS": "true"}
     assert uv_variables({}, {"SSL_CERT_FILE": "/mine.pem"}) == {}
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
-    """An index with one package that no other has, and the paths that were asked of it."""
-    asked: list[str] = []
-    wheel = tmp_path / "index" / "simple" / "aideer-probe" / "aideer_probe-1.0-py3-none-any.whl"
-    wheel.parent.mkdir(parents=True)
-    with zipfile.ZipFile(wheel, "w") as file:
-        file.writestr("aideer_probe.py", "found = True\n")
-        file.writestr(
-            "aideer_probe-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: aideer-probe\nVersion: 1.0\n"
-        )
-        file.writestr(
-            "aideer_probe-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr("aideer_probe-1.0.dist-info/RECORD", "")
-    (wheel.parent / "index.html").write_text(f'<!doctype html><a href="{wheel.name}">{wheel.name}</a>')
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, code: object = "-", size: object = "-") -> None:
-            asked.append(self.path)
-
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path / "index"))
-    ) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/simple/", asked
-        server.shutdown()
-
-
-@pytest.mark.parametrize("way", ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "index-url", "extra-index-url"])
-def test_a_mirror_that_pip_is_configured_to_is_asked(way: str, mirror: tuple[str, list[str]], tmp_path: Path) -> None:
-    url, asked = mirror
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-    environment = {**kept, "UV_NO_CACHE": "1", "NO_PROXY": "127.0.0.1", "PIP_CONFIG_FILE": os.devnull}
-    if way.startswith("PIP_"):
-        environment[way] = url
-    else:
-        (tmp_path / "pip.conf").write_text(f"[global]\n{way} = {url}\n")
-        environment["PIP_CONFIG_FILE"] = str(tmp_path / "pip.conf")
-    if "xtra" in way.lower():
-        environment["UV_DEFAULT_INDEX"] = url.replace("/simple/", "/nothing/")
-    command = [
-        sys.executable,
-        "-m",
-        "local.release.packages",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--target",
-        str(tmp_path / "there"),
-    ]
-    done = subprocess.run(
-        [*command, "aideer-probe"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "there" / "aideer_probe.py").exists()
-    assert "/simple/aideer-probe/" in asked
-
-
-def test_a_step_says_what_it_does_and_how_long_it_took(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packages, "SAY_SECONDS", 0.0)
-    step("waiting", [sys.executable, "-c", "import time; time.sleep(0.3); print('noise')"])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "  waiting ..."
-    assert re.fullmatch(r"  waiting \.\.\. \d+ s", lines[1])
-    assert re.fullmatch(r"  waiting: \d+ s", lines[-1])
-    assert "noise" not in lines
-
-
-def test_a_step_that_fails_shows_what_it_said() -> None:
-    with pytest.raises(FailedError, match=r"no such package\nfetching failed\."):
-        step("fetching", [sys.executable, "-c", "import sys; sys.exit('no such package')"])

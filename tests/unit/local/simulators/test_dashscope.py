@@ -4,12 +4,9 @@ import dataclasses
 import json
 import re
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
@@ -362,22 +359,3 @@ def test_tokens_keep_to_their_deadlines(server: Server) -> None:
     began = time.perf_counter()
     post(server, "/sim tokens=300 delay=2", STREAMED)
     assert 0.6 <= time.perf_counter() - began < 1.2  # relative sleeps would take more
-
-
-def test_it_runs_as_a_program() -> None:
-    program = subprocess.Popen(
-        [sys.executable, "-m", "local.simulators.dashscope", "--port", "0", "--tokens", "3", "--delay-ms", "0"],
-        cwd=Path(__file__).parents[4],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert program.stdout
-        ready, url = program.stdout.readline().split()
-        assert ready == "READY"
-        server = Server()
-        server.base_url = url
-        assert len(contents(post(server, "hi", STREAMED))) == 4
-    finally:
-        program.terminate()
-        program.communicate(timeout=10)

@@ -1,11 +1,8 @@
 """The local stack's variables: `.env` is data, unknown names are told, and a value that cannot be used is one sentence."""
 
 import contextlib
-import os
 import re
 import string
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -92,23 +89,6 @@ def test_of_the_environment_only_slips_of_the_pen_are_told() -> None:
 def test_the_caller_s_environment_wins(tmp_path: Path) -> None:
     lines = read(env(tmp_path, "PORT=1\nWORKERS=2\n"))
     assert merge(lines, {"PORT": "3"}) == {"PORT": "3", "WORKERS": "2"}
-
-
-def test_a_module_runs_with_the_lines_of_the_file(tmp_path: Path) -> None:
-    env(tmp_path, "ADMIN_PASSWORD=pa ss\r\nPORT=1\r\nPROT=2\r\n")
-    (tmp_path / "show.py").write_text(
-        "import os, sys; print(os.environ['ADMIN_PASSWORD'], os.environ['PORT'], sys.argv[1:])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "local.stack.environment", "show", "--x", "a b"],
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{tmp_path}", "PORT": "7"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout == "pa ss 7 ['--x', 'a b']\n"
-    assert done.stderr == "Warning: .env: nothing reads PROT. Did you mean PORT?\n"
 
 
 def test_the_makefile_gives_no_line_of_the_file_to_a_shell() -> None:
