@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.stack.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,8 +46,11 @@ sam: $(INSTALLED) ## an embedded AWS for `sam local`, which runs in Lambda's ima
 stop: $(RUNS) ## end a stack that was left running
 	@$(RUN) local.stack.stop
 
+test-fast: $(INSTALLED) ## the tests that need no AWS and no process, in half a minute (ARGS="-k prices": for pytest)
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(ARGS) tests/unit
+
 test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
-	@$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(INSTALLED) ## every AWS call broken in every way, in about 40 minutes (ARGS="--every 2": half of the faults; writes docs/reliability.md)
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -69,6 +69,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_recorder] = recorder
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The processes of `-n auto`. Whole stacks and deadlines let a processor wait, so there is one more than processors."""
+    processors = os.cpu_count() or 1
+    return processors if all(argument.startswith("tests/unit") for argument in config.args) else processors + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long test that begins last would leave all other processors idle."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """One of xdist's workers has ended, and sends what it noted."""

@@ -1,20 +1,27 @@
 """The embedded AWS of a test run: ministack as a library of this process, with the data resources of template.yaml.
 
-Clients of this process hand each request to it and wait: no socket, no HTTP, no second process. That saves more than half of a
-call's work. Processes that a test starts reach the same data at `endpoint`. ministack runs in one thread with one event loop, as
-it does in a process of its own. So racing requests meet the same order of events.
+Clients of this process hand each request to it: no socket, no HTTP, no second process. That saves more than half of a call's work.
+Processes that a test starts reach the same data at `endpoint`.
+
+A request of DynamoDB is answered in its caller's thread, under a lock: ministack awaits nothing for it. All others are answered by
+ministack's event loop, in a thread of its own. So ministack answers racing requests one after the other, as in its own process.
 
 Nothing is started before `start()`. Names do not depend on it: the functions' environment is known before.
 """
 
 import asyncio
 import contextlib
+import contextvars
 import io
 import logging
 import os
+import sys
 import tempfile
 import threading
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 from urllib.parse import unquote, urlsplit
@@ -38,6 +45,17 @@ NAMES = {
 }
 """The property that names a resource, by its type."""
 START_SECONDS = 60
+Scope = dict[str, Any]
+"""Of a request: ASGI's."""
+
+
+@dataclass
+class Answer:
+    """What ministack answers."""
+
+    status: int = 0
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    content: bytes = b""
 
 
 class NamedTemplate(Template):
@@ -76,7 +94,8 @@ class EmbeddedAws:
         self._socket = self._running.enter_context(listener(0))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._application: Any = None
-        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._dynamodb = threading.Lock()
         self._over_http = URLLib3Session.send
         self.endpoint = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.refusal: str | None = None
@@ -98,7 +117,7 @@ class EmbeddedAws:
 
     def start(self, **keys: str) -> None:
         """Start it and make the data resources, unless that has been done. `keys` are the providers'."""
-        with self._lock:
+        with self._starting:
             if self._loop:
                 return
             folder = Path(self._running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-tests-")))
@@ -118,6 +137,7 @@ class EmbeddedAws:
             self._application = ministack_server.application(services)
             from ministack.services import cloudformation, dynamodb, s3, secretsmanager, sqs  # noqa: F401
         logging.getLogger().removeHandler(silent)
+        _keep_time()
         for name in ("ministack", "s3", "sqs", "dynamodb"):
             logging.getLogger(name).setLevel(logging.WARNING)
         started = threading.Event()
@@ -128,7 +148,9 @@ class EmbeddedAws:
                 started.set()
 
         server = Server(
-            uvicorn.Config(self._application, access_log=False, log_config=None, timeout_graceful_shutdown=1)
+            uvicorn.Config(
+                self._answer_http, interface="asgi3", access_log=False, log_config=None, timeout_graceful_shutdown=1
+            )
         )
         loop = asyncio.new_event_loop()
 
@@ -156,33 +178,81 @@ class EmbeddedAws:
             pytest.fail(self.refusal, pytrace=False)  # not an Exception, which the product might handle
         if self._loop is None:
             raise RuntimeError("The embedded AWS has not been started.")
-        return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop).result()
-
-    async def _answer(self, request: Any) -> AWSResponse:
         scope, body = _scope(request)
+        if _is_dynamodb(scope):
+            answer = self._answer_at_once(scope, body)
+        else:
+            answer = asyncio.run_coroutine_threadsafe(self._answer(scope, body), self._loop).result()
+        headers = HTTPHeaders()
+        for name, value in answer.headers:
+            headers[name.decode("latin-1")] = value.decode("latin-1")
+        content = b"" if request.method == "HEAD" else answer.content
+        raw = HTTPResponse(io.BytesIO(content), status=answer.status, preload_content=False, decode_content=False)
+        return AWSResponse(request.url, answer.status, headers, raw)
+
+    async def _answer(self, scope: Scope, body: bytes) -> Answer:
         messages = [{"type": "http.request", "body": body, "more_body": False}]
-        head: dict[str, Any] = {}
-        content = io.BytesIO()
+        answer = Answer()
 
         async def receive() -> Any:
             return messages.pop() if messages else await asyncio.Event().wait()
 
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
-                head.update(message)
-            elif request.method != "HEAD":
-                content.write(message.get("body", b""))
+                answer.status, answer.headers = message["status"], list(message["headers"])
+            else:
+                answer.content += message.get("body", b"")
 
         await self._application(scope, receive, send)
-        headers = HTTPHeaders()
-        for name, value in head["headers"]:
-            headers[name.decode("latin-1")] = value.decode("latin-1")
-        content.seek(0)
-        raw = HTTPResponse(content, status=head["status"], preload_content=False, decode_content=False)
-        return AWSResponse(request.url, head["status"], headers, raw)
+        return answer
+
+    def _answer_at_once(self, scope: Scope, body: bytes) -> Answer:
+        """Run ministack's coroutine to its end, without an event loop."""
+        coroutine = self._answer(scope, body)
+        with self._dynamodb:
+            try:
+                contextvars.copy_context().run(coroutine.send, None)
+            except StopIteration as end:
+                answer: Answer = end.value
+                return answer
+        raise RuntimeError("ministack awaits something in a call of DynamoDB: its event loop must answer that.")
+
+    async def _answer_http(self, scope: Scope, receive: Any, send: Any) -> None:
+        """The same for other processes."""
+        if scope["type"] != "http" or not _is_dynamodb(scope):
+            await self._application(scope, receive, send)
+            return
+        body, message = b"", {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
+        answer = self._answer_at_once(scope, body)
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.content})
 
 
-def _scope(request: Any) -> tuple[dict[str, Any], bytes]:
+def _keep_time() -> None:
+    """Give ministack a clock of its own. Tests replace functions of the module `time`, and its threads would spin."""
+    own = SimpleNamespace(**vars(time))
+    for name, module in list(sys.modules.items()):
+        if name.startswith("ministack.") and getattr(module, "time", None) is time:
+            vars(module)["time"] = own
+
+
+def empty_tables() -> None:
+    """Remove every item of every table. To scan and delete them takes as long as the other tests have made many."""
+    from ministack.services import dynamodb
+
+    for table in dynamodb._tables.all_values():
+        table["items"].clear()
+        table["ItemCount"] = table["TableSizeBytes"] = 0
+
+
+def _is_dynamodb(scope: Scope) -> bool:
+    return any(name == b"x-amz-target" and value.startswith(b"DynamoDB_") for name, value in scope["headers"])
+
+
+def _scope(request: Any) -> tuple[Scope, bytes]:
     """The ASGI scope and the body of a request of botocore."""
     url = urlsplit(request.url)
     body = request.body.read() if hasattr(request.body, "read") else request.body or b""

@@ -19,6 +19,7 @@ from aideer.data.base import connection
 from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, TaskEvent, User
 from local.simulators.wechat import Server as WeChat
 from local.simulators.wechat import _Code as WeChatCode
+from tests.embedded_aws import empty_tables
 from tests.support import Person
 
 FOLDER = Path(__file__).parent / "fixtures" / "release-0.1.0"
@@ -83,7 +84,7 @@ class Release:
         for openid, session_key in names["session_keys"].items():  # WeChat knows them still
             weixin._state.session_keys[openid] = session_key
             weixin._state.codes[openid] = WeChatCode("mini", openid, None, 0, used=True)
-        clear()
+        empty_tables()
         for table, model in TABLES.items():
             put(model.Meta.table_name, items(table))
 
@@ -111,11 +112,3 @@ def put(table: str, new: list[dict[str, Any]]) -> None:
     for start in range(0, len(new), 25):
         requests = [{"PutRequest": {"Item": item}} for item in new[start : start + 25]]
         connection().client.batch_write_item(RequestItems={table: requests})
-
-
-def clear() -> None:
-    """Empty every table."""
-    for model in TABLES.values():
-        with model.batch_write() as batch:
-            for item in model.scan(consistent_read=True):
-                batch.delete(item)

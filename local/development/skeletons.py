@@ -170,7 +170,7 @@ def find_todos(root: Path) -> list[str]:
         *(path for path in sorted(root.glob("functions/*/*.py")) if path.parent.name != "aideer"),
         root / "template.yaml",
         *sorted(root.glob("events/*/*.json")),
-        *sorted(root.glob("tests/integration/test_*.py")),
+        *(path for path in sorted(root.glob("tests/integration/test_*.py")) if path.name != "test_new_endpoint.py"),
         *(root / path for path in ("tests/route_matrix.py", "tests/request_samples.py", "local/docs/examples.yaml")),
     ]
     return [

@@ -365,7 +365,7 @@ class Hostile(RuleBasedStateMachine):
     @rule(spoke=st.sampled_from(["no", "accepted", "usage", "text"]), stops=st.booleans(), thinks=st.booleans())
     def fall_silent(self, spoke: str, stops: bool, thinks: bool) -> None:
         """Nothing comes any more, and everybody's patience ends."""
-        with mock.patch.object(executor, "IDLE_SECONDS", 0.5), mock.patch.object(executor, "FIRST_SECONDS", 0.5):
+        with mock.patch.object(executor, "IDLE_SECONDS", 0.2), mock.patch.object(executor, "FIRST_SECONDS", 0.2):
             work = self._asked(thinks)
             if work is None:
                 return
@@ -381,7 +381,7 @@ class Hostile(RuleBasedStateMachine):
         if work is None:
             return
         with mock.patch.object(executor, "SETTLE_SECONDS", FAR):
-            self._deliver(work, FAR + 1.0)
+            self._deliver(work, FAR + 0.3)
             self._speak(work, spoke)
             self._wait_over(work)
 

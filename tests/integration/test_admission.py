@@ -1,5 +1,6 @@
 """Quotes, answers made again, and titles."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -135,7 +136,7 @@ def test_short_messages_are_read_no_further_than_they_can_be_sent(person: MakePe
     tariff = {**pricing.get_tariff("qwen-plus"), "max_input": 300}
     with pytest.raises(TooLarge):  # a message is more than its text
         prompts.build(preset, chat.thread, 151, tariff)
-    assert counted == [f"Query {settings.MESSAGES_TABLE}"]
+    assert Counter(counted) == Counter([f"Query {settings.MESSAGES_TABLE}"])
 
 
 # Answers made again

@@ -9,6 +9,8 @@ from tests.chaos import kills
 from tests.chaos.cases import Lab, laboratory
 from tests.chaos.scenarios import SCENARIOS, Scenario
 
+pytestmark = pytest.mark.early
+
 CASES = 4
 """Of each scenario. Which ones is the same in every run."""
 KILLS = 4

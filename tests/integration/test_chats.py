@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -248,7 +249,7 @@ def test_opening_a_chat_is_one_transaction(api: Api, person: MakePerson, counted
     counted.clear()
     body = {"preset_id": preset_id, "title": "t", "messages": [{"role": "user", "content": "x"}] * 50}
     assert api("chats.create", "POST", "/chats", json=body, user=me).status == 200
-    assert plain(counted) == ["GetItem Users", "GetItem Presets", "TransactWriteItems"]
+    assert Counter(plain(counted)) == Counter(["GetItem Users", "GetItem Presets", "TransactWriteItems"])
 
 
 @pytest.mark.parametrize(("visibility", "status"), [("private", 403), ("unlisted", 200), ("public", 200)])
@@ -495,7 +496,7 @@ def test_a_page_is_one_query_and_one_batch(api: Api, person: MakePerson, counted
         api("chats.list", "GET", path, user=me)
         counted.clear()
         assert api("chats.list", "GET", path, user=me).status == 200
-        assert plain(counted) == ["GetItem Users", "Query Chats", "BatchGetItem"]
+        assert Counter(plain(counted)) == Counter(["GetItem Users", "Query Chats", "BatchGetItem"])
 
 
 def test_what_the_index_still_shows_of_a_deleted_chat_is_left_out(
@@ -803,7 +804,7 @@ def test_what_the_caller_has_already_is_not_sent_again(api: Api, person: MakePer
         answer = api("chats.get", "GET", f"/chats/{chat.id}", user=me, headers={"If-None-Match": header})
         assert (answer.status, answer.body, answer.headers["etag"]) == (304, "", tag)
         assert answer.headers["vary"] == "Authorization"
-    assert plain(counted) == ["GetItem Users", "GetItem Chats"] * 4
+    assert Counter(plain(counted)) == Counter(["GetItem Users", "GetItem Chats"] * 4)
     assert api("chats.get", "GET", f"/chats/{chat.id}", user=me, headers={"If-None-Match": '"9"'}).status == 200
     assert api("chats.get", "GET", f"/chats/{chat.id}", user=person(), headers={"If-None-Match": tag}).status == 403
 
@@ -832,9 +833,8 @@ def test_what_one_was_shown_is_never_confirmed_to_another(api: Api, person: Make
         assert answer.status == status
         assert answer.headers["vary"] == "Authorization"
         assert answer.headers["etag"] == (shared if who is reader else own)
-    assert (
-        sorted(plain(counted))
-        == ["GetItem Chats"] * 5 + ["GetItem Users"] * 5 + ["PutItem Audit"] + ["Query Messages"] * 3
+    assert Counter(plain(counted)) == Counter(
+        ["GetItem Chats"] * 5 + ["GetItem Users"] * 5 + ["PutItem Audit"] + ["Query Messages"] * 3
     )
     put = api("chats.update", "PUT", f"/chats/{chat.id}", json={"title": "t"}, user=owner, headers={"If-Match": shared})
     assert put.status == 412
@@ -862,7 +862,7 @@ def test_reading_a_chat_is_two_reads(api: Api, person: MakePerson, counted: list
     api("chats.get", "GET", f"/chats/{chat.id}", user=me)
     counted.clear()
     assert api("chats.get", "GET", f"/chats/{chat.id}?limit=5", user=me).status == 200
-    assert plain(counted) == ["GetItem Users", "GetItem Chats", "Query Messages"]
+    assert Counter(plain(counted)) == Counter(["GetItem Users", "GetItem Chats", "Query Messages"])
 
 
 # --- deleting

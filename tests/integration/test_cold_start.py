@@ -1,16 +1,17 @@
 """Starting cold is cheap by construction: what each handler's import may load, held to exactly that.
 
-Each handler is imported by an interpreter of its own. What is not named here is light, or every function needs it.
+Each handler is imported by a process of its own. What is not named here is light, or every function needs it.
 """
 
 import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.early
 
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 HANDLERS = sorted(
@@ -51,36 +52,47 @@ ALLOWED = {
     "tasks.stream": SIGNED_IN | {"python_multipart", "starlette"},
 }
 
-LOADED = """
-import importlib, json, sys
-importlib.import_module(sys.argv[1])
-print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), sorted(sys.modules)]))
+LIGHT = ("botocore.client", "botocore.session", "aws_lambda_powertools.event_handler")
+"""What most handlers load, and no test asks about. It is loaded once, and each handler then in a fork of that process."""
+PROGRAM = """
+import importlib, json, multiprocessing, sys
+
+def loaded(handler):
+    importlib.import_module(handler)
+    return sorted(sys.modules)
+
+for name in sys.argv[1].split():
+    importlib.import_module(name)
+before = sorted(sys.modules)
+with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+    print(json.dumps([before, *pool.imap(loaded, sys.argv[2:], chunksize=1)]))
 """
 
 
-def loaded(handler: str) -> tuple[set[str], set[str]]:
-    environment = {**os.environ, "PYTHONPATH": str(FUNCTIONS)}
-    command = [sys.executable, "-c", LOADED, handler]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    packages, modules = json.loads(answer.stdout)
-    return set(packages), set(modules)
+def packages(modules: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
 
 
 @pytest.fixture(scope="module")
-def imports() -> dict[str, tuple[set[str], set[str]]]:
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(HANDLERS, pool.map(loaded, HANDLERS), strict=True))
+def imports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The modules that are there when a handler has been imported, by handler."""
+    environment = {**os.environ, "PYTHONPATH": str(FUNCTIONS), "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("c"))}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each handler would compile all that it shares with the others
+    command = [sys.executable, "-c", PROGRAM, " ".join(LIGHT), *HANDLERS]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    before, *modules = map(set, json.loads(answer.stdout))
+    assert not packages(before) & (HEAVY | packages(set(HANDLERS)) | {"aideer"}), "these are asked about below"
+    return dict(zip(HANDLERS, modules, strict=True))
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_a_handler_loads_what_it_needs_and_no_more(handler: str, imports: dict[str, tuple[set[str], set[str]]]) -> None:
-    packages, _ = imports[handler]
-    assert packages & HEAVY == ALLOWED.get(handler, SIGNED_IN)
+def test_a_handler_loads_what_it_needs_and_no_more(handler: str, imports: dict[str, set[str]]) -> None:
+    assert packages(imports[handler]) & HEAVY == ALLOWED.get(handler, SIGNED_IN)
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_no_handler_loads_another(handler: str, imports: dict[str, tuple[set[str], set[str]]]) -> None:
-    _, modules = imports[handler]
+def test_no_handler_loads_another(handler: str, imports: dict[str, set[str]]) -> None:
+    modules = imports[handler]
     assert modules & set(HANDLERS) == {handler}
     assert "aideer.security.usernames" not in modules, "its tables are for the moment in which a name is set"
     if handler != "docs.page":  # whose whole answer it is

@@ -20,6 +20,8 @@ from local.release.build import deployed_architecture
 from local.release.deploy import Where
 from local.stack.template import ROOT
 
+pytestmark = pytest.mark.early
+
 TEMPLATE: dict[str, Any] = {
     "Parameters": {"Protected": {"Type": "String", "Default": "true"}},
     "Resources": {

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from urllib.parse import unquote
 
@@ -126,7 +127,7 @@ def test_a_file_of_many_short_messages_is_a_few_reads(api: Api, person: MakePers
     fill(chat, numbered(chat, 300))
     counted.clear()
     answer = export(api, chat, me)
-    assert plain(counted) == ["GetItem Users", "GetItem Chats", "Query Messages"]
+    assert Counter(plain(counted)) == Counter(["GetItem Users", "GetItem Chats", "Query Messages"])
     assert len(answer.json["messages"]) == 300
     assert "link" not in answer.headers
     assert [m["n"] for m in export(api, chat, me, "after=298").json["messages"]] == [299, 300]

@@ -17,6 +17,8 @@ from local.stack.ephemeral import EphemeralStack
 from tests.events import parse
 from tests.integration.stacks import ROOT, Stack, only_running, running
 
+pytestmark = pytest.mark.early
+
 README, TOUR, WECHAT = (
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tour.md", "docs/wechat.md")
 )

@@ -28,6 +28,8 @@ from local.stack.settings import SettingsError
 from local.stack.state import Stack as RunningStack
 from tests.integration.stacks import ADMIN, Client, Stack, only_running, until
 
+pytestmark = pytest.mark.early
+
 APP = "https://app.test"
 SECONDS = 150.0
 """The longest that anything here may take on a busy machine."""

@@ -20,6 +20,7 @@ from aideer.tasks import control, executor, stream_log
 from jobs.run import WORKERS
 from local.simulators.wechat import Server as WeChat
 from tests import previous
+from tests.embedded_aws import empty_tables
 from tests.events import parse
 from tests.previous import Release, old_cost, read
 from tests.stream_client import streamed
@@ -44,7 +45,7 @@ COSTS = read("costs")
 def release(monkeypatch: pytest.MonkeyPatch, weixin: WeChat) -> Iterator[Release]:
     monkeypatch.setattr(audit.time, "sleep", lambda _: None)
     yield Release(monkeypatch, weixin)
-    previous.clear()
+    empty_tables()
 
 
 def queued(task_id: str) -> None:

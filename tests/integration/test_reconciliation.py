@@ -27,6 +27,7 @@ from aideer.security import auth
 from aideer.tasks import control, leases
 from aideer.tasks.admission import create
 from reconciliation.run import handler
+from tests.embedded_aws import empty_tables
 from tests.faults import THROTTLED, answer_lost, refused
 from tests.support import Api, Context, Person, make_chat, recorded_calls
 
@@ -37,10 +38,7 @@ URL = "/admin/reconciliation"
 @pytest.fixture(autouse=True)
 def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with empty tables: a run is over everything that there is. And do not wait between two looks."""
-    for model in (User, Task, Code, CreditEntry, Record):
-        with model.batch_write() as batch:
-            for item in model.scan(consistent_read=True):
-                batch.delete(item)
+    empty_tables()
     monkeypatch.setattr(audit.time, "sleep", lambda _: None)
 
 

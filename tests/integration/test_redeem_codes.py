@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, time
 from itertools import islice
@@ -256,10 +257,10 @@ def test_what_codes_cost(api, person, counted):
     text = make(api, admin).json["redeem_code"]
     counted.clear()
     make(api, admin)
-    assert counted == [user, "TransactWriteItems"]
+    assert Counter(counted) == Counter([user, "TransactWriteItems"])
     counted.clear()
     get(api, admin, text)
-    assert counted == [user, f"GetItem {settings.CODES_TABLE}", f"PutItem {settings.AUDIT_TABLE}"]
+    assert Counter(counted) == Counter([user, f"GetItem {settings.CODES_TABLE}", f"PutItem {settings.AUDIT_TABLE}"])
 
 
 @pytest.mark.parametrize(
@@ -666,7 +667,7 @@ def test_a_page_costs_the_same_however_many_codes_there_are(api, person, counted
         counted.clear()
         listed(api, admin, query)
         queries = [f"Query {settings.CODES_TABLE}", "BatchGetItem", f"PutItem {settings.AUDIT_TABLE}"]
-        assert counted == [f"GetItem {settings.USERS_TABLE}", *queries]
+        assert Counter(counted) == Counter([f"GetItem {settings.USERS_TABLE}", *queries])
 
 
 @pytest.mark.parametrize(
@@ -691,7 +692,7 @@ def test_what_revoking_costs(api, person, counted):
     text, batch = make(api, admin).json["redeem_code"], make(api, admin, count=5).json["batch"]
     counted.clear()
     revoke(api, admin, text)
-    assert counted == [f"GetItem {settings.USERS_TABLE}", "TransactWriteItems"]
+    assert Counter(counted) == Counter([f"GetItem {settings.USERS_TABLE}", "TransactWriteItems"])
     counted.clear()
     revoke_batch(api, admin, batch)
     assert counted[:2] == [f"GetItem {settings.USERS_TABLE}", f"GetItem {settings.RECORDS_TABLE}"]

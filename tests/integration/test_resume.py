@@ -23,7 +23,10 @@ from tests.support import Person, accepted, check_rules, in_loop, sweep, viewer_
 
 MakePerson = Callable[..., Person]
 # The library leaves the connection of an answer that it refuses to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.early,
+    pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,8 @@ from local.simulators.dashscope import Server
 from local.stack.processes import Processes
 from tests.integration.stacks import Client, Stack, running, until
 
+pytestmark = pytest.mark.early
+
 LEASE, SWEEP = 3.0, 1.0
 GRACE = 8.0
 """What a loaded machine may take to start a process again."""

@@ -1,6 +1,7 @@
 """A task that has ended can be deleted: it and its stream are gone; its message, its bill and what refers to it stay."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -192,4 +193,4 @@ def test_what_it_costs(api: Api, person: MakePerson, counted: list[str]) -> None
     task = answered(me, make_chat(me, "Hi"))
     counted.clear()
     delete(api, task.id, me)
-    assert plain(counted) == ["GetItem Users", "GetItem Tasks", "UpdateItem Tasks"]
+    assert Counter(plain(counted)) == Counter(["GetItem Users", "GetItem Tasks", "UpdateItem Tasks"])

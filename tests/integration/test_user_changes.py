@@ -1,5 +1,6 @@
 """Looking at users, listing them, and changing them: names, permissions, passwords."""
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -133,7 +134,9 @@ def test_a_page_costs_the_same_however_many_users_there_are(api: Api, person: Ma
     for _ in range(2):
         with recorded_calls() as calls:
             assert len(listed(api, admin, "?limit=5").json) == 5
-        assert calls == [f"GetItem {table}", *shards, "BatchGetItem", f"PutItem {settings.AUDIT_TABLE}"]
+        assert Counter(calls) == Counter(
+            [f"GetItem {table}", *shards, "BatchGetItem", f"PutItem {settings.AUDIT_TABLE}"]
+        )
         for _ in range(30):
             person(permission=0)
 
@@ -310,11 +313,11 @@ def test_what_changes_cost(api: Api, person: MakePerson) -> None:
     one, other = f"GetItem {settings.USERS_TABLE}", f"GetItem {settings.IDENTITIES_TABLE}"
     with recorded_calls() as calls:
         put(api, me.id, me, nickname="New")
-    assert calls == [one, one, "TransactWriteItems", one]
+    assert Counter(calls) == Counter([one, one, "TransactWriteItems", one])
     with recorded_calls() as calls:
         put(api, me.id, me, username=fresh())
     counted = f"UpdateItem {settings.RECORDS_TABLE}"
-    assert calls == [one, counted, one, other, "TransactWriteItems", one, counted]
+    assert Counter(calls) == Counter([one, counted, one, other, "TransactWriteItems", one, counted])
 
 
 # --- passwords

@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -192,11 +193,11 @@ def test_what_a_deletion_costs(api: Api, person: MakePerson) -> None:
     with recorded_calls() as calls:
         delete(api, me.id, admin)
     users = f"GetItem {settings.USERS_TABLE}"
-    assert calls == [users, users, "TransactWriteItems"]
+    assert Counter(calls) == Counter([users, users, "TransactWriteItems"])
     person(permission=2)
     with recorded_calls() as calls:
         delete(api, admin.id, admin)
-    assert calls == [users, users, f"Query {settings.RECORDS_TABLE}", "TransactWriteItems"]
+    assert Counter(calls) == Counter([users, users, f"Query {settings.RECORDS_TABLE}", "TransactWriteItems"])
 
 
 @pytest.mark.parametrize("lost", [1, 2])
