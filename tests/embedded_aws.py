@@ -172,7 +172,7 @@ class EmbeddedAws:
         return loop
 
     def _send(self, session: URLLib3Session, request: Any) -> AWSResponse:
-        if not request.url.startswith(self.endpoint):  # another embedded AWS, or an address where nothing is
+        if not request.url.startswith(f"{self.endpoint}/"):  # another embedded AWS, or an address where nothing is
             return self._over_http(session, request)
         if self.refusal is not None:
             pytest.fail(self.refusal, pytrace=False)  # not an Exception, which the product might handle

@@ -89,7 +89,7 @@ Fill in every TODO, in this order:
 
 Then let the checks name what is missing:
   make lint types
-  make test ARGS=tests/unit
+  make test-fast
   make test ARGS={tests}
   make test ARGS='tests/integration/test_matrix.py -k "{endpoint.method} and {_last_word(endpoint)}"'
 """
