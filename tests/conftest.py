@@ -69,10 +69,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_recorder] = recorder
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+def pytest_xdist_auto_num_workers() -> int:
     """The processes of `-n auto`. Whole stacks and deadlines let a processor wait, so there is one more than processors."""
-    processors = os.cpu_count() or 1
-    return processors if all(argument.startswith("tests/unit") for argument in config.args) else processors + 1
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,7 @@ from aideer.providers import dashscope
 from local.release import build, packages
 from local.release.packages import FailedError, step
 from local.simulators.dashscope import Server
+from local.stack import prices
 from local.stack.template import ROOT
 
 BUILT = """
@@ -104,6 +105,13 @@ async def answer(base_url: str) -> list[dashscope.Chunk]:
         "qwen-plus", asked, {}, endpoint="text", api_key="sk-test", base_url=base_url, idle_seconds=5
     )
     return [chunk async for chunk in stream]
+
+
+def test_a_deployed_function_bills_by_the_shipped_tables() -> None:
+    reads = "from aideer.billing import pricing; print(pricing.TABLES)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "functions")}
+    told = subprocess.run([sys.executable, "-c", reads], env=environment, capture_output=True, text=True, check=True)
+    assert Path(told.stdout.strip()) == prices.TABLES
 
 
 def test_the_simulated_dashscope_runs_as_a_program() -> None:

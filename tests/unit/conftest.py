@@ -21,7 +21,7 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
     """Python tells this of each such event in the process (PEP 578). A hook stays until the process ends."""
     if not _guarding:
         return
-    if event in PROCESSES and arguments[0] != "uname":  # which Python's own module `platform` asks once
+    if event in PROCESSES and arguments[:1] != ("uname",):  # which Python's own module `platform` asks once
         pytest.fail(f"This test starts a process ({event}). {ELSEWHERE}")
     if event == "socket.connect" and isinstance(arguments[1], tuple) and arguments[1][0] not in LOOPBACK:
         pytest.fail(f"This test connects to {arguments[1][0]}. {ELSEWHERE}")
