@@ -11,7 +11,7 @@ from local.development import new_endpoint, skeletons
 from local.development.endpoints import Endpoint, find_example_ids, parse
 from local.stack.template import ROOT, Template
 
-SMALL = Path(__file__).parents[3] / "fixtures/small-project"
+SMALL = Path(__file__).parents[1] / "fixtures/small-project"
 RESOURCES = ("admin", "chats", "codes", "presets", "session", "tasks", "users")
 ENDPOINTS = [
     ("chats/pin", "PUT", "/chats/{id}/pin"),
