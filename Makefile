@@ -1,4 +1,5 @@
 PYTHON ?= python3
+STAGE ?=# of `make deploy` and what follows it: a stage of samconfig.toml; if nothing is said, production
 ARCHITECTURE ?=# of the deployed functions: x86_64 or arm64; if nothing is said, samconfig.toml's
 BIN := .venv/bin
 RUNS := .venv/.runs
@@ -13,13 +14,14 @@ PACKAGES = $(PYTHON) -m local.release.packages
 COMPILE = $(BIN)/python -m local.release.packages uv pip compile --quiet $(UPGRADE) --no-header --no-annotate --no-emit-index-url
 
 export ARCHITECTURE
+export STAGE
 export SAM_CLI_TELEMETRY := 0
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.stack.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin rollback test-alarm destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,7 +39,7 @@ demo: $(RUNS) ## the main journey against a running stack, step by step
 bench: $(RUNS) ## what AIDeer adds to the provider's time
 	@$(RUN) local.clients.bench
 
-dlq: $(RUNS) ## dead letters: lists them (ARGS=--redrive, --purge; --stack NAME: of a deployed stack)
+dlq: $(RUNS) ## dead letters: lists them (ARGS=--redrive, --purge; STAGE=production: of the deployed stack)
 	@$(RUN) local.operations.dlq $(ARGS)
 
 sam: $(INSTALLED) ## an embedded AWS for `sam local`, which runs in Lambda's image what `make build` has built (needs Docker)
@@ -87,9 +89,10 @@ types: $(INSTALLED) ## mypy, strict
 new-endpoint: $(INSTALLED) ## the files of a new endpoint, to fill in (NAME=chats/pin METHOD=PUT ROUTE='/chats/{id}/pin')
 	@$(BIN)/python -m local.development.new_endpoint '$(NAME)' '$(METHOD)' '$(ROUTE)'
 
-docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers
+docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers, and the pages made from the code
 	@$(BIN)/python -m local.docs.openapi
 	@$(BIN)/python -m local.docs.api_page
+	@$(BIN)/python -m local.release.policy
 
 recording: $(RECORDING)/.installed ## docs/chat.svg from a real session of `make run` and `make chat` (PORT must be free)
 	@$(BIN)/python -m local.docs.recording
@@ -109,7 +112,7 @@ build: $(INSTALLED) ## functions and layers for Lambda (ARCHITECTURE=x86_64 or a
 	@find functions -name __pycache__ -prune -exec rm -rf {} +
 	@$(BIN)/python -m local.release.build
 
-deploy: $(INSTALLED) ## build, and bring it to AWS (asks for everything the first time; ARGS=... for sam deploy)
+deploy: $(INSTALLED) ## build, and bring it to AWS (asks for everything the first time; STAGE=staging: beside production; ARGS=... for sam deploy)
 	@$(BIN)/python -m local.release.deploy check $(ARGS)
 	@$(MAKE) --no-print-directory build
 	@exec $(BIN)/python -m local.release.deploy deploy $(ARGS)
@@ -119,6 +122,12 @@ logs: $(INSTALLED) ## of the deployed functions, as they come (ARGS="--filter ER
 
 admin: $(INSTALLED) ## make somebody an administrator of the deployed stack; asks for name and password
 	@exec $(BIN)/python -m local.release.deploy admin $(ARGS)
+
+rollback: $(INSTALLED) ## deploy the release before again, without building; asks first (ARGS="--to RELEASE": another one)
+	@exec $(BIN)/python -m local.release.deploy rollback $(ARGS)
+
+test-alarm: $(INSTALLED) ## set an alarm of the deployed stack off, to see whether it reaches you
+	@exec $(BIN)/python -m local.release.deploy test-alarm $(ARGS)
 
 destroy: $(INSTALLED) ## delete the deployed stack with all data, unless it is protected; asks first
 	@exec $(BIN)/python -m local.release.deploy destroy $(ARGS)

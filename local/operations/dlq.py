@@ -1,12 +1,13 @@
 """`make dlq`: list the messages that failed five times, put them back on their queues, or delete them.
 
-It uses the local stack, or with --stack a deployed one, with the credentials and region that botocore finds. Listing a message
-receives it: the message is held for HOLD_SECONDS and then given back, and its receive count goes up by one.
+It uses the local stack, or with STAGE or --stack a deployed one, with the credentials and region that botocore finds. Listing
+receives each message: it is held for HOLD_SECONDS and then given back, and its receive count goes up by one.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
 
-from local.release.deploy import explain
+from local.release.stacks import Where, explain
+from local.release.stages import OperationError
 from local.stack import resources
 from local.stack.settings import SettingsError, state_dir
 from local.stack.state import Stack
@@ -47,17 +49,17 @@ class Place:
         )
 
     @classmethod
-    def deployed(cls, stack_name: str, region: str | None) -> "Place":
+    def deployed(cls, where: Where) -> "Place":
         """Return the place of a stack in AWS."""
         import botocore.session
 
         session = botocore.session.get_session()
-        sqs: Any = session.create_client("sqs", region_name=region)
-        dynamodb: Any = session.create_client("dynamodb", region_name=region)
-        cloudformation: Any = session.create_client("cloudformation", region_name=region)
+        sqs: Any = session.create_client("sqs", region_name=where.region)
+        dynamodb: Any = session.create_client("dynamodb", region_name=where.region)
+        cloudformation: Any = session.create_client("cloudformation", region_name=where.region)
 
         def physical(name: str) -> str:
-            answer = cloudformation.describe_stack_resource(StackName=stack_name, LogicalResourceId=name)
+            answer = cloudformation.describe_stack_resource(StackName=where.stack, LogicalResourceId=name)
             physical_id: str = answer["StackResourceDetail"]["PhysicalResourceId"]
             return physical_id
 
@@ -230,18 +232,22 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         place = (
-            Place.deployed(given.stack, given.region)
-            if given.stack
+            Place.deployed(Where.said(given.stack, given.region))
+            if given.stack or os.environ.get("STAGE")
             else Place.local(Stack.wait(state_dir(), seconds=0.1))
         )
         letters = DeadLetters(place)
         if given.purge:
             return purge(letters, sure=given.yes)
         (redrive if given.redrive else show)(letters)
-    except (OSError, BotoCoreError, ClientError, SettingsError) as error:
-        gone = not given.stack and isinstance(error, (TimeoutError, EndpointConnectionError))
+    except (OSError, BotoCoreError, ClientError, OperationError, SettingsError) as error:
+        gone = not (given.stack or os.environ.get("STAGE")) and isinstance(
+            error, (TimeoutError, EndpointConnectionError)
+        )
         print(
-            "no local stack is running (make run); --stack NAME is for a deployed one" if gone else explain(error),
+            "no local stack is running (make run); STAGE=production is for the deployed one"
+            if gone
+            else explain(error),
             file=sys.stderr,
         )
     else:

@@ -10,23 +10,20 @@ With --sizes it shows the sizes of an earlier build. With --imports it measures 
 import argparse
 import json
 import os
-import shlex
 import shutil
 import statistics
 import subprocess
 import sys
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from local.release import docker, packages
+from local.release.stages import OperationError, Stage
 from local.stack import prices
 from local.stack.template import ROOT, Template
 
 BUILD = ROOT / ".aws-sam" / "build"
-CONFIG = Path("samconfig.toml")
-"""Relative to the folder in which make runs, as for the SAM CLI."""
 LIMITS = {True: 120, False: 60}
 """The largest size of a function in MB, unpacked and with its layers: with DashScope's SDK, and without."""
 DASHSCOPE = "DashscopeLayer"
@@ -111,12 +108,9 @@ class Built:
         return [str(self.folder), *(str(layer / "python") for layer in self.layers)]
 
 
-def deployed_architecture(config: Path = CONFIG) -> str | None:
-    """Return the Architecture that samconfig.toml keeps from `make deploy`, or None."""
-    kept = tomllib.loads(config.read_text(encoding="utf-8"))["default"].get("deploy", {}).get("parameters", {})
-    overrides = kept.get("parameter_overrides", "")
-    said = shlex.split(overrides) if isinstance(overrides, str) else overrides
-    return dict(override.partition("=")[::2] for override in said).get("Architecture")
+def deployed_architecture(stage: Stage | None = None) -> str | None:
+    """Return the Architecture that samconfig.toml keeps from `make deploy` for this stage, or None."""
+    return (stage or Stage.read()).overrides.get("Architecture")
 
 
 def built(build: Path = BUILD) -> list[Built]:
@@ -266,7 +260,7 @@ def main() -> int:
         check_sizes(functions)
         if arguments.imports:
             write(report(functions))
-    except (BuildError, prices.PriceTableError) as error:
+    except (BuildError, OperationError, prices.PriceTableError) as error:
         print(f"ERROR {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,35 +1,35 @@
-"""`make deploy`, `make logs`, `make admin` and `make destroy`: a stack in AWS, with the credentials and region that botocore finds.
+"""`make deploy`, `logs`, `admin`, `rollback`, `test-alarm` and `destroy`: a stack in AWS, with the credentials that botocore finds.
 
-Its name and region are those of samconfig.toml, where `make deploy` keeps what it was told the first time, unless --stack and
---region say otherwise.
+The variable STAGE says which stage of samconfig.toml is meant; without it, that is production. The stack's name and region are
+those of the stage, where `make deploy` keeps what it was told the first time, unless --stack and --region say otherwise.
 """
 
 import argparse
 import contextlib
 import getpass
-import itertools
 import json
 import os
 import sys
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from local.release.build import CONFIG, deployed_architecture
+from local.release import alarms, rollback
+from local.release.build import deployed_architecture
+from local.release.preflight import ANY_REGION, Preflight, lines
+from local.release.stacks import Where, explain
+from local.release.stages import DEFAULT, OperationError, Stage, joined, option, taken_overrides
 
 SAM = Path(sys.executable).with_name("sam")
 PASSWORD_LENGTH = (6, 255)
-ANY_REGION = "us-east-1"
-"""The region for asking who the operator is, if no region is known yet. The SAM CLI asks for the stack's region afterwards."""
 DELETED = {"Delay": 10, "MaxAttempts": 180}
 FIRST = """The SAM CLI now asks for everything once: a return takes what is proposed, and samconfig.toml keeps the answers.
 Two questions want a y: whether TasksStreamFunction's URL may be without authentication (like every function, it checks its
 callers' tokens itself), and the last one, whether to deploy."""
+CONFIRM_MAIL = "AWS sends an e-mail to {email}. Alarms arrive only after its link was followed. Then try it: make test-alarm{stage}"
+LIKE_PRODUCTION = ("Architecture", "ProviderRegion", "DashscopeBaseUrl", "AlarmEmail")
+"""The parameters that a new stage takes from production. Others, such as domains and callbacks, belong to one stage."""
 
 HINTS = {
     "ValidationError": "Is it a name that may be?",
@@ -38,144 +38,96 @@ HINTS = {
 """Explanations of errors of the function that makes an administrator, by error class."""
 
 
-NOT_DEPLOYED = "Deploy it first (make deploy), or name another with ARGS='--stack NAME --region REGION'."
-NO_CREDENTIALS = (
-    "There are no AWS credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or sign in with the AWS CLI "
-    "(aws configure, aws sso login)."
-)
-BAD_CREDENTIALS = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "UnrecognizedClientException",
-        "SignatureDoesNotMatch",
-    }
-)
-"""AWS's error codes for credentials that are invalid or have expired."""
+def check(more: list[str]) -> None:
+    """Print what is known of the account and the stack, before anything is built.
 
-
-class OperationError(Exception):
-    """The operation cannot be done. The message is for the console."""
-
-
-@dataclass(frozen=True)
-class Where:
-    """A stack's name and, if it is known, its region."""
-
-    stack: str
-    region: str | None
-
-    @classmethod
-    def said(cls, stack: str | None, region: str | None, config: Path = CONFIG) -> "Where":
-        """Take each value from the command line, or else from samconfig.toml."""
-        kept = tomllib.loads(config.read_text())["default"]
-        everywhere, deploy = (kept.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
-        return cls(
-            stack or deploy.get("stack_name") or everywhere["stack_name"],
-            region or deploy.get("region") or everywhere.get("region"),
-        )
-
-    def client(self, service: str) -> Any:
-        """Return a client of this service, in the stack's region."""
-        return botocore.session.get_session().create_client(service, region_name=self.region)
-
-    def resources(self, kind: str) -> dict[str, str]:
-        """Return the stack's resources of this type: logical id -> physical id. Raise OperationError if there is no such stack."""
-        try:
-            pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.stack)
-            return {
-                resource["LogicalResourceId"]: resource["PhysicalResourceId"]
-                for page in pages
-                for resource in page["StackResourceSummaries"]
-                if resource["ResourceType"] == kind and resource.get("PhysicalResourceId")
-            }
-        except NoRegionError:
-            raise OperationError(f"Nothing says in which region {self.stack} is. {NOT_DEPLOYED}") from None
-        except ClientError as error:
-            if "does not exist" not in error.response["Error"].get("Message", ""):
-                raise
-            region = f" in {self.client('cloudformation').meta.region_name}"
-            raise OperationError(f"There is no deployed stack {self.stack}{region}. {NOT_DEPLOYED}") from None
-
-    def resource(self, kind: str, logical_id: str) -> str:
-        """Return the physical id of one resource. Raise OperationError if the stack lacks it: it is a different stack, or
-        incomplete.
-        """
-        try:
-            return self.resources(kind)[logical_id]
-        except KeyError:
-            raise OperationError(f"The stack {self.stack} has no {logical_id}.") from None
-
-
-def deploy(more: list[str], config: Path = CONFIG) -> NoReturn:
-    """Deploy the build. If samconfig.toml has no region yet, the SAM CLI first asks for everything and keeps the answers.
-
-    Raise OperationError if the build is for another processor architecture than the stack's.
-    """
-    known = tomllib.loads(config.read_text())["default"]
-    guided = not any("region" in known.get(part, {}).get("parameters", {}) for part in ("global", "deploy"))
-    wanted, kept = os.environ.get("ARCHITECTURE"), deployed_architecture(config)
-    if wanted and kept and wanted != kept:
-        raise OperationError(
-            f"This was built for {wanted}, and samconfig.toml deploys {kept}. Change Architecture there, or leave out ARCHITECTURE."
-        )
-    if not guided or any(said.partition("=")[0] == "--region" for said in more):
-        _become_sam("deploy", *more)
-    print(FIRST)
-    proposed = ["--parameter-overrides", f"Architecture={wanted}"] if wanted and not more else []
-    _become_sam("deploy", "--guided", *proposed, *more)
-
-
-def check(more: list[str], config: Path = CONFIG) -> None:
-    """Check that AWS accepts the operator, before anything is built or asked.
+    A stage that was never deployed asks for its region and e-mail address first. Production is asked by the SAM CLI.
 
     Raises
     ------
     OperationError
-        There are no credentials, or AWS does not accept them.
+        The deployment cannot work, or the arguments name another stage.
     """
-    known = tomllib.loads(config.read_text())["default"]
-    kept: dict[str, Any] = {}
-    for part in ("global", "deploy"):
-        kept |= known.get(part, {}).get("parameters", {})
-    profile, region = (
-        _option_value("profile", more) or kept.get("profile"),
-        _option_value("region", more) or kept.get("region"),
-    )
-    session = botocore.session.Session(profile=profile)
-    region = region or session.get_config_variable("region") or ANY_REGION
-    quick = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
-    sts: Any = session.create_client("sts", region_name=region, config=quick)
+    stage = _stage(more)
+    if not stage.is_production and not (stage.region or option("region", more)):
+        stage = _introduce(stage)
+    preflight = _preflight(stage, more)
+    print(*lines(preflight.findings), sep="\n")
+    if preflight.refused:
+        raise OperationError("Nothing was deployed.")
+
+
+def deploy(more: list[str]) -> NoReturn:
+    """Deploy the build. If samconfig.toml has no region yet, the SAM CLI first asks for everything and keeps the answers.
+
+    Raises
+    ------
+    OperationError
+        The deployment cannot work, or the build is for another processor architecture than the stack's.
+    """
+    stage = _stage(more)
+    wanted, kept = os.environ.get("ARCHITECTURE"), deployed_architecture(stage)
+    if wanted and kept and wanted != kept:
+        raise OperationError(
+            f"This was built for {wanted}, and samconfig.toml deploys {kept}. Change Architecture there, or leave out ARCHITECTURE."
+        )
+    preflight = _preflight(stage, more)
+    if preflight.refused:
+        raise OperationError("\n".join(lines(preflight.findings)))
+    said, rest = taken_overrides(more)
+    overrides = stage.overrides | ({"Architecture": wanted} if wanted else {}) | said
+    if preflight.concurrency:
+        overrides |= preflight.concurrency.parameters(overrides, production=stage.is_production)
+    arguments = ["--parameter-overrides", joined(overrides)] if overrides else []
+    if not stage.is_production:
+        arguments += ["--config-env", stage.environment]
+    sys.stdout.flush()
+    if stage.region or option("region", more):
+        if email := overrides.get("AlarmEmail"):
+            print(CONFIRM_MAIL.format(email=email, stage="" if stage.is_production else f" STAGE={stage.name}"))
+        _become_sam("deploy", *arguments, *rest)
+    print(FIRST)
+    _become_sam("deploy", "--guided", *arguments, *rest)
+
+
+def _stage(more: list[str]) -> Stage:
+    """Return the stage to deploy. Raise OperationError if the arguments name another one."""
+    stage = Stage.read()
+    environment = option("config-env", more)
+    if environment is not None and environment != stage.environment:
+        shown = "" if environment == DEFAULT else f" STAGE={environment}"
+        raise OperationError(f"Say the stage to make: make deploy{shown}. Leave --config-env out of ARGS.")
+    stage.own(option("stack-name", more) or stage.stack)
+    return stage
+
+
+def _preflight(stage: Stage, more: list[str]) -> Preflight:
+    said, _ = taken_overrides(more)
+    return Preflight(stage, more).run(stage.overrides | said)
+
+
+def _introduce(stage: Stage) -> Stage:
+    """Ask for the region and the e-mail address of a new stage, and keep them in samconfig.toml."""
+    production = Stage.read("production", stage.config)
+    overrides = {
+        name: value for name, value in production.overrides.items() if name in LIKE_PRODUCTION
+    } | stage.overrides
+    proposed = production.region or os.environ.get("AWS_DEFAULT_REGION") or ANY_REGION
+    print(f"The stage {stage.name} is new: the stack {stage.stack}, with tables and secrets of its own.")
     try:
-        sts.get_caller_identity()
-    except (NoCredentialsError, ClientError) as error:
-        raise OperationError(explain(error)) from None
-
-
-def explain(error: Exception) -> str:
-    """Return one sentence that explains why a command cannot use AWS."""
-    if isinstance(error, NoCredentialsError):
-        return NO_CREDENTIALS
-    if isinstance(error, NoRegionError):
-        return f"Nothing says in which region to look. {NOT_DEPLOYED}"
-    return (_explain_credentials(error) if isinstance(error, ClientError) else None) or str(error)
-
-
-def _explain_credentials(error: ClientError) -> str | None:
-    code = error.response["Error"].get("Code", "")
-    if code not in BAD_CREDENTIALS:
-        return None
-    return f"AWS does not take these credentials ({code}). Sign in again, or set others."
-
-
-def _option_value(option: str, arguments: list[str]) -> str | None:
-    """Return the value of --option on a command line of the SAM CLI."""
-    for argument, after in itertools.pairwise([*arguments, ""]):
-        name, equals, value = argument.partition("=")
-        if name == f"--{option}":
-            return value if equals else after
-    return None
+        region = input(f"Region [{proposed}]: ").strip() or proposed
+        email = input(f"E-mail address for its alarms [{overrides.get('AlarmEmail', '')}]: ").strip()
+    except EOFError:
+        raise OperationError(
+            f"Nobody answers. Say the region: make deploy STAGE={stage.name} ARGS='--region {proposed} --no-confirm-changeset'"
+        ) from None
+    if email:
+        overrides["AlarmEmail"] = email
+    stage.keep(region, overrides)
+    print(
+        f"samconfig.toml keeps this. Its section [{stage.environment}.deploy.parameters] takes every other parameter too."
+    )
+    return Stage.read(stage.name, stage.config)
 
 
 def logs(where: Where, more: list[str]) -> NoReturn:
@@ -202,7 +154,7 @@ def admin(where: Where) -> None:
         # The function's message is about the typed values. The error's class is enough.
         kind = result.get("errorType", "error") if isinstance(result, dict) else "error"
         raise OperationError(f"The function answered {kind}. {HINTS.get(kind, 'make logs tells more.')}")
-    print(f"{username} is an administrator: {result['user_id']}")
+    print(f"{username} is an administrator of {where.stack}: {result['user_id']}")
 
 
 def destroy(where: Where) -> None:
@@ -263,15 +215,15 @@ def _become_sam(*arguments: str) -> NoReturn:
 def main(arguments: list[str]) -> int:
     """Run the command, and return the exit code."""
     parser = argparse.ArgumentParser(prog="make", description=__doc__, allow_abbrev=False)
-    parser.add_argument("what", choices=("check", "deploy", "logs", "admin", "destroy"))
+    parser.add_argument("what", choices=("check", "deploy", "logs", "admin", "rollback", "test-alarm", "destroy"))
     parser.add_argument("--stack", help="another than samconfig.toml's")
     parser.add_argument("--region", help="another than samconfig.toml's")
+    parser.add_argument("--to", help="for rollback: the release, as the list shows it")
+    parser.add_argument("--yes", action="store_true", help="for rollback: do not ask")
     what, *rest = arguments or [""]
     try:
         if what in ("check", "deploy"):  # all arguments are for the SAM CLI
-            check(rest)
-            if what == "deploy":
-                deploy(rest)
+            (check if what == "check" else deploy)(rest)
             return 0
         given, more = parser.parse_known_args(arguments)
         if more and given.what != "logs":
@@ -279,7 +231,10 @@ def main(arguments: list[str]) -> int:
         where = Where.said(given.stack, given.region)
         if given.what == "logs":
             logs(where, more)
-        (admin if given.what == "admin" else destroy)(where)
+        if given.what == "rollback":
+            rollback.go_back(where, Stage.read().parameters, given.to, sure=given.yes)
+        else:
+            {"admin": admin, "test-alarm": alarms.send_test, "destroy": destroy}[given.what](where)
     except (OperationError, BotoCoreError, ClientError, WaiterError) as error:
         print(explain(error), file=sys.stderr)
         return 1

@@ -364,7 +364,8 @@ def test_every_failure_code_is_on_the_dashboard() -> None:
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_tells_whom_it_is_to_tell_and_has_its_page(name: str) -> None:
-    told = {"Fn::If": ["TellOfAlarms", [{"Ref": "AlarmTopic"}], {"Ref": "AWS::NoValue"}]}
+    topic = {"Fn::If": ["OwnTopic", {"Ref": "AlarmMails"}, {"Ref": "AlarmTopic"}]}
+    told = {"Fn::If": ["TellOfAlarms", [topic], {"Ref": "AWS::NoValue"}]}
     assert ALARMS[name]["AlarmActions"] == ALARMS[name]["OKActions"] == told
     assert ALARMS[name]["AlarmDescription"]
     pages = [(ROOT / "docs" / page).read_text() for page in ("operations.md", "reconciliation.md")]
