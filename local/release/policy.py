@@ -11,6 +11,7 @@ exceptions: their names begin with the logical id.
 import argparse
 import copy
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ def resource_types(template: Template | None = None) -> dict[str, list[str]]:
     """Return the types of the resources that CloudFormation gets, each with its logical ids. It runs the serverless transform."""
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
+
+    logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)  # it warns of metrics that nobody wants
 
     class Region:
         region_name = "us-east-1"

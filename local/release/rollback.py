@@ -5,6 +5,7 @@ refused. Data that the newer release has written stays: one release back can rea
 """
 
 import contextlib
+import json
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,8 @@ SHOWN = 10
 UPDATED = {"Delay": 5, "MaxAttempts": 360}
 CHANGE_SET = {"Delay": 2, "MaxAttempts": 150}
 CHANGEABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
-MARKS = {"Add": "+", "Modify": "*", "Remove": "-"}
+NAMED = 4
+"""Up to this number, the resources of one change are named."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ def go_back(where: Where, parameters: dict[str, Any], to: str | None, *, sure: b
     try:
         changes = _changes(cloudformation, where.stack, change_set)
         _refuse_loss(changes)
-        for change in changes:
-            print(f"  {MARKS[change['Action']]} {change['LogicalResourceId']} ({change['ResourceType']})")
+        print(*_summary(changes), sep="\n")
         if not sure and input(f"Go back to {target.name}? [y/N]: ").strip().lower() != "y":
             raise OperationError("Nothing was changed.")
         cloudformation.execute_change_set(ChangeSetName=change_set, StackName=where.stack)
@@ -126,7 +127,8 @@ def _bucket(cloudformation: Any) -> str:
 
 
 def _current(cloudformation: Any, stack: str) -> str:
-    return str(cloudformation.get_template(StackName=stack, TemplateStage="Original")["TemplateBody"])
+    body = cloudformation.get_template(StackName=stack, TemplateStage="Original")["TemplateBody"]
+    return body if isinstance(body, str) else json.dumps(body)  # botocore parses a body that is JSON
 
 
 def _proposed(cloudformation: Any, stack: dict[str, Any], url: str) -> str:
@@ -160,6 +162,17 @@ def _proposed(cloudformation: Any, stack: dict[str, Any], url: str) -> str:
 def _changes(cloudformation: Any, stack: str, change_set: str) -> list[dict[str, Any]]:
     pages = cloudformation.get_paginator("describe_change_set").paginate(ChangeSetName=change_set, StackName=stack)
     return [change["ResourceChange"] for page in pages for change in page["Changes"]]
+
+
+def _summary(changes: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each kind of change: what happens to how many resources of a type, and their names if they are few."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for change in changes:
+        kinds.setdefault((change["Action"], change["ResourceType"]), []).append(change["LogicalResourceId"])
+    return [
+        f"  {action:7} {len(names):3} {kind}" + (f": {', '.join(sorted(names))}" if len(names) <= NAMED else "")
+        for (action, kind), names in sorted(kinds.items())
+    ]
 
 
 def _refuse_loss(changes: list[dict[str, Any]]) -> None:

@@ -17,7 +17,9 @@ from botocore.exceptions import ClientError
 
 from local.release import deploy
 from local.release.build import deployed_architecture
-from local.release.deploy import Where
+from local.release.concurrency import Concurrency
+from local.release.preflight import Preflight
+from local.release.stacks import Where
 from local.stack.template import ROOT
 
 pytestmark = pytest.mark.early
@@ -206,9 +208,7 @@ def test_without_credentials_it_says_so_and_asks_nothing(
     typed += ["root", "secret-123", "secret-123"]
     assert run(what, "--region", "eu-west-1") == 1
     said = capsys.readouterr()
-    assert said.err.startswith("There are no AWS credentials.")
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    assert "There are no AWS credentials." in said.out + said.err
     assert became == []
     assert len(typed) == 3
 
@@ -229,9 +229,9 @@ def test_credentials_that_aws_does_not_take_are_told_before_anything_is_asked(
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", refuse)
     for what in ("check", "deploy", *COMMANDS):
         assert run(what, "--region", "eu-west-1") == 1
+        said = capsys.readouterr()
         assert (
-            capsys.readouterr().err
-            == "AWS does not take these credentials (ExpiredToken). Sign in again, or set others.\n"
+            "AWS does not take these credentials (ExpiredToken). Sign in again, or set others." in said.out + said.err
         )
     assert became == []
 
@@ -253,51 +253,160 @@ def test_logs_are_the_stacks_own(where: Where, became: list[list[str]]) -> None:
     assert became == [[*nothing_else, "--cw-log-group", group, "--tail", "--region", "us-east-1", "--filter", "ERROR"]]
 
 
-def test_it_asks_for_everything_the_first_time_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, became: list[list[str]]
-) -> None:
-    monkeypatch.setattr(deploy, "check", lambda _: None)  # the embedded AWS has no STS
-    config = tmp_path / "samconfig.toml"
-    config.write_text((ROOT / "samconfig.toml").read_text())
-    monkeypatch.setattr(deploy.deploy, "__defaults__", (config,))
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project's samconfig.toml in the folder in which make runs, and an account with Lambda's usual limit."""
+    path = tmp_path / "samconfig.toml"
+    path.write_text((ROOT / "samconfig.toml").read_text())
+    monkeypatch.chdir(tmp_path)
+
+    def run(self: Preflight, _: dict[str, str]) -> Preflight:
+        self.concurrency = Concurrency(limit=1000, unreserved=1000)
+        return self
+
+    monkeypatch.setattr(Preflight, "run", run)  # the embedded AWS of these tests has no STS
+    return path
+
+
+def keep(config: Path, lines: str, stage: str = "default") -> None:
+    heading = f"[{stage}.deploy.parameters]\n"
+    config.write_text(config.read_text().replace(heading, f"{heading}{lines}\n"))
+
+
+SHARE = 'AccountConcurrency="1000" StreamConcurrency="500"'
+
+
+def test_it_asks_for_everything_the_first_time_only(config: Path, became: list[list[str]]) -> None:
     run("deploy")
     run("deploy", "--region", "eu-central-1", "--no-confirm-changeset")
     run("deploy", "--region=eu-central-1")
-    heading = "[default.deploy.parameters]\n"
-    config.write_text(config.read_text().replace(heading, f'{heading}region = "eu-west-1"\n'))
+    keep(config, 'region = "eu-west-1"')
     run("deploy", "--parameter-overrides", "DeletionProtection=false")
     assert became == [
-        ["deploy", "--guided"],
-        ["deploy", "--region", "eu-central-1", "--no-confirm-changeset"],
-        ["deploy", "--region=eu-central-1"],
-        ["deploy", "--parameter-overrides", "DeletionProtection=false"],
+        ["deploy", "--guided", "--parameter-overrides", SHARE],
+        ["deploy", "--parameter-overrides", SHARE, "--region", "eu-central-1", "--no-confirm-changeset"],
+        ["deploy", "--parameter-overrides", SHARE, "--region=eu-central-1"],
+        ["deploy", "--parameter-overrides", f'DeletionProtection="false" {SHARE}'],
     ]
-    assert Where.said(None, None, config) == Where("aideer", "eu-west-1")
-    assert Where.said("other", "us-west-2", config) == Where("other", "us-west-2")
+    assert Where.said(None, None) == Where("aideer", "eu-west-1")
+    assert Where.said("other", "us-west-2") == Where("other", "us-west-2")
+
+
+def test_the_accounts_limit_wins_over_what_was_kept_and_the_operators_cap_over_the_share(
+    config: Path, became: list[list[str]]
+) -> None:
+    keep(config, 'region = "eu-west-1"\nparameter_overrides = "AccountConcurrency=10 StreamConcurrency=300"')
+    run("deploy")
+    run("deploy", "--parameter-overrides", "StreamConcurrency=none", "Metrics=false", "--no-confirm-changeset")
+    assert became == [
+        ["deploy", "--parameter-overrides", 'AccountConcurrency="1000" StreamConcurrency="300"'],
+        [
+            "deploy",
+            "--parameter-overrides",
+            'AccountConcurrency="1000" StreamConcurrency="none" Metrics="false"',
+            "--no-confirm-changeset",
+        ],
+    ]
 
 
 def test_what_was_built_for_other_processors_is_not_deployed(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    became: list[list[str]],
-    capsys: pytest.CaptureFixture[str],
+    config: Path, monkeypatch: pytest.MonkeyPatch, became: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(deploy, "check", lambda _: None)  # the embedded AWS has no STS
-    config = tmp_path / "samconfig.toml"
-    config.write_text((ROOT / "samconfig.toml").read_text())
-    monkeypatch.setattr(deploy.deploy, "__defaults__", (config,))
     monkeypatch.setenv("ARCHITECTURE", "arm64")
     run("deploy")
-    assert became == [["deploy", "--guided", "--parameter-overrides", "Architecture=arm64"]]
-    heading = "[default.deploy.parameters]\n"
-    told = f'{heading}region = "eu-west-1"\nparameter_overrides = "Architecture=\\"x86_64\\" Throttles=\\"all=1/1 link=1/1\\""\n'
-    config.write_text(config.read_text().replace(heading, told))
+    assert became == [["deploy", "--guided", "--parameter-overrides", f'Architecture="arm64" {SHARE}']]
+    keep(
+        config,
+        'region = "eu-west-1"\nparameter_overrides = "Architecture=\\"x86_64\\" Throttles=\\"all=1/1 link=1/1\\""',
+    )
     assert run("deploy") == 1
     assert "x86_64" in capsys.readouterr().err
     monkeypatch.setenv("ARCHITECTURE", "")
     run("deploy")
-    assert became[1:] == [["deploy"]]
-    assert deployed_architecture(config) == "x86_64"
+    assert became[1:] == [
+        ["deploy", "--parameter-overrides", f'Architecture="x86_64" Throttles="all=1/1 link=1/1" {SHARE}']
+    ]
+    assert deployed_architecture() == "x86_64"
+
+
+def test_a_new_stage_asks_for_region_and_address_and_takes_from_production_only_what_fits_both(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str],
+    became: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    keep(
+        config,
+        'region = "eu-west-1"\nparameter_overrides = "ProviderRegion=singapore WechatCallbackUrl=https://a.example '
+        'StreamConcurrency=300 AlarmEmail=ops@example.com"',
+    )
+    monkeypatch.setenv("STAGE", "staging")
+    typed += ["", "staging@example.com"]
+    assert run("check") == 0
+    assert "the stack aideer-staging, with tables and secrets of its own" in capsys.readouterr().out
+    run("deploy")
+    told = (
+        'ProviderRegion="singapore" AlarmEmail="staging@example.com" AccountConcurrency="1000" StreamConcurrency="50"'
+    )
+    assert became == [["deploy", "--parameter-overrides", told, "--config-env", "staging"]]
+    assert "AWS sends an e-mail to staging@example.com" in capsys.readouterr().out
+    assert Where.said(None, None) == Where("aideer-staging", "eu-west-1")
+    monkeypatch.delenv("STAGE")
+    assert Where.said(None, None) == Where("aideer", "eu-west-1")
+
+
+def test_a_new_stage_without_anybody_at_the_terminal_says_what_to_tell_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch, became: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STAGE", "staging")
+    monkeypatch.setattr("builtins.input", lambda _: (_ for _ in ()).throw(EOFError))
+    assert run("check") == 1
+    assert "ARGS='--region us-east-1 --no-confirm-changeset'" in capsys.readouterr().err
+    run("deploy", "--region", "us-east-1", "--no-confirm-changeset")
+    assert became[0][-5:] == ["--config-env", "staging", "--region", "us-east-1", "--no-confirm-changeset"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "said"),
+    [
+        ("", ["deploy", "--stack-name", "aideer-staging"], "Say STAGE=staging"),
+        ("", ["deploy", "--config-env", "staging"], "make deploy STAGE=staging"),
+        ("staging", ["check", "--stack-name=aideer"], "Say STAGE=production"),
+        ("staging", ["deploy", "--config-env=default"], "Leave --config-env out"),
+        ("", ["destroy", "--stack", "aideer-staging"], "Say STAGE=staging"),
+        ("staging", ["destroy", "--stack", "aideer"], "Say STAGE=production"),
+        ("staging", ["admin", "--stack", "aideer"], "Say STAGE=production"),
+        ("staging", ["rollback", "--stack", "aideer"], "Say STAGE=production"),
+        ("stagging", ["logs"], "has no stage stagging. It has production, staging."),
+    ],
+)
+def test_stages_are_not_mixed_up(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str],
+    became: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.setenv("STAGE", stage)
+    typed += ["a", "b"]
+    assert run(*arguments) == 1
+    assert said in capsys.readouterr().err
+    assert became == []
+    assert len(typed) == 2, "it asked before it looked"
+
+
+def test_two_stages_never_share_a_stack(
+    config: Path, became: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(config.read_text().replace('"aideer-staging"', '"aideer"'))
+    for what in ("check", "deploy", *COMMANDS):
+        assert run(what) == 1
+        assert "names the stack aideer in two stages" in capsys.readouterr().err
+    assert became == []
 
 
 class Lambda:
@@ -328,7 +437,7 @@ def test_an_admin_is_made_and_the_password_is_nowhere(
     [request] = function.asked
     assert json.loads(request["Payload"]) == {"username": "root", "password": "hunter-22"}
     said = capsys.readouterr()
-    assert "root is an administrator: u1" in said.out
+    assert "root is an administrator of aideer: u1" in said.out
     assert "hunter" not in said.out + said.err
 
 
