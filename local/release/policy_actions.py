@@ -218,7 +218,7 @@ OPERATING = (
     Rights("servicequotas", "GetServiceQuota ListRequestedServiceQuotaChangeHistoryByQuota"),
     Rights("lambda", "InvokeFunction", ("lambda:*:*:function:{stack}*-Operations*",)),
     Rights("lambda", "GetFunctionConcurrency", FUNCTION),
-    Rights("logs", "FilterLogEvents", ("logs:*:*:log-group:{stack}*",)),
+    Rights("logs", "DescribeLogStreams FilterLogEvents", ("logs:*:*:log-group:{stack}*",)),
     Rights("sqs", "SendMessage ReceiveMessage DeleteMessage ChangeMessageVisibility", ("sqs:*:*:{stack}*",)),
     Rights("dynamodb", "GetItem", ("dynamodb:*:*:table/{stack}*",)),
     Rights("s3", "ListBucketVersions DeleteObject DeleteObjectVersion", ("s3:::{stack}*",)),

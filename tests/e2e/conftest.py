@@ -1,11 +1,13 @@
 """One deployment for all that tests it. Docker is needed: these are proofs, and are refused rather than skipped."""
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
-from local.release import docker
+from local.release import docker, policy
 from local.release.build import BUILD
 from local.release.docker import Host
 from local.simulators import wechat
@@ -19,6 +21,7 @@ from tests.e2e.operator import STACK, Operator
 ANSWERS = {
     "Stack Name": STACK,
     "SignupCredits": "1000000",
+    "AlarmEmail": "ops@example.com",
     "Tracing": "PassThrough",
     "Throttles": "all=1000000/60 stream=1000000/60",
     "TasksStreamFunction Function Url has no authentication. Is this okay?": "y",
@@ -53,7 +56,19 @@ def providers(host: Host) -> Iterator[tuple[Server, wechat.Server]]:
 def operator(tmp_path_factory: pytest.TempPathFactory, host: Host) -> Iterator[Operator]:
     """Somebody with an account in which nothing is yet."""
     with ministack(tmp_path_factory.mktemp("ministack"), host) as endpoint:
-        yield Operator(tmp_path_factory.mktemp("operator"), endpoint)
+        credentials = deployer(Cloud(endpoint, host).iam)
+        yield Operator(tmp_path_factory.mktemp("operator"), endpoint, credentials)
+
+
+def deployer(iam: Any) -> dict[str, str]:
+    """Credentials of a user who may do what docs/deployer-policy.json allows, as two policies."""
+    iam.create_user(UserName="deployer")
+    for number, part in enumerate(policy.parts(policy.read(policy.PREFIX, "aws"))):
+        text = json.dumps(part, separators=(",", ":"))
+        made = iam.create_policy(PolicyName=f"deployer-{number}", PolicyDocument=text)
+        iam.attach_user_policy(UserName="deployer", PolicyArn=made["Policy"]["Arn"])
+    key = iam.create_access_key(UserName="deployer")["AccessKey"]
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """An operator at a terminal, who runs `make deploy`, `admin`, `logs` and `destroy` on what `make build` has built.
 
-Their folder is one of their own, with the project's samconfig.toml: so the first deployment is the first.
+They may do what docs/deployer-policy.json allows, and nothing else. Their folder is one of their own, with the project's
+samconfig.toml: so the first deployment is the first.
 """
 
 import os
@@ -23,13 +24,14 @@ BOLD = re.compile(r"\x1b\[[0-9;]*m")
 class Operator:
     """Types what a person would, and keeps what is shown."""
 
-    def __init__(self, folder: Path, endpoint: str) -> None:
+    def __init__(self, folder: Path, endpoint: str, credentials: dict[str, str]) -> None:
         self.folder, self.endpoint = folder, endpoint
         self.asked: list[str] = []
         """The questions of the latest deployment."""
         self._environment = {
             **os.environ,
             **CREDENTIALS,
+            **credentials,
             "AWS_ENDPOINT_URL": endpoint,
             "PYTHONPATH": str(ROOT),
             "SAM_CLI_TELEMETRY": "0",
@@ -44,14 +46,14 @@ class Operator:
         """Where the SAM CLI keeps what it was told."""
         return self.folder / "samconfig.toml"
 
-    def run(self, what: str, *arguments: str) -> "pexpect.spawn[str]":
-        """Begin `make <what> ARGS=<arguments>`."""
+    def run(self, what: str, *arguments: str, stage: str = "") -> "pexpect.spawn[str]":
+        """Begin `make <what> ARGS=<arguments> STAGE=<stage>`."""
         command = ["-m", "local.release.deploy", what, *arguments]
         return pexpect.spawn(
             sys.executable,
             command,
             cwd=str(self.folder),
-            env=self._environment,
+            env={**self._environment, "STAGE": stage},
             encoding="utf-8",
             timeout=300,
             dimensions=(50, 200),

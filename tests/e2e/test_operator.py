@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local.clients.client import Client
-from local.stack.template import Template
+from local.stack.template import DATA_TYPES, Template
 from tests.e2e.calls import Place
 from tests.e2e.cloud import Cloud
 from tests.e2e.operator import STACK, Operator, ended
@@ -67,6 +67,41 @@ def test_logs_are_shown_until_ctrl_c(cloud: Cloud, operator: Operator, place: Pl
     terminal.sendintr()
     terminal.expect(pexpect.EOF)
     ended(terminal)
+
+
+def test_a_test_alarm_goes_to_the_address_that_was_typed(cloud: Cloud, operator: Operator) -> None:
+    terminal = operator.run("test-alarm")
+    terminal.expect(pexpect.EOF)
+    shown = str(terminal.before)
+    assert ended(terminal) == 0, shown
+    assert "ops@example.com receives it" in shown
+
+
+def test_the_checks_tell_who_deploys_what_and_that_nothing_is_missing(cloud: Cloud, operator: Operator) -> None:
+    terminal = operator.run("check")
+    terminal.expect(pexpect.EOF)
+    shown = " ".join(str(terminal.before).split())
+    assert ended(terminal) == 0, shown
+    assert f"user/deployer in the account 000000000000, and deploy the stage production, the stack {STACK}" in shown
+    assert f"{STACK} is deployed" in shown
+    assert "You have the permissions of docs/deployer-policy.json" in shown
+
+
+def test_staging_stands_beside_production_and_is_asked_for_two_things(cloud: Cloud, operator: Operator) -> None:
+    terminal = operator.run("check", stage="staging")
+    terminal.expect_exact("Region [us-east-1]: ")
+    terminal.sendline("")
+    terminal.expect_exact("E-mail address for its alarms [ops@example.com]: ")
+    terminal.sendline("")
+    terminal.expect(pexpect.EOF)
+    assert ended(terminal) == 0, terminal.before
+    terminal = operator.run("deploy", "--no-confirm-changeset", stage="staging")
+    terminal.expect(pexpect.EOF)
+    assert ended(terminal) == 0, terminal.before
+    stacks = cloud.client("cloudformation").describe_stack_resources(StackName="aideer-staging")["StackResources"]
+    theirs = {each["PhysicalResourceId"] for each in stacks if each["ResourceType"] in DATA_TYPES}
+    assert theirs
+    assert not theirs & set(cloud.resources.values())
 
 
 @pytest.mark.last
