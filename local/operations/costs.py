@@ -2,7 +2,7 @@
 
 `python -m local.operations.costs` prints the tables.
 
-The prices are the list prices of us-east-1 in 2025, in USD, on x86_64. Credits pay for the model, so its own
+The prices are the list prices of us-east-1 of November 2025, in USD, on x86_64. Credits pay for the model, so its own
 price is not included.
 """
 
@@ -89,6 +89,18 @@ FREE = {
 }
 """The free amounts of an account, every month and without a time limit."""
 
+CLOUDFRONT = {
+    "a million HTTPS requests": 1.00,
+    "a million runs of its function": 0.10,
+    "a GB out, in place of the Internet's": 0.085,
+}
+"""With a domain of one's own: USD for what CloudFront adds. Data from AWS to CloudFront is free."""
+CLOUDFRONT_FREE = {
+    "a million HTTPS requests": 10,
+    "a million runs of its function": 2,
+    "a GB out, in place of the Internet's": 1000,
+}
+
 WARM = {
     "SnapStart: the snapshot of one function, kept": 0.0000015046,
     "Provisioned concurrency: one environment": 0.0000041667,
@@ -162,6 +174,29 @@ def units() -> str:
     return _lines(rows)
 
 
+def cloudfront() -> str:
+    """Return a table of what CloudFront adds to a month, less the transfer that it replaces."""
+    rows = [["USD a month", *(f"{answers:,} answers" for answers in ANSWERS)], ["---", *["---:"] * len(ANSWERS)]]
+    amounts = [
+        dict(zip(CLOUDFRONT, [answers / 1e6 * (CALLS + 1)] * 2 + [answers / 1e6 * SENT_KB], strict=True))
+        for answers in ANSWERS
+    ]
+    rows += [
+        [f"CloudFront, {name} ({price:g})", *(_usd(month[name] * price) for month in amounts)]
+        for name, price in CLOUDFRONT.items()
+    ]
+    replaced = [answers / 1e6 * SENT_KB * PRICES["Internet, a GB out"] for answers in ANSWERS]
+    rows.append(["less: Internet, a GB out", *(_usd(-amount) for amount in replaced)])
+    for label, free in (("**added**", 0), ("**added, less what is always free**", 1)):
+        added = [
+            sum(max(0, month[name] - free * CLOUDFRONT_FREE[name]) * price for name, price in CLOUDFRONT.items())
+            - max(0, amount - free * FREE["Internet, a GB out"] * PRICES["Internet, a GB out"])
+            for month, amount in zip(amounts, replaced, strict=True)
+        ]
+        rows.append([label, *(f"**{_usd(amount)}**" for amount in added)])
+    return _lines(rows)
+
+
 def warm() -> str:
     """Return a table of the costs of faster function starts."""
     rows = [["option, 1 GB", "USD a month"], ["---", "---:"]]
@@ -183,4 +218,4 @@ def _lines(rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(units(), table(), warm(), sep="\n\n")
+    print(units(), table(), cloudfront(), warm(), sep="\n\n")

@@ -51,12 +51,7 @@ class Place:
     @classmethod
     def deployed(cls, where: Where) -> "Place":
         """Return the place of a stack in AWS."""
-        import botocore.session
-
-        session = botocore.session.get_session()
-        sqs: Any = session.create_client("sqs", region_name=where.region)
-        dynamodb: Any = session.create_client("dynamodb", region_name=where.region)
-        cloudformation: Any = session.create_client("cloudformation", region_name=where.region)
+        cloudformation = where.client("cloudformation")
 
         def physical(name: str) -> str:
             answer = cloudformation.describe_stack_resource(StackName=where.stack, LogicalResourceId=name)
@@ -64,8 +59,8 @@ class Place:
             return physical_id
 
         return cls(
-            sqs,
-            dynamodb,
+            where.client("sqs"),
+            where.client("dynamodb"),
             {name: physical(name) for name in ("DeadLetters", *QUEUES)},
             {name: physical(name) for name in ("TasksTable", "RecordsTable")},
         )

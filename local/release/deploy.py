@@ -134,6 +134,7 @@ def logs(where: Where, more: list[str]) -> NoReturn:
     """Show the logs of all functions, and follow new lines."""
     group = where.resource("AWS::Logs::LogGroup", "LogGroup")
     region = ["--region", where.region] if where.region else []
+    region += ["--profile", where.profile] if where.profile else []
     # Without samconfig.toml: its stack name would make the SAM CLI read the one group again for each function.
     _become_sam("logs", "--config-env", "none", "--cw-log-group", group, "--tail", *region, *more)
 

@@ -32,6 +32,7 @@ class Where:
 
     stack: str
     region: str | None
+    profile: str | None = None
 
     @classmethod
     def said(cls, stack: str | None, region: str | None, config: Path = CONFIG) -> "Where":
@@ -43,11 +44,11 @@ class Where:
             There is no such stage, or the stack of the command line belongs to another stage.
         """
         stage = Stage.read(config=config)
-        return cls(stage.own(stack or stage.stack), region or stage.region)
+        return cls(stage.own(stack or stage.stack), region or stage.region, stage.parameters.get("profile"))
 
     def client(self, service: str) -> Any:
         """Return a client of this service, in the stack's region."""
-        return botocore.session.get_session().create_client(service, region_name=self.region)
+        return botocore.session.Session(profile=self.profile).create_client(service, region_name=self.region)
 
     def resources(self, kind: str) -> dict[str, str]:
         """Return the stack's resources of this type: logical id -> physical id. Raise OperationError if there is no such stack."""

@@ -2,7 +2,8 @@
 
 There, !Ref of a secret is its ARN, not its name; a parameter that is a number is one where a queue's consumer is capped, and one
 that is true or false is so where a table is protected; and who changes how a function is configured gets new processes of it.
-Alarms know metric math: such ones are left out. So are the policies that refuse what comes without TLS, which is not spoken here.
+A log group without a name gets one that begins with the stack's, as on AWS. Alarms know metric math: such ones are left out. So are
+the policies that refuse what comes without TLS, which is not spoken here.
 """
 
 from typing import Any
@@ -16,6 +17,8 @@ CONSUMERS = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
 TABLES = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]
 _consume = CONSUMERS["create"]
 _create_table, _update_table = TABLES["create"], TABLES["update"]
+LOG_GROUPS = provisioners._RESOURCE_HANDLERS["AWS::Logs::LogGroup"]
+_name_logs = LOG_GROUPS["create"]
 ALARMS = provisioners._RESOURCE_HANDLERS["AWS::CloudWatch::Alarm"]
 _watch = ALARMS["create"]
 _key = lambda_svc._warm_pool_key
@@ -42,6 +45,11 @@ def update_table(name: str, old: dict[str, Any], new: dict[str, Any], *arguments
 
 def protected(properties: dict[str, Any]) -> dict[str, Any]:
     return {**properties, "DeletionProtectionEnabled": str(properties["DeletionProtectionEnabled"]).lower() == "true"}
+
+
+def name_logs(logical_id: str, properties: dict[str, Any], stack: str, *arguments: Any) -> Any:
+    named = {"LogGroupName": f"{stack}-{logical_id}-1", **properties}
+    return _name_logs(logical_id, named, stack, *arguments)
 
 
 def watch(logical_id: str, properties: dict[str, Any], *arguments: Any) -> Any:
@@ -76,6 +84,7 @@ def name_of(arn: str) -> str:
 if __name__ == "__main__":
     CONSUMERS["create"], ALARMS["create"] = consume, watch
     TABLES.update(create=create_table, update=update_table)
+    LOG_GROUPS["create"] = name_logs
     lambda_svc._warm_pool_key = key
     for kind in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
         provisioners._RESOURCE_HANDLERS[kind]["create"] = leave_out

@@ -14,7 +14,7 @@ ALARMS = [r["Properties"] for r in TEMPLATE.document["Resources"].values() if r[
 
 def test_the_page_shows_what_the_assumptions_make() -> None:
     page = (ROOT / "docs/operations.md").read_text()
-    for table in (costs.units(), costs.table(), costs.warm()):
+    for table in (costs.units(), costs.table(), costs.cloudfront(), costs.warm()):
         assert table in page, "python -m local.operations.costs prints it"
 
 
@@ -28,6 +28,14 @@ def test_a_month_by_hand() -> None:
     free = costs.Use.of(10_000_000).costs(free=True)
     assert math.isclose(month["Lambda, GB-s"] - free["Lambda, GB-s"], 400_000 * 0.0000166667)
     assert min(costs.Use.of(0).costs(free=True).values()) == 0
+
+
+def test_cloudfront_by_hand() -> None:
+    """10 million answers: 50 million requests, each with one run of a function, and 600 GB."""
+    added = 50 * 1.00 + 50 * 0.10 + 600 * 0.085 - 600 * 0.09
+    free = (50 - 10) * 1.00 + (50 - 2) * 0.10 - (600 - 100) * 0.09
+    last = [row.split("|")[-2].strip() for row in costs.cloudfront().splitlines()]
+    assert last[-2:] == [f"**{added:.2f}**", f"**{free:.2f}**"]
 
 
 def test_the_assumptions_are_the_templates_and_the_engines() -> None:
