@@ -77,8 +77,10 @@ class Concurrency:
         else:
             found.append(fine(f"Lambda runs up to {self.limit:,} requests and streams at one time in this account."))
         found.append(self._streams(kept.get("StreamConcurrency", ""), production=production))
-        queued = int(kept.get("QueueConcurrency", 100))
-        if queued > self.limit // 2:
+        queued = kept.get("QueueConcurrency", "100")
+        if not queued.isdecimal():
+            found.append(refusal(f"QueueConcurrency is {queued}. It must be a number from 2 to 1000."))
+        elif int(queued) > self.limit // 2:
             found.append(
                 warning(
                     f"QueueConcurrency is {queued}, more than half of the account's {self.limit}. Answers without a viewer can "
@@ -91,6 +93,8 @@ class Concurrency:
         share = self.streams(production=production)
         if said == UNCAPPED:
             return warning("StreamConcurrency is none, so streams can take the room of all other requests.")
+        if said and not said.isdecimal():
+            return refusal(f"StreamConcurrency is {said}. It must be a number, none, or empty.")
         if said and int(said) > self.room:
             return refusal(
                 f"StreamConcurrency is {said}, and Lambda would refuse it: of {self.limit} this account can reserve "

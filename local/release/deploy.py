@@ -9,6 +9,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +29,7 @@ FIRST = """The SAM CLI now asks for everything once: a return takes what is prop
 Two questions want a y: whether TasksStreamFunction's URL may be without authentication (like every function, it checks its
 callers' tokens itself), and the last one, whether to deploy."""
 CONFIRM_MAIL = "AWS sends an e-mail to {email}. Alarms arrive only after its link was followed. Then try it: make test-alarm{stage}"
+ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 LIKE_PRODUCTION = ("Architecture", "ProviderRegion", "DashscopeBaseUrl", "AlarmEmail")
 """The parameters that a new stage takes from production. Others, such as domains and callbacks, belong to one stage."""
 
@@ -121,6 +123,8 @@ def _introduce(stage: Stage) -> Stage:
         raise OperationError(
             f"Nobody answers. Say the region: make deploy STAGE={stage.name} ARGS='--region {proposed} --no-confirm-changeset'"
         ) from None
+    if email and not ADDRESS.fullmatch(email):
+        raise OperationError(f"{email} is no e-mail address. Nothing was kept.")
     if email:
         overrides["AlarmEmail"] = email
     stage.keep(region, overrides)

@@ -147,7 +147,12 @@ def taken_overrides(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _stages(config: Path) -> dict[str, dict[str, Any]]:
-    document = tomllib.loads(config.read_text(encoding="utf-8"))
+    try:
+        document = tomllib.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OperationError(f"There is no {config} here. Run make in the project's folder.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise OperationError(f"{config} cannot be read: {error}.") from None
     found = {}
     for environment, commands in document.items():
         if isinstance(commands, dict):

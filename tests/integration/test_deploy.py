@@ -399,6 +399,31 @@ def test_stages_are_not_mixed_up(
     assert len(typed) == 2, "it asked before it looked"
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [(None, "There is no samconfig.toml here"), ("[default", "samconfig.toml cannot be read")]
+)
+def test_a_file_of_stages_that_cannot_be_read_is_told(
+    config: Path, capsys: pytest.CaptureFixture[str], text: str | None, said: str
+) -> None:
+    config.unlink()
+    if text:
+        config.write_text(text)
+    for what in ("check", "deploy", *COMMANDS):
+        assert run(what) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_is_not_kept(
+    config: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STAGE", "staging")
+    before = config.read_text()
+    typed += ["", "nobody"]
+    assert run("check") == 1
+    assert "nobody is no e-mail address. Nothing was kept." in capsys.readouterr().err
+    assert config.read_text() == before
+
+
 def test_two_stages_never_share_a_stack(
     config: Path, became: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,8 +1,11 @@
 """The parameters that follow from the account's concurrency, and what the operator is told of it."""
 
-import pytest
+from typing import Any
 
-from local.release.concurrency import Concurrency
+import pytest
+from botocore.exceptions import ClientError
+
+from local.release.concurrency import Concurrency, pending
 from local.release.findings import Level
 
 
@@ -51,6 +54,32 @@ def test_a_new_account_is_told_where_to_ask_for_more_and_what_to_do_until_then()
 def test_a_cap_that_lambda_would_refuse_is_refused_before() -> None:
     assert "Set it to 500" in told(Concurrency(1000, 1000), Level.REFUSAL, StreamConcurrency="901")
     assert told(Concurrency(1000, 1000), Level.REFUSAL, StreamConcurrency="900") == ""
+
+
+@pytest.mark.parametrize("name", ["StreamConcurrency", "QueueConcurrency"])
+def test_a_cap_that_is_no_number_is_refused_with_what_it_may_be(name: str) -> None:
+    assert f"{name} is many. It must be a number" in told(Concurrency(1000, 1000), Level.REFUSAL, **{name: "many"})
+
+
+class Quotas:
+    """Service Quotas with these requests, or without the permission to see them."""
+
+    def __init__(self, *statuses: str, allowed: bool = True) -> None:
+        self._statuses, self._allowed = statuses, allowed
+
+    def list_requested_service_quota_change_history_by_quota(self, **asked: str) -> dict[str, Any]:
+        if not self._allowed:
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, "ListRequested")
+        assert asked == {"ServiceCode": "lambda", "QuotaCode": "L-B99A9384"}
+        return {"RequestedQuotas": [{"Status": status, "DesiredValue": 1000.0} for status in self._statuses]}
+
+
+def test_an_open_request_for_more_is_told() -> None:
+    found = pending(Quotas("DENIED", "CASE_OPENED"))
+    assert found is not None
+    assert found.text == "A request for 1000 is open at AWS (CASE_OPENED)."
+    assert pending(Quotas("APPROVED")) is None
+    assert pending(Quotas("PENDING", allowed=False)) is None
 
 
 def test_a_cap_from_smaller_days_is_told() -> None:
