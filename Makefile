@@ -21,7 +21,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.stack.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos permissions e2e deployed samlocal sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin rollback test-alarm destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos permissions e2e deployed samlocal web-adapter sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin rollback test-alarm destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -62,8 +62,11 @@ permissions: $(INSTALLED) ## after `make test`: each function may do what the te
 
 e2e: deployed samlocal ## after `make build`: what follows, in Lambda's own image (needs Docker)
 
-deployed: $(INSTALLED) ## the stack, deployed into an AWS that enforces IAM (ARGS=...)
+deployed: $(INSTALLED) ## the stack, deployed into an AWS that enforces IAM (ARGS="-k web_adapter": the stream under the web adapter)
 	@$(BIN)/python -m pytest -q tests/e2e --ignore=tests/e2e/test_sam_local.py $(ARGS)
+
+web-adapter: $(INSTALLED) ## builds the Lambda Web Adapter for `make deployed`, if it is not in the cache yet (needs cargo)
+	@$(BIN)/python -m local.release.web_adapter
 
 samlocal: $(INSTALLED) ## every function under `sam local` (ARGS=...)
 	@$(BIN)/python -m pytest -q tests/e2e/test_sam_local.py $(ARGS)

@@ -1,8 +1,8 @@
 """The deployed stack, without an account: ministack that enforces IAM and runs functions in Lambda's own image.
 
 `make deploy` puts what `make build` has built there (operator.py). The SAM CLI's gateway stands in front of Lambda's Invoke API.
-The streaming function's container is started here, with its role's credentials, because the web adapter that invokes it on AWS
-cannot be had.
+The streaming function's container is started here, with its role's credentials: ministack cannot stream. It runs without the web
+adapter here, and with it in environment.py.
 """
 
 import contextlib
@@ -170,6 +170,23 @@ def gateway(template: Template, invoke: Callable[[Function, str], str]) -> Itera
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextlib.contextmanager
+def api(cloud: Cloud, stream: str) -> Iterator[str]:
+    """The deployed functions behind API Gateway, which tell clients this URL for streams; the API's URL."""
+    variables = cloud.configuration("TasksCreateFunction")["Environment"]["Variables"]
+    told = variables["STREAM_BASE_URL"].rstrip("/")  # the Function URL, behind which nothing runs here
+
+    def invoke(function: Function, event: str) -> str:
+        answer = cloud.lambda_.invoke(FunctionName=cloud.resources[function.name], Payload=event.encode())
+        body: str = answer["Payload"].read().decode()
+        if "FunctionError" in answer:
+            raise InvocationError(body)
+        return body.replace(told, stream)
+
+    with gateway(Template(), invoke) as url:
+        yield url
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,10 +11,8 @@ from local.release.build import BUILD
 from local.release.docker import Host
 from local.simulators import wechat
 from local.simulators.dashscope import Server
-from local.stack.invocation import InvocationError
-from local.stack.template import Function, Template
 from tests.e2e.calls import ADMIN, Place
-from tests.e2e.cloud import Cloud, gateway, ministack, streaming
+from tests.e2e.cloud import Cloud, api, ministack, streaming
 from tests.e2e.operator import STACK, Operator
 
 ANSWERS = {
@@ -89,17 +86,8 @@ def place(
     cloud: Cloud, providers: tuple[Server, wechat.Server], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     """The deployed API, behind API Gateway and with its streaming door."""
-    with ExitStack() as stack:
-        stream = stack.enter_context(streaming(cloud, tmp_path_factory.mktemp("stream")))
-        variables = cloud.configuration("TasksCreateFunction")["Environment"]["Variables"]
-        told = variables["STREAM_BASE_URL"].rstrip("/")
-
-        def invoke(function: Function, event: str) -> str:
-            answer = cloud.lambda_.invoke(FunctionName=cloud.resources[function.name], Payload=event.encode())
-            body: str = answer["Payload"].read().decode()
-            if "FunctionError" in answer:
-                raise InvocationError(body)
-            return body.replace(told, stream)  # the Function URL, behind which nothing runs here
-
-        url = stack.enter_context(gateway(Template(), invoke))
+    with (
+        streaming(cloud, tmp_path_factory.mktemp("stream")) as stream,
+        api(cloud, stream) as url,
+    ):
         yield Place(url, providers[1])

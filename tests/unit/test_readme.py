@@ -104,7 +104,7 @@ def test_commands_are_the_makefile_s() -> None:
 def test_contributors_are_told_every_step_of_the_checks() -> None:
     steps = re.findall(r"^step \w+ (make [a-z0-9-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
     checks = CONTRIBUTING.partition("## Check your change")[2].partition("\n## ")[0]
-    parts = {"make deployed": "make e2e", "make samlocal": "make e2e"}
+    parts = {"make deployed": "make e2e", "make samlocal": "make e2e", "make web-adapter": "make e2e"}
     assert len(steps) > 8
     assert [step for step in steps if f"`{parts.get(step, step)}" not in checks] == []
 

@@ -27,13 +27,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
-    """Return an app with these routes and with /ready, which the web adapter polls. A method that a route lacks gets 404."""
+    """Return an app with these routes and with two that the web adapter calls. A method that a route lacks gets 404.
+
+    The adapter polls GET /ready. It sends each event that is no HTTP request, such as a ping, as POST /events, which always answers
+    an empty 204. Neither route calls AWS.
+    """
     for route in routes:
         if isinstance(route, Route) and route.methods:
             # Starlette adds HEAD to every GET route, but a HEAD request must not open a stream.
             route.methods.discard("HEAD")
     return Starlette(
-        routes=[*routes, Route("/ready", _alive)],
+        routes=[*routes, Route("/ready", _alive), Route("/events", _ignore, methods=["POST"])],
         exception_handlers={
             AideerError: _answer_error,
             HTTPException: _answer_error,
@@ -96,6 +100,10 @@ async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
 
 async def _alive(_: Request) -> Response:
     return Response("ok", media_type="text/plain")
+
+
+async def _ignore(_: Request) -> Response:
+    return Response(status_code=204)
 
 
 class _Logged:
