@@ -20,6 +20,7 @@ from local.simulators.base import Simulation
 
 SEPARATOR = bytes(8)
 CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
+URL_HOST = "abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws"
 TIMEOUT_SECONDS = 660.0
 """The streaming function's, in template.yaml."""
 PATIENCE_SECONDS = 60.0
@@ -235,6 +236,7 @@ class FunctionUrl(Simulation):
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
+        headers |= {"x-forwarded-proto": "http"}
         event = make_event(request.method, request.raw_path, headers, (await request.read()).decode())
         invocation = self._api.invoke(event)
         self.invocations.append(invocation)
@@ -260,19 +262,19 @@ _HOP = {"content-length", "transfer-encoding", "connection", "date", "server"}
 def make_event(method: str, url: str, headers: dict[str, str] | None = None, body: str = "") -> dict[str, Any]:
     """Return a Function URL's event for a request to this path and query."""
     path, _, query = url.partition("?")
-    host = "abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws"
     address = {"x-forwarded-for": "203.0.113.7", "x-forwarded-port": "443", "x-forwarded-proto": "https"}
+    sent = {"host": URL_HOST, **address, **(headers or {})}
     return {
         "version": "2.0",
         "routeKey": "$default",
         "rawPath": path,
         "rawQueryString": query,
-        "headers": {**(headers or {}), **address, "host": host},
+        "headers": sent,
         "requestContext": {
             "accountId": "anonymous",
-            "apiId": host.partition(".")[0],
-            "domainName": host,
-            "domainPrefix": host.partition(".")[0],
+            "apiId": URL_HOST.partition(".")[0],
+            "domainName": URL_HOST,
+            "domainPrefix": URL_HOST.partition(".")[0],
             "http": {
                 "method": method,
                 "path": path,

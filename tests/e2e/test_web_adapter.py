@@ -1,108 +1,49 @@
 """The streaming function under the real Lambda Web Adapter, as `make build` built it, in Lambda's image.
 
-A stand-in for Lambda's Runtime API invokes it. REFUSALS has a row for each refusal of each route: a new route gets rows there, and
-its events are of `make_event`, with a body if it takes one.
+A stand-in for Lambda's Runtime API invokes it. A new route of the function needs a row in `questions.ROUTES`, if it opens a stream,
+and a row in `refusals.REFUSALS` for each of its refusals.
 """
 
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any, get_args
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from typing import get_args
 
+import httpx
 import pytest
 from rich.console import Console
 
-from local.clients.client import Client, End
+from local.clients.client import Client
 from local.clients.demo import Demo
 from local.release.web_adapter import AdapterError, layer
 from local.simulators import wechat
 from local.simulators.dashscope import Server
 from local.stack.settings import Settings
-from tests.e2e.calls import ADMIN, Place, Someone
+from tests.e2e.calls import ADMIN, Place
 from tests.e2e.cloud import Cloud, api, until
-from tests.e2e.environment import Environment, environment
+from tests.e2e.environment import environment
 from tests.e2e.lines import Death, Line
-from tests.e2e.runtime_api import CONTENT_TYPE, FunctionUrl, Invocation, make_event
+from tests.e2e.questions import (
+    ROUTES,
+    Asked,
+    Door,
+    Followed,
+    Question,
+    content_of,
+    final_of,
+    get,
+    path_of,
+    start_of,
+)
+from tests.e2e.refusals import REFUSALS, Refusal
+from tests.e2e.runtime_api import CONTENT_TYPE, URL_HOST, FunctionUrl, Invocation
 from tests.events import parse
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SAM CLI's
+each_route = pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES.keys())
 PING = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
 COMPLAINTS = ('"level":"ERROR"', '"level":"CRITICAL"', "Traceback", "panicked")
-
-
-@dataclass
-class Door:
-    """The streaming function under the adapter, the API before it, and the ways from it to AWS and to the provider."""
-
-    environment: Environment
-    url: FunctionUrl
-    place: Place
-    cloud: Cloud
-    aws: Line
-    provider: Line
-    model: Server
-
-    def invoke(self, url: str, seconds: float = 660, **headers: str) -> Invocation:
-        """Invoke the function with a GET of this URL."""
-        return self.environment.api.invoke(make_event("GET", _path(url), headers), seconds)
-
-
-@dataclass
-class Question:
-    """A task of a user's own, which waits for its viewer."""
-
-    door: Door
-    directive: str = "tokens=5 delay=1"
-    who: Someone = field(init=False)
-    task: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.who = Someone(self.door.place)
-        messages = [{"role": "user", "content": f"/sim {self.directive} Hello {self.who.username}"}]
-        chat = self.who.call("POST", "/chats", {"preset_id": self.who.preset, "title": "Test", "messages": messages})
-        self._chat, self._messages = str(chat["id"]), messages
-        self.task = self.who.call("POST", "/tasks", {"chat_id": self._chat})
-
-    def ask_again(self) -> None:
-        """Ask the same question again. The task is the new one."""
-        self.who.call("POST", f"/chats/{self._chat}/messages", {"messages": self._messages})
-        self.task = self.who.call("POST", "/tasks", {"chat_id": self._chat})
-
-    @property
-    def url(self) -> str:
-        return str(self.task["stream_url"])
-
-    @property
-    def path(self) -> str:
-        """Without the ticket."""
-        return _path(self.url).partition("?")[0]
-
-    def stored(self) -> dict[str, Any]:
-        """The task as it is stored now."""
-        found: dict[str, Any] = self.who.call("GET", f"/tasks/{self.task['task_id']}")
-        return found
-
-    def stop(self) -> None:
-        self.who.call("POST", f"/tasks/{self.task['task_id']}/stop")
-
-    def check_settled(self, status: str = "finished") -> None:
-        """The task has ended like this, is paid, and holds nothing any more."""
-        task, ledger = self.stored(), self.who.call("GET", "/users/me/credits")
-        assert (task["status"], ledger["credits_held"]) == (status, 0)
-        records = ledger["credit_records"]
-        assert [-record["amount"] for record in records if record.get("task_id") == task["task_id"]] == [
-            task["credits"]
-        ]
-        assert sum(record["amount"] for record in records) == ledger["credits_left"]
-
-
-def _path(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +63,7 @@ def door(
             FunctionUrl(here.api) as url,
             api(cloud, url.base_url) as address,
         ):
-            yield Door(here, url, Place(address, people), cloud, aws, provider, model)
+            yield Door(here, url, Place(address, people), aws, provider, model)
             log = here.log
     assert not [line for line in log.splitlines() if any(complaint in line for complaint in COMPLAINTS)]
 
@@ -148,7 +89,7 @@ def test_an_invocation_waits_for_a_function_that_starts_later_than_lambdas_init_
     idle.environment.freeze()  # for the next test, because this one takes longer than any connection is kept idle
     with environment(cloud, tmp_path_factory.mktemp("held"), held=True) as here:
         here.api.wait_until_idle()  # the adapter does not wait for longer than Lambda does
-        early = here.api.invoke(make_event("GET", "/api/v1/tasks/none/stream"))
+        early = here.api.invoke(get("/api/v1/tasks/none/stream"))
         until(lambda: not here.api.is_idle, 10, "the invocation to be taken")
         assert not early.over
         here.release()
@@ -157,8 +98,7 @@ def test_an_invocation_waits_for_a_function_that_starts_later_than_lambdas_init_
 
 
 def test_an_environment_answers_after_a_long_freeze(door: Door) -> None:
-    frozen = door.environment.api.invoke(PING)
-    assert frozen.wait().status == 204
+    assert door.invoke(PING).wait().status == 204
 
 
 # Streams
@@ -175,9 +115,10 @@ def test_the_journey(door: Door) -> None:
     assert len(door.url.invocations) > before
 
 
-def test_a_streamed_response_has_its_status_and_headers_before_its_body(idle: Door) -> None:
-    question = Question(idle)
-    answer = idle.invoke(question.url).wait()
+@each_route
+def test_a_streamed_response_has_its_status_and_headers_before_its_body(idle: Door, route: type[Question]) -> None:
+    question = route(idle)
+    answer = question.stream().wait()
     assert (answer.mode, answer.content_type) == ("streaming", CONTENT_TYPE)
     assert answer.prelude["cookies"] == []
     assert answer.status == 200
@@ -190,138 +131,125 @@ def test_a_streamed_response_has_its_status_and_headers_before_its_body(idle: Do
     question.check_settled()
 
 
-def test_each_event_leaves_at_once_and_in_a_chunk_of_its_own(idle: Door) -> None:
-    question = Question(idle, "tokens=9 delay=20 fail=stall at=3")
-    answer = idle.invoke(question.url)
-    answer.wait_for(lambda: len(_content(answer).split()) == 3, "the text before the provider's silence")
+@each_route
+def test_each_event_leaves_at_once_and_in_a_chunk_of_its_own(idle: Door, route: type[Question]) -> None:
+    question = route(idle, "tokens=9 delay=20 fail=stall at=3")
+    answer = question.stream()
+    answer.wait_for(lambda: len(content_of(answer).split()) == 3, "the text before the provider's silence")
     assert not answer.over
     assert all(chunk.count(b"\n\n") == 1 and chunk.endswith(b"\n\n") for chunk in answer.body_chunks)
     question.stop()
-    assert parse(answer.wait().text).final["status"] == "stopped"
+    assert final_of(answer)["status"] == "stopped"
     question.check_settled("stopped")
 
 
 def test_comments_keep_a_silent_stream_open(idle: Door) -> None:
-    question = Question(idle, "tokens=9 delay=1 fail=stall at=1")
-    answer = idle.invoke(question.url)
+    question = Followed(idle, "tokens=9 delay=1 fail=stall at=1")
+    answer = question.stream()
     answer.wait_for_text("\n:")
     assert answer.body_chunks[-1].startswith(b":")
     question.stop()
-    assert parse(answer.wait().text).final["status"] == "stopped"
+    assert final_of(answer)["status"] == "stopped"
 
 
-def test_a_stream_goes_on_from_a_position(idle: Door) -> None:
-    question = Question(idle)
-    whole = parse(idle.invoke(question.url).wait().text)
-    for url, headers in (
-        (question.url, {"last-event-id": "3"}),
-        (f"{question.url}&after=3", {}),
-        (question.path, {"last-event-id": "3", "authorization": f"Bearer {question.who.tokens['access_token']}"}),
-    ):
-        rest = parse(idle.invoke(url, **headers).wait().text)
-        assert rest.content == whole.content[3:]
-        assert rest.final == whole.final
+@each_route
+def test_a_stream_goes_on_from_a_position(idle: Door, route: type[Question]) -> None:
+    question = route(idle)
+    whole = parse(question.stream().wait().text)
+    rest = parse(idle.invoke(question.resume("3")).wait().text)
+    assert (rest.content, rest.final) == (whole.content[3:], whole.final)
 
 
-def test_an_answer_whose_viewer_leaves_is_made_and_paid_before_its_response_ends(idle: Door) -> None:
-    question = Question(idle, "tokens=40 delay=20")
-    with Client(idle.place.url) as client, closing(client.follow(question.url)) as items:
-        assert not isinstance(next(items), End)
+def test_a_ticket_goes_on_from_a_position(idle: Door) -> None:
+    question = Followed(idle)
+    whole = parse(question.stream().wait().text)
+    for event in (get(question.ticket, **{"last-event-id": "3"}), get(f"{question.ticket}&after=3")):
+        assert parse(idle.invoke(event).wait().text).content == whole.content[3:]
+
+
+def test_the_stream_of_a_question_names_the_function_urls_own_address_for_going_on(idle: Door) -> None:
+    question = Asked(idle)
+    start = start_of(question.stream().wait())
+    assert start["resume_url"].startswith(f"https://{URL_HOST}{question.path}?ticket=")
+    assert final_of(idle.invoke(get(path_of(start["resume_url"]))))["status"] == "finished"
+
+
+def test_a_repeated_question_gets_the_same_answer(idle: Door) -> None:
+    question = Asked(idle)
+    first, again = question.stream().wait(), question.stream().wait()
+    assert start_of(again)["task_id"] == question.task_id
+    assert final_of(again) == final_of(first)
+    question.check_settled()
+
+
+@each_route
+def test_an_answer_whose_viewer_leaves_is_made_and_paid_before_its_response_ends(
+    idle: Door, route: type[Question]
+) -> None:
+    question = route(idle, "tokens=40 delay=20")
+    event = question.event()
+    url = f"{idle.url.base_url}{event['rawPath']}?{event['rawQueryString']}"
+    sent = {name: event["headers"][name] for name in event["headers"] if not name.startswith(("x-", "host"))}
+    method = event["requestContext"]["http"]["method"]
+    with httpx.stream(method, url, headers=sent, content=event.get("body"), timeout=60) as response:
+        assert next(piece for piece in response.iter_text() if "content" in piece)
     invocation = idle.url.invocations[-1]
+    question.opened.append(invocation)
     assert not invocation.over
     invocation.wait()
     question.check_settled()
     [bill] = idle.model.bills(question.who.username)
     assert question.stored()["usage"]["output_tokens"] == bill["output_tokens"]
-    rest = parse(idle.invoke(question.url, **{"last-event-id": "0"}).wait().text)
-    assert rest.content == question.stored()["content"]
+    assert parse(idle.invoke(question.resume("0")).wait().text).content == question.stored()["content"]
 
 
 # Deadlines
 
 
-def test_an_answer_ends_before_the_deadline_of_its_invocation(idle: Door) -> None:
-    question = Question(idle, "tokens=3000 delay=10")
-    answer = idle.invoke(question.url, seconds=18).wait()
+@each_route
+def test_an_answer_ends_before_the_deadline_of_its_invocation(idle: Door, route: type[Question]) -> None:
+    question = route(idle, "tokens=3000 delay=10")
+    answer = question.stream(seconds=18).wait()
     assert time.time() < answer.deadline
-    assert parse(answer.text).final["finish_reason"] == "length"
+    assert final_of(answer)["finish_reason"] == "length"
     question.check_settled()
 
 
-def test_a_client_cannot_set_a_deadline(idle: Door) -> None:
-    question = Question(idle)
-    answer = idle.invoke(question.url, **{"x-amzn-lambda-context": json.dumps({"deadline": 1})}).wait()
-    assert parse(answer.text).final["finish_reason"] == "stop"
+@each_route
+def test_a_client_cannot_set_a_deadline(idle: Door, route: type[Question]) -> None:
+    answer = route(idle).stream(**{"x-amzn-lambda-context": json.dumps({"deadline": 1})})
+    assert final_of(answer)["finish_reason"] == "stop"
 
 
 # Refusals
 
 
-def _ended(door: Door) -> Question:
-    question = Question(door)
-    assert door.invoke(question.url).wait().status == 200
-    return question
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A request that the function refuses."""
-
-    status: int
-    code: str
-    event: Callable[[Door], dict[str, Any]]
-
-
-def _get(path: str, **headers: str) -> dict[str, Any]:
-    return make_event("GET", path, headers)
-
-
-REFUSALS = {
-    "nobody": Refusal(401, "unauthorized", lambda door: _get(_ended(door).path)),
-    "a wrong ticket": Refusal(401, "invalid_token", lambda door: _get(f"{_ended(door).path}?ticket=x")),
-    "an access token as a ticket": Refusal(
-        401,
-        "wrong_token_type",
-        lambda door: _get(f"/api/v1/tasks/x/stream?ticket={Someone(door.place).tokens['access_token']}"),
-    ),
-    "another's task": Refusal(
-        404,
-        "task_not_found",
-        lambda door: _get(_ended(door).path, authorization=f"Bearer {Someone(door.place).tokens['access_token']}"),
-    ),
-    "an unknown path": Refusal(404, "not_found", lambda door: _get("/api/v1/nothing?x=1")),
-    "another method": Refusal(404, "not_found", lambda door: make_event("PUT", "/api/v1/tasks/x/stream")),
-    "the end again": Refusal(
-        410, "stream_ended", lambda door: _get(_path(_ended(door).url), **{"last-event-id": "end"})
-    ),
-    "a second stream": Refusal(422, "already_streamed", lambda door: _get(_path(_ended(door).url))),
-    "a wrong position": Refusal(
-        422, "invalid_position", lambda door: _get(_path(_ended(door).url), **{"last-event-id": "x"})
-    ),
-    "a position too far": Refusal(
-        422, "invalid_position", lambda door: _get(_path(_ended(door).url), **{"last-event-id": "99999"})
-    ),
-}
-
-
 @pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS.keys())
 def test_a_refusal_has_its_status_and_reason(idle: Door, refusal: Refusal) -> None:
-    check_refused(idle.environment.api.invoke(refusal.event(idle)).wait(), refusal.status, refusal.code)
+    check_refused(idle.invoke(refusal.event(idle)).wait(), refusal.status, refusal.code)
 
 
-def test_too_many_streams_are_refused_with_the_time_to_wait_and_their_answers_are_made(
+def test_too_many_streams_are_refused_and_their_answers_are_made(
     cloud: Cloud, idle: Door, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    question = Question(idle, "tokens=40 delay=20")
+    question = Followed(idle, "tokens=40 delay=20")
     with environment(cloud, tmp_path_factory.mktemp("limited"), THROTTLES="stream=1/3600") as here:
-        assert here.api.invoke(_get(_path(question.url))).wait().status == 200
+        assert question.stream(at=here).wait().status == 200
         question.ask_again()
-        refused = here.api.invoke(_get(_path(question.url)))
+        refused = question.stream(at=here)
         refused.wait_for_text("}")
         assert not refused.over  # the answer is being made: Lambda would freeze it at the end of the response
         check_refused(refused.wait(), 429, "too_many_attempts")
         question.check_settled()
-        check_refused(here.api.invoke(_get(_path(question.url))).wait(), 429, "too_many_attempts")
+        check_refused(question.stream(at=here).wait(), 429, "too_many_attempts")
+
+
+def test_too_many_questions_are_refused(cloud: Cloud, idle: Door, tmp_path_factory: pytest.TempPathFactory) -> None:
+    question = Asked(idle)
+    with environment(cloud, tmp_path_factory.mktemp("limited"), THROTTLES="answer=1/3600") as here:
+        assert question.stream(at=here).wait().status == 200
+        question.key = "another"
+        check_refused(question.stream(at=here).wait(), 429, "too_many_answers")
 
 
 def check_refused(answer: Invocation, status: int, code: str) -> None:
@@ -337,45 +265,50 @@ def check_refused(answer: Invocation, status: int, code: str) -> None:
 
 def test_a_ping_gets_an_empty_204_and_calls_no_service(idle: Door) -> None:
     before = idle.aws.carried, idle.provider.carried
-    answer = idle.environment.api.invoke(PING).wait()
+    answer = idle.invoke(PING).wait()
     assert (answer.status, answer.body, answer.error) == (204, b"", None)
     assert (idle.aws.carried, idle.provider.carried) == before
 
 
-# Freezing
+# Freezes and outages
 
 
+@each_route
 @pytest.mark.parametrize("how", get_args(Death))
-def test_connections_that_died_while_frozen_are_no_failure(idle: Door, how: Death) -> None:
-    _ended(idle)  # all connections are open
-    question = Question(idle)
+def test_connections_that_died_while_frozen_are_no_failure(idle: Door, route: type[Question], how: Death) -> None:
+    assert final_of(Asked(idle).stream())  # all connections are open
+    question = route(idle)
     idle.environment.freeze()
     assert idle.aws.cut(how) > 0
+    # A request to the provider is never repeated, so a connection that dies only then is a failure by design.
     assert idle.provider.cut("closed" if how == "reset_when_used" else how) > 0
-    frozen = idle.invoke(question.url)
+    frozen = question.stream()
     idle.environment.thaw()
-    assert parse(frozen.wait().text).final["status"] == "finished"
+    assert final_of(frozen)["status"] == "finished"
     question.check_settled()
 
 
-def test_an_outage_is_a_503_and_over_with_the_outage(idle: Door) -> None:
-    question = Question(idle)
+@each_route
+def test_an_outage_is_a_503_and_over_with_the_outage(idle: Door, route: type[Question]) -> None:
+    question = route(idle)
     with idle.aws.outage():
-        check_refused(idle.invoke(question.url).wait(), 503, "busy")
-    assert parse(idle.invoke(question.url).wait().text).final["status"] == "finished"
+        check_refused(question.stream().wait(), 503, "busy")
+    question.opened.clear()
+    assert final_of(question.stream())["status"] == "finished"
+    question.check_settled()
 
 
 def test_an_answer_outlives_an_outage_and_its_log_lines_name_the_request(idle: Door) -> None:
-    question = Question(idle, "tokens=9 delay=1 fail=stall at=1")
-    answer = idle.invoke(question.url)
-    answer.wait_for(lambda: _content(answer), "the first text")
+    question = Followed(idle, "tokens=9 delay=1 fail=stall at=1")
+    answer = question.stream()
+    answer.wait_for(lambda: content_of(answer), "the first text")
     with idle.aws.outage():
         until(lambda: '"message":"lease"' in idle.environment.log, 30, "a refused renewal of the lease")
     question.stop()
-    assert parse(answer.wait().text).final["status"] == "stopped"
+    assert final_of(answer)["status"] == "stopped"
     question.check_settled("stopped")
     lines = [json.loads(line) for line in idle.environment.log.splitlines() if line.startswith("{")]
-    [name] = {line["correlation_id"] for line in lines if line.get("task_id") == question.task["task_id"]}
+    [name] = {line["correlation_id"] for line in lines if line.get("task_id") == question.task_id}
     assert name == json.loads(answer.event)["requestContext"]["requestId"]
 
 
@@ -392,15 +325,10 @@ def test_an_idle_function_obeys_sigterm(cloud: Cloud, tmp_path_factory: pytest.T
 def test_an_answer_under_way_is_made_and_paid_after_sigterm(
     cloud: Cloud, idle: Door, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    question = Question(idle, "tokens=40 delay=20")
+    question = Followed(idle, "tokens=40 delay=20")
     with environment(cloud, tmp_path_factory.mktemp("busy")) as here:
-        answer = here.api.invoke(_get(_path(question.url)))
-        answer.wait_for(lambda: _content(answer), "the first text")
+        answer = question.stream(at=here)
+        answer.wait_for(lambda: content_of(answer), "the first text")
         assert here.terminate() == 0
-    assert parse(answer.wait().text).final["status"] == "finished"
+    assert final_of(answer)["status"] == "finished"
     question.check_settled()
-
-
-def _content(answer: Invocation) -> str:
-    """The text of the events that have come."""
-    return parse(answer.text).content
