@@ -29,14 +29,15 @@ class Environment:
     def __init__(self, name: str, api: RuntimeApi) -> None:
         self.name, self.api = name, api
 
-    def freeze(self) -> None:
-        """Stop all processes, as Lambda does between two invocations. First the environment must be idle."""
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all processes in this block, as Lambda does between two invocations. First the environment must be idle."""
         self.api.wait_until_idle()
         docker.output("pause", self.name)
-
-    def thaw(self) -> None:
-        """Let all processes go on."""
-        docker.output("unpause", self.name)
+        try:
+            yield
+        finally:
+            docker.output("unpause", self.name)
 
     def release(self) -> None:
         """Let a held runtime start."""

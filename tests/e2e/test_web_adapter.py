@@ -86,15 +86,16 @@ def test_the_adapter_registers_and_asks_for_an_invocation_when_the_function_is_r
 def test_an_invocation_waits_for_a_function_that_starts_later_than_lambdas_init_ends(
     cloud: Cloud, idle: Door, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    idle.environment.freeze()  # for the next test, because this one takes longer than any connection is kept idle
-    with environment(cloud, tmp_path_factory.mktemp("held"), held=True) as here:
+    with (
+        idle.environment.frozen(),  # for the next test, because this one takes longer than any connection is kept idle
+        environment(cloud, tmp_path_factory.mktemp("held"), held=True) as here,
+    ):
         here.api.wait_until_idle()  # the adapter does not wait for longer than Lambda does
         early = here.api.invoke(get("/api/v1/tasks/none/stream"))
         until(lambda: not here.api.is_idle, 10, "the invocation to be taken")
         assert not early.over
         here.release()
         assert early.wait().status == 401
-    idle.environment.thaw()
 
 
 def test_an_environment_answers_after_a_long_freeze(door: Door) -> None:
@@ -278,12 +279,11 @@ def test_a_ping_gets_an_empty_204_and_calls_no_service(idle: Door) -> None:
 def test_connections_that_died_while_frozen_are_no_failure(idle: Door, route: type[Question], how: Death) -> None:
     assert final_of(Asked(idle).stream())  # all connections are open
     question = route(idle)
-    idle.environment.freeze()
-    assert idle.aws.cut(how) > 0
-    # A request to the provider is never repeated, so a connection that dies only then is a failure by design.
-    assert idle.provider.cut("closed" if how == "reset_when_used" else how) > 0
-    frozen = question.stream()
-    idle.environment.thaw()
+    with idle.environment.frozen():
+        assert idle.aws.cut(how) > 0
+        # A request to the provider is never repeated, so a connection that dies only then is a failure by design.
+        assert idle.provider.cut("closed" if how == "reset_when_used" else how) > 0
+        frozen = question.stream()
     assert final_of(frozen)["status"] == "finished"
     question.check_settled()
 
