@@ -39,7 +39,7 @@ ROUTES = {
     if event.type == "HttpApi" and event.properties["Method"] != "HEAD"
 } | {STREAMED: "tasks.ask"}
 """Each route's handler module. HEAD is GET without the body: tests/unit/test_functions.py."""
-STREAM = ("GET", "/api/v1/tasks/{id}/stream")
+STREAM, POLL = ("GET", "/api/v1/tasks/{id}/stream"), ("GET", "/api/v1/tasks/{id}/poll")
 LEVELS = {"stranger": auth.USER, "visitor": auth.VISITOR, "owner": auth.USER, "admin": auth.ADMIN}
 QUESTION, ANSWER, ADDITION = "What is a deer?", "A quiet one.", "What is a moose?"
 PASSWORD, NEW_PASSWORD = "secret-123", "secret-456"
@@ -299,7 +299,7 @@ def sent(world: World, module: str, path: str) -> Sent:
 def called(api: Api, method: str, path: str, request: Sent, token: str | None) -> Answer:
     """The answer of this route to this request."""
     address = path.format(**request.path) + (f"?{request.query}" if request.query else "")
-    if (method, path) == STREAM:
+    if (method, path) in (STREAM, POLL):
         return waited(address, request.path["id"], token)
     if (method, path) == STREAMED:
         streamed = asked(request.json, token, **request.headers)

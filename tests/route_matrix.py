@@ -101,6 +101,7 @@ GET    /tasks/{id}                      | access  | 200 404 422                 
 DELETE /tasks/{id}                      | access  | 200 404 422                     | 404 404 200 404
 POST   /tasks/stream                    | access  | 200 400 402 403 404 409 413 422 429 | 403 403 200 403
 GET    /tasks/{id}/stream               | access  | 200 404 410 422 429             | 404 404 200 404
+GET    /tasks/{id}/poll                 | access  | 200 404 410 422 429             | 404 404 200 404
 POST   /tasks/{id}/stop                 | access  | 200 202 404 422                 | 404 404 200 404
 POST   /tasks/{id}/regenerate           | access  | 200 402 403 404 409 413 422 429     | 404 403 200 404
 

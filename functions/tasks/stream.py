@@ -1,10 +1,11 @@
 """The streams of answers: GET /tasks/{id}/stream, and POST /tasks/stream, which also asks. One ASGI app serves two doors.
 
-The Function URL (under the web adapter, see stream.sh) streams. The first viewer of a task is attached to its executor in the same
+The Lambda URL (under the web adapter, see stream.sh) streams. The first viewer of a task is attached to its executor in the same
 process, without a queue, polling or a database between them.
 
 The HTTP API (`handler`, through Mangum) cannot stream and never claims a task. It queues the task for execution at once, and
-answers with the text that the stream log has. Then the client reconnects with Last-Event-ID.
+answers with the text that the stream log has. Then the client reconnects with Last-Event-ID. Its path is `poll`. It also answers
+`stream`, which reaches it only on the HTTP API's own address: a domain leads that path to the Lambda URL.
 """
 
 import asyncio
@@ -93,6 +94,8 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
 _ROUTES = [
     Route("/api/v1/tasks/stream", ask, methods=["POST"]),
     Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"]),
+    # For the HTTP API: behind a domain, the paths above lead to the Lambda URL.
+    Route("/api/v1/tasks/{id}/poll", stream, methods=["GET"]),
 ]
 app = asgi.make_application(_ROUTES, _lifespan)
 

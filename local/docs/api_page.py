@@ -38,6 +38,7 @@ HIDDEN = ("Error", "InvalidRequest")
 STREAMS = {
     ("post", "/api/v1/tasks/stream"): "users",
     ("get", "/api/v1/tasks/{id}/stream"): "the owner, by token or ticket",
+    ("get", "/api/v1/tasks/{id}/poll"): "the owner, by token or ticket",
 }
 """The permitted callers of the calls that have no handler with a resolver."""
 SLOTS = ("<!-- codes -->", "<!-- failures -->")

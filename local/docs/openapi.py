@@ -4,6 +4,7 @@ Run it as its own process, because the resolver knows the routes of every import
 handlers. The examples are in local/docs/examples.yaml, by the operation's id, which is the handler's module: chats_create.
 """
 
+import copy
 import json
 import os
 import re
@@ -120,6 +121,7 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "session_wechat_refresh": [{"refreshToken": []}],
     "tasks_ask": _SIGNED_IN,
     "tasks_stream": [*_SIGNED_IN, {"ticket": []}],
+    "tasks_poll": [*_SIGNED_IN, {"ticket": []}],
 }
 """Operations that take another credential than an access token."""
 
@@ -188,7 +190,7 @@ def document() -> str:
     )
     merge.discover(ROOT / "functions", pattern="http.py", recursive=True)
     _declare_security()
-    merge.add_schema({"paths": streams.PATHS, "components": {"schemas": _SCHEMAS | streams.schemas()}})
+    merge.add_schema({"paths": copy.deepcopy(streams.PATHS), "components": {"schemas": _SCHEMAS | streams.schemas()}})
     merged = json.loads(merge.get_openapi_json_schema())
     modules, examples = _modules(), examples_by_operation()
     for path, operations in merged["paths"].items():

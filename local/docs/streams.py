@@ -82,9 +82,53 @@ _UNPROCESSABLE = error(422, "No such question.")
 _UNPROCESSABLE[422]["content"]["application/json"]["schema"] = {
     "anyOf": [{"$ref": "#/components/schemas/InvalidRequest"}, {"$ref": "#/components/schemas/Error"}]
 }
-MODULES = {("POST", "/api/v1/tasks/stream"): "tasks.ask", ("GET", "/api/v1/tasks/{id}/stream"): "tasks.stream"}
+_POSITIONS: list[dict[str, Any]] = [
+    {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
+    {
+        "name": "ticket",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "As in stream_url, in place of a token: for EventSource, which sends no headers.",
+    },
+    {
+        "name": "after",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "The position to begin from, if the client has received none.",
+    },
+    {
+        "name": "lastEventId",
+        "in": "query",
+        "schema": {"type": "string"},
+        "description": "As Last-Event-ID, which wins over it, for clients that send no headers.",
+    },
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": {"type": "string"},
+        "description": "The last position that was received.",
+    },
+]
+_FOLLOWING = {
+    **_RESPONSE,
+    **error(401, "No token, a bad one, or another kind."),
+    **error(404, "No such task of this user."),
+    **error(410, "All of it was received before: the position is `end`."),
+    **error(422, "No position of this stream, or a second stream from the start."),
+    **error(429, "Too many streams from their start."),
+    **error(503, "Too much is happening at once."),
+}
+MODULES = {
+    ("POST", "/api/v1/tasks/stream"): "tasks.ask",
+    ("GET", "/api/v1/tasks/{id}/stream"): "tasks.stream",
+    ("GET", "/api/v1/tasks/{id}/poll"): "tasks.poll",
+}
 """The names of these operations, as if each had a module of its own."""
-SOURCES = {"tasks_ask": ("tasks.stream", "ask"), "tasks_stream": ("tasks.stream", "stream", "_wait")}
+SOURCES = {
+    "tasks_ask": ("tasks.stream", "ask"),
+    "tasks_stream": ("tasks.stream", "stream", "_wait"),
+    "tasks_poll": ("tasks.stream", "stream", "_wait"),
+}
 """Where the refusals of these operations come from: the module, and its functions."""
 PATHS: dict[str, Any] = {
     "/api/v1/tasks/stream": {
@@ -131,42 +175,17 @@ PATHS: dict[str, Any] = {
             "`id: end` with the whole answer, its usage and credits, the stored message, the chat's version and the credits "
             "left, and `event: close`. A comment line every 15 s of silence. "
             "It resumes at exactly the position of `Last-Event-ID`, `lastEventId` or `after`.",
-            "parameters": [
-                {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}},
-                {
-                    "name": "ticket",
-                    "in": "query",
-                    "schema": {"type": "string"},
-                    "description": "As in stream_url, in place of a token: for EventSource, which sends no headers.",
-                },
-                {
-                    "name": "after",
-                    "in": "query",
-                    "schema": {"type": "string"},
-                    "description": "The position to begin from, if the client has received none.",
-                },
-                {
-                    "name": "lastEventId",
-                    "in": "query",
-                    "schema": {"type": "string"},
-                    "description": "As Last-Event-ID, which wins over it, for clients that send no headers.",
-                },
-                {
-                    "name": "Last-Event-ID",
-                    "in": "header",
-                    "schema": {"type": "string"},
-                    "description": "The last position that was received.",
-                },
-            ],
-            "responses": {
-                **_RESPONSE,
-                **error(401, "No token, a bad one, or another kind."),
-                **error(404, "No such task of this user."),
-                **error(410, "All of it was received before: the position is `end`."),
-                **error(422, "No position of this stream, or a second stream from the start."),
-                **error(429, "Too many streams from their start."),
-                **error(503, "Too much is happening at once."),
-            },
+            "parameters": _POSITIONS,
+            "responses": _FOLLOWING,
+        }
+    },
+    "/api/v1/tasks/{id}/poll": {
+        "get": {
+            "summary": "Read a task's answer in parts, without streaming",
+            "description": "The same events as of the stream, for clients and regions that cannot stream. Waits up to 20 s for new "
+            "text, answers with what is there, and ends. Go on with the last `id` as `Last-Event-ID`, until `event: close`.",
+            "parameters": _POSITIONS,
+            "responses": _FOLLOWING,
         }
     },
 }

@@ -26,8 +26,7 @@ SAM = Path(sys.executable).with_name("sam")
 PASSWORD_LENGTH = (6, 255)
 DELETED = {"Delay": 10, "MaxAttempts": 180}
 FIRST = """The SAM CLI now asks for everything once: a return takes what is proposed, and samconfig.toml keeps the answers.
-Two questions want a y: whether TasksStreamFunction's URL may be without authentication (like every function, it checks its
-callers' tokens itself), and the last one, whether to deploy."""
+One question wants a y: the last one, whether to deploy."""
 CONFIRM_MAIL = "AWS sends an e-mail to {email}. Alarms arrive only after its link was followed. Then try it: make test-alarm{stage}"
 ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 LIKE_PRODUCTION = ("Architecture", "ProviderRegion", "DashscopeBaseUrl", "AlarmEmail")

@@ -89,11 +89,11 @@ def make_admin(template: Template, pool: Pool, settings: Settings) -> None:
 
 
 def stream_app(template: Template) -> App:
-    """Return the stream's app with the CORS of its deployed Function URL."""
+    """Return the stream's app with the CORS of its deployed Lambda URL."""
     from starlette.middleware.cors import CORSMiddleware
 
     app: App = importlib.import_module(STREAM_MODULE).app
-    url = next((function.url for function in template.functions.values() if function.url), {})
+    url = next(iter(template.urls), {})
     cors = template.resolve(url.get("Cors", {}), {})
     if not cors:
         return app

@@ -70,7 +70,6 @@ class Function:
     memory: int
     variables: dict[str, Any]
     events: tuple[Event, ...]
-    url: dict[str, Any]
 
     @property
     def module(self) -> str:
@@ -113,9 +112,14 @@ class Template:
                     **own.get("Environment", {}).get("Variables", {}),
                 },
                 events=tuple(Event(event["Type"], event["Properties"]) for event in own.get("Events", {}).values()),
-                url=own.get("FunctionUrlConfig", {}),
             )
         return functions
+
+    @property
+    def urls(self) -> list[dict[str, Any]]:
+        """The properties of every Lambda URL."""
+        resources = self.document["Resources"].values()
+        return [resource["Properties"] for resource in resources if resource["Type"] == "AWS::Lambda::Url"]
 
     def data(self) -> dict[str, Any]:
         """Return a template with only the data resources."""

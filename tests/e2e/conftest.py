@@ -21,7 +21,6 @@ ANSWERS = {
     "AlarmEmail": "ops@example.com",
     "Tracing": "PassThrough",
     "Throttles": "all=1000000/60 stream=1000000/60",
-    "TasksStreamFunction Function Url has no authentication. Is this okay?": "y",
     "Deploy this changeset?": "y",
 }
 """What an operator types where the SAM CLI asks; every other question gets a return."""

@@ -24,7 +24,6 @@ SAM = {
     "SAM configuration environment",
     "Deploy this changeset?",
 }
-URL = "TasksStreamFunction Function Url has no authentication. Is this okay?"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SAM CLI's
 
 
@@ -33,8 +32,8 @@ def kept(operator: Operator) -> dict[str, str]:
     return parameters
 
 
-def test_the_first_deployment_asks_for_every_parameter_and_one_thing_more(cloud: Cloud, operator: Operator) -> None:
-    assert set(operator.asked) == SAM | {URL} | set(Template().document["Parameters"])
+def test_the_first_deployment_asks_for_every_parameter_and_nothing_more(cloud: Cloud, operator: Operator) -> None:
+    assert set(operator.asked) == SAM | set(Template().document["Parameters"])
     assert len(operator.asked) == len(set(operator.asked))
 
 

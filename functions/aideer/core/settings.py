@@ -47,7 +47,17 @@ WECHAT_CALLBACK_URL = os.environ["WECHAT_CALLBACK_URL"]
 WECHAT_LOGIN_PAGE = os.environ["WECHAT_LOGIN_PAGE"]
 """The page that receives a ticket from the callback. Empty: the callback itself returns tokens."""
 STREAM_BASE_URL = os.environ.get("STREAM_BASE_URL", "").rstrip("/")
-"""The origin of the stream function's URL. Only the functions that return stream_url have it.
+"""The origin of stream_url: the domain, if there is one, or the address of the stream function.
 
-The stream function itself cannot have it: its resource in template.yaml would refer to itself.
+Without a domain, only the functions that return stream_url have it. The stream function itself cannot have its own address,
+because its resource in template.yaml would refer to itself. Empty where nothing streams: then the request's own origin counts.
 """
+STREAM_PATH = os.environ.get("STREAM_PATH") or "stream"
+"""The last part of stream_url's path: `stream`, or `poll` where nothing streams."""
+_SECRET_CHARACTERS = 32
+ORIGIN_SECRETS = tuple(
+    secret for secret in os.environ.get("ORIGIN_SECRETS", "").split() if len(secret) >= _SECRET_CHARACTERS
+)
+"""What CloudFront sends. There are two during a rotation, and none without a domain. Shorter texts are placeholders."""
+DOMAIN_REQUIRED = os.environ.get("DOMAIN_REQUIRED") == "true"
+"""Whether a firewall stands before the domain, so that every request must come through it."""

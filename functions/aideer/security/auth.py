@@ -73,7 +73,7 @@ def _pair(user: User, method: Method, signed_in: dict[str, int], refresh: dict[s
         "refresh_token": _issue(user, "refresh", method, REFRESH_SECONDS, {**signed_in, **refresh}),
         "token_type": "bearer",
         "expires_in": ACCESS_SECONDS,
-        "stream_base": settings.STREAM_BASE_URL or None,
+        "stream_base": (settings.STREAM_BASE_URL or None) if settings.STREAM_PATH == "stream" else None,
     }
 
 

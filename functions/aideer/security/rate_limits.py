@@ -40,7 +40,7 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Container, Iterator
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PynamoDBException, UpdateError
@@ -53,6 +53,7 @@ from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import Record
 from aideer.data.transactions import Transaction
+from aideer.web import origin
 
 Kind = Literal[
     "sign_in",
@@ -271,8 +272,9 @@ def list_networks(address: str) -> list[Network]:
 
 
 def _address(request: Request) -> str:
-    # The address that API Gateway saw. The caller can write anything into X-Forwarded-For.
-    return normalize_address(request.resolved_event.request_context.http.source_ip)  # type: ignore[attr-defined]
+    # The address that API Gateway saw, or that CloudFront names. The caller can write anything into X-Forwarded-For.
+    event: Any = request.resolved_event
+    return normalize_address(origin.viewer_address(event.headers, event.request_context.http.source_ip))
 
 
 Address = Annotated[str, Depends(_address)]

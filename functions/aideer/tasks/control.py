@@ -15,8 +15,9 @@ from aideer.schemas.tasks import TaskError, TaskResponse, TaskUsage
 from aideer.security import auth
 from aideer.security.auth import Bearer
 from aideer.tasks import leases, stream_log
+from aideer.web import origin
 
-stream_base: ContextVar[str] = ContextVar("stream_base", default=settings.STREAM_BASE_URL)
+stream_base: ContextVar[str] = ContextVar("stream_base", default="")
 """The origin of streams. The stream function sets it from its requests, because its environment cannot have its own URL."""
 TICKET_SECONDS = 900
 """How much longer than its task a stream's ticket is valid."""
@@ -146,7 +147,8 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
             "jti": task.id,
         }
     )
-    return f"{stream_base.get()}/api/v1/tasks/{task.id}/stream?ticket={ticket}"
+    base = stream_base.get() or origin.base_url(settings.STREAM_BASE_URL)
+    return f"{base}/api/v1/tasks/{task.id}/{settings.STREAM_PATH}?ticket={ticket}"
 
 
 def resume_url(task: Task, user: User | Bearer) -> str | None:

@@ -1,4 +1,7 @@
-"""The ASGI app: errors become responses, and log lines carry the request's id. http.py does the same for the resolver."""
+"""The ASGI app: errors become responses, log lines carry the request's id, and a firewall cannot be passed by.
+
+http.py does the same for the resolver.
+"""
 
 import contextlib
 import json
@@ -18,12 +21,22 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aideer.core import aws_errors
-from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
+from aideer.core.errors import (
+    AideerError,
+    Busy,
+    Forbidden,
+    NotFound,
+    TooLarge,
+    UnsupportedMediaType,
+    traceback_summary,
+)
 from aideer.core.logs import logger
-from aideer.web import bodies
+from aideer.web import bodies, origin
 from aideer.web.openapi import USUAL_HEADERS
 
 Model = TypeVar("Model", bound=BaseModel)
+_OPEN = ("/ready", "/events")
+"""The web adapter's own paths."""
 
 
 def make_application(routes: Sequence[BaseRoute], lifespan: Callable[[Starlette], Any]) -> Starlette:
@@ -107,7 +120,7 @@ async def _ignore(_: Request) -> Response:
 
 
 class _Logged:
-    """Middleware: add the request's id to log lines, and USUAL_HEADERS to every response.
+    """Middleware: add the request's id to log lines, and USUAL_HEADERS to every response. Refuse what passed the firewall by.
 
     An unexpected error gets one log line, without the traceback that a server would log. The client gets a 500, unless the
     response has already begun.
@@ -130,9 +143,17 @@ class _Logged:
                     headers.setdefault(name, value)
             await send(message)
 
-        logger.thread_safe_append_keys(correlation_id=_correlation_id(scope))
+        context = _context(scope)
+        logger.thread_safe_append_keys(correlation_id=context.get("requestId"))
+        origin.remember_called(context.get("domainName", ""))
         try:
+            if scope["path"] not in _OPEN:
+                origin.require_domain(
+                    {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+                )
             await self._app(scope, receive, sending)
+        except Forbidden as error:
+            await JSONResponse(error.body(), error.status)(scope, receive, sending)
         except Exception as error:
             logger.error("unhandled", extra={"error": type(error).__name__, "at": traceback_summary(error)})
             if not begun:
@@ -140,10 +161,10 @@ class _Logged:
                 await answer(scope, receive, sending)
 
 
-def _correlation_id(scope: Scope) -> str | None:
-    """Return the request's id from API Gateway or the Function URL. The web adapter passes the latter's context in a header."""
+def _context(scope: Scope) -> dict[str, Any]:
+    """Return the request's context from API Gateway or the Lambda URL. The web adapter passes the latter's in a header."""
     with contextlib.suppress(KeyError, ValueError, TypeError):
         if "aws.event" in scope:
-            return str(scope["aws.event"]["requestContext"]["requestId"])
-        return str(json.loads(dict(scope["headers"])[b"x-amzn-request-context"])["requestId"])
-    return None
+            return dict(scope["aws.event"]["requestContext"])
+        return dict(json.loads(dict(scope["headers"])[b"x-amzn-request-context"]))
+    return {}

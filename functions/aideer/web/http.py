@@ -21,9 +21,9 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer.core.errors import AideerError, Busy, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
+from aideer.core.errors import AideerError, Busy, Forbidden, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
 from aideer.core.logs import logger
-from aideer.web import bodies
+from aideer.web import bodies, origin
 from aideer.web.openapi import add_usual_headers
 from aideer.web.validation import RequestValidation, body_type, declared_type
 
@@ -47,6 +47,10 @@ refusals: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a request to any HTTP endpoint (Lambda's entry). If the template routes HEAD, it is GET without the body."""
+    try:
+        origin.require_domain(event["headers"])
+    except Forbidden as error:
+        return _refuse(error)  # in no endpoint's own form: it has reached none
     answer = _resolve(event, context)
     shape = refusals.get(event["rawPath"]) if answer["statusCode"] >= HTTPStatus.BAD_REQUEST else None
     return shape(answer) if shape else answer
@@ -54,18 +58,24 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = event["requestContext"]["http"]
+    origin.remember_called(event["requestContext"]["domainName"])
     if request["method"] == "HEAD":
         whole = handler(
             {**event, "requestContext": {**event["requestContext"], "http": {**request, "method": "GET"}}}, context
         )
         return _without_body(whole)
     if len(event.get("body") or "") > bodies.SIZE and not event["rawPath"].startswith(_LONG):
-        refusal = _answer(TooLarge("too_large", f"A body can have at most {bodies.SIZE} characters here."))
-        answer: dict[str, Any] = {"statusCode": refusal.status_code, "headers": refusal.headers, "body": refusal.body}
+        answer = _refuse(TooLarge("too_large", f"A body can have at most {bodies.SIZE} characters here."))
     else:
         answer = app.resolve(event, context)
     answer["headers"] = add_usual_headers(answer["headers"])
     return answer
+
+
+def _refuse(error: AideerError) -> dict[str, Any]:
+    refusal = _answer(error)
+    headers = add_usual_headers(refusal.headers)
+    return {"statusCode": refusal.status_code, "headers": headers, "body": refusal.body, "isBase64Encoded": False}
 
 
 def _without_body(answer: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ UNPROVOKED = {
         409,
         429,
     },  # the offer says `affordable` instead, and another task is no obstacle; too many counts are estimated by bytes
+    "tasks_poll": {413},
     "tasks_stream": {413},  # the prompt was read when the task was accepted
     "session_wechat_authorize": {429, 502},  # it only leads to WeChat's page
 }
