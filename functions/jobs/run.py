@@ -9,6 +9,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.core.logs import logger
 from aideer.core.sqs import LoggingBatchProcessor
+from aideer.core.warmth import answers_pings
 from aideer.data.jobs import Worker, run
 
 RESERVE_SECONDS = 10
@@ -16,6 +17,7 @@ RESERVE_SECONDS = 10
 processor = LoggingBatchProcessor("jobs")
 
 
+@answers_pings
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     """Run the jobs of these messages, and return the failed ones."""

@@ -10,8 +10,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from aideer.billing import reconciliation
 from aideer.core import metrics
 from aideer.core.logs import logger
+from aideer.core.warmth import answers_pings
 
 
+@answers_pings
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Lambda's entry."""

@@ -14,11 +14,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from aideer.core import clock
 from aideer.core.logs import logger
 from aideer.core.sqs import LoggingBatchProcessor
-from aideer.tasks import executor
+from aideer.core.warmth import answers_pings
+from aideer.tasks import leases
 
 processor = LoggingBatchProcessor("on_queued")
 
 
+@answers_pings
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     """Execute the tasks of these SQS records ({"task_id"} each), and return the records to deliver again."""
@@ -34,7 +36,13 @@ def _execute_task(record: SQSRecord, lambda_context: LambdaContext) -> None:
 
 
 async def _execute(task_id: str, deadline: float) -> None:
+    task = await asyncio.to_thread(leases.claim, task_id)
+    if task is None:
+        return
+    # Imported here: the SDK takes most of a second, and most messages are about tasks that a stream has claimed.
+    from aideer.tasks import executor
+
     try:
-        await executor.execute(task_id, deadline)
+        await executor.execute_claimed(task, deadline)
     finally:
         await executor.finish(0)

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from aideer.core import aws, settings
 from aideer.core.errors import AideerError, Gone
 from aideer.core.logs import logger
+from aideer.core.warmth import answers_pings
 from aideer.data.models import Task
 from aideer.tasks import attached, sse, stream_access, streaming
 from aideer.tasks.stream_access import Viewer
@@ -100,6 +101,7 @@ _ROUTES = [
 app = asgi.make_application(_ROUTES, _lifespan)
 
 
+@answers_pings
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda's entry behind the HTTP API."""
     from mangum import Mangum  # imported here: streaming does not need it

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from local.release import alarms, rollback
+from local.release import alarms, rollback, stamp
 from local.release.build import deployed_architecture
 from local.release.preflight import ANY_REGION, Preflight, lines
 from local.release.stacks import Where, explain
@@ -84,9 +84,11 @@ def deploy(more: list[str]) -> NoReturn:
         arguments += ["--config-env", stage.environment]
     sys.stdout.flush()
     if stage.region or option("region", more):
+        stamp.write(preflight.client("cloudformation"), preflight.stack, overrides)
         if email := overrides.get("AlarmEmail"):
             print(CONFIRM_MAIL.format(email=email, stage="" if stage.is_production else f" STAGE={stage.name}"))
         _become_sam("deploy", *arguments, *rest)
+    stamp.write_new()
     print(FIRST)
     _become_sam("deploy", "--guided", *arguments, *rest)
 

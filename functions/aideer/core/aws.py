@@ -5,8 +5,10 @@ The process makes them on first use and keeps them: clients are thread-safe.
 
 import functools
 import json
-from typing import Any
+import threading
+from typing import Any, NamedTuple
 
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session, get_session
@@ -18,11 +20,27 @@ from aideer.core.logs import logger
 _CONFIG = Config(
     connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=64
 )
+# A function that starts cold takes seconds to answer, and the next ping comes anyway.
+_CONFIGS = {"lambda": Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "max_attempts": 1})}
+_REFRESH_SECONDS = 240.0
 _SECRET_SECONDS = 300.0
 _OUTAGE_SECONDS = 3600.0
 _PAUSE_SECONDS = 60.0
-_secrets: dict[str, tuple[float, dict[str, str]]] = {}
+
+
+class _Secret(NamedTuple):
+    """A secret, and when the call began that read it. The process may have been frozen before that call returned."""
+
+    read_at: float
+    value: dict[str, str]
+
+
+_NEVER = _Secret(0.0, {})
+_secrets: dict[str, _Secret] = {}
 _failed_at: dict[str, float] = {}
+_refreshing: set[str] = set()
+_lock = threading.Lock()
+_clients: list[Any] = []
 
 
 @functools.cache
@@ -37,7 +55,27 @@ def shared_session() -> Session:
 @functools.cache
 def get_client(service: str) -> Any:
     """Return the process's client of this service."""
-    return shared_session().create_client(service, config=_CONFIG)
+    return remember(shared_session().create_client(service, config=_CONFIGS.get(service, _CONFIG)))
+
+
+def remember(client: Any) -> Any:
+    """Note a client, so that `forget` closes its connections. Return it."""
+    _clients.append(client)
+    return client
+
+
+def connect(client: Any) -> None:
+    """Open a connection of this client, and keep it. The request is anybody's GET of the service's address, which costs nothing."""
+    endpoint = client._endpoint
+    _ = endpoint.http_session.send(AWSRequest("GET", endpoint.host).prepare()).content
+
+
+def forget() -> None:
+    """Close all connections, and forget all secrets. For a process that is a copy of another one."""
+    for client in _clients:
+        client._endpoint.http_session.close()
+    _secrets.clear()
+    _failed_at.clear()
 
 
 def enqueue(queue_url: str, message: dict[str, str], delay_seconds: int = 0) -> None:
@@ -48,26 +86,66 @@ def enqueue(queue_url: str, message: dict[str, str], delay_seconds: int = 0) -> 
 def read_secret(arn: str) -> dict[str, str]:
     """Return a JSON secret, read at most five minutes ago. So a rotated secret is in use everywhere after five minutes.
 
+    After four minutes, a thread reads it again beside the caller, who does not wait. After five, the caller waits: a process that
+    was frozen must not honour a key that was taken away meanwhile.
+
     While Secrets Manager does not answer, the secret may be an hour old. Then it is asked for once a minute, because that can take
     seconds.
     """
-    read_at, value = _secrets.get(arn, (0.0, {}))
+    known = _secrets.get(arn, _NEVER)
     now = clock.now()
-    if now - read_at <= _SECRET_SECONDS:
-        return value
-    is_good = now - read_at <= _OUTAGE_SECONDS
-    if is_good and now - _failed_at.get(arn, 0.0) <= _PAUSE_SECONDS:
-        return value
+    age = now - known.read_at
+    if age <= _REFRESH_SECONDS:
+        return known.value
+    is_paused = now - _failed_at.get(arn, 0.0) <= _PAUSE_SECONDS
+    if age <= _SECRET_SECONDS:
+        if not is_paused:
+            _refresh_beside(arn)
+        return known.value
+    is_good = age <= _OUTAGE_SECONDS
+    if is_good and is_paused:
+        return known.value
     try:
-        answer = get_client("secretsmanager").get_secret_value(SecretId=arn)
+        return _fetch(arn)
     except (BotoCoreError, ClientError) as error:
         if not (is_good and aws_errors.is_unavailable(error)):
             raise
-        logger.warning("secret", extra={"error": type(error).__name__})
-        _failed_at[arn] = clock.now()
-        return value
-    _secrets[arn] = (clock.now(), json.loads(answer["SecretString"]))
-    return _secrets[arn][1]
+        _note_failure(arn, error)
+        return known.value
+
+
+def _refresh_beside(arn: str) -> None:
+    """Read a secret again in a thread, unless one does so already."""
+    with _lock:
+        if arn in _refreshing:
+            return
+        _refreshing.add(arn)
+    threading.Thread(target=_refresh, args=(arn,), daemon=True).start()
+
+
+def _refresh(arn: str) -> None:
+    try:
+        _fetch(arn)
+    except Exception as error:  # the caller that needs it meets the error again
+        _note_failure(arn, error)
+    finally:
+        _refreshing.discard(arn)
+
+
+def _fetch(arn: str) -> dict[str, str]:
+    began = clock.now()
+    answer = get_client("secretsmanager").get_secret_value(SecretId=arn)
+    value: dict[str, str] = json.loads(answer["SecretString"])
+    with _lock:
+        # A thread that was frozen may come back with an older value than another one has read since.
+        if _secrets.get(arn, _NEVER).read_at <= began:
+            _secrets[arn] = _Secret(began, value)
+    return value
+
+
+def _note_failure(arn: str, error: Exception) -> None:
+    logger.warning("secret", extra={"error": type(error).__name__})
+    _failed_at[arn] = clock.now()
 
 
 def read_signing_keys() -> list[str]:

@@ -26,6 +26,9 @@ WECHAT_SECRET_ARN = os.environ["WECHAT_SECRET_ARN"]
 WECHAT_WEBSITE_SECRET_ARN = os.environ["WECHAT_WEBSITE_SECRET_ARN"]
 """Secrets of the providers. A function gets the ARN of a secret only if it may read it. The other ARNs are empty."""
 
+INITIALIZATION = os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "")
+"""How Lambda started this process: on-demand, provisioned-concurrency or snap-start. Empty elsewhere."""
+
 AUDIT_DAYS = int(os.environ["AUDIT_DAYS"])
 SIGNUP_CREDITS = int(os.environ["SIGNUP_CREDITS"])
 UNCOVERED_CREDITS = int(os.environ["UNCOVERED_CREDITS"])

@@ -11,7 +11,7 @@ from pynamodb.constants import NUMBER
 from pynamodb.models import Model
 from uuid6 import uuid7
 
-from aideer.core import aws
+from aideer.core import aws, warmth
 
 
 class Json(JSONAttribute):
@@ -51,8 +51,14 @@ def connection() -> Connection:
         connect_timeout_seconds=2, read_timeout_seconds=2, max_retry_attempts=3, max_pool_connections=64
     )
     opened._local.session = aws.shared_session()
-    _ = opened.client  # made here, under the caller's lock, because botocore makes clients in one thread only
+    # Made here, under the caller's lock, because botocore makes clients in one thread only.
+    aws.remember(opened.client)
     return opened
+
+
+@warmth.at_start
+def _connect() -> None:
+    aws.connect(connection().client)
 
 
 class Table(Model):

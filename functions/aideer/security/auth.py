@@ -19,7 +19,7 @@ from uuid import uuid4
 import jwt
 from aws_lambda_powertools.event_handler import Depends, Request
 
-from aideer.core import aws, clock, settings
+from aideer.core import aws, clock, settings, warmth
 from aideer.core.errors import AideerError, Forbidden, InvalidToken, Unauthorized
 from aideer.core.logs import logger
 from aideer.data import lookup
@@ -30,6 +30,12 @@ REFRESH_SECONDS = 90 * 24 * 3600
 VISITOR, USER, ADMIN = 0, 1, 2
 REASON_CHARACTERS = 200
 Method = Literal["password", "wechat"]
+
+
+@warmth.at_start
+def _read_keys() -> None:
+    if settings.SIGNING_SECRET_ARN:  # an operator's functions import this module and may not read the keys
+        aws.read_signing_keys()
 
 
 class Claims(TypedDict):

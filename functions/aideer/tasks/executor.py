@@ -244,7 +244,12 @@ async def execute(task_id: str, deadline: float) -> None:
     """Claim a task, if it is still pending, and execute it without a viewer."""
     task = await asyncio.to_thread(leases.claim, task_id)
     if task:
-        await Run(task, deadline, attended=False).work()
+        await execute_claimed(task, deadline)
+
+
+async def execute_claimed(task: Task, deadline: float) -> None:
+    """Execute a task that this caller has just claimed, without a viewer."""
+    await Run(task, deadline, attended=False).work()
 
 
 async def finish(seconds: float) -> None:

@@ -23,6 +23,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from aideer.core.errors import AideerError, Busy, Forbidden, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
 from aideer.core.logs import logger
+from aideer.core.warmth import answers_pings
 from aideer.web import bodies, origin
 from aideer.web.openapi import add_usual_headers
 from aideer.web.validation import RequestValidation, body_type, declared_type
@@ -44,6 +45,7 @@ refusals: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """By path: a function that gives a refusal, as Lambda returns it, the form that this endpoint's standard requires."""
 
 
+@answers_pings
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a request to any HTTP endpoint (Lambda's entry). If the template routes HEAD, it is GET without the body."""
