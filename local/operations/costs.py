@@ -17,7 +17,7 @@ SECONDS = 10
 STREAM_SECONDS = SECONDS + 0.5
 CALLS = 4
 CALL_SECONDS = 0.06
-MEMORY_GB = 1
+MEMORY_GB, EXECUTOR_GB = 1, 0.5
 LATE_SECONDS = 0.1
 """Seconds for the queue's message about an answer that a viewer has already begun."""
 
@@ -29,7 +29,6 @@ WRITES = {
     + 1
     + 6 * 2,
     "claim the task, count the stream": 4 + 1,
-    "renew the lease, twice": 2 * 4,
     "log, once a second": SECONDS,
     "settle: message (3 KB), entry, user, task, chat, statistics, two indexes": 6 + 2 + 2 + 4 + 2 + 2 + 3,
 }
@@ -51,12 +50,17 @@ TRACED = 0.05
 """The traced share of requests after the first of each second and function, which is always traced (Lambda's guide, "sampling")."""
 
 # Costs without any request
+PINGED, PING_SECONDS = 62, 0.002
+"""The functions that are kept warm, and the time of one ping."""
+PINGS = MONTH / 300 * PINGED
+PINGING_SECONDS, PINGING_GB = 2.0, 0.25
+"""The time in which one invocation pings them all."""
 SWEEPS = MONTH / 60
 SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda polls each queue with five pollers, 20 s each time."""
 SECRETS = 4
-METRICS, ALARM_METRICS = 44, 42
+METRICS, ALARM_METRICS = 44, 45
 SECRET_READS = 2 * 12 * 720
 """Reads of one environment that is always running, one every five minutes."""
 
@@ -120,12 +124,14 @@ class Use:
     def of(cls, answers: int) -> "Use":
         """Return the use of a month with this number of answers."""
         million = answers / 1e6
-        seconds = answers * (STREAM_SECONDS + CALLS * CALL_SECONDS + LATE_SECONDS)
-        environments = 1.5 * seconds / MONTH
+        executing, calling = answers * (STREAM_SECONDS + LATE_SECONDS), answers * CALLS * CALL_SECONDS
+        environments = 1.5 * (executing + calling) / MONTH
+        idle = SWEEPS * SWEEP_SECONDS * MEMORY_GB + PINGS * PING_SECONDS * MEMORY_GB
+        idle += PINGS / PINGED * PINGING_SECONDS * PINGING_GB
         return cls(
             {
-                "Lambda, GB-s": (seconds + SWEEPS * SWEEP_SECONDS) * MEMORY_GB,
-                "Lambda, a million requests": million * (CALLS + 2) + SWEEPS / 1e6,
+                "Lambda, GB-s": executing * EXECUTOR_GB + calling * MEMORY_GB + idle,
+                "Lambda, a million requests": million * (CALLS + 2) + (SWEEPS + PINGS + PINGS / PINGED) / 1e6,
                 "HTTP API, a million requests": million * CALLS,
                 "DynamoDB, a million write units": million * sum(WRITES.values()),
                 "DynamoDB, a million read units": million * sum(READS.values()),

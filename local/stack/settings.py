@@ -162,7 +162,7 @@ class Settings:
             signup_credits=integer("SIGNUP_CREDITS", 1_000_000, 0, 10**12),
             uncovered_credits=integer("UNCOVERED_CREDITS", 1_000_000, 1, 10**12),
             open_tasks=integer("OPEN_TASKS", 5, 1, 1000),
-            lease_seconds=decimal("LEASE_SECONDS", 15, 1, 120),
+            lease_seconds=decimal("LEASE_SECONDS", 45, 1, 120),
             sweep_seconds=decimal("SWEEP_SECONDS", 60, 1, 3600),
         )
 

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from local.stack.template import Template
+
 pytestmark = pytest.mark.early
 
+TEMPLATE = Template()
 FUNCTIONS = Path(__file__).parents[2] / "functions"
 HANDLERS = sorted(
     f"{path.parent.name}.{path.stem}" for path in FUNCTIONS.glob("*/*.py") if path.parent.name != "aideer"
@@ -34,9 +37,10 @@ HEAVY = {
         "yaml",
     ),
 }
+READS_KEYS = "aideer.security.auth"
+"""The module that reads the signing keys at the start of a process in Lambda."""
 PLAIN = {"pydantic"}
 """Answers from what it ships with: no table, no token."""
-TABLES = {"pydantic", "pynamodb"}
 SIGNED_IN = {"jwt", "pydantic", "pynamodb"}
 ALLOWED = {
     "docs.openapi": PLAIN,
@@ -46,8 +50,9 @@ ALLOWED = {
     "jobs.run": {"pynamodb"},
     "reconciliation.run": {"pynamodb"},
     "tasks.sweep": {"pynamodb"},
-    # What the SDK brings is its own choice; the engine calls it for every message.
-    "tasks.on_queued": TABLES | {"aiohttp", "dashscope", "httpx", "requests", "rich", "yaml"},
+    # Not the SDK: most messages are about tasks that a stream has claimed.
+    "tasks.on_queued": {"pynamodb"},
+    "operations.keep_warm": {"pynamodb"},
     # starlette imports python_multipart where it is installed, as here: on AWS only the layer of uploads has it.
     "tasks.stream": SIGNED_IN | {"python_multipart", "starlette"},
 }
@@ -97,3 +102,21 @@ def test_no_handler_loads_another(handler: str, imports: dict[str, set[str]]) ->
     assert "aideer.security.usernames" not in modules, "its tables are for the moment in which a name is set"
     if handler != "docs.page":  # whose whole answer it is
         assert "aws_lambda_powertools.event_handler.openapi.swagger_ui" not in modules
+
+
+@pytest.mark.parametrize("name", [name for name, function in TEMPLATE.functions.items() if function.runs_here])
+def test_only_functions_that_may_read_the_signing_keys_do_so_at_their_start(
+    name: str, imports: dict[str, set[str]]
+) -> None:
+    """The others would log a refusal at each cold start."""
+    function = TEMPLATE.functions[name]
+    modules = imports[function.module]
+    policies = json.dumps(TEMPLATE.document["Resources"][name]["Properties"]["Policies"])
+    reads = READS_KEYS in modules and function.variables["SIGNING_SECRET_ARN"] != ""
+    assert reads == ("SigningSecret" in policies)
+
+
+def test_a_claim_needs_no_sdk(imports: dict[str, set[str]]) -> None:
+    modules = imports["tasks.on_queued"]
+    assert "aideer.tasks.leases" in modules
+    assert "aideer.tasks.executor" not in modules

@@ -1,4 +1,7 @@
-"""Secrets are kept for five minutes, and for an hour while Secrets Manager does not answer."""
+"""Secrets are kept for five minutes, and for an hour while Secrets Manager does not answer.
+
+After four minutes they are read again beside whoever asks. The threads that do so are in the test's hands here.
+"""
 
 import json
 from collections.abc import Callable
@@ -52,11 +55,101 @@ def read(manager: SecretsManager, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     return read
 
 
-def test_a_secret_is_read_again_after_five_minutes(manager: SecretsManager, read: Callable[[float], str]) -> None:
+class Threads:
+    """Threads that begin when the test lets them, as in a process that is frozen."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def __call__(self, target: Callable[[str], None], args: tuple[str], daemon: bool) -> "Threads":
+        assert daemon, "or a process could not end"
+        self.waiting.append(lambda: target(*args))
+        return self
+
+    def start(self) -> None:
+        pass
+
+    def let_run(self) -> None:
+        while self.waiting:
+            self.waiting.pop()()
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
+    threads = Threads()
+    monkeypatch.setattr(aws.threading, "Thread", threads)
+    return threads
+
+
+def test_a_secret_older_than_five_minutes_is_awaited(
+    manager: SecretsManager, read: Callable[[float], str], threads: Threads
+) -> None:
+    """A process that was frozen for an hour must not accept a key that was taken away meanwhile."""
     assert read(0) == "first"
     manager.value = {"key": "second"}
-    assert [read(5 * MINUTE), read(5 * MINUTE + 1)] == ["first", "second"]
+    assert [read(4 * MINUTE), read(5 * MINUTE + 1)] == ["first", "second"]
     assert manager.asked == 2
+    assert threads.waiting == []
+
+
+def test_after_four_minutes_it_is_read_beside_the_caller_once(
+    manager: SecretsManager, read: Callable[[float], str], threads: Threads
+) -> None:
+    read(0)
+    manager.value = {"key": "second"}
+    assert [read(4 * MINUTE + 1), read(4 * MINUTE + 2), read(5 * MINUTE)] == ["first"] * 3
+    assert (manager.asked, len(threads.waiting)) == (1, 1), "nobody has waited, and one thread will read"
+    threads.let_run()
+    assert read(5 * MINUTE) == "second"
+    assert read(9 * MINUTE) == "second"
+    assert manager.asked == 2
+    assert threads.waiting == []
+
+
+def test_a_thread_that_was_frozen_undoes_no_newer_secret(
+    manager: SecretsManager, read: Callable[[float], str], threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(0)
+    read(4 * MINUTE + 1)
+    [thaw] = threads.waiting
+
+    def get_secret_value(**_: str) -> dict[str, str]:
+        """The thread's call begins, the process is frozen, and thawed by a request that reads the newer secret."""
+        monkeypatch.setattr(manager, "get_secret_value", SecretsManager.get_secret_value.__get__(manager))
+        manager.value = {"key": "second"}
+        assert read(20 * MINUTE) == "second"
+        return {"SecretString": json.dumps({"key": "first"})}
+
+    monkeypatch.setattr(manager, "get_secret_value", get_secret_value)
+    monkeypatch.setattr(clock, "now", lambda: NOW + 4 * MINUTE + 1)
+    thaw()
+    assert read(21 * MINUTE) == "second"
+
+
+def test_a_failure_beside_the_caller_is_tried_again_after_a_minute_at_most(
+    manager: SecretsManager, read: Callable[[float], str], threads: Threads
+) -> None:
+    read(0)
+    manager.failure = NO_ANSWER
+    read(4 * MINUTE + 1)
+    threads.let_run()
+    for second in range(2, 60):
+        assert read(4 * MINUTE + second) == "first"
+    assert threads.waiting == []
+    manager.failure, manager.value = None, {"key": "second"}
+    assert read(5 * MINUTE + 1) == "first", "it was asked a minute ago, and what is known is good"
+    assert read(5 * MINUTE + 2) == "second"
+
+
+def test_a_refusal_beside_the_caller_is_no_outage_either(
+    manager: SecretsManager, read: Callable[[float], str], threads: Threads
+) -> None:
+    read(0)
+    manager.failure = refusal("AccessDeniedException")
+    assert read(5 * MINUTE) == "first"
+    threads.let_run()
+    with pytest.raises(ClientError):
+        read(5 * MINUTE + 1)
 
 
 @pytest.mark.parametrize("failure", [NO_ANSWER, refusal("InternalServiceError", 500), refusal("ThrottlingException")])

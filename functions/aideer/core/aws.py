@@ -21,7 +21,7 @@ _CONFIG = Config(
     connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=64
 )
 # A function that starts cold takes seconds to answer, and the next ping comes anyway.
-_CONFIGS = {"lambda": Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "max_attempts": 1})}
+_CONFIGS = {"lambda": Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1})}
 _REFRESH_SECONDS = 240.0
 _SECRET_SECONDS = 300.0
 _OUTAGE_SECONDS = 3600.0
@@ -127,7 +127,8 @@ def _refresh(arn: str) -> None:
     try:
         _fetch(arn)
     except Exception as error:  # the caller that needs it meets the error again
-        _note_failure(arn, error)
+        if aws_errors.is_unavailable(error):
+            _note_failure(arn, error)
     finally:
         _refreshing.discard(arn)
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
-from aideer.core import aws, settings
+from aideer.core import settings
 from aideer.core.errors import traceback_summary
 from aideer.core.logs import logger
 
@@ -47,6 +47,8 @@ def answers_pings(handler: Callable[[Any, Any], R]) -> Callable[[Any, Any], R | 
 
 def restore() -> None:
     """Give this copy of a snapshot its own random numbers, secrets and connections."""
+    from aideer.core import aws  # imported here: functions that call no AWS service have no snapshot of it
+
     random.seed()  # jitter only: ids and secrets come from the system, which never repeats itself
     aws.forget()
     for step in _steps:

@@ -21,9 +21,10 @@ def test_the_page_shows_what_the_assumptions_make() -> None:
 def test_a_month_by_hand() -> None:
     """10 million answers, the greatest shares, without the code."""
     month = costs.Use.of(10_000_000).costs()
-    assert math.isclose(month["DynamoDB, a million write units"], 10 * 67 * 0.625)
-    lambda_seconds = 10_000_000 * (10.5 + 4 * 0.06 + 0.1) + 30 * 24 * 60 * 0.3
-    assert math.isclose(month["Lambda, GB-s"], lambda_seconds * 0.0000166667)
+    assert math.isclose(month["DynamoDB, a million write units"], 10 * 59 * 0.625)
+    gb_seconds = 10_000_000 * ((10.5 + 0.1) * 0.5 + 4 * 0.06) + 30 * 24 * 60 * 0.3
+    gb_seconds += 30 * 24 * 12 * (62 * 0.002 + 2 * 0.25)
+    assert math.isclose(month["Lambda, GB-s"], gb_seconds * 0.0000166667)
     assert math.isclose(month["HTTP API, a million requests"], 40)
     free = costs.Use.of(10_000_000).costs(free=True)
     assert math.isclose(month["Lambda, GB-s"] - free["Lambda, GB-s"], 400_000 * 0.0000166667)
@@ -40,10 +41,13 @@ def test_cloudfront_by_hand() -> None:
 
 def test_the_assumptions_are_the_templates_and_the_engines() -> None:
     functions = TEMPLATE.functions
-    assert functions["TasksStreamFunction"].memory == costs.MEMORY_GB * 1024
+    assert functions["TasksStreamFunction"].memory == costs.EXECUTOR_GB * 1024
+    assert functions["TasksCreateFunction"].memory == costs.MEMORY_GB * 1024
+    assert functions["OperationsKeepWarmFunction"].memory == costs.PINGING_GB * 1024
+    assert str(TEMPLATE.document["Resources"]["KeepWarmRule"]).count("Function}") == costs.PINGED
     assert functions["TasksSweepFunction"].events[0].properties["Schedule"] == "rate(1 minute)"
-    assert TEMPLATE.document["Parameters"]["LeaseSeconds"]["Default"] == 15
-    assert math.floor(costs.SECONDS / 5) == 2, "renewals"
+    assert TEMPLATE.document["Parameters"]["LeaseSeconds"]["Default"] == 45
+    assert costs.SECONDS < 45 / 3, "no renewal"
     assert round(costs.SECONDS / executor.STOP_SECONDS) == costs.READS["look for a stop, every 0.7 s"]
     assert executor.FLUSH_ATTENDED == 1.0
     assert leases.SHARDS == 8
