@@ -11,12 +11,10 @@ import argparse
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from local.release import docker, packages
 from local.release.stages import OperationError, Stage
@@ -27,19 +25,6 @@ BUILD = ROOT / ".aws-sam" / "build"
 LIMITS = {True: 120, False: 60}
 """The largest size of a function in MB, unpacked and with its layers: with DashScope's SDK, and without."""
 DASHSCOPE = "DashscopeLayer"
-PAGE = ROOT / "docs" / "performance.md"
-TITLE = "## Functions"
-REPETITIONS = 3
-NUMBERS = {
-    "AUDIT_DAYS": "180",
-    "SIGNUP_CREDITS": "0",
-    "UNCOVERED_CREDITS": "1",
-    "OPEN_TASKS": "5",
-    "LEASE_SECONDS": "15",
-    "TASK_SECONDS": "600",
-}
-"""Environment variables that functions read at import."""
-
 COMPILE = """
 import compileall, json, sys
 from py_compile import PycInvalidationMode
@@ -48,34 +33,6 @@ for folder, place in json.loads(sys.argv[1]):
         folder, quiet=2, workers=0, stripdir=folder, prependdir=place,
         invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
     )
-"""
-IMPORT = """
-import importlib, importlib.machinery as machinery, json, os, shutil, subprocess, sys, time
-def without_bytecode(folder):
-    plain = "/tmp/plain" + folder
-    if not os.path.exists(plain):
-        shutil.copytree(folder, plain, ignore=shutil.ignore_patterns("__pycache__"))
-    return plain
-if sys.argv[1] == "all":
-    answer = {}
-    jobs = json.loads(sys.argv[2])
-    for job in jobs:
-        job["path"] = ":".join(job["path"] if job["bytecode"] else map(without_bytecode, job["path"]))
-    for job in jobs:
-        environment = {**os.environ, **job["environment"], "PYTHONPATH": job["path"], "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-c", os.environ["SCRIPT"], "one", job["module"]]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        answer[job["name"]] = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-2000:]}
-    print(json.dumps(answer))
-else:
-    compiled, compile_ = [], machinery.SourceFileLoader.source_to_code
-    def noted(self, data, path, *rest, **named):
-        compiled.append(path)
-        return compile_(self, data, path, *rest, **named)
-    machinery.SourceFileLoader.source_to_code = noted
-    began = time.perf_counter()
-    importlib.import_module(sys.argv[2])
-    print(json.dumps({"ms": (time.perf_counter() - began) * 1000, "compiled": compiled}))
 """
 
 
@@ -169,79 +126,17 @@ def check_sizes(functions: list[Built]) -> None:
     print(f"{len(functions)} functions, all within the budget.")
 
 
-def measure_imports(functions: list[Built], *, bytecode: bool) -> dict[str, Any]:
-    """Import each function in its own Python in Lambda's image. Return {name: {ms, compiled: [source without bytecode]}}.
-
-    Raise BuildError if a function cannot be imported.
-    """
-    environment = dict.fromkeys(_variables(), "") | NUMBERS
-    jobs = [
-        {
-            "name": function.name,
-            "module": function.module,
-            "path": function.path,
-            "bytecode": bytecode,
-            "environment": environment,
-        }
-        for function in functions
-    ]
-    script = f"import os; os.environ['SCRIPT'] = {IMPORT!r}\n{IMPORT}"
-    answers: dict[str, Any] = json.loads(docker.python(script, BUILD, "all", json.dumps(jobs)))
-    if broken := {name: answer["error"] for name, answer in answers.items() if "error" in answer}:
-        raise BuildError(
-            "\n".join(f"{name} cannot be imported in Lambda's image: {said}" for name, said in broken.items())
-        )
-    return answers
-
-
-def _variables() -> dict[str, Any]:
-    variables: dict[str, Any] = Template().document["Globals"]["Function"]["Environment"]["Variables"]
-    return variables
-
-
-def report(functions: list[Built]) -> str:
-    """Return the section of docs/performance.md."""
-    with_, without = [
-        [measure_imports(functions, bytecode=bytecode) for _ in range(REPETITIONS)] for bytecode in (True, False)
-    ]
-    rows = []
-    for function in functions:
-        fast, slow = [statistics.median(run[function.name]["ms"] for run in runs) for runs in (with_, without)]
-        rows.append(f"| {function.name} | {function.size:.1f} | {fast:.0f} | {slow:.0f} | {fast / slow:.2f} |")
-    return SECTION.format(title=TITLE, repetitions=REPETITIONS, rows="\n".join(rows))
-
-
-SECTION = """{title}
-
-    make build && make sizes     # makes this section again; it needs Docker
-
-The size of each unpacked function with its layers, in MB (without the web adapter's, which is AWS's own), and the time that a new
-Python in Lambda's image needs to import it, in ms, with and without the bytecode of `make build`. Medians of {repetitions},
-all in one run on one machine: the ratio says what the bytecode is worth, the milliseconds are this machine's.
-
-| function | MB | with bytecode | without | ratio |
-| --- | ---: | ---: | ---: | ---: |
-{rows}
-"""
-
-
 def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def write(section: str, title: str = TITLE) -> None:
-    """Replace the page's section of this title."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(f"\n{title}\n")
-    _, another, after = rest.partition("\n## ")
-    PAGE.write_text(f"{before.rstrip()}\n\n{section}{another}{after}", encoding="utf-8")
 
 
 def main() -> int:
     """Build, or show the earlier build."""
     parser = argparse.ArgumentParser(prog="make build")
     parser.add_argument("--sizes", action="store_true", help="only show what was built before")
-    parser.add_argument("--imports", action="store_true", help=f"measure imports, and write them into {PAGE.name}")
+    parser.add_argument(
+        "--imports", action="store_true", help="measure imports, and write them into docs/performance.md"
+    )
     arguments = parser.parse_args()
     try:
         if not (arguments.sizes or arguments.imports):
@@ -259,7 +154,9 @@ def main() -> int:
         functions = built()
         check_sizes(functions)
         if arguments.imports:
-            write(report(functions))
+            from local.release import imports  # it needs this module
+
+            imports.write(imports.report(functions))
     except (BuildError, OperationError, prices.PriceTableError) as error:
         print(f"ERROR {error}", file=sys.stderr)
         return 1

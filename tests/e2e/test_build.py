@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from local.release.build import Built, built, measure_imports
+from local.release.build import Built, built
 from local.release.docker import Host
+from local.release.imports import BUDGETS, measure_budgets, measure_imports
 
 
 def test_every_source_of_every_function_has_its_bytecode() -> None:
@@ -32,3 +33,11 @@ def sources(folder: Path) -> set[Path]:
 def compiled(folder: Path) -> set[Path]:
     found = folder.rglob("__pycache__/*.cpython-313.pyc")
     return {path.relative_to(folder).parent.parent / path.name.partition(".")[0] for path in found}
+
+
+def test_importing_costs_little_more_than_what_no_function_can_do_without(host: Host) -> None:
+    """A ratio within one run: a slow machine is slow for both."""
+    found = measure_budgets(built())
+    assert found.keys() == BUDGETS.keys()
+    over = {name: round(ratio, 2) for name, ratio in found.items() if ratio > BUDGETS[name].ratio}
+    assert not over, f"the budgets are { {name: budget.ratio for name, budget in BUDGETS.items()} }"

@@ -103,6 +103,50 @@ def test_staging_stands_beside_production_and_is_asked_for_two_things(cloud: Clo
     assert not theirs & set(cloud.resources.values())
 
 
+def changed(operator: Operator, **parameters: str) -> None:
+    """Edit samconfig.toml as docs/operations.md says, and deploy."""
+    text = operator.config.read_text()
+    for name, value in parameters.items():
+        text, found = re.subn(rf'\b{name}=\\"[^"]*\\"', f'{name}=\\\\"{value}\\\\"', text)
+        assert found == 1, f"samconfig.toml has no {name}"
+    operator.config.write_text(text)
+    operator.deploy({"Deploy this changeset?": "y"})
+
+
+@pytest.mark.last
+def test_a_changed_parameter_reaches_the_published_versions(cloud: Cloud, operator: Operator) -> None:
+    """SAM alone would leave the alias at the version with the old value."""
+
+    def live() -> dict[str, str]:
+        answer = cloud.lambda_.get_function_configuration(
+            FunctionName=cloud.resources["TasksCreateFunction"], Qualifier="live"
+        )
+        variables: dict[str, str] = answer["Environment"]["Variables"]
+        return variables
+
+    assert live()["AUDIT_DAYS"] == "180"
+    changed(operator, AuditDays="90")
+    assert live()["AUDIT_DAYS"] == "90"
+
+
+@pytest.mark.last
+def test_a_domain_can_be_added_and_its_addresses_are_handed_out(cloud: Cloud, operator: Operator) -> None:
+    certificate = "arn:aws:acm:us-east-1:000000000000:certificate/00000000-0000-0000-0000-000000000000"
+    changed(operator, DomainName="chat.example.com", CertificateArn=certificate)
+    described = cloud.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+    distribution = {item["LogicalResourceId"]: item["PhysicalResourceId"] for item in described}["Distribution"]
+    configuration = cloud.client("cloudfront").get_distribution(Id=distribution)["Distribution"]["DistributionConfig"]
+    assert configuration["Aliases"]["Items"] == ["chat.example.com"]
+    origins = {origin["Id"]: origin for origin in configuration["Origins"]["Items"]}
+    assert origins.keys() == {"api", "streams"}
+    [header] = origins["streams"]["CustomHeaders"]["Items"]
+    variables = cloud.configuration("TasksCreateFunction")["Environment"]["Variables"]
+    assert variables["STREAM_BASE_URL"] == "https://chat.example.com"
+    current, previous = variables["ORIGIN_SECRETS"].split()
+    assert header["HeaderValue"] == current, "CloudFront sends what the functions expect"
+    assert (len(current), previous) == (48, "none")
+
+
 @pytest.mark.last
 def test_a_stack_is_protected_until_that_is_given_up_and_then_goes_whole(cloud: Cloud, operator: Operator) -> None:
     tables = [name for name in cloud.resources.values() if "Table" in name]

@@ -105,7 +105,8 @@ def uncovered_of(person: Person) -> int:
 
 
 def uncovered_by_code(code: str) -> int:
-    shards = Record.query(counters.day_key(clock.timestamp()[:10]), consistent_read=True)
+    keys = counters.day_keys(clock.timestamp()[:10])
+    shards = [shard for key in keys for shard in Record.query(key, consistent_read=True)]
     return sum(shard.uncovered or 0 for shard in shards if counters.parse_uncovered_code(shard.sk) == code)
 
 

@@ -69,7 +69,7 @@ def handler(monkeypatch: pytest.MonkeyPatch) -> Handler:
 
 @pytest.fixture
 def function(handler: Handler) -> Function:
-    return Function("Noted", f"{handler.module}.handler", 30, 512, {}, (Event("SQS", {}),), {})
+    return Function("Noted", f"{handler.module}.handler", 30, 512, {}, (Event("SQS", {}),))
 
 
 @pytest.fixture

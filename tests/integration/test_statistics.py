@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from aideer.accounts import sessions
-from aideer.billing import counters, credits
+from aideer.billing import counters, credits, statistics
 from aideer.billing.credits import Closer, Text
 from aideer.core import clock, settings
 from aideer.core.usage import Usage
@@ -197,21 +197,84 @@ def test_only_administrators_look(api, person, permission):
     assert api("admin.stats", "GET", "/admin/stats").status == 401
 
 
-def test_a_look_costs_a_query_a_day_however_much_happened(api, admin, on, counted):
+def test_a_look_costs_one_query_for_all_finished_days_and_nine_for_each_other(api, admin, on, counted):
     on("2031-09-01")
     me = make_person()
     for _ in range(5):
         ended(me, 5)
-    for model in range(10):
-        for shard in range(16):
-            Record(counters.day_key("2031-09-01"), f"model#m{model}#{shard:02}", tasks=1).save()
-    stats(api, admin)
-    for days, last in ((1, "2031-09-01"), (30, "2031-09-30")):
+    on("2031-10-02")
+    statistics.sum_finished_days()
+    for first, last, open_days in (
+        ("2031-09-01", "2031-09-30", 0),
+        ("2031-09-01", "2031-10-02", 1),
+        ("2031-10-02", "2031-10-02", 1),
+    ):
         token = sessions.auth.issue_pair(admin.user, "password")["access_token"]
         counted.clear()
-        assert api("admin.stats", "GET", f"/admin/stats?from=2031-09-01&to={last}", token=token).status == 200
-        expected = [f"GetItem {settings.USERS_TABLE}"] + [f"Query {settings.RECORDS_TABLE}"] * (days + 1)
-        assert Counter(counted) == Counter(expected), "and one for the total"
+        assert api("admin.stats", "GET", f"/admin/stats?from={first}&to={last}", token=token).status == 200
+        expected = [f"GetItem {settings.USERS_TABLE}"] + [f"Query {settings.RECORDS_TABLE}"] * (2 + 9 * open_days)
+        assert Counter(counted) == Counter(expected), "the sums, and the total"
+
+
+def old_counters(day, **counts):
+    """Items as release 0.1 stored them: 16 to a counter, under one key."""
+    for shard in range(16):
+        Record(f"statistics#{day}", f"model#qwen-old#{shard:02}", tasks=1, credits=2, **counts).save()
+        Record(f"statistics#{day}", f"users#{shard:02}", users=1).save()
+        Record(f"statistics#{day}", f"uncovered#interrupted#{shard:02}", uncovered=3).save()
+
+
+def test_a_finished_days_sum_is_what_its_counters_say_in_both_formats(api, admin, on):
+    on("2031-11-05")
+    old_counters("2031-11-05", failed=1)
+    me = make_person()
+    for model in ("qwen-plus", "qwen-max"):
+        ended(me, 7, model)
+    ended(me, 7, end="failed")
+    query = "?from=2031-11-05&to=2031-11-05"
+    before = stats(api, admin, query).json
+    assert before["tasks"] == 16 + 2
+    assert before["uncovered"]["interrupted"] == 48
+    assert before["users"]["signed_up"] == 16 + 1
+    on("2031-11-06", "02:00:00")
+    for _ in range(2):  # again, as after a crash
+        assert statistics.sum_finished_days() >= 1
+        assert stats(api, admin, query).json == before | {"users": before["users"]}
+
+
+def test_a_day_is_added_up_an_hour_after_its_end_and_what_comes_late_is_found(api, admin, on):
+    on("2031-12-01")
+    me = make_person()
+    ended(me, 5)
+    on("2031-12-02", "00:59:59")
+    statistics.sum_finished_days()
+    assert "2031-12-01" not in statistics._stored_sums("2031-12-01", "2031-12-01"), (
+        "its last transactions may still count"
+    )
+    on("2031-12-02", "01:00:01")
+    statistics.sum_finished_days()
+    Record("statistics#2031-12-01#3", "model#qwen-plus#03", tasks=1).save()
+    assert stats(api, admin, "?from=2031-12-01&to=2031-12-01").json["tasks"] == 1
+    statistics.sum_finished_days()
+    assert stats(api, admin, "?from=2031-12-01&to=2031-12-01").json["tasks"] == 2
+
+
+def test_after_a_pause_every_missed_day_is_added_up_and_then_only_the_last(on):
+    on("2032-06-01", "02:00:00")
+    assert statistics.sum_finished_days() == statistics.MOST_DAYS
+    on("2032-06-01", "03:00:00")
+    assert statistics.sum_finished_days() == 1
+    on("2032-06-04", "02:00:00")
+    assert statistics.sum_finished_days() == 3
+
+
+def test_many_counts_at_once_are_spread_over_64_items_of_eight_keys(monkeypatch):
+    drawn = iter(range(64))
+    monkeypatch.setattr(counters.secrets, "randbelow", lambda _: next(drawn))
+    items = {(item.pk, item.sk) for item in (counters._item("2032-01-01", "model#qwen-plus") for _ in range(64))}
+    assert len(items) == 64
+    assert len({pk for pk, _ in items}) == 8
+    assert {pk for pk, _ in items} <= set(counters.day_keys("2032-01-01"))
 
 
 def test_what_is_counted_costs_no_call_of_its_own(person, counted):
@@ -229,4 +292,4 @@ def test_days_are_utc(admin, on):
     on("2031-10-01", "23:59:59")
     assert datetime.fromtimestamp(clock.now(), UTC).date() == date(2031, 10, 1)
     ended(make_person(), 5)
-    assert list(Record.query(counters.day_key("2031-10-01")))
+    assert [item for key in counters.day_keys("2031-10-01") for item in Record.query(key)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.release import build
+from local.release import build, imports
 from local.release.build import BuildError, built, check_sizes, compile_all
 from local.stack.template import ROOT
 
@@ -24,7 +24,7 @@ Resources:
 
 def test_every_variable_that_is_read_as_a_number_has_one_for_the_imports() -> None:
     settings = (ROOT / "functions/aideer/core/settings.py").read_text(encoding="utf-8")
-    assert set(re.findall(r'(?:int|float)\(os\.environ\["(\w+)"\]\)', settings)) == set(build.NUMBERS)
+    assert set(re.findall(r'(?:int|float)\(os\.environ\["(\w+)"\]\)', settings)) == set(imports.NUMBERS)
 
 
 @pytest.fixture
