@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable
 from uuid import uuid4
 
+import httpx
 import pytest
 
-from aideer.core import settings
+from aideer.core import settings, warmth
 from aideer.security import rate_limits
 from aideer.security.rate_limits import Limit
 from aideer.web import origin
 from tasks import stream
 from tests.stream_client import streamed, waited
-from tests.support import Answer, Api, Person, accepted, make_chat
+from tests.support import Answer, Api, Person, accepted, in_loop, make_chat
 
 MakePerson = Callable[..., Person]
 
@@ -103,11 +104,17 @@ def test_neither_door_of_the_stream_lets_anybody_pass(person: MakePerson, firewa
     assert answer.text.endswith("event: close\ndata: {}\n\n")
 
 
-@pytest.mark.parametrize("path", ["/ready", "/events"])
-def test_the_web_adapter_needs_no_secret(firewall: None, path: str) -> None:
-    if path == "/ready":
-        assert streamed(path).text == "ok"
-    assert streamed("/api/v1/nothing").status_code == 403
+@pytest.mark.parametrize(("method", "path"), [("GET", "/ready"), ("POST", "/events")])
+def test_the_web_adapters_own_paths_answer_a_constant_to_anybody(firewall: None, method: str, path: str) -> None:
+    """The second one is where a ping arrives, which is no request."""
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(stream.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.request(method, path, json=warmth.PING)
+
+    answer = in_loop(ask())
+    assert (answer.status_code, answer.text) == (200, "ok")
 
 
 @pytest.fixture
