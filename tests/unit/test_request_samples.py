@@ -18,7 +18,7 @@ ROUTED = {
     for function in Template().functions.values()
     for event in function.events
     if event.type == "HttpApi" and event.properties["Method"] != "HEAD"
-} | {STREAMED: next(function for function in Template().functions.values() if function.url)}
+} | {STREAMED: next(function for function in Template().functions.values() if not function.runs_here)}
 OPERATIONS = {
     (method.upper(), path): operation
     for path, operations in DOCUMENT["paths"].items()
