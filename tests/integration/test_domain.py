@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from aideer.core import settings, warmth
-from aideer.security import rate_limits
+from aideer.security import auth, rate_limits
 from aideer.security.rate_limits import Limit
 from aideer.web import origin
 from tasks import stream
@@ -136,6 +136,15 @@ def test_streams_are_handed_out_where_the_deployment_says(
     start = f"https://chat.example.com/api/v1/tasks/{body['task_id']}/stream?ticket="
     assert body["stream_url"].startswith(start)
     assert body["resume_url"] == f"{body['stream_url']}&after=0"
+
+
+@pytest.mark.parametrize(("path", "told"), [("stream", "https://chat.example.com"), ("poll", None)])
+def test_a_sign_in_names_the_host_of_streams_only_where_something_streams(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch, path: str, told: str | None
+) -> None:
+    monkeypatch.setattr(settings, "STREAM_BASE_URL", "https://chat.example.com")
+    monkeypatch.setattr(settings, "STREAM_PATH", path)
+    assert auth.issue_pair(person().user, "password")["stream_base"] == told
 
 
 @pytest.mark.usefixtures("quick")
