@@ -1,5 +1,6 @@
 """What administrators see by day and by model, and that it is what happened."""
 
+import importlib
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
@@ -15,7 +16,7 @@ from aideer.data.models import Record, Task
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, leases
 from tests import faults
-from tests.support import caller, make_chat, make_person
+from tests.support import Context, caller, make_chat, make_person
 
 EMPTY = {"tasks": 0, "failed": 0, "input_tokens": 0, "output_tokens": 0, "credits": 0}
 
@@ -257,6 +258,17 @@ def test_a_day_is_added_up_an_hour_after_its_end_and_what_comes_late_is_found(ap
     assert stats(api, admin, "?from=2031-12-01&to=2031-12-01").json["tasks"] == 1
     statistics.sum_finished_days()
     assert stats(api, admin, "?from=2031-12-01&to=2031-12-01").json["tasks"] == 2
+
+
+def test_the_scheduled_function_adds_them_up(api, admin, on):
+    on("2032-02-01")
+    me = make_person()
+    ended(me, 5)
+    on("2032-02-02", "02:00:00")
+    handler = importlib.import_module("operations.sum_days").handler
+    assert handler({}, Context())["days"] >= 1
+    assert statistics._stored_sums("2032-02-01", "2032-02-01")
+    assert stats(api, admin, "?from=2032-02-01&to=2032-02-01").json["tasks"] == 1
 
 
 def test_after_a_pause_every_missed_day_is_added_up_and_then_only_the_last(on):
