@@ -135,7 +135,7 @@ def test_a_failed_answers_line_has_its_task_and_its_user(person: MakePerson, lin
 def test_a_message_that_could_not_be_worked_names_its_task_only(
     person: MakePerson, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executor, "execute", lambda *_: 1 / 0)
+    monkeypatch.setattr(leases, "claim", lambda *_: 1 / 0)
     record = {"messageId": "m1", "body": "{"}
     context: Any = Context(seconds=60)
     on_queued.handler({"Records": [{"messageId": "m0", "body": '{"task_id": "t0"}'}, record]}, context)
@@ -254,7 +254,7 @@ def test_a_token_signed_by_the_previous_key_is_good_until_that_is_gone(
     new = uuid4().hex * 2
 
     def rotated(**keys: str) -> None:
-        monkeypatch.setitem(aws._secrets, settings.SIGNING_SECRET_ARN, (clock.now(), keys))
+        monkeypatch.setitem(aws._secrets, settings.SIGNING_SECRET_ARN, aws._Secret(clock.now(), keys))
 
     def status(token: str) -> int:
         return api("users.me", "GET", "/users/me", token=token).status
