@@ -18,6 +18,7 @@ class Rights:
 
 FUNCTION = ("lambda:*:*:function:{stack}*",)
 API = ("apigateway:*::/apis", "apigateway:*::/apis/*", "apigateway:*::/tags/*")
+DOMAIN = ("apigateway:*::/domainnames", "apigateway:*::/domainnames/*")
 ROLE = ("iam::*:role/{stack}*",)
 BUCKET = ("s3:::{stack}*",)
 
@@ -31,8 +32,12 @@ FUNCTIONS = Rights(
 APIS = Rights("apigateway", "GET POST PUT PATCH DELETE TagResource UntagResource", API)
 CLOUDFRONT_TAGS = Rights("cloudfront", "TagResource UntagResource ListTagsForResource")
 
+DOMAINS = Rights("apigateway", "GET POST PUT PATCH DELETE", DOMAIN)
+
 ACTIONS: dict[str, tuple[Rights, ...]] = {
     "AWS::ApiGatewayV2::Api": (APIS,),
+    "AWS::ApiGatewayV2::ApiMapping": (DOMAINS,),
+    "AWS::ApiGatewayV2::DomainName": (DOMAINS,),
     "AWS::ApiGatewayV2::Stage": (
         APIS,
         Rights(  # access logs
@@ -51,6 +56,7 @@ ACTIONS: dict[str, tuple[Rights, ...]] = {
             "DeleteDistribution",
         ),
         CLOUDFRONT_TAGS,
+        Rights("wafv2", "GetWebACL", ("wafv2:us-east-1:*:global/webacl/*",)),
     ),
     "AWS::CloudFront::Function": (
         Rights(
@@ -96,6 +102,14 @@ ACTIONS: dict[str, tuple[Rights, ...]] = {
             "PutRule DeleteRule DescribeRule PutTargets RemoveTargets ListTargetsByRule ListTagsForResource TagResource "
             "UntagResource",
             ("events:*:*:rule/{stack}*",),
+        ),
+    ),
+    "AWS::IAM::ManagedPolicy": (
+        Rights(
+            "iam",
+            "CreatePolicy DeletePolicy GetPolicy CreatePolicyVersion DeletePolicyVersion GetPolicyVersion ListPolicyVersions "
+            "TagPolicy UntagPolicy",
+            ("iam::*:policy/{stack}*",),
         ),
     ),
     "AWS::IAM::Role": (
@@ -203,6 +217,8 @@ DEPLOYING = (
     ),
     Rights("cloudformation", "CreateChangeSet", ("cloudformation:*:aws:transform/Serverless-2016-10-31",)),
     Rights("cloudformation", "GetTemplateSummary ValidateTemplate"),
+    # CloudFormation puts this secret into CloudFront's header and the functions' variables. No other secret can be read.
+    Rights("secretsmanager", "GetSecretValue", ("secretsmanager:*:*:secret:OriginSecret-*",)),
     Rights(
         "s3",
         "CreateBucket ListBucket ListBucketVersions GetBucket* GetEncryptionConfiguration PutBucketPolicy PutBucketTagging "

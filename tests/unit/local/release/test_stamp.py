@@ -10,11 +10,6 @@ from botocore.exceptions import ClientError
 from local.release import stamp
 from local.stack.template import PATH
 
-CONFIG = """[default.global.parameters]
-stack_name = "aideer"
-[default.deploy.parameters]
-parameter_overrides = 'Throttles="all=5/60 redeem=20/3600" LeaseSeconds="45"'
-"""
 DEPLOYED = {"Throttles": "all=5/60 redeem=20/3600", "LeaseSeconds": "45", "KeepWarm": "true"}
 
 
@@ -34,65 +29,56 @@ class CloudFormation:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
-    path = tmp_path / "samconfig.toml"
-    path.write_text(CONFIG)
-    return path
+def build(tmp_path: Path) -> Path:
+    """A folder with a built template."""
+    (tmp_path / "template.yaml").write_text(PATH.read_text(encoding="utf-8"), encoding="utf-8")
+    return tmp_path
 
 
-def stamped(config: Path, cloudformation: CloudFormation, *more: str) -> str:
-    """The stamp that is written for this deployment."""
-    template = config.with_name("template.yaml")
-    template.write_text(PATH.read_text(encoding="utf-8"), encoding="utf-8")
-    stamp.write(cloudformation, "aideer", list(more), config, config.parent)
-    text = template.read_text(encoding="utf-8")
+def read_stamp(build: Path) -> str:
+    """The stamp in a built template, which is else as it was."""
+    text = (build / "template.yaml").read_text(encoding="utf-8")
     [line] = [line for line in text.splitlines() if "DEPLOYED_WITH" in line]
     assert text.replace(line, "") == PATH.read_text(encoding="utf-8").replace('        DEPLOYED_WITH: ""', "")
     return line.partition("'")[2].rstrip("'")
 
 
-def test_a_changed_parameter_changes_it(config: Path) -> None:
-    first = stamped(config, CloudFormation(DEPLOYED | {"LeaseSeconds": "30"}))
-    config.write_text(CONFIG.replace('"45"', '"60"'))
-    second = stamped(config, CloudFormation(DEPLOYED))
+def stamped(build: Path, cloudformation: CloudFormation, **overrides: str) -> str:
+    """The stamp of a deployment with these parameters."""
+    stamp.write(cloudformation, "aideer", overrides, build)
+    return read_stamp(build)
+
+
+def test_a_changed_parameter_changes_it(build: Path) -> None:
+    first = stamped(build, CloudFormation(DEPLOYED), LeaseSeconds="60")
+    second = stamped(build, CloudFormation(DEPLOYED), LeaseSeconds="30")
     assert len(first) == len(second) == 16
     assert first != second
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_where_no_parameter_changes_it_stays_and_so_does_every_function(config: Path, as_json: bool) -> None:
+def test_where_no_parameter_changes_it_stays_and_so_does_every_function(build: Path, as_json: bool) -> None:
     variables = {"DEPLOYED_WITH": "0123456789abcdef"}
     body = variables if as_json else f"DEPLOYED_WITH: '{variables['DEPLOYED_WITH']}'"
-    assert stamped(config, CloudFormation(DEPLOYED, body)) == "0123456789abcdef"
-    assert stamped(config, CloudFormation(DEPLOYED, json.dumps(body))) == "0123456789abcdef"
-    assert stamped(config, CloudFormation(DEPLOYED, "DEPLOYED_WITH: ''")) == "", "as after the first deployment"
+    for known in (body, json.dumps(body)):
+        assert stamped(build, CloudFormation(DEPLOYED, known), LeaseSeconds="45") == "0123456789abcdef"
+    assert stamped(build, CloudFormation(DEPLOYED, "DEPLOYED_WITH: ''")) == "", "as after the first deployment"
 
 
-def test_the_command_line_counts_in_the_files_place(config: Path) -> None:
-    known = CloudFormation(DEPLOYED, "DEPLOYED_WITH: '0123456789abcdef'")
-    same = [
-        "--no-confirm-changeset",
-        "--parameter-overrides",
-        "LeaseSeconds=45",
-        "KeepWarm=true",
-        "--region",
-        "us-east-1",
-    ]
-    assert stamped(config, known, *same) == "0123456789abcdef"
-    assert stamped(config, known, "--parameter-overrides", "LeaseSeconds=46 KeepWarm=true") != "0123456789abcdef"
+def test_a_stack_that_is_not_there_yet_gets_one(build: Path) -> None:
+    assert len(stamped(build, CloudFormation(None), LeaseSeconds="45")) == 16
 
 
-def test_a_stack_that_is_not_there_yet_gets_one(config: Path) -> None:
-    assert len(stamped(config, CloudFormation(None))) == 16
+def test_where_the_sam_cli_asks_for_the_parameters_it_is_a_new_one(build: Path) -> None:
+    stamps = []
+    for _ in range(2):
+        stamp.write_new(build)
+        stamps.append(read_stamp(build))
+    assert all(len(each) == 16 for each in stamps)
+    assert stamps[0] != stamps[1]
 
 
-def test_without_a_build_there_is_nothing_to_stamp(config: Path) -> None:
-    stamp.write(CloudFormation(DEPLOYED), "aideer", [], config, config.parent)
-    assert not config.with_name("template.yaml").exists()
-
-
-@pytest.mark.parametrize(
-    ("more", "value"), [(["--region", "a"], "a"), (["-x", "--region=b"], "b"), (["--regional", "c"], None), ([], None)]
-)
-def test_an_option_is_found_in_both_its_forms(more: list[str], value: str | None) -> None:
-    assert stamp.option(more, "--region") == value
+def test_without_a_build_there_is_nothing_to_stamp(tmp_path: Path) -> None:
+    stamp.write(CloudFormation(DEPLOYED), "aideer", {}, tmp_path)
+    stamp.write_new(tmp_path)
+    assert list(tmp_path.iterdir()) == []
