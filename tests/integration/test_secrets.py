@@ -189,3 +189,10 @@ def test_what_was_never_read_is_not_known(manager: SecretsManager, read: Callabl
         with pytest.raises(EndpointConnectionError):
             read(0)
     assert manager.asked == 2
+
+
+def test_a_closed_client_connects_again() -> None:
+    """A copy goes on with the clients of its original: botocore makes new connections for them."""
+    client = aws.get_client("sqs")
+    aws.forget()
+    assert client.list_queues()["ResponseMetadata"]["HTTPStatusCode"] == 200

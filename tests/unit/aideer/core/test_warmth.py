@@ -107,10 +107,3 @@ def test_a_connection_is_opened_without_a_call_and_closed_in_a_copy(monkeypatch:
     aws.forget()
     assert session.closed == 1
     assert aws._secrets == {}
-
-
-def test_a_closed_client_connects_again() -> None:
-    """A copy goes on with the clients of its original: botocore makes new connections for them."""
-    client = aws.get_client("sqs")
-    aws.forget()
-    assert client.list_queues()["ResponseMetadata"]["HTTPStatusCode"] == 200
