@@ -80,29 +80,29 @@ DELETE /codes/{code}                    | access  | 200 403 404 422             
 DELETE /codes                           | access  | 200 403 404 422                 | 403 403 403 200
 GET    /prices                          | anyone  | 200                             | 200
 
-POST   /presets                         | access  | 200 403 409 422                 | 200 403 200 200
-GET    /presets                         | access  | 200 422                         | 200 200 200 200
-GET    /presets/{id}                    | access  | 200 403 404 422                 | 403 403 200 200
-PUT    /presets/{id}                    | access  | 200 403 404 422                 | 403 403 200 200
+POST   /presets                         | access  | 200 403 409 422 429             | 200 403 200 200
+GET    /presets                         | access  | 200 422 429                     | 200 200 200 200
+GET    /presets/{id}                    | access  | 200 403 404 422 429             | 403 403 200 200
+PUT    /presets/{id}                    | access  | 200 403 404 422 429             | 403 403 200 200
 DELETE /presets/{id}                    | access  | 200 403 404 422                 | 403 403 200 200
 
-POST   /chats                           | access  | 200 400 403 413 422             | 403 403 200 200
-GET    /chats                           | access  | 200 422                         | 200 200 200 200
-GET    /chats/{id}                      | access  | 200 304 403 404 422             | 403 403 200 200
-PUT    /chats/{id}                      | access  | 200 400 403 404 409 412 413 422 428 | 403 403 200 200
+POST   /chats                           | access  | 200 400 403 409 413 422         | 403 403 200 200
+GET    /chats                           | access  | 200 422 429                     | 200 200 200 200
+GET    /chats/{id}                      | access  | 200 304 403 404 422 429         | 403 403 200 200
+PUT    /chats/{id}                      | access  | 200 400 403 404 409 412 413 422 428 429 | 403 403 200 200
 DELETE /chats/{id}                      | access  | 200 403 404 422                 | 403 403 200 200
 POST   /chats/{id}/messages             | access  | 200 403 404 413 422             | 403 403 200 403
-POST   /chats/{id}/copy                 | access  | 200 400 403 404 413 422         | 403 403 200 200
-GET    /chats/{id}/export               | access  | 200 403 404 422                 | 403 403 200 200
+POST   /chats/{id}/copy                 | access  | 200 400 403 404 409 413 422 429 | 403 403 200 200
+GET    /chats/{id}/export               | access  | 200 403 404 422 429             | 403 403 200 200
 
 POST   /tasks                           | access  | 200 400 402 403 404 409 413 422 429     | 403 403 200 403
-POST   /tasks/quote                     | access  | 200 400 403 404 413 422             | 403 403 200 403
-GET    /tasks/{id}                      | access  | 200 404 422                     | 404 404 200 404
+POST   /tasks/quote                     | access  | 200 400 403 404 413 422 429     | 403 403 200 403
+GET    /tasks/{id}                      | access  | 200 404 422 429                 | 404 404 200 404
 DELETE /tasks/{id}                      | access  | 200 404 422                     | 404 404 200 404
 POST   /tasks/stream                    | access  | 200 400 402 403 404 409 413 422 429 | 403 403 200 403
 GET    /tasks/{id}/stream               | access  | 200 404 410 422 429             | 404 404 200 404
 GET    /tasks/{id}/poll                 | access  | 200 404 410 422 429             | 404 404 200 404
-POST   /tasks/{id}/stop                 | access  | 200 202 404 422                 | 404 404 200 404
+POST   /tasks/{id}/stop                 | access  | 200 202 404 422 429             | 404 404 200 404
 POST   /tasks/{id}/regenerate           | access  | 200 402 403 404 409 413 422 429     | 404 403 200 404
 
 GET    /admin/stats                     | access  | 200 403 422                     | 403 403 403 200
@@ -110,8 +110,8 @@ GET    /admin/audit                     | access  | 200 403 422                 
 GET    /admin/reconciliation            | access  | 200 403 404                     | 403 403 403 200
 
 GET    /health                          | anyone  | 200                             | 200
-GET    /openapi.json                    | anyone  | 200                             | 200
-GET    /docs                            | anyone  | 200                             | 200
+GET    /openapi.json                    | anyone  | 200 304 404                     | 200
+GET    /docs                            | anyone  | 200 304 404                     | 200
 """
 
 

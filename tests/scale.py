@@ -131,10 +131,10 @@ def refused(api: "Api", owner: "Person", chat: "Chat") -> "Bill":
 
 def _middle(owner: "Person", by: str, size: int) -> str:
     """A cursor of a list with as many chats before as behind it."""
-    from aideer.chats import chats
+    from aideer.chats import chat_lists
     from aideer.web import pagination
 
-    keys = list(chats._INDEXES[by].query(owner.id, scan_index_forward=False, limit=max(1, size // 2 - 1)))
+    keys = list(chat_lists._INDEXES[by].query(owner.id, scan_index_forward=False, limit=max(1, size // 2 - 1)))
     return pagination.encode(f"chats {by} desc ", [getattr(keys[-1], by), keys[-1].id])
 
 

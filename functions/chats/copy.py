@@ -19,7 +19,9 @@ Upto = Annotated[
 ]
 
 
-@app.post("/api/v1/chats/<id>/copy", **describe("Copy a chat", errors=(400, 403, 404, 413), headers=ETAG_HEADER))
+@app.post(
+    "/api/v1/chats/<id>/copy", **describe("Copy a chat", errors=(400, 403, 404, 409, 413, 429), headers=ETAG_HEADER)
+)
 def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[ChatResponse]:
     """Copy your own chat, or a shared one as you see it. Messages keep their n, and the copy is private.
 

@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.chats import exports
 from aideer.schemas.chats import ChatId
-from aideer.security.auth import Visitor
+from aideer.security.readers import Reader
 from aideer.web import pagination
 from aideer.web.http import app, handler
 from aideer.web.openapi import PAGE_HEADERS, describe
@@ -22,7 +22,7 @@ MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=u
     "/api/v1/chats/<id>/export",
     **describe(
         "Export a chat",
-        errors=(403, 404),
+        errors=(403, 404, 429),
         content={
             "application/json": {"schema": {"$ref": "#/components/schemas/ChatResponse"}},
             "text/markdown": {"schema": {"type": "string"}},
@@ -33,7 +33,7 @@ MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=u
         },
     ),
 )
-def export(user: Visitor, id: ChatId, format: exports.Format = "json", after: After = 0):  # type: ignore[no-untyped-def]
+def export(user: Reader, id: ChatId, format: exports.Format = "json", after: After = 0):  # type: ignore[no-untyped-def]
     """Return your own chat as a file of at most 5 MB, with its hidden messages. If more messages follow, Link leads to the next
     file.
 

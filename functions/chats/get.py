@@ -9,7 +9,7 @@ from aideer.chats import chats
 from aideer.chats.messages import Window
 from aideer.schemas.chats import ChatId, ChatResponse
 from aideer.security import auth
-from aideer.security.auth import Visitor
+from aideer.security.readers import Reader
 from aideer.web import pagination
 from aideer.web.etags import ETAG_HEADER, IfNoneMatch, respond
 from aideer.web.http import app, handler
@@ -25,13 +25,13 @@ N = Annotated[int | None, Query(ge=0, le=2**53, description="A message's n, whic
     "/api/v1/chats/<id>",
     **describe(
         "Get a chat",
-        errors=(403, 404),
+        errors=(403, 404, 429),
         headers={**ETAG_HEADER, "Link": PAGE_HEADERS["Link"]},
         also={304: "The version that If-None-Match names is the current one."},
     ),
 )
 def get(
-    user: Visitor,
+    user: Reader,
     id: ChatId,
     limit: Limit = 100,
     before: N = None,

@@ -1,24 +1,23 @@
 """GET /openapi.json: the OpenAPI document, as `make docs` has generated it from all handlers."""
 
-import functools
 from pathlib import Path
 
-from aideer.web import compression
+from aideer.web.assets import Asset
+from aideer.web.etags import IfNoneMatch
 from aideer.web.http import app, handler
-from aideer.web.openapi import describe
+from aideer.web.openapi import ASSET_ANSWERS, describe
 
 __all__ = ["handler"]
 
-_described = describe("Get this document", public=True, content={"application/json": {"schema": {"type": "object"}}})
+FOLDER = Path(__file__).parent
+ASSET = Asset("openapi.json", lambda: ((FOLDER / "openapi.json").read_bytes(), {}), "application/json", FOLDER)
 
-
-@functools.cache
-def _read() -> bytes:
-    return Path(__file__).with_name("openapi.json").read_bytes()
+_content = {"application/json": {"schema": {"type": "object"}}}
+_described = describe("Get this document", public=True, content=_content, **ASSET_ANSWERS)
 
 
 @app.get("/openapi.json", **_described)
 @app.get("/api/v1/openapi.json", **_described)
-def openapi():  # type: ignore[no-untyped-def] # no annotation: the body is JSON text already
-    """Describe every call: types, limits, answers, examples."""
-    return compression.respond(_read, "application/json")
+def openapi(if_none_match: IfNoneMatch = None):  # type: ignore[no-untyped-def] # no annotation: the body is JSON text already
+    """Describe every call: types, limits, answers, examples. It is not there if the operator has switched it off."""
+    return ASSET.respond(if_none_match)

@@ -4,16 +4,16 @@ The page has all its parts in it and fetches nothing from elsewhere.
 """
 
 import base64
-import functools
 import hashlib
 import re
 from pathlib import Path
 
 from aws_lambda_powertools.event_handler.openapi import swagger_ui
 
-from aideer.web import compression
+from aideer.web.assets import Asset
+from aideer.web.etags import IfNoneMatch
 from aideer.web.http import app, handler
-from aideer.web.openapi import describe
+from aideer.web.openapi import ASSET_ANSWERS, describe
 
 __all__ = ["handler"]
 
@@ -21,12 +21,13 @@ __all__ = ["handler"]
 _SCRIPT = re.compile("<script>(.*?)</script>", re.DOTALL)
 
 
-@functools.cache
-def _page() -> bytes:
-    """Make the page on the first call.
+def _make() -> tuple[bytes, dict[str, str | list[str]]]:
+    """Return the page, and its headers."""
+    page = _page()
+    return page.encode(), {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
-    It is large. Local runs have all functions in one process, and most of these processes never show it.
-    """
+
+def _page() -> str:
     assets = Path(swagger_ui.__file__).parent
     page: str = swagger_ui.generate_swagger_html(
         spec=Path(__file__).with_name("openapi.json").read_text(encoding="utf-8").replace("</", "<\\/"),
@@ -40,14 +41,12 @@ def _page() -> bytes:
     page = page.replace('currentUrl.pathname + "?format=json"', 'currentUrl.pathname.replace(/docs$/, "openapi.json")')
     page = page.replace("<title>Swagger UI</title>", "<title>AIDeer API</title>")
     # An earlier version of this page kept the token in localStorage.
-    page = page.replace("var ui = ", 'localStorage.removeItem("authorized");\n  var ui = ')
-    return page.encode()  # as a str, one character beyond U+FFFF would make it four times as large
+    return page.replace("var ui = ", 'localStorage.removeItem("authorized");\n  var ui = ')
 
 
-@functools.cache
-def _policy() -> str:
+def _policy(page: str) -> str:
     """Return the Content-Security-Policy: the page's own scripts by their hashes, calls to the same host, and no frames."""
-    scripts = _SCRIPT.findall(_page().decode())
+    scripts = _SCRIPT.findall(page)
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     return "; ".join(
         [
@@ -63,12 +62,14 @@ def _policy() -> str:
     )
 
 
-_described = describe("Read the documentation", public=True, content={"text/html": {"schema": {"type": "string"}}})
+ASSET = Asset("page.html", _make, "text/html; charset=utf-8", Path(__file__).parent)
+
+_content = {"text/html": {"schema": {"type": "string"}}}
+_described = describe("Read the documentation", public=True, content=_content, **ASSET_ANSWERS)
 
 
 @app.get("/docs", **_described)
 @app.get("/api/v1/docs", **_described)
-def page():  # type: ignore[no-untyped-def] # no annotation: the body is HTML
-    """Show this document as a page on which you can try each call."""
-    headers: dict[str, str | list[str]] = {"Content-Security-Policy": _policy(), "Referrer-Policy": "no-referrer"}
-    return compression.respond(_page, "text/html; charset=utf-8", headers)
+def page(if_none_match: IfNoneMatch = None):  # type: ignore[no-untyped-def] # no annotation: the body is HTML
+    """Show this document as a page on which you can try each call. It is not there if the operator has switched it off."""
+    return ASSET.respond(if_none_match)

@@ -44,6 +44,12 @@ def _remove_copy(data: dict[str, Any], deadline: float) -> bool:
     return cleanup.remove_copy(data, deadline)
 
 
+def _remove_preset_version(data: dict[str, Any], deadline: float) -> bool:
+    from aideer.chats import cleanup
+
+    return cleanup.remove_preset_version(data, deadline)
+
+
 def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
     from aideer.tasks import chat_deletion
 
@@ -72,6 +78,7 @@ def _remove_replaced_avatar(data: dict[str, Any], _: float) -> bool:
 WORKERS: dict[str, Worker] = {
     "generation": _remove_generation,
     "copy": _remove_copy,
+    "preset_version": _remove_preset_version,
     "chat": _remove_chat,
     "user": _remove_user,
     "user_last": _finish_user,

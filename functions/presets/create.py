@@ -9,6 +9,6 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/presets", **describe("Make a preset", errors=(403, 409)))
+@app.post("/api/v1/presets", **describe("Make a preset", errors=(403, 409, 429)))
 def create(user: Member, body: NewPreset) -> PresetResponse:
     return presets.create(user, body)

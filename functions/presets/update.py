@@ -9,6 +9,6 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.put("/api/v1/presets/<id>", **describe("Change a preset", errors=(403, 404, 503)))
+@app.put("/api/v1/presets/<id>", **describe("Change a preset", errors=(403, 404, 429, 503)))
 def update(user: Member, id: str, body: PresetChange) -> PresetResponse:
     return presets.update(user, id, body)

@@ -10,7 +10,7 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/tasks/quote", **describe("Ask for the price of an answer", errors=(400, 403, 404, 413)))
+@app.post("/api/v1/tasks/quote", **describe("Ask for the price of an answer", errors=(400, 403, 404, 413, 429)))
 def quote(user: Member, task: NewTask) -> QuoteResponse:
     """Return the hold that POST /tasks would make now, without making it."""
     return admission.quote(user, task)

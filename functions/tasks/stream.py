@@ -23,7 +23,7 @@ from aideer.core.errors import AideerError, Gone
 from aideer.core.logs import logger
 from aideer.core.warmth import answers_pings
 from aideer.data.models import Task
-from aideer.tasks import attached, sse, stream_access, streaming
+from aideer.tasks import attached, leases, sse, stream_access, streaming
 from aideer.tasks.stream_access import Viewer
 from aideer.web import asgi
 
@@ -57,7 +57,7 @@ async def stream(request: Request) -> Response:
         if run:
             await run.asked.wait()
     try:
-        user = await stream_access.admit(claims, from_start=position is None)
+        user = await stream_access.admit(claims, position, polls=waits)
     except AideerError as error:
         if run is None:
             raise
@@ -78,7 +78,8 @@ async def stream(request: Request) -> Response:
 
 
 async def _wait(task: Task, position: int, viewer: Viewer) -> AsyncGenerator[str, None]:
-    if task.status == "pending":
+    await asyncio.to_thread(stream_access.take_slot, viewer, task, polls=True)
+    if task.status == "pending" and await asyncio.to_thread(leases.mark_polled, task):
         await asyncio.to_thread(aws.enqueue, settings.TASKS_QUEUE_URL, {"task_id": task.id})
     return streaming.follow(task, position, viewer, WAIT_SECONDS)
 

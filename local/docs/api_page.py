@@ -13,9 +13,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from local.docs import refusals
 from local.stack.processes import ROOT
 
 FUNCTIONS = ROOT / "functions"
@@ -27,6 +29,7 @@ RESOURCES = ("users", "session", "avatars", "likes", "credits", "presets", "chat
 """The order of the resources. Others follow."""
 WHO = {
     "Visitor": "who is signed in",
+    "Reader": "who is signed in",
     "Member": "users",
     "Unread": "users",
     "Admin": "admins",
@@ -41,7 +44,8 @@ STREAMS = {
     ("get", "/api/v1/tasks/{id}/poll"): "the owner, by token or ticket",
 }
 """The permitted callers of the calls that have no handler with a resolver."""
-SLOTS = ("<!-- codes -->", "<!-- failures -->")
+_EACH = {60: "a minute", 900: "in 15 minutes", 3600: "an hour", 86400: "a day"}
+SLOTS = ("<!-- codes -->", "<!-- failures -->", "<!-- limits -->")
 """Placeholders in the head for the tables of errors."""
 
 
@@ -101,8 +105,23 @@ def codes() -> str:
     for name, code, detail in itertools.chain(*map(_list_errors, sorted(FUNCTIONS.glob("**/*.py")))):
         if name in statuses and detail not in found[statuses[name], code]:
             found[statuses[name], code].append(detail)
-    rows = [f"| {status} | `{code}` | {' '.join(details)} |" for (status, code), details in sorted(found.items())]
+    for code, detail in refusals.limits().values():
+        detail = re.sub(r"\{\w+\}", "…", detail)
+        if detail not in found[HTTPStatus.TOO_MANY_REQUESTS, code]:
+            found[HTTPStatus.TOO_MANY_REQUESTS, code].append(detail)
+    rows = [f"| {status:d} | `{code}` | {' '.join(details)} |" for (status, code), details in sorted(found.items())]
     return "\n".join(["| status | code | detail |", "| --- | --- | --- |", *rows])
+
+
+def limits() -> str:
+    """Return a table of the rate limits of users, with their default numbers."""
+    rows = []
+    for kind, (code, text) in refusals.limits().items():
+        times, seconds = refusals.default_limits()[kind]
+        if "{" in text:
+            said = text.format(times=f"{times:,}", each=_EACH.get(seconds, f"in {seconds} seconds"))
+            rows.append(f"| `{code}` | {said} |")
+    return "\n".join(["| code | limit |", "| --- | --- |", *rows])
 
 
 def failures() -> str:
@@ -211,11 +230,11 @@ class Page:
         yield from (f"  {line}" for line in self._fields(self._schemas[name]))
 
     def _answers(self, operation: dict[str, Any]) -> Iterator[str]:
-        refusals = []
+        refused = []
         for status, answer in operation["responses"].items():
             if status >= "400":
                 codes = re.findall(r"`\w+`", answer["description"])
-                refusals += [" ".join([status, *codes])] if status != "default" else []
+                refused += [" ".join([status, *codes])] if status != "default" else []
                 continue
             headers = f" (headers {', '.join(answer['headers'])})" if answer.get("headers") else ""
             if not answer.get("content"):
@@ -225,8 +244,8 @@ class Page:
                     yield from self._described(f"{status}{headers}", content["schema"])
                 else:
                     yield f"- {status}{headers}: {media_type}"
-        if refusals:
-            yield f"- refused with {'; '.join(refusals)}"
+        if refused:
+            yield f"- refused with {'; '.join(refused)}"
 
     def _shape(self, name: str, schema: dict[str, Any]) -> str:
         about = " ".join(schema.get("description", "").split())
@@ -288,7 +307,7 @@ def document() -> str:
     """Return the page, made from the OpenAPI document and the handlers."""
     page = Page(json.loads(OPENAPI.read_text(encoding="utf-8")), handlers())
     head = HEAD.read_text(encoding="utf-8")
-    for slot, table in zip(SLOTS, (codes(), failures()), strict=True):
+    for slot, table in zip(SLOTS, (codes(), failures(), limits()), strict=True):
         head = head.replace(slot, table)
     return f"{head}\n{page.text()}"
 

@@ -173,7 +173,7 @@ _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda _, node: str(node.
 
 def document() -> str:
     """Import all handlers in functions/, and return the document that they describe."""
-    _stand_in_environment()
+    set_environment()
     warnings.simplefilter("error")  # a failed import of a handler, or a name used twice, would only be a warning
     from aws_lambda_powertools.event_handler.openapi import OpenAPIMerge
     from aws_lambda_powertools.event_handler.openapi.models import Server
@@ -226,7 +226,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _stand_in_environment() -> None:
+def set_environment() -> None:
     """Set the environment that handlers read at import. Imports make no calls, so any value works."""
     if not DOCUMENT.exists():
         DOCUMENT.write_text("{}", encoding="utf-8")

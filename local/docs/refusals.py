@@ -1,7 +1,8 @@
 """Finds the refusals that a handler can make: the errors that it and the functions it calls can raise, read from the source.
 
 It follows names from a handler's module through functions/aideer: functions that are called or passed on, classes with all their
-methods, and constants. So it lists all reachable codes, perhaps including a code that no request can cause.
+methods, and constants. A rate limit is named by its kind, so its code comes from the table of aideer/security/limits.py. So the
+module lists all reachable codes, perhaps including a code that no request can cause.
 """
 
 import ast
@@ -14,6 +15,9 @@ from local.stack.processes import ROOT
 
 FUNCTIONS = ROOT / "functions"
 ERRORS = "aideer.core.errors"
+LIMITS = "aideer.security.limits"
+LIMITERS = (LIMITS, "aideer.security.rate_limits")
+"""Modules whose functions take the kind of a rate limit, and raise or return its refusal."""
 UNFOLLOWED = ("aideer.web.http", "aideer.web.asgi", "aideer.web.validation")
 """Modules that every handler shares. Their refusals are in `EVERYWHERE`."""
 OTHER_ARGUMENTS = {"headers", "retry_after", "detail", "code"}
@@ -146,10 +150,40 @@ def _made(module: _Module, definition: ast.AST) -> Iterator[Refusal]:
                 if isinstance(literal, str):
                     extra = {keyword.arg for keyword in keywords if keyword.arg} - OTHER_ARGUMENTS
                     yield Refusal(error.status, literal, frozenset(extra))
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name)), args=[ast.Constant(value=str(kind)), *_]) if (
+                module.imports.get(name, ("", ""))[0] in LIMITERS and kind in limits()
+            ):
+                yield Refusal(429, limits()[kind][0])
             case ast.Raise(exc=ast.Name(id=name)) | ast.Return(value=ast.Name(id=name)) if _is_error(module, name):
                 error = errors.get(module.imports[name][1])
                 if error and error.code:
                     yield Refusal(error.status, error.code)
+
+
+@functools.cache
+def limits() -> dict[str, tuple[str, str]]:
+    """Return the code and the text of the rate limits' refusals, by kind."""
+    named, usual = _table("REFUSALS"), _table("DEFAULT_REFUSAL")
+    return {kind: named.get(kind, usual) for kind in default_limits()}
+
+
+def default_limits() -> dict[str, tuple[int, int]]:
+    """Return the times and the seconds of the rate limits, by kind."""
+    found: dict[str, tuple[int, int]] = _table("DEFAULTS")
+    return found
+
+
+def _table(name: str) -> Any:
+    """Return a table of aideer/security/limits.py. A call in it stands for the tuple of its arguments."""
+    match _modules()[LIMITS].definitions[name]:
+        case ast.AnnAssign(value=ast.expr() as value) | ast.Assign(value=value):
+            return ast.literal_eval(_Tuples().visit(value))
+    raise LookupError(name)
+
+
+class _Tuples(ast.NodeTransformer):
+    def visit_Call(self, node: ast.Call) -> ast.Tuple:
+        return ast.Tuple(node.args, ast.Load())
 
 
 def _is_error(module: _Module, name: str) -> bool:

@@ -115,7 +115,7 @@ _FOLLOWING = {
     **error(404, "No such task of this user."),
     **error(410, "All of it was received before: the position is `end`."),
     **error(422, "No position of this stream, or a second stream from the start."),
-    **error(429, "Too many streams from their start."),
+    **error(429, "Too many streams from their start or resumptions, or too many polls that wait."),
     **error(503, "Too much is happening at once."),
 }
 MODULES = {

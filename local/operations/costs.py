@@ -28,6 +28,7 @@ WRITES = {
     "ask: task (2 KB, and in an index), user, chat, idempotency, the check of failed answers, two counters": 2 * 2
     + 1
     + 6 * 2,
+    "ask: count it before it is priced": 1,
     "claim the task, count the stream": 4 + 1,
     "log, once a second": SECONDS,
     "settle: message (3 KB), entry, user, task, chat, statistics, two indexes": 6 + 2 + 2 + 4 + 2 + 2 + 3,
@@ -60,7 +61,7 @@ SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda polls each queue with five pollers, 20 s each time."""
 SECRETS = 4
-METRICS, ALARM_METRICS = 44, 45
+METRICS, ALARM_METRICS = 54, 45
 SECRET_READS = 2 * 12 * 720
 """Reads of one environment that is always running, one every five minutes."""
 

@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from local.docs import assets
 from local.release import docker, packages
 from local.release.stages import OperationError, Stage
 from local.stack import prices
@@ -105,6 +106,14 @@ def compile_all(functions: list[Built]) -> bool:
     return True
 
 
+def pack_assets(functions: list[Built]) -> None:
+    """Write the packed assets of the documentation beside the built handlers that serve them."""
+    for function in functions:
+        if function.module in assets.MODULES:
+            command = [sys.executable, "-m", "local.docs.assets", function.module, str(function.folder / "docs")]
+            subprocess.run(command, cwd=ROOT, check=True)
+
+
 def _python() -> str | None:
     """Return the runtime's Python from the PATH. A version manager's shim may have no such version behind it, so try to run it."""
     path = shutil.which("python3.13")
@@ -146,6 +155,7 @@ def main() -> int:
             environment = {**packages.environment(), "ARCHITECTURE": architecture}  # layers/Makefile reads ARCHITECTURE
             if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
                 return 1
+            pack_assets(built())
             if not compile_all(built()):
                 print(
                     "No bytecode: neither Python 3.13 nor Docker is here. All works, and cold starts take twice as long.",

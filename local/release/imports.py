@@ -21,6 +21,7 @@ NUMBERS = {
     "SIGNUP_CREDITS": "0",
     "UNCOVERED_CREDITS": "1",
     "OPEN_TASKS": "5",
+    "MOST_CHATS": "10000",
     "LEASE_SECONDS": "45",
     "TASK_SECONDS": "600",
 }

@@ -72,6 +72,7 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
         "UNCOVERED_CREDITS": str(settings.uncovered_credits),
         "OPEN_TASKS": str(settings.open_tasks),
         "THROTTLES": settings.throttles,
+        "MOST_CHATS": str(settings.most_chats),
         "LEASE_SECONDS": f"{settings.lease_seconds:g}",
         "STREAM_BASE_URL": settings.url,
         "METRICS_NAMESPACE": "",

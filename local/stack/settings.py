@@ -34,6 +34,7 @@ NAMES = (
     "UNCOVERED_CREDITS",
     "OPEN_TASKS",
     "THROTTLES",
+    "MOST_CHATS",
     "LEASE_SECONDS",
     "SWEEP_SECONDS",
 )
@@ -60,13 +61,24 @@ THROTTLES = (
     "password",
     "name",
     "link",
+    "hash",
     "redeem",
     "stream",
+    "resume",
+    "follow_task",
+    "follow",
+    "poll",
+    "ask",
     "estimate",
     "answer",
     "answer_day",
+    "stop",
+    "copy",
+    "replace",
+    "preset",
+    "read",
 )
-"""The rate limits of aideer/security/rate_limits.py."""
+"""The rate limits of aideer/security/limits.py."""
 UNTHROTTLED = "all=1000000/60"
 """A limit too high to reach. On a developer's machine all clients share one address, and tests make many requests."""
 
@@ -110,6 +122,7 @@ class Settings:
     uncovered_credits: int
     open_tasks: int
     throttles: str
+    most_chats: int
     lease_seconds: float
     sweep_seconds: float
 
@@ -159,6 +172,7 @@ class Settings:
             admin_username=environ.get("ADMIN_USERNAME") or DEFAULT_ADMIN[0],
             admin_password=environ.get("ADMIN_PASSWORD") or DEFAULT_ADMIN[1],
             throttles=_throttles(environ),
+            most_chats=integer("MOST_CHATS", 10_000, 1, 10**9),
             signup_credits=integer("SIGNUP_CREDITS", 1_000_000, 0, 10**12),
             uncovered_credits=integer("UNCOVERED_CREDITS", 1_000_000, 1, 10**12),
             open_tasks=integer("OPEN_TASKS", 5, 1, 1000),

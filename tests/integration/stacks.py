@@ -108,6 +108,7 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
         "UNCOVERED_CREDITS",
         "OPEN_TASKS",
         "THROTTLES",
+        "MOST_CHATS",
         "LEASE_SECONDS",
         "TASK_SECONDS",
         "WECHAT_LOGIN_PAGE",

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from aideer.chats import quota
 from aideer.core import clock, settings
 from aideer.core.errors import Busy, TooManyRequests
 from aideer.data import transactions
 from aideer.data.base import new_id
 from aideer.data.models import AuditRecord, Chat, Message, Preset, Task
 from aideer.data.transactions import Transaction
-from aideer.security import rate_limits
+from aideer.security import limits, rate_limits
+from aideer.security.limits import Kind, Limit
 from aideer.tasks import admission, control, fence, leases
 from local.simulators import dashscope
 from tests.stream_client import asked, streamed
@@ -495,8 +497,8 @@ def test_of_fifty_asks_at_once_no_more_than_the_limit_are_open(
 
 
 @pytest.mark.parametrize("kind", rate_limits.ANSWERS)
-def test_answers_are_limited(person: MakePerson, monkeypatch: pytest.MonkeyPatch, kind: rate_limits.Kind) -> None:
-    limit = rate_limits.Limit(2, rate_limits.DEFAULTS[kind].seconds)
+def test_answers_are_limited(person: MakePerson, monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    limit = Limit(2, limits.DEFAULTS[kind].seconds)
     monkeypatch.setitem(rate_limits.LIMITS, kind, limit)
     me = person()
     chat = make_chat(me)
@@ -522,6 +524,7 @@ def test_three_calls_come_before_the_model_is_asked(
     me = person()
     chat = make_chat(me, "hello")
     answered(ask(me, {"chat_id": chat.id}))  # the secrets and the preset are known by now
+    quota.make_room(me.id)  # and so is the number of chats
     first: list[list[str]] = []
     from aideer.providers import dashscope as client
 
@@ -538,6 +541,7 @@ def test_three_calls_come_before_the_model_is_asked(
         [
             f"GetItem {settings.CHATS_TABLE}",
             f"GetItem {settings.RECORDS_TABLE}",  # beside it: the key
+            f"UpdateItem {settings.RECORDS_TABLE}",  # and the count of asks
             f"Query {settings.MESSAGES_TABLE}",
             "TransactWriteItems",
         ]
@@ -546,7 +550,12 @@ def test_three_calls_come_before_the_model_is_asked(
     counted.clear()
     answered(ask(me, {"chat": {"preset_id": chat.preset_id}, "messages": [QUESTION]}))
     assert Counter(first[1]) == Counter(
-        [f"GetItem {settings.PRESETS_TABLE}", f"GetItem {settings.RECORDS_TABLE}", "TransactWriteItems"]
+        [
+            f"GetItem {settings.PRESETS_TABLE}",
+            f"GetItem {settings.RECORDS_TABLE}",
+            f"UpdateItem {settings.RECORDS_TABLE}",
+            "TransactWriteItems",
+        ]
     )
 
 

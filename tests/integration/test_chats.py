@@ -11,7 +11,7 @@ import jwt
 import pytest
 
 from aideer.billing import credits
-from aideer.chats import chats, messages
+from aideer.chats import chat_lists, chats, messages, quota
 from aideer.core import clock
 from aideer.core.usage import Usage
 from aideer.data.base import new_id
@@ -245,7 +245,7 @@ def test_a_chat_opens_with_its_messages_and_pins_the_presets_version(api: Api, p
 def test_opening_a_chat_is_one_transaction(api: Api, person: MakePerson, counted: list[str]) -> None:
     me = person()
     preset_id = make_preset(me)
-    api("chats.list", "GET", "/chats", user=me)
+    quota.make_room(me.id)  # once for each user
     counted.clear()
     body = {"preset_id": preset_id, "title": "t", "messages": [{"role": "user", "content": "x"}] * 50}
     assert api("chats.create", "POST", "/chats", json=body, user=me).status == 200
@@ -508,7 +508,7 @@ def test_what_the_index_still_shows_of_a_deleted_chat_is_left_out(
     api("chats.delete", "DELETE", f"/chats/{tombstone.id}", user=me)
     gone.delete()
     given.update([Chat.owner_id.set(person().id)])
-    monkeypatch.setitem(chats._INDEXES, "title", type("Lagging", (), {"query": lambda *a, **k: iter(lagging)}))
+    monkeypatch.setitem(chat_lists._INDEXES, "title", type("Lagging", (), {"query": lambda *a, **k: iter(lagging)}))
     assert ids(api("chats.list", "GET", "/chats?order_by=title", user=me)) == [kept.id]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from aideer.billing import credits
 from aideer.billing.credits import Closer, Text
-from aideer.chats import chats, copies, messages
+from aideer.chats import chats, copies, messages, quota
 from aideer.core import clock
 from aideer.core.errors import AideerError, PreconditionFailed
 from aideer.core.usage import Usage
@@ -397,6 +397,7 @@ def test_what_a_copy_costs(api: Api, person: MakePerson, counted: list[str]) -> 
     expected = {
         False: [
             "GetItem Users",
+            "UpdateItem Records",
             "GetItem Chats",
             "Query Messages",
             "GetItem Chats",
@@ -404,11 +405,13 @@ def test_what_a_copy_costs(api: Api, person: MakePerson, counted: list[str]) -> 
             "BatchWriteItem",
         ],
         True: [
-            *("GetItem Users", "GetItem Chats", "GetItem Presets", "Query Messages", "GetItem Chats"),
+            *("GetItem Users", "UpdateItem Records", "GetItem Chats", "GetItem Presets", "Query Messages"),
+            "GetItem Chats",
             *("PutItem Records", "BatchWriteItem"),
         ],
     }
     theirs = shared_on(person(), make_preset(me, "unlisted"), *"abc")
+    quota.make_room(me.id)  # once for each user
     for others, source in ((False, chat), (True, theirs)):
         counted.clear()
         copy(api, source.id, me)

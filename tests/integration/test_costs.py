@@ -50,7 +50,7 @@ def test_one_answer(api: Api, person: MakePerson, calls: Any) -> None:
     assert calls() == (
         [
             *("T ConditionCheck Records", "T Put Records", "T Put Tasks", "T Update Chats"),
-            *("T Update Records", "T Update Records", "T Update Users"),
+            *("T Update Records", "T Update Records", "T Update Users", "UpdateItem Records"),
         ],
         ["GetItem Chats", "GetItem Presets", "GetItem Records", "Query Messages"],
     )

@@ -12,7 +12,7 @@ from aideer.data.models import Message, Task
 from aideer.data.transactions import Transaction
 from aideer.prompts import tokenizer
 from aideer.security import rate_limits
-from aideer.security.rate_limits import Limit
+from aideer.security.limits import Limit
 from aideer.tasks import executor
 from tests.support import Answer, Api, Person, check_rules, in_loop, make_chat
 

@@ -10,6 +10,7 @@ from aideer.core import clock
 from aideer.core.errors import Busy
 from aideer.data.models import Identity, User
 from aideer.security import auth, password_hashing, rate_limits
+from aideer.security.limits import Limit
 from tests.integration.test_sessions import move_time  # noqa: F401
 from tests.integration.test_wechat import claims, sign_in, signed_in, somebody
 from tests.request_samples import PASSWORD
@@ -192,7 +193,7 @@ def test_an_administrator_confirms_with_their_own_password(api, person):
 
 
 def test_guesses_of_the_password_end(api, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(2, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", Limit(2, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
     me = person()
     token = stale(me)
@@ -203,7 +204,7 @@ def test_guesses_of_the_password_end(api, person, monkeypatch):
 
 
 def test_a_fault_is_no_guess_of_the_password(api, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", Limit(1, 3600))
     me = person()
     token = stale(me)
 

@@ -18,6 +18,7 @@ from aideer.data.models import Chat, Code, CreditEntry, Identity, Record, User
 from aideer.providers import wechat
 from aideer.schemas.users import UserChange
 from aideer.security import auth, rate_limits
+from aideer.security.limits import Limit
 from jobs.run import WORKERS
 from local.simulators.wechat import openid, unionid
 from tests import faults
@@ -319,7 +320,7 @@ def test_a_bad_code_links_nothing(api, weixin, person):
 
 
 def test_links_are_counted_and_right_ones_are_not(api, weixin, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "link", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "link", Limit(1, 3600))
     me, who = person(), somebody()
     for _ in range(3):
         assert link(api, me, weixin.code(who)).status == 200
@@ -329,7 +330,7 @@ def test_links_are_counted_and_right_ones_are_not(api, weixin, person, monkeypat
 
 
 def test_a_fault_does_not_count_as_a_link(api, weixin, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "link", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "link", Limit(1, 3600))
     me = person()
     for _ in range(2):
         weixin.fail("/sns/jscode2session", how="http503")
@@ -348,7 +349,7 @@ def test_a_fault_does_not_count_as_a_link(api, weixin, person, monkeypatch):
 
 
 def test_a_conflict_with_what_one_has_does_not_count_as_a_link(api, weixin, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "link", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "link", Limit(1, 3600))
     me = person()
     assert link(api, me, weixin.code(somebody())).status == 200
     for _ in range(2):

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ReadTimeoutError
 
+from aideer.chats import quota
 from aideer.core import clock, settings
 from aideer.core.errors import Busy
 from aideer.data import lookup, transactions
@@ -48,6 +49,7 @@ def create_preset(api: Api, me: Person) -> Answer:
 
 
 def create_chat(api: Api, me: Person) -> Answer:
+    quota.make_room(me.id)  # without a count, the first transaction is refused
     body = {"preset_id": make_chat(me).preset_id, "title": "Test", "visibility": "private", "messages": [MESSAGE]}
     return api("chats.create", "POST", "/chats", json=body, user=me)
 

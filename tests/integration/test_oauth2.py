@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from aideer.accounts import oauth2, sessions
 from aideer.core import aws, clock, settings
 from aideer.security import auth, password_hashing, rate_limits
+from aideer.security.limits import Limit
 from tests import faults
 from tests.integration.test_wechat import claims, impatient, signed_in, somebody  # noqa: F401
 from tests.support import Api, make_person
@@ -108,7 +109,7 @@ def test_a_failed_refresh_leaves_a_client_the_token_that_it_has(client, person):
 
 
 def test_a_client_that_is_told_to_wait_raises(client, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "sign_in", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "sign_in", Limit(1, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
     me = person()
     for error in ("invalid_grant", "temporarily_unavailable"):
@@ -276,7 +277,7 @@ def test_a_fault_of_wechat_is_temporary(api, weixin, impatient):  # noqa: F811
 
 
 def test_who_is_throttled_is_told_when_to_come_again(api, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "sign_in", rate_limits.Limit(2, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "sign_in", Limit(2, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
     me = person()
     answers = [post(api, grant_type="password", username=me.username, password="wrong") for _ in range(3)]

@@ -13,6 +13,7 @@ from aideer.core import aws, clock, metrics, settings
 from aideer.core.errors import TooManyRequests
 from aideer.data.models import Task
 from aideer.security import rate_limits
+from aideer.security.limits import Limit
 from aideer.tasks import admission, attached, executor, leases
 from aideer.web.http import logger
 from tasks import on_queued, stream
@@ -235,7 +236,7 @@ def test_the_sweep_counts_what_is_open_and_whom_it_lost(person: MakePerson, numb
 
 
 def test_a_refused_attempt_is_counted_by_its_kind(numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(rate_limits.LIMITS, "redeem", rate_limits.Limit(1, 60))
+    monkeypatch.setitem(rate_limits.LIMITS, "redeem", Limit(1, 60))
     who = uuid4().hex
     rate_limits.count("redeem", who)
     with pytest.raises(TooManyRequests):

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from aideer.billing import audit, pricing, reconciliation
+from aideer.chats import cleanup, quota
 from aideer.core import aws, clock, settings
 from aideer.core.usage import Usage
 from aideer.data import jobs
@@ -362,6 +363,25 @@ def test_old_presets_are_changed_and_their_versions_stay(api: Api, release: Rele
     answer = api("presets.update", "PUT", path, json={"title": "New"}, user=me, parameters=parameters)
     assert (answer.status, answer.json["title"]) == (200, "New")
     assert Preset.get(preset_id, pinned, consistent_read=True).messages
+
+
+def test_old_chats_are_counted_once_and_keep_the_versions_that_they_pin(
+    api: Api, release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me, preset_id = release.person("ada"), release.presets["plain"]
+    before = len(list(Chat.by_create_time.query(me.id)))
+    body = {"preset_id": preset_id, "title": "New"}
+    assert api("chats.create", "POST", "/chats", json=body, user=me).status == 200
+    assert Record.get(*quota.key(me.id), consistent_read=True).uses == before + 1
+    monkeypatch.setattr(settings, "MOST_CHATS", before + 1)
+    assert api("chats.create", "POST", "/chats", json=body, user=me).json["code"] == "too_many_chats"
+    chat_id = release.chats["finished"]
+    assert api("chats.delete", "DELETE", f"/chats/{chat_id}", user=me, parameters={"id": chat_id}).status == 200
+    assert api("chats.create", "POST", "/chats", json=body, user=me).status == 200
+    pinned = {(chat.preset_id, int(chat.preset_version)) for chat in Chat.scan() if chat.owner_id}
+    for pin in pinned:
+        cleanup.remove_preset_version({"preset_id": pin[0], "version": str(pin[1]), "unpinned_since": "0"}, 0)
+        assert Preset.get(*pin, consistent_read=True)
 
 
 REDEEMED = {"fresh": None, "used-up": "code_already_redeemed", "revoked": "code_already_redeemed"}

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from werkzeug.http import parse_accept_header
 from aideer import __version__
 from aideer.billing import pricing
 from aideer.web import compression
+from aideer.web.assets import Asset
 from aideer.web.openapi import describe
 from local.stack.template import ROOT
 
@@ -150,6 +152,36 @@ def test_head_has_the_headers_of_get_its_length_and_no_body(api, module, path, a
     assert head.status == get.status == 200
     assert head.body == ""
     assert head.headers == {**get.headers, "content-length": str(length)}
+
+
+DOCS = [("docs.openapi", "/openapi.json"), ("docs.page", "/docs"), ("docs.page", "/api/v1/docs")]
+
+
+@pytest.mark.parametrize(("module", "path"), DOCS)
+def test_whoever_has_an_asset_is_not_sent_it_again(api, module, path):
+    tags = set()
+    for coding in ("gzip", "identity"):
+        sent = {"Accept-Encoding": coding}
+        first = api(module, "GET", path, headers=sent)
+        tags.add(first.headers["etag"])
+        for method in ("GET", "HEAD"):
+            again = api(module, method, path, headers={**sent, "If-None-Match": f'"other", {first.headers["etag"]}'})
+            assert (again.status, again.body) == (304, "")
+            assert {"etag", "cache-control", "vary"} <= again.headers.keys()
+        assert api(module, "GET", path, headers={**sent, "If-None-Match": '"other"'}).status == 200
+    assert len(tags) == 2, "a strong tag names the bytes"
+
+
+@pytest.mark.parametrize(("module", "path"), DOCS)
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+def test_a_packed_asset_is_served_as_the_build_left_it(api, tmp_path, monkeypatch, module, path, accepted):
+    asset = importlib.import_module(module).ASSET
+    asset.pack(tmp_path)
+    packed = Asset(asset._name, lambda: pytest.fail("it was made"), asset._content_type, tmp_path)
+    made = api(module, "GET", path, headers={"Accept-Encoding": accepted})
+    monkeypatch.setattr(importlib.import_module(module), "ASSET", packed)
+    monkeypatch.setattr(gzip, "compress", lambda *_, **__: pytest.fail("it was compressed"))
+    assert api(module, "GET", path, headers={"Accept-Encoding": accepted}) == made
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs"])

@@ -17,8 +17,8 @@ from aideer.core import clock
 from aideer.core.errors import BadGateway, Busy, TooManyRequests, Unauthorized, Unprocessable
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Code, Identity, Record, Task
-from aideer.security import rate_limits
-from aideer.security.rate_limits import Limit
+from aideer.security import limits, rate_limits
+from aideer.security.limits import Limit
 from tests import faults
 from tests.stream_client import streamed, waited
 from tests.support import check_rules, http_event, make_chat
@@ -254,13 +254,13 @@ def test_an_ipv6_address_counts_for_each_network_that_one_customer_may_have():
 
 
 def test_the_environment_changes_limits():
-    assert rate_limits.parse_limits("") == rate_limits.DEFAULTS
-    changed = rate_limits.parse_limits("redeem=20/3600 all=5/60")
+    assert limits.parse_limits("") == limits.DEFAULTS
+    changed = limits.parse_limits("redeem=20/3600 all=5/60")
     assert changed.pop("redeem") == Limit(20, 3600)
     assert set(changed.values()) == {Limit(5, 60)}
     for wrong in ("redem=1/2", "redeem=1", "redeem", "redeem=x/2"):
         with pytest.raises(ValueError, match=r".+"):
-            rate_limits.parse_limits(wrong)
+            limits.parse_limits(wrong)
 
 
 def test_an_attempt_whose_answer_was_lost_is_counted(api, person, limit):
@@ -623,7 +623,7 @@ def test_who_opens_too_many_streams_is_refused_and_their_answers_are_made(api, p
     check_rules(me)
 
 
-def test_going_on_from_a_position_is_never_throttled(api, person, limit):
+def test_going_on_from_a_position_is_no_opening(api, person, limit):
     limit("stream", 1)
     me = person()
     url = asked(api, me)["stream_url"]

@@ -83,6 +83,7 @@ def test_what_is_too_long_for_the_model_is_refused_after_the_same_reads_at_any_l
         )
         for length in (100, 1_000)
     ]
-    assert bills[0].calls == bills[1].calls
+    # The count of asks runs beside the read of the chat, so their order differs.
+    assert sorted(bills[0].calls) == sorted(bills[1].calls)
     assert [bill.calls.count("Query Messages") for bill in bills] == [1, 1]
     assert bills[0].read == bills[1].read

@@ -164,6 +164,7 @@ def test_the_end_costs_one_reading_after_the_close(api: Api, person: MakePerson,
     assert Counter(counted) == Counter(
         [
             f"GetItem {settings.USERS_TABLE}",
+            f"UpdateItem {settings.RECORDS_TABLE}",
             f"GetItem {settings.TASKS_TABLE}",
             f"Query {settings.TASK_EVENTS_TABLE}",
             "BatchGetItem",

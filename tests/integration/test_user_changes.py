@@ -16,6 +16,7 @@ from aideer.data.base import new_id
 from aideer.data.models import Identity, Record, User
 from aideer.schemas.users import PasswordChange, UserChange
 from aideer.security import auth, password_hashing, rate_limits
+from aideer.security.limits import Limit
 from tests import faults
 from tests.support import Answer, Api, Person, recorded_calls
 
@@ -346,7 +347,7 @@ def test_without_the_old_password_nothing_changes(api: Api, person: MakePerson, 
 
 
 def test_guesses_of_the_old_password_end(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(3, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", Limit(3, 900))
     me = person()
     for _ in range(3):
         assert change_password(api, me, "battery staple", "wrong-one").status == 400
@@ -356,7 +357,7 @@ def test_guesses_of_the_old_password_end(api: Api, person: MakePerson, monkeypat
 
 
 def test_what_was_no_guess_is_not_counted(api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", Limit(1, 900))
     me = person()
     for old, new in ((me.password, "second-one"), ("second-one", "third-one")):
         assert change_password(api, me, new, old).status == 200
@@ -367,7 +368,7 @@ def test_what_was_no_guess_is_not_counted(api: Api, person: MakePerson, monkeypa
 def test_a_fault_is_no_guess_of_the_old_password(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch, broken: type[Exception]
 ) -> None:
-    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", Limit(1, 900))
     me = person()
 
     def fail(*_: Any) -> bool:
@@ -383,7 +384,7 @@ def test_a_fault_is_no_guess_of_the_old_password(
 def test_a_common_new_password_is_no_guess_of_the_old_one(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(rate_limits.LIMITS, "password", rate_limits.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "password", Limit(1, 900))
     me = person()
     for old in (me.password, "wrong-one"):
         assert change_password(api, me, "password", old).json["code"] == "common_password"
@@ -394,7 +395,7 @@ def test_a_common_new_password_is_no_guess_of_the_old_one(
 def test_a_change_that_is_refused_for_another_reason_is_no_taken_name(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(rate_limits.LIMITS, "name", rate_limits.Limit(1, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "name", Limit(1, 900))
     me, other = person(), person()
     for _ in range(3):
         body = {"username": "battery", "current_password": me.password}

@@ -13,6 +13,7 @@ from aideer.core.errors import Unprocessable
 from aideer.data.models import Identity, User
 from aideer.schemas.strings import Username
 from aideer.security import password_hashing, rate_limits, usernames
+from aideer.security.limits import Limit
 from tests.support import Context, recorded_calls
 
 USERNAME = TypeAdapter(Username)
@@ -209,7 +210,7 @@ def test_another_spelling_of_ones_own_name_is_ones_own(api, person):
 
 
 def test_who_tries_names_that_are_taken_is_stopped(api, person, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "name", rate_limits.Limit(2, 900))
+    monkeypatch.setitem(rate_limits.LIMITS, "name", Limit(2, 900))
     me, other = person(), person()
     assert [rename(api, me, other.username).status for _ in range(3)] == [400, 400, 429]
     assert rename(api, me, f"free{fresh()}").status == 429

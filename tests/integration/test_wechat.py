@@ -21,7 +21,8 @@ from aideer.accounts import sessions, wechat_sessions, wechat_users
 from aideer.core import aws, clock, settings
 from aideer.data.models import CreditEntry, Identity, Record, User
 from aideer.providers import wechat
-from aideer.security import auth, rate_limits
+from aideer.security import auth, limits, rate_limits
+from aideer.security.limits import Limit
 from local.simulators.wechat import APPS, openid, unionid
 from tests import faults
 from tests.support import Person, check_rules
@@ -313,7 +314,7 @@ def test_where_it_is_not_set_up_it_says_so(api, monkeypatch):
 
 
 def test_bad_codes_from_one_address_are_counted_and_good_ones_are_not(api, weixin, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "wechat", rate_limits.Limit(2, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat", Limit(2, 3600))
     address = uuid4().hex
     for _ in range(4):
         wechat_sessions.sign_in(weixin.code(somebody()), address)
@@ -342,7 +343,7 @@ FAULTS = pytest.mark.parametrize(
 
 @FAULTS
 def test_a_fault_does_not_count_against_an_address(api, weixin, monkeypatch, impatient, fault):
-    monkeypatch.setitem(rate_limits.LIMITS, "wechat", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat", Limit(1, 3600))
     address = uuid4().hex
     for _ in range(2):
         weixin.fail("/sns/jscode2session", **fault)
@@ -353,7 +354,7 @@ def test_a_fault_does_not_count_against_an_address(api, weixin, monkeypatch, imp
 
 
 def test_what_is_not_set_up_counts_against_nobody(weixin, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "wechat", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat", Limit(1, 3600))
     address = uuid4().hex
     with monkeypatch.context() as patch:
         patch.setattr(aws, "read_wechat_application", lambda website: ("", ""))
@@ -591,12 +592,12 @@ def test_a_session_that_changes_while_wechat_is_asked_is_not_taken_for_valid(api
 @pytest.mark.parametrize("ended", [False, True])
 def test_two_hundred_refreshes_are_no_two_hundred_calls_of_wechat(api, weixin, monkeypatch, ended):
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_800.0)
-    monkeypatch.setitem(rate_limits.LIMITS, "wechat_refresh", rate_limits.DEFAULTS["wechat_refresh"])
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat_refresh", limits.DEFAULTS["wechat_refresh"])
     me = signed_in(api, weixin, somebody())
     if ended:
         weixin.invalidate(me.username)
     statuses = [refresh(api, me.refresh_token).status for _ in range(40)]
-    most = rate_limits.DEFAULTS["wechat_refresh"].times
+    most = limits.DEFAULTS["wechat_refresh"].times
     assert statuses == [401 if ended else 200] * most + [429] * (40 - most)
     assert len(weixin.requests("/wxa/checksession")) == (most if ended else 1)
     other = signed_in(api, weixin, somebody())
@@ -605,7 +606,7 @@ def test_two_hundred_refreshes_are_no_two_hundred_calls_of_wechat(api, weixin, m
 
 def test_faults_of_wechat_are_counted_too(api, weixin, monkeypatch, impatient):
     """Each try is a call of WeChat's, which limits an application's calls."""
-    monkeypatch.setitem(rate_limits.LIMITS, "wechat_refresh", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat_refresh", Limit(1, 3600))
     me = signed_in(api, weixin, somebody())
     weixin.fail("/wxa/checksession", how="http503")
     assert refresh(api, me.refresh_token).status == 502

@@ -12,6 +12,7 @@ from aideer.core import aws, clock, settings
 from aideer.data.models import Record, User
 from aideer.providers import wechat
 from aideer.security import rate_limits
+from aideer.security.limits import Limit
 from local.simulators.wechat import APPS
 from tests.integration.test_wechat import claims, move_time, refresh, signed_in, somebody  # noqa: F401
 from tests.support import make_person
@@ -355,7 +356,7 @@ def test_the_simulated_page_sends_back_who_was_chosen(api, weixin):
 
 
 def test_bad_codes_count_against_an_address_and_faults_do_not(api, weixin, monkeypatch):
-    monkeypatch.setitem(rate_limits.LIMITS, "wechat", rate_limits.Limit(1, 3600))
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat", Limit(1, 3600))
     monkeypatch.setattr(clock, "now", lambda: 1_900_000_000.0)  # a window in which nobody else has tried
     for _ in range(2):
         weixin.fail("/sns/oauth2/access_token", how="http503")

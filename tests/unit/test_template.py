@@ -12,7 +12,7 @@ from pynamodb.models import Model
 
 from aideer.core import metrics
 from aideer.data import models
-from aideer.security import rate_limits
+from aideer.security import limits
 from aideer.tasks import control
 from local.stack.settings import THROTTLES, UNTHROTTLED
 from local.stack.template import ROOT, Template
@@ -266,19 +266,19 @@ def test_a_route_of_its_own_throttle_is_a_route_and_below_the_rest() -> None:
         if event.type == "HttpApi"
     }
     assert api["RouteSettings"].keys() <= routes
-    for limits in api["RouteSettings"].values():
-        assert all(limits[name] < api["DefaultRouteSettings"][name] for name in limits)
+    for own in api["RouteSettings"].values():
+        assert all(own[name] < api["DefaultRouteSettings"][name] for name in own)
 
 
 def test_throttles_can_be_changed_by_name_and_by_no_other() -> None:
     pattern = TEMPLATE.document["Parameters"]["Throttles"]["AllowedPattern"]
-    for kind in ("all", *rate_limits.DEFAULTS):
+    for kind in ("all", *limits.DEFAULTS):
         assert re.fullmatch(pattern, f"{kind}=1/60")
         assert re.fullmatch(pattern, f"all=5/60 {kind}=20/3600")
     for wrong in (" ", "redem=1/2", "redeem=1", "redeem=0/60", "redeem=1/0", "redeem=1/60,all=1/60", "redeem=1/60 "):
         assert not re.fullmatch(pattern, wrong)
-    assert set(THROTTLES) == {"all", *rate_limits.DEFAULTS}
-    assert rate_limits.parse_limits(UNTHROTTLED).keys() == rate_limits.DEFAULTS.keys()
+    assert set(THROTTLES) == {"all", *limits.DEFAULTS}
+    assert limits.parse_limits(UNTHROTTLED).keys() == limits.DEFAULTS.keys()
 
 
 def of_type(kind: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from functools import partial
 
 from aideer.accounts import avatars, users
 from aideer.billing import counters, credits
-from aideer.chats import likes, messages, presets
+from aideer.chats import likes, messages, presets, quota
 from aideer.core.errors import Busy, Conflict
 from aideer.data import batch_write, jobs, lookup
 from aideer.data.base import new_id
@@ -85,7 +85,12 @@ def remove(user_id: str, deadline: float) -> bool:
 def finish(user_id: str, deadline: float) -> bool:
     """Remove the remaining data, the ledger and the user. Return whether the user is gone."""
     user = _tombstone(user_id)
-    return user is None or (_remove_data(user, deadline) and _remove_ledger(user_id, deadline) and _remove(user))
+    if user is None:
+        return True
+    if not (_remove_data(user, deadline) and _remove_ledger(user_id, deadline)):
+        return False
+    quota.remove_count(user_id)
+    return _remove(user)
 
 
 def _remove_data(user: User, deadline: float) -> bool:

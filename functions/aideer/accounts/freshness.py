@@ -32,6 +32,7 @@ def require(user: User, auth_time: int | None, password: str | None = None) -> N
         return
     if password is None:
         raise Forbidden("fresh_sign_in_required", "Sign in again, or send your current password.")
+    rate_limits.count("hash", user.id)
     with rate_limits.count_attempt("password", user.id):
         if not password_hashing.is_match(_password_hash(user), password):
             raise Forbidden("fresh_sign_in_required", "The current password is wrong.")

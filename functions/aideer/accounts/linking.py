@@ -59,9 +59,10 @@ def link_wechat(user: User, code: str) -> schemas.UserResponse:
 def link_password(user: User, username: str, password: str) -> schemas.UserResponse:
     """Link a name and a password to the user.
 
-    Raises Conflict if the user has a password or another name, and BadRequest if another user has the name.
+    Raises Conflict if the user has a password or another name, BadRequest if another user has the name, and TooManyRequests.
     """
     password_hashing.require_good(password)
+    rate_limits.count("hash", user.id)
     with rate_limits.count_attempt("link", user.id, guesses=_GUESSES):
         password_hash = password_hashing.hash_password(password)  # slow on purpose, so it runs before anything is read
         linked = wechat_users.retry_while_contended(lambda: _name(user, username, password_hash))

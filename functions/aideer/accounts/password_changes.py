@@ -26,6 +26,7 @@ def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None)
     BadRequest if the old password is wrong or the user has no username. Raises TooManyRequests after too many wrong passwords,
     Unprocessable if the new password is common, and InvalidToken if the session has ended meanwhile.
     """
+    rate_limits.count("hash", user.id)
     _replace(user.id, wanted, old=wanted, session=user.token_version, auth_time=auth_time)
 
 

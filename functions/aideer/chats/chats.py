@@ -10,13 +10,12 @@ job and the chat's task still use the tombstone.
 import random
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from aideer.billing.credits import PREVIEW_CHARACTERS
-from aideer.chats import messages, presets
+from aideer.chats import messages, presets, quota
 from aideer.chats.messages import Page, Window
 from aideer.core import clock
 from aideer.core.errors import (
@@ -27,7 +26,6 @@ from aideer.core.errors import (
     NotFound,
     PreconditionFailed,
     PreconditionRequired,
-    Unprocessable,
 )
 from aideer.data import jobs, lookup
 from aideer.data.base import new_id
@@ -35,20 +33,18 @@ from aideer.data.models import Chat, Message, Preset, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts import image_urls, prompts
-from aideer.schemas.chats import ChatChange, NewChat, NewMessages, Order, OrderBy, PlacedMessage
-from aideer.security import audit_trail, auth
-from aideer.web import etags, pagination
+from aideer.schemas.chats import ChatChange, NewChat, NewMessages, PlacedMessage
+from aideer.security import audit_trail, auth, rate_limits
+from aideer.web import etags
 
 REPLACED_SECONDS = 20 * 60
 """How long a replaced thread stays for its current readers, from the start of the request that replaces it."""
-
-_INDEXES = {"create_time": Chat.by_create_time, "update_time": Chat.by_update_time, "title": Chat.by_title}
 
 
 def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
     """Create a chat on a preset's current version, with these messages if any.
 
-    Raises BadRequest if there is no such preset, and Forbidden if this user may not use it.
+    Raises BadRequest if there is no such preset, Forbidden if this user may not use it, and Conflict for too many chats.
     """
     preset = get_usable_preset(user, new.preset_id)
     now = clock.timestamp()
@@ -61,7 +57,8 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
     transaction.put("chat", chat, Chat.id.does_not_exist())
     record_use(transaction, user, preset)
     put_in(transaction, stored)
-    transaction.commit(proof=lambda: exists(chat.id))
+    quota.add_in(transaction, user.id)
+    quota.commit(transaction, user.id, lambda: exists(chat.id))
     return chat, stored
 
 
@@ -87,33 +84,6 @@ def fill(chat: Chat, stored: list[Message]) -> None:
     """Give a new chat its first messages, which the caller writes."""
     chat.next_n, chat.message_count = 1 + len(stored), len(stored)
     set_preview(chat, stored)
-
-
-def list_page(
-    user: User, order_by: OrderBy | None, order: Order, *, prefix: str, limit: int, cursor: str | None, offset: int
-) -> tuple[list[Chat], str | None]:
-    """Return a page of the user's own chats, and the cursor of the next page. A title prefix orders the chats by title.
-
-    The page may be shorter than `limit` although more chats follow, because an index lags behind deletions.
-    """
-    if prefix and order_by not in (None, "title"):
-        raise Unprocessable("order_by_not_title", "With q, chats are ordered by title.")
-    by = order_by or ("title" if prefix else "create_time")
-    name = f"chats {by} {order} {prefix}"
-    keys = list(
-        _INDEXES[by].query(
-            user.id,
-            Chat.title.startswith(prefix) if prefix else None,
-            scan_index_forward=order == "asc",
-            limit=offset + limit + 1,
-            last_evaluated_key=_decode_cursor(user, name, by, prefix, cursor) if cursor else None,
-        )
-    )[offset:]
-    page = keys[:limit]
-    found = {chat.id: chat for chat in Chat.batch_get([key.id for key in page], consistent_read=True)} if page else {}
-    chats = [found[key.id] for key in page if key.id in found and found[key.id].owner_id == user.id]
-    more = len(keys) > limit
-    return chats, pagination.encode(name, [getattr(page[-1], by), page[-1].id]) if more else None
 
 
 def read(user: User, chat_id: str, window: Window, if_none_match: str | None = None) -> tuple[Chat, Page]:
@@ -157,7 +127,7 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     """Change the given fields of a chat in one write, and return the chat with its last messages.
 
     Raises NotFound, Forbidden and BadRequest (preset). Replacing messages also raises PreconditionRequired without If-Match,
-    and Conflict while a task is running. If-Match raises PreconditionFailed if the chat has changed.
+    Conflict while a task is running, and TooManyRequests. If-Match raises PreconditionFailed if the chat has changed.
     """
     chat = get_manageable(user, chat_id)
     if wanted.messages is not None:
@@ -176,6 +146,7 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     elif wanted.preset_id is not None:
         record_use(transaction, user, get_usable_preset(user, wanted.preset_id))
     if wanted.messages is not None:
+        rate_limits.count("replace", user.id)
         actions += _replacement(transaction, user, chat, wanted, wanted.messages, now)
         condition &= Chat.active_task.does_not_exist()
     if actions:
@@ -266,14 +237,6 @@ def get_manageable(user: User, chat_id: str) -> Chat:
     if not auth.may_manage(user, chat.owner_id):
         raise Forbidden("forbidden", "This chat is not yours.")
     return chat
-
-
-def _decode_cursor(user: User, name: str, by: OrderBy, prefix: str, cursor: str) -> dict[str, Any]:
-    value, chat_id = pagination.decode(name, cursor, (str, str))
-    # DynamoDB refuses an impossible key, and a key outside the queried range.
-    if not (0 < len(value.encode()) <= 1024 and 0 < len(chat_id) <= 64 and value.startswith(prefix)):
-        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
-    return {"owner_id": {"S": user.id}, by: {"S": value}, "id": {"S": chat_id}}
 
 
 def _fields(user: User, wanted: ChatChange) -> list[Action]:

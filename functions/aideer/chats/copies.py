@@ -7,7 +7,7 @@ The copy keeps the preset version that the original pins if its maker may manage
 Otherwise it pins the preset's current version, because the maker may never have been allowed to use the pinned one.
 """
 
-from aideer.chats import chats, messages
+from aideer.chats import chats, messages, quota
 from aideer.chats.messages import Page, Window
 from aideer.core import clock
 from aideer.core.errors import Busy
@@ -16,15 +16,17 @@ from aideer.data.base import new_id
 from aideer.data.models import Chat, Message, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Transaction
-from aideer.security import audit_trail, auth
+from aideer.security import audit_trail, auth, rate_limits
 
 
 def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     """Copy a chat, whole or up to and including the message `upto`, and return the copy with its last messages.
 
     Raises NotFound, Forbidden (another user's private chat or preset), BadRequest (another user's chat, whose preset is gone),
-    Unprocessable (no message `upto`), TooLarge, and Busy if other requests keep changing the chat.
+    Unprocessable (no message `upto`), TooLarge, Conflict (too many chats), TooManyRequests, and Busy if other requests keep
+    changing the chat.
     """
+    rate_limits.count("copy", user.id)
     copied_id, generation = new_id(), new_id()
     original, preset_version, thread = _read_at_once(user, chat_id, f"{copied_id}#{generation}", upto)
     jobs.create("copy", chats.REPLACED_SECONDS, chat_id=copied_id, generation=generation)
@@ -49,7 +51,8 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     transaction.put("chat", chat, Chat.id.does_not_exist())
     if audit_trail.must_record(user, original.owner_id):
         audit_trail.record_in(transaction, user, "chat.copy", original.owner_id, original.id)
-    transaction.commit(proof=lambda: chats.exists(chat.id))
+    quota.add_in(transaction, user.id)
+    quota.commit(transaction, user.id, lambda: chats.exists(chat.id))
     return chat, messages.read_page(chat.thread, Window(), hidden=True)
 
 

@@ -6,42 +6,35 @@ that make and remove heads change it too. Messages that are not visible are the 
 ever see them.
 """
 
-import heapq
-from collections.abc import Iterator
 from functools import partial
-from itertools import islice, repeat
-from operator import attrgetter
 from typing import Any
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
-from pynamodb.indexes import GlobalSecondaryIndex
 
 from aideer.billing import model_limits
 from aideer.core import clock
-from aideer.core.errors import Busy, Conflict, Forbidden, NotFound, Unprocessable
-from aideer.data import lookup
+from aideer.core.errors import Busy, Conflict, Forbidden, NotFound
+from aideer.data import jobs, lookup
 from aideer.data.base import new_id
 from aideer.data.models import Preset, Record, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts import image_urls
 from aideer.schemas import presets as schemas
-from aideer.security import audit_trail, auth
-from aideer.web import pagination
+from aideer.security import audit_trail, auth, rate_limits
 
 MOST = 200
 """The most presets of one user."""
-_LONGEST_SORT_KEY = 1024  # DynamoDB's limit, in bytes
-
-_Place = tuple[str, str] | None
-"""The position of one source of a list: the sort value and the id of its last preset."""
+SUPERSEDED_SECONDS = 86400
+"""How long a version stays at least after another one has replaced it: longer than any request that has read it lasts."""
 
 
 def create(user: User, new: schemas.NewPreset) -> schemas.PresetResponse:
     """Make a preset.
 
-    Raises Forbidden (a public preset by a user that is no administrator), Unprocessable (parameters) and Conflict (too many).
+    Raises Forbidden (a public preset by a user that is no administrator), Unprocessable (parameters), Conflict (too many) and
+    TooManyRequests.
     """
     _require_may_have(user, new.visibility)
     _require_valid(new.parameters, new.messages)
@@ -66,9 +59,11 @@ def create(user: User, new: schemas.NewPreset) -> schemas.PresetResponse:
     transaction.put("head", head, Preset.id.does_not_exist())
     transaction.put("version", Preset(head.id, 1, **content), Preset.id.does_not_exist())
     _record(transaction, user, "preset.create", head)
+    _count_change_in(transaction, user)
     try:
         transaction.commit()
     except Refused as refused:
+        _require_below_limit(refused)
         if "head" not in refused.steps:  # otherwise the head is stored: no other preset has its id
             raise _limit_error(user, new.visibility) from None
     return to_response(user, head)
@@ -101,7 +96,10 @@ def is_open_to(head: Preset, user_id: str) -> bool:
 
 
 def update(user: User, preset_id: str, change: schemas.PresetChange) -> schemas.PresetResponse:
-    """Change a preset: its head, and a new version. Raises NotFound, Forbidden, Unprocessable and Busy."""
+    """Change a preset: its head, and a new version. Raises NotFound, Forbidden, Unprocessable, TooManyRequests and Busy.
+
+    A job removes the version that it replaces, once no chat pins it.
+    """
     for _ in attempts():
         head = _manageable(user, preset_id)
         number, visibility = head.number, head.visibility
@@ -113,9 +111,12 @@ def update(user: User, preset_id: str, change: schemas.PresetChange) -> schemas.
         transaction.update("head", Preset(head.id, Preset.HEAD), _actions(head), _as_read(number))
         _record(transaction, user, "preset.change", head, visibility)
         transaction.put("version", _version(head), Preset.id.does_not_exist())
+        _supersede_in(transaction, head.id, number)
+        _count_change_in(transaction, user)
         try:
             transaction.commit(proof=partial(_has_version, head))
-        except Refused:  # changed or deleted meanwhile: try again
+        except Refused as refused:  # changed or deleted meanwhile: try again
+            _require_below_limit(refused)
             continue
         return to_response(user, head)
     raise Busy
@@ -124,7 +125,8 @@ def update(user: User, preset_id: str, change: schemas.PresetChange) -> schemas.
 def delete(user: User, preset_id: str) -> None:
     """Delete a preset. Its versions stay for the chats that pin them. Raises NotFound, Forbidden and Busy.
 
-    A record names it among its owner's deleted presets. deletion.py finds its remaining versions by this record.
+    A job removes its last version, once no chat pins it. A record names it among its owner's deleted presets. deletion.py finds its
+    remaining versions by this record.
     """
     counted = True
     for _ in attempts():
@@ -133,6 +135,7 @@ def delete(user: User, preset_id: str) -> None:
         transaction.delete("head", Preset(head.id, Preset.HEAD), _as_read(head.number))
         left = Record(deleted_presets_key(str(head.owner_id)), head.id, data={"visibility": head.visibility})
         transaction.put("left", left)
+        _supersede_in(transaction, head.id, head.number)
         _record(transaction, user, "preset.delete", head)
         if counted:
             condition = User.id.exists() & (User.preset_count > 0)
@@ -151,44 +154,19 @@ def deleted_presets_key(owner_id: str) -> str:
     return f"deleted_presets#{owner_id}"
 
 
-def list_page(
-    user: User, order_by: schemas.OrderBy, order: schemas.Order, limit: int, cursor: str | None, offset: int
-) -> tuple[list[schemas.PresetSummaryResponse], str | None]:
-    """Return a page of the user's own presets and the public ones, and the next cursor. Administrators also get unlisted presets.
-
-    The page merges all of the user's own presets with one query of each index. So it costs the same however many public presets
-    there are. A cursor holds the position of each source. So it is exact, even if many presets have the same title.
-    """
-    list_name, descending = f"presets by {order_by} {order}", order == "desc"
-    places = _decode_cursor(list_name, cursor)
-    visibilities = ("public", "unlisted") if auth.is_admin(user) else ("public",)
-    most = offset + limit + 1
-    sources = [_list_own(user, order_by, descending, places[0])] + [
-        _iterate_shared(user, visibility, order_by, descending, place, most)
-        for visibility, place in zip(visibilities, places[1:], strict=False)
-    ]
-    numbered = [zip(repeat(n), source) for n, source in enumerate(sources)]
-    merged = heapq.merge(*numbered, key=lambda found: str(getattr(found[1], order_by)), reverse=descending)
-    found = list(islice(merged, most))
-    for n, head in found[: offset + limit]:
-        places[n] = (getattr(head, order_by), head.id)
-    key = [part for place in places for part in (place or ("", ""))]
-    more = pagination.encode(list_name, key) if len(found) == most else None
-    return [_summary(head) for _, head in found[offset : offset + limit]], more
-
-
 def to_response(user: User, head: Preset) -> schemas.PresetResponse:
     """Return a preset as this user may see it."""
     all_of_it = auth.may_manage(user, head.owner_id)
     shown = [message for message in head.messages if all_of_it or message["visibility"]]
     return schemas.PresetResponse(
-        **dict(_summary(head)),
+        **dict(to_summary(head)),
         # Stored messages are not validated again: rules that have changed since must not make them unreadable.
         messages=[schemas.PresetMessage.model_construct(**message) for message in shown],
     )
 
 
-def _summary(head: Preset) -> schemas.PresetSummaryResponse:
+def to_summary(head: Preset) -> schemas.PresetSummaryResponse:
+    """Return a preset as lists show it, without its messages."""
     return schemas.PresetSummaryResponse(
         id=head.id,
         owner_id=head.owner_id,
@@ -202,46 +180,6 @@ def _summary(head: Preset) -> schemas.PresetSummaryResponse:
         create_time=head.create_time,
         update_time=head.update_time,
     )
-
-
-def _list_own(user: User, order_by: str, descending: bool, after: _Place) -> list[Preset]:
-    heads = sorted(Preset.by_owner.query(user.id), key=attrgetter(order_by, "id"), reverse=descending)
-    return [head for head in heads if after is None or _is_after(head, order_by, descending, after)]
-
-
-def _is_after(head: Preset, order_by: str, descending: bool, after: tuple[str, str]) -> bool:
-    place = (getattr(head, order_by), head.id)
-    return place < after if descending else place > after
-
-
-def _iterate_shared(
-    user: User, visibility: str, order_by: str, descending: bool, after: _Place, most: int
-) -> Iterator[Preset]:
-    indexes: dict[str, GlobalSecondaryIndex[Preset]] = {
-        "create_time": Preset.by_create_time,
-        "update_time": Preset.by_update_time,
-        "title": Preset.by_title,
-    }
-    start = after and {
-        "visibility": {"S": visibility},
-        order_by: {"S": after[0]},
-        "id": {"S": after[1]},
-        "version": {"N": str(Preset.HEAD)},
-    }
-    found = indexes[order_by].query(
-        visibility, scan_index_forward=not descending, last_evaluated_key=start, page_size=most
-    )
-    return (head for head in found if head.owner_id != user.id)
-
-
-def _decode_cursor(list_name: str, cursor: str | None) -> list[_Place]:
-    if cursor is None:
-        return [None, None, None]
-    key = pagination.decode(list_name, cursor, (str,) * 6)
-    places = list(zip(key[::2], key[1::2], strict=True))
-    if any(bool(value) != bool(id) or len(value.encode()) > _LONGEST_SORT_KEY for value, id in places):
-        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
-    return [place if place[1] else None for place in places]
 
 
 def _find(preset_id: str) -> Preset | None:
@@ -306,6 +244,21 @@ def _record(
     """
     if audit_trail.must_record(user, head.owner_id) or "public" in (head.visibility, visibility):
         audit_trail.record_in(transaction, user, action, head.owner_id, head.id)
+
+
+def _count_change_in(transaction: Transaction, user: User) -> None:
+    if not auth.is_admin(user):  # an operator may bring in any number of presets at once
+        rate_limits.count_in(transaction, "preset", user.id)
+
+
+def _require_below_limit(refused: Refused) -> None:
+    if "preset" in refused.steps:
+        raise rate_limits.refusal("preset") from None
+
+
+def _supersede_in(transaction: Transaction, preset_id: str, number: int) -> None:
+    """Write the job that removes this version, which nobody can newly pin from now on."""
+    jobs.enqueue_in(transaction, "preset_version", SUPERSEDED_SECONDS, preset_id=preset_id, version=str(number))
 
 
 def _as_read(number: int) -> Condition:

@@ -36,6 +36,10 @@ UNCOVERED_CREDITS = int(os.environ["UNCOVERED_CREDITS"])
 OPEN_TASKS = int(os.environ["OPEN_TASKS"])
 """The most tasks that one user may have open at one time."""
 THROTTLES = os.environ["THROTTLES"]
+MOST_CHATS = int(os.environ["MOST_CHATS"])
+"""The most chats of one user."""
+API_DOCS = os.environ["API_DOCS"] != "false"
+"""Whether /docs and /openapi.json are served."""
 METRICS_NAMESPACE = os.environ["METRICS_NAMESPACE"]
 """The CloudWatch namespace of the metrics. Empty: no metrics."""
 LEASE_SECONDS = float(os.environ["LEASE_SECONDS"])

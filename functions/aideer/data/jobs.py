@@ -7,6 +7,7 @@ Every job can be interrupted at any point and run again, because its record is d
 time ran out or because it waits for something. The sweeper then sends it to the queue again.
 """
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -32,6 +33,17 @@ def create(kind: str, due_seconds: float, **data: str) -> Record:
     job = _record(kind, due_seconds, data)
     job.save()
     return job
+
+
+def create_once(kind: str, due_seconds: float, name: str, **data: str) -> None:
+    """Write a job that is due in this many seconds, at the next full hour after that.
+
+    A second job with the same name for the same hour replaces the first. So a worker that creates its own successor, and is then
+    run twice, leaves one successor.
+    """
+    due_at = -(-(clock.now() + due_seconds) // 3600) * 3600
+    shard = int(hashlib.sha256(name.encode()).hexdigest(), 16) % SHARDS
+    Record(_pk(shard), f"{clock.timestamp(due_at)}#{kind}#{name}", data={"kind": kind, **data}).save()
 
 
 def enqueue_in(transaction: Transaction, kind: str, due_seconds: float, **data: str) -> None:

@@ -207,6 +207,17 @@ class ChatsByTitle(GlobalSecondaryIndex["Chat"]):
     title = UnicodeAttribute(range_key=True)
 
 
+class ChatsByPreset(GlobalSecondaryIndex["Chat"]):
+    """The chats that pin a version of a preset. cleanup.py looks here before it removes one."""
+
+    class Meta:
+        index_name = "by_preset"
+        projection = KeysOnlyProjection()
+
+    preset_id = UnicodeAttribute(hash_key=True)
+    preset_version = Whole(range_key=True)
+
+
 class Chat(Table):
     """A conversation, without its messages. A deleted chat stays as a tombstone without owner_id until the job has cleaned up."""
 
@@ -233,6 +244,7 @@ class Chat(Table):
     by_create_time = ChatsByCreateTime()
     by_update_time = ChatsByUpdateTime()
     by_title = ChatsByTitle()
+    by_preset = ChatsByPreset()
 
     @property
     def thread(self) -> str:
@@ -292,6 +304,7 @@ class Task(Table):
     type = UnicodeAttribute()
     status = UnicodeAttribute()  # pending, running, finished, stopped, failed
     streamed = BooleanAttribute(null=True)  # a viewer has opened the stream from its start
+    polled = BooleanAttribute(null=True)  # a poll has sent the task to the queue once more
     opening = UnicodeAttribute(null=True)  # the request that opened the stream, if it did not claim the task as well
     stop_requested = BooleanAttribute(null=True)
     # the accepted and priced request
@@ -429,5 +442,6 @@ class Record(Table):
     deleted = Whole(null=True)
     uncovered = Whole(null=True)  # credits that no user pays (uncovered.py)
     shortfalls = Whole(null=True)  # answers that cost more than their hold
-    uses = Whole(null=True)  # the count of a rate limit
+    uses = Whole(null=True)  # the count of a rate limit, or of a user's chats
+    version = Whole(null=True)  # of a user's slots: raised by every change (tasks/slots.py)
     ttl = Whole(null=True)

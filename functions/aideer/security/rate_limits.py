@@ -40,63 +40,22 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Container, Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PynamoDBException, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from aideer.core import aws, aws_errors, clock, metrics, settings
+from aideer.core import aws, aws_errors, clock, metrics
 from aideer.core.errors import AideerError, TooManyRequests
 from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.models import Record
 from aideer.data.transactions import Transaction
+from aideer.security import limits
+from aideer.security.limits import LIMITS, Kind
 from aideer.web import origin
-
-Kind = Literal[
-    "sign_in",
-    "sign_in_address",
-    "sign_in_name",
-    "sign_up",
-    "wechat",
-    "wechat_refresh",
-    "password",
-    "name",
-    "link",
-    "redeem",
-    "stream",
-    "estimate",
-    "answer",
-    "answer_day",
-]
-
-
-class Limit(NamedTuple):
-    """A rate limit: `times` attempts in `seconds` seconds."""
-
-    times: int
-    seconds: int
-
-
-DEFAULTS: dict[Kind, Limit] = {
-    "sign_in": Limit(10, 900),  # wrong passwords, of one name from one address
-    "sign_in_address": Limit(300, 900),  # wrong passwords, from one address: a school or a carrier may have only one
-    "sign_in_name": Limit(100, 900),  # wrong passwords, of one name from anywhere
-    "sign_up": Limit(100, 3600),  # new users, from one address
-    "wechat": Limit(300, 900),  # refused codes, from one address
-    "wechat_refresh": Limit(30, 900),  # refreshes of WeChat sessions, of one user, successful or not
-    "password": Limit(10, 900),  # wrong passwords that confirm something, of one user
-    "name": Limit(10, 900),  # names that were taken, of one user
-    "link": Limit(10, 900),  # identities that could not be linked, of one user
-    "redeem": Limit(20, 3600),  # refused redeem codes, of one user
-    "stream": Limit(120, 60),  # streams from their beginning, of one user
-    "estimate": Limit(30, 60),  # prompts whose tokens are counted, of one user; above it, their bytes count
-    "answer": Limit(20, 60),  # accepted tasks, of one user
-    "answer_day": Limit(1000, 86400),  # the same in a day (UTC)
-}
-"""The limits that THROTTLES does not override: `redeem=20/3600 stream=300/60`."""
 
 ANSWERS: tuple[Kind, ...] = ("answer", "answer_day")
 """The limits of the answers that a user asks for. Only accepted tasks count, in the transaction of their hold."""
@@ -122,21 +81,20 @@ class Counted(NamedTuple):
     sk: str
 
 
-def count(kind: Kind, *who: str, share: int = 1) -> Counted:
+def count(kind: Kind, *who: str, share: int = 1, amount: int = 1) -> Counted:
     """Count an attempt, and return it to give back. Raises TooManyRequests.
 
-    The parts of `who` (user id, network, name …) together are one counter. `share` multiplies the limit.
+    The parts of `who` (user id, network, name …) together are one counter. `share` multiplies the limit. `amount` is by how much
+    the counter grows, so the last attempt below the limit may exceed it.
     """
-    counted, actions, condition, retry_after = _window(kind, *who, share=share)
+    counted, actions, condition, retry_after = _window(kind, *who, share=share, amount=amount)
     try:
         Record(*counted).update(actions, condition)
     except UpdateError as error:
         if not aws_errors.is_refusal(error):
             raise
         metrics.emit({"Throttles": 1}, kind=kind)
-        raise TooManyRequests(
-            "too_many_attempts", "Too many attempts. Try again later.", retry_after=retry_after
-        ) from None
+        raise limits.refusal(kind, retry_after) from None
     return counted
 
 
@@ -146,20 +104,20 @@ def count_in(transaction: Transaction, kind: Kind, *who: str) -> None:
     transaction.update(kind, Record(*counted), actions, condition)
 
 
-def refusal(kind: Kind, code: str, detail: str) -> TooManyRequests:
+def refusal(kind: Kind) -> TooManyRequests:
     """Return the error of a transaction that `count_in` refused."""
     metrics.emit({"Throttles": 1}, kind=kind)
     seconds = LIMITS[kind].seconds
-    return TooManyRequests(code, detail, retry_after=seconds - int(clock.now()) % seconds)
+    return limits.refusal(kind, seconds - int(clock.now()) % seconds)
 
 
-def _window(kind: Kind, *who: str, share: int = 1) -> tuple[Counted, list[Action], Condition, int]:
+def _window(kind: Kind, *who: str, share: int = 1, amount: int = 1) -> tuple[Counted, list[Action], Condition, int]:
     """Return the counter of the current window, the change that counts, its condition, and the seconds to the window's end."""
     limit, now = LIMITS[kind], int(clock.now())
     window = now - now % limit.seconds
     ends = window + limit.seconds
     # The TTL is later than the end: an attempt counted just before the end can be given back after it.
-    actions: list[Action] = [Record.uses.add(1), Record.ttl.set(ends + limit.seconds)]
+    actions: list[Action] = [Record.uses.add(amount), Record.ttl.set(ends + limit.seconds)]
     condition = Record.uses.does_not_exist() | (Record.uses < limit.times * share)
     return Counted(f"throttle#{kind}#{_hash(*who)}", str(window)), actions, condition, ends - now
 
@@ -227,7 +185,7 @@ def give_back_unless_refused(
 
 def _is_refusal(error: Exception, guesses: Container[str] | None) -> bool:
     if isinstance(error, TooManyRequests):
-        return error.code == "too_many_attempts"  # a 429 of another service says nothing about the attempt
+        return error.code == limits.DEFAULT_REFUSAL[0]  # a 429 of another service says nothing about the attempt
     return isinstance(error, AideerError) and error.status < 500 and (guesses is None or error.code in guesses)
 
 
@@ -281,21 +239,6 @@ Address = Annotated[str, Depends(_address)]
 """Dependency: the address of the request, in the form in which it is counted."""
 
 
-def parse_limits(text: str) -> dict[Kind, Limit]:
-    """Return the limits, overridden by the text of THROTTLES.
-
-    The entry `all=…` is for all limits that the text does not name. Raises ValueError for unknown names.
-    """
-    given: dict[str, Limit] = {}
-    for part in text.split():
-        kind, _, limit = part.partition("=")
-        times, _, seconds = limit.partition("/")
-        given[kind] = Limit(int(times), int(seconds))
-    if unknown := given.keys() - {"all", *DEFAULTS}:
-        raise ValueError(f"THROTTLES: {', '.join(sorted(unknown))}")
-    return {kind: given.get(kind, given.get("all", default)) for kind, default in DEFAULTS.items()}
-
-
 def _known_key(*who: str) -> tuple[str, str]:
     return f"known#{_hash(*who)}", "known"
 
@@ -304,6 +247,3 @@ def _hash(*who: str) -> str:
     text = f"throttle {json.dumps(who)}"  # no token's signed text begins so, so both can safely share one key
     digest = hmac.digest(aws.read_signing_keys()[0].encode(), text.encode(), hashlib.sha256)
     return base64.urlsafe_b64encode(digest[:18]).decode()
-
-
-LIMITS = parse_limits(settings.THROTTLES)

@@ -13,8 +13,9 @@ from typing import Any
 
 from aideer.billing import credits, uncovered
 from aideer.billing.estimates import Estimate
+from aideer.chats import quota
 from aideer.core import aws, clock, settings
-from aideer.core.errors import AideerError, Busy, PaymentRequired, TooManyRequests
+from aideer.core.errors import AideerError, Busy, InvalidToken, PaymentRequired, TooManyRequests
 from aideer.core.logs import logger
 from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
@@ -27,6 +28,7 @@ from aideer.schemas.tasks import AcceptedTaskResponse, QuoteResponse
 from aideer.security import rate_limits
 from aideer.security.auth import Bearer
 from aideer.tasks import control, fence, leases, questions
+from aideer.tasks.ask_limit import AskCount
 from aideer.tasks.priced_call import PricedCall
 from aideer.tasks.questions import Question
 
@@ -116,7 +118,8 @@ def quote(user: User, wanted: NewTask) -> QuoteResponse:
 
     Raises as `create` does, except PaymentRequired, and except Conflict for another task in the chat.
     """
-    question = questions.ask(Bearer.of(user), wanted, must_be_free=False)
+    with AskCount(user.id).beside():
+        question = questions.ask(Bearer.of(user), wanted, must_be_free=False)
     call = PricedCall(user.id, question)
     affordable = True
     try:
@@ -175,11 +178,23 @@ class _Here:
 
 
 def _accept(caller: Bearer, ask: Callable[[], Question], request: IdempotentRequest, way: _Queue | _Here) -> Accepted:
+    count = AskCount(caller.id)
+    try:
+        return _accept_counted(caller, ask, request, way, count)
+    except InvalidToken:
+        count.give_back()
+        raise
+
+
+def _accept_counted(
+    caller: Bearer, ask: Callable[[], Question], request: IdempotentRequest, way: _Queue | _Here, count: AskCount
+) -> Accepted:
     credits_left = _UNLIMITED  # assume enough credits until the hold is refused
     for _ in attempts():
         earlier = _find_earlier(request)
         try:
-            question = ask()
+            with count.beside():
+                question = ask()
             call = PricedCall(caller.id, question)
             estimate = call.estimate(credits_left)
         except AideerError:
@@ -204,6 +219,8 @@ def _accept(caller: Bearer, ask: Callable[[], Question], request: IdempotentRequ
             credits_left = int(user.credits)
             if (limit := _find_limit(refused.steps, user)) and not request.find_answer():
                 raise limit from None
+            if quota.STEP in refused.steps and not request.find_answer():
+                quota.make_room(caller.id)
             continue
         return accepted if runs_here else Accepted(task, question.chat_version, added)
     raise Busy
@@ -234,11 +251,10 @@ def _find_limit(steps: set[str], user: User) -> TooManyRequests | None:
     """Return the error of the limit that refused the hold, or None if no limit did."""
     if uncovered.STEP in steps:
         return uncovered.limit_error()
-    for kind in rate_limits.ANSWERS:
-        if kind in steps:
-            limit = rate_limits.LIMITS[kind]
-            each = {60: "a minute", 86400: "a day"}.get(limit.seconds, f"in {limit.seconds} seconds")
-            return rate_limits.refusal(kind, "too_many_answers", f"You may ask for {limit.times} answers {each}.")
+    if "answer_day" in steps:
+        return rate_limits.refusal("answer_day")
+    if "answer" in steps:
+        return rate_limits.refusal("answer")
     if "user" in steps and len(user.holds.attribute_values) >= settings.OPEN_TASKS:
         return TooManyRequests(
             "too_many_open_tasks",

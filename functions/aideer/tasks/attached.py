@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from aideer.core import clock, settings
 from aideer.core.errors import AideerError
 from aideer.data.models import Task
-from aideer.tasks import leases, streaming
+from aideer.tasks import leases, stream_access, streaming
 from aideer.tasks.stream_access import Viewer
 
 if TYPE_CHECKING:
@@ -41,9 +41,14 @@ def start(task: Task, deadline: float, prompt: "Prompt | None" = None) -> "Run":
 async def follow_or_claim(
     task: Task, position: int, viewer: Viewer, deadline: float, first: str | None = None
 ) -> AsyncGenerator[str, None]:
-    """Return the stream of a task from a position on. If the task still waits for an executor, start that here."""
+    """Return the stream of a task from a position on.
+
+    If the task still waits for an executor, start that here. Otherwise the viewer is a follower, and needs a slot. Raises
+    TooManyRequests if the viewer has used up the reading budget.
+    """
     if task.status == "pending" and not position and (run := await claim(task.id, deadline)):
         return streaming.live(run, viewer, first)
+    await asyncio.to_thread(stream_access.take_slot, viewer, task)
     return streaming.follow(task, position, viewer, interrupts=True, start=first)
 
 

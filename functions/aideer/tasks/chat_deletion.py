@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any
 
-from aideer.chats import chats, messages
+from aideer.chats import chats, messages, quota
 from aideer.core.errors import Busy
 from aideer.data import jobs, lookup
 from aideer.data.models import Chat, Task, User
@@ -18,6 +18,28 @@ def delete(user: User, chat_id: str) -> None:
     Raises NotFound and Forbidden.
     """
     chat = chats.get_manageable(user, chat_id)
+    try:
+        _commit(user, chat, counted=True)
+    except Refused as refused:
+        if quota.STEP not in refused.steps:
+            raise chats.not_found() from None
+        _commit_uncounted(user, chat)
+    # No task can begin now. The tombstone names the task that was active at the deletion.
+    tombstone = lookup.find(Chat, chat.id)
+    if tombstone and tombstone.active_task:
+        with contextlib.suppress(Busy):  # the job stops the task too
+            control.request_stop(tombstone.active_task)
+
+
+def _commit_uncounted(user: User, chat: Chat) -> None:
+    """Delete a chat whose owner has no count of chats yet, or a count that is too low (quota.py)."""
+    try:
+        _commit(user, chat, counted=False)
+    except Refused:
+        raise chats.not_found() from None
+
+
+def _commit(user: User, chat: Chat, *, counted: bool) -> None:
     transaction = Transaction()
     transaction.update(
         "chat",
@@ -28,15 +50,9 @@ def delete(user: User, chat_id: str) -> None:
     jobs.enqueue_in(transaction, "chat", 0, chat_id=chat.id)
     if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record_in(transaction, user, "chat.delete", chat.owner_id, chat.id)
-    try:
-        transaction.commit(proof=lambda: (lookup.find(Chat, chat.id) or chat).deleted is True)
-    except Refused:
-        raise chats.not_found() from None
-    # No task can begin now. The tombstone names the task that was active at the deletion.
-    tombstone = lookup.find(Chat, chat.id)
-    if tombstone and tombstone.active_task:
-        with contextlib.suppress(Busy):  # the job stops the task too
-            control.request_stop(tombstone.active_task)
+    if counted:
+        quota.remove_in(transaction, chat.owner_id)
+    transaction.commit(proof=lambda: (lookup.find(Chat, chat.id) or chat).deleted is True)
 
 
 def remove(data: dict[str, Any], deadline: float) -> bool:

@@ -12,7 +12,7 @@ from aideer.core.usage import Usage
 from aideer.data import lookup
 from aideer.data.models import Message, Task, User
 from aideer.schemas.tasks import TaskError, TaskResponse, TaskUsage
-from aideer.security import auth
+from aideer.security import auth, rate_limits
 from aideer.security.auth import Bearer
 from aideer.tasks import leases, stream_log
 from aideer.web import origin
@@ -83,6 +83,15 @@ def read_text(task: Task) -> Text:
         if message:  # else the answer had no text, or the chat is gone
             return Text(message.reasoning or "", message.content)
     return stream_log.read_text(task.id, None if task.text_length is None else int(task.text_length))
+
+
+def stop_own(user: User, task_id: str, seconds: float) -> Task:
+    """Stop the user's task, wait for its end for at most `seconds`, and return it as it is stored then.
+
+    Raises NotFound, and TooManyRequests if the user stops too many answers.
+    """
+    rate_limits.count("stop", user.id)
+    return wait_until_closed(stop(get_owned(user, task_id)), seconds)
 
 
 def stop(task: Task) -> Task:

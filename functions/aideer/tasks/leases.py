@@ -64,6 +64,13 @@ def new_executor() -> str:
     return f"executor#{new_id()}"
 
 
+def mark_polled(task: Task) -> bool:
+    """Mark a pending task as sent to the queue by a poll. Return False if it was marked before, or is not pending any more."""
+    if task.polled:
+        return False
+    return update(Task(task.id), [Task.polled.set(True)], (Task.status == "pending") & Task.polled.does_not_exist())
+
+
 def renew(task: Task, usage: Usage | None = None) -> Task | None:
     """Renew the executor's lease and store the usage so far, so that the sweeper knows the cost of a lost answer.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pynamodb.expressions.update import Action
 
-from aideer.chats import chats, messages, presets
+from aideer.chats import chats, messages, presets, quota
 from aideer.core import characters, clock
 from aideer.core.errors import Conflict, Forbidden, NotFound, TooLarge
 from aideer.data import lookup
@@ -83,6 +83,7 @@ class Question:
         chats.fill(chat, list(self.new))
         chat.next_n += 1  # the answer's
         transaction.put("chat", chat, Chat.id.does_not_exist())
+        quota.add_in(transaction, chat.owner_id)
         if self.user:
             chats.record_use(transaction, self.user, preset)
 

@@ -1,13 +1,13 @@
 """Stream access. Only the user that made a task may open its stream, by an access token or by the ticket for this very stream.
 
-Streams from their beginning have a rate limit (rate_limits.py), and each can be opened once. From a position on, the user may
-go on with it at any time. A viewer's rights end with the session. An open stream checks the session every CHECK_SECONDS, and once
-more before it sends its end.
+Streams from their beginning have a rate limit (limits.py), and each can be opened once. From a position on, the user may go on with
+it at any time. That has a rate limit too. Followers and polls also need a slot (slots.py). A viewer's rights end with the session.
+An open stream checks the session every CHECK_SECONDS, and once more before it sends its end.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,9 @@ from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.models import Task, User
-from aideer.security import auth, rate_limits
-from aideer.tasks import control, leases, stream_log
+from aideer.security import auth, rate_limits, reading
+from aideer.tasks import control, leases, slots, stream_log
+from aideer.tasks.slots import Slot
 
 CHECK_SECONDS = 5.0
 """The most seconds that an open stream goes on after its viewer's session has ended. The user is read as often."""
@@ -33,7 +34,9 @@ class Viewer:
     user_id: str
     token_version: int
     gone: bool = False
-    """Whether the session has ended. Then nothing more of the answer may be shown."""
+    """Whether the session has ended, or another follower took the slot. Then nothing more of the answer may be shown."""
+    slot: Slot | None = None
+    """The follower's slot, if it has one."""
 
     @classmethod
     def of(cls, claims: dict[str, Any]) -> "Viewer":
@@ -42,13 +45,18 @@ class Viewer:
 
     @contextlib.asynccontextmanager
     async def checked(self) -> AsyncIterator[None]:
-        """Check again and again, while this context lasts, whether the session goes on. The result is in `gone`."""
+        """Check again and again, while this context lasts, whether the viewer may go on. The result is in `gone`.
+
+        The slot is renewed as often, and free afterwards.
+        """
         checking = asyncio.create_task(self._keep_checking())
         try:
             yield
         finally:
             checking.cancel()
             await asyncio.gather(checking, return_exceptions=True)
+            if self.slot:
+                await asyncio.to_thread(self.slot.release)
 
     def may_see(self, user: User | None) -> bool:
         """Return whether the session goes on. `user` is the user as read just now, or None if there is none."""
@@ -60,6 +68,8 @@ class Viewer:
             await asyncio.sleep(CHECK_SECONDS)
             try:
                 self.may_see(await asyncio.to_thread(lookup.find, User, self.user_id))
+                if self.slot and not await asyncio.to_thread(self.slot.renew):
+                    self.gone = True
             except Exception as error:  # a failed read ends no session: the next round reads again
                 logger.warning("viewer", extra={"user_id": self.user_id, "error": type(error).__name__})
 
@@ -76,13 +86,17 @@ def verify_claims(task_id: str, authorization: str | None, ticket: str | None) -
     return said
 
 
-async def admit(claims: dict[str, Any], *, from_start: bool) -> User:
-    """Return the caller. Raises Unauthorized, and TooManyRequests if the caller opens too many streams from their start."""
+async def admit(claims: dict[str, Any], position: int | str | None, *, polls: bool) -> User:
+    """Return the caller, and count the opening. A poll from a position does not count, because polls resume all the time.
+
+    Raises Unauthorized, and TooManyRequests if the caller opens or resumes too many streams.
+    """
     holder = asyncio.to_thread(auth.get_holder, claims)
-    if not from_start:
+    if polls and position is not None:
         return await holder
+    count = _count_start if position is None else _count_resumption
     # Both calls run at once, because a person waits for the first token.
-    user, refusal = await asyncio.gather(holder, asyncio.to_thread(_too_many, claims["sub"]))
+    user, refusal = await asyncio.gather(holder, asyncio.to_thread(_too_many, count, claims["sub"]))
     if refusal:
         raise refusal
     return user
@@ -97,7 +111,7 @@ def open_stream(user: User, task_id: str, position: int | None) -> Task:
     if task.type == Task.TITLE:
         raise Unprocessable("not_streamable", "Titles are not streamed.")
     if position is not None:
-        if position > _furthest(task):
+        if position > _furthest(task, position):
             raise Unprocessable("invalid_position", "This stream does not reach this position.")
         return task
     task, opening = Task(task_id), new_id()
@@ -110,19 +124,45 @@ def open_stream(user: User, task_id: str, position: int | None) -> Task:
     return task
 
 
-def _furthest(task: Task) -> int:
+def take_slot(viewer: Viewer, task: Task, *, polls: bool = False) -> None:
+    """Give the viewer of an open task its slot, as a follower or as a poll. The viewer of an ended task needs none.
+
+    Raises TooManyRequests if the user has too many polls, or has used up the reading budget and would read an ended answer again.
+    """
+    if not task.is_open:
+        reading.require(viewer.user_id)
+    else:
+        viewer.slot = (slots.take_poll if polls else slots.take_follower)(viewer.user_id, task.id)
+
+
+def charge(viewer: Viewer, size: int) -> None:
+    """Count `size` bytes of an ended answer towards the viewer's reading budget."""
+    with contextlib.suppress(TooManyRequests):  # the next stream is refused
+        reading.charge(viewer.user_id, size)
+
+
+def _furthest(task: Task, position: int) -> int:
     """Return the last position that a viewer of this task can have received by now."""
     if task.status == "pending":
         return 0
-    if task.is_open or task.text_length is None or task.closed_by.startswith("sweep#"):
-        # The log lags behind the viewer beside the executor. If the sweeper closed the task, it knew the log only.
+    if task.is_open:  # the log lags behind the viewer beside the executor
+        return stream_log.find_end(task.id) + stream_log.LEAD if position else 0
+    if task.text_length is None or task.closed_by.startswith("sweep#"):  # the sweeper knew the log only
         return stream_log.LONGEST
     return int(task.text_length)
 
 
-def _too_many(user_id: str) -> TooManyRequests | None:
+def _count_start(user_id: str) -> None:
+    rate_limits.count("stream", user_id)
+
+
+def _count_resumption(user_id: str) -> None:
+    rate_limits.count("resume", user_id)
+
+
+def _too_many(count: Callable[[str], None], user_id: str) -> TooManyRequests | None:
     try:
-        rate_limits.count("stream", user_id)
+        count(user_id)
     except TooManyRequests as refusal:
         return refusal
     except PynamoDBException as error:  # an outage must not refuse a viewer: the answer was paid for

@@ -17,6 +17,8 @@ from aideer.data.models import TaskEvent
 TTL_SECONDS = 24 * 3600
 LONGEST = 300_000
 """The highest position of an answer: the executor cuts an answer at this number of bytes."""
+LEAD = 50_000
+"""The most code points by which the log lags behind the viewer beside the executor. It is the text of some ten seconds."""
 SLICE_CHARACTERS = 16_384
 """The longest slice. So a slice fits an item, and a reader can find the one that holds a position."""
 
@@ -68,6 +70,12 @@ def read(task_id: str, position: int = 0, end: int | None = None) -> list[Slice]
         parts.append(Slice(position, part.kind, part.text[position - part.position :]))
         position = part.end
     return parts
+
+
+def find_end(task_id: str) -> int:
+    """Return the position after the last slice that the log holds, or 0 without any."""
+    last = next(iter(TaskEvent.query(task_id, consistent_read=True, scan_index_forward=False, limit=1)), None)
+    return 0 if last is None else int(last.n) + len(last.text)
 
 
 def read_text(task_id: str, end: int | None = None) -> Text:

@@ -1,13 +1,14 @@
 """Streaming: the events that a viewer of a task's stream receives, as text/event-stream.
 
 In the executor's process, `live` relays the text as it comes. Elsewhere, `follow` reads it from the stream log, which lags. If a
-viewer's position is ahead of the log, the follower waits until the log has passed it. If the task has ended before that, only
-the final event is sent. Its content replaces all text that was shown.
+viewer's position is ahead of the log, the follower waits until the log has passed it. After AHEAD_SECONDS without new text it gives
+up, and the client connects again. If the task has ended before that, only the final event is sent. Its content replaces all text
+that was shown.
 
-If the viewer's session ends or the task is deleted, the viewer receives no more text and no final event. `follow` stops without
-a `close`. But `live` is the executor's own response, so it must not end before the answer. Otherwise Lambda would freeze the
-executor, and the answer would be free. So `live` continues with comments only. If the client connects again, it is refused,
-with the reason.
+If the viewer's session ends, the task is deleted, or another follower takes the slot (slots.py), the viewer receives no more text
+and no final event. `follow` stops without a `close`. But `live` is the executor's own response, so it must not end before the
+answer. Otherwise Lambda would freeze the executor, and the answer would be free. So `live` continues with comments only. If the
+client connects again, it is refused, with the reason.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from aideer.core import aws_errors, clock
 from aideer.core.errors import Busy
 from aideer.core.logs import logger
 from aideer.data.models import Task
-from aideer.tasks import control, leases, results, sse, stream_log
+from aideer.tasks import control, leases, results, sse, stream_access, stream_log
 from aideer.tasks.stream_access import Viewer
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ SILENCE_SECONDS = 15.0
 """After this many seconds without an event, a comment keeps the connection open."""
 POLL_SECONDS = 0.25
 RECONNECT_MILLISECONDS = 500
+AHEAD_SECONDS = 30.0
+"""How long a follower whose position is ahead of the log waits for the log, without any new text."""
 INTERRUPT_SECONDS = 5.0
 """How often a follower tries to close a task whose lease has expired."""
 
@@ -89,10 +92,19 @@ async def follow(
     final event, and the client calls again too. With `interrupts`, a task whose executor has died is closed as the sweeper would
     close it. This needs permissions on credits. `start` is the first event, if it tells more than the usual one.
     """
-    with _quiet():
-        async with viewer.checked(), aclosing(_follow(task, position, viewer, patience, interrupts, start)) as events:
-            async for event in events:
-                yield event
+    ended, sent = not task.is_open, 0
+    try:
+        with _quiet():
+            async with (
+                viewer.checked(),
+                aclosing(_follow(task, position, viewer, patience, interrupts, start)) as events,
+            ):
+                async for event in events:
+                    sent += len(event.encode())
+                    yield event
+    finally:
+        if ended:
+            await asyncio.to_thread(stream_access.charge, viewer, sent)
 
 
 async def _follow(
@@ -101,14 +113,14 @@ async def _follow(
     if patience is not None:
         yield sse.retry_field(RECONNECT_MILLISECONDS)
     yield start or sse.start_event(task.id, task.chat_id, position)
-    began = spoke = clock.now()
+    began = spoke = heard = clock.now()
     interrupt_at = 0.0
     while not viewer.gone:
         end = None if task.is_open else int(task.text_length or 0)
         parts = await asyncio.to_thread(stream_log.read, task.id, position, end)
         for part in parts:
             yield sse.text_event(part.end, part.kind, part.text)
-            position, spoke = part.end, clock.now()
+            position, spoke, heard = part.end, clock.now(), clock.now()
         if end is not None:
             for event in await _end(task, viewer):
                 yield event
@@ -118,6 +130,10 @@ async def _follow(
         if clock.now() - spoke >= SILENCE_SECONDS:
             yield sse.KEEP_ALIVE
             spoke = clock.now()
+        if clock.now() - heard >= AHEAD_SECONDS:
+            if position > await asyncio.to_thread(stream_log.find_end, task.id):
+                return
+            heard = clock.now()
         await asyncio.sleep(POLL_SECONDS)
         stored = await asyncio.to_thread(leases.read, task.id)
         if interrupts and stored and leases.is_expired(stored) and clock.now() >= interrupt_at:

@@ -1,34 +1,4 @@
-"""Responses with large constant texts, compressed for clients that accept it (RFC 9110, section 12.5.3)."""
-
-import base64
-import functools
-import gzip
-from collections.abc import Callable
-from typing import Any
-
-from aws_lambda_powertools.event_handler import Response
-
-from aideer.web.http import app
-
-
-def respond(
-    make: Callable[[], bytes], content_type: str, headers: dict[str, str | list[str]] | None = None
-) -> Response[Any]:
-    """Return a response with the constant text of `make`, in UTF-8.
-
-    Any cache may keep it for 5 minutes, separately for each Accept-Encoding.
-    """
-    usual: dict[str, str | list[str]] = {
-        "Cache-Control": "public, max-age=300",
-        "Vary": "Accept-Encoding",
-        **(headers or {}),
-    }
-    if not accepts_gzip(app.current_event.headers.get("accept-encoding")):
-        return Response(status_code=200, content_type=content_type, headers=usual, body=make().decode())
-    usual["Content-Encoding"] = "gzip"
-    response = Response(status_code=200, content_type=content_type, headers=usual, body=_compress(make))
-    response.base64_encoded = True  # it is encoded already: Powertools would write bytes of this type as JSON
-    return response
+"""Which content coding a client accepts (RFC 9110, section 12.5.3)."""
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
@@ -55,8 +25,3 @@ def _weight(parameters: list[str]) -> float:
                 return 0.0
             return weight if 0 <= weight <= 1 else 0.0
     return 1.0
-
-
-@functools.cache
-def _compress(make: Callable[[], bytes]) -> str:
-    return base64.b64encode(gzip.compress(make(), mtime=0)).decode()

@@ -40,6 +40,7 @@ app = APIGatewayHttpResolver(
 )
 app._request_validation_middleware = RequestValidation()  # type: ignore[no-untyped-call]
 
+_charges: list[Callable[[int], AideerError | None]] = []
 
 refusals: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """By path: a function that gives a refusal, as Lambda returns it, the form that this endpoint's standard requires."""
@@ -58,6 +59,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return shape(answer) if shape else answer
 
 
+def on_answer(charge: Callable[[int], AideerError | None]) -> None:
+    """Call `charge` with the size of this request's answer, in bytes. The error that it returns replaces the answer to a GET."""
+    _charges.append(charge)
+
+
 def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request = event["requestContext"]["http"]
     origin.remember_called(event["requestContext"]["domainName"])
@@ -69,8 +75,17 @@ def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if len(event.get("body") or "") > bodies.SIZE and not event["rawPath"].startswith(_LONG):
         answer = _refuse(TooLarge("too_large", f"A body can have at most {bodies.SIZE} characters here."))
     else:
-        answer = app.resolve(event, context)
+        _charges.clear()
+        answer = _charge(app.resolve(event, context), request["method"])
     answer["headers"] = add_usual_headers(answer["headers"])
+    return answer
+
+
+def _charge(answer: dict[str, Any], method: str) -> dict[str, Any]:
+    for charge in _charges:
+        error = charge(len((answer.get("body") or "").encode()))
+        if error and method == "GET" and answer["statusCode"] == HTTPStatus.OK:
+            return _refuse(error)
     return answer
 
 

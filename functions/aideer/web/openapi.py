@@ -64,6 +64,13 @@ def describe(
     return {"summary": summary, "responses": responses, "security": None if public else [{"bearerAuth": []}]}
 
 
+ASSET_ANSWERS: dict[str, Any] = {
+    "errors": (404,),
+    "headers": {"ETag": {"description": "Quoted, for If-None-Match.", "schema": {"type": "string"}}},
+    "also": {304: "The version that If-None-Match names is the current one."},
+}
+"""Arguments of `describe` for a large constant text (assets.py)."""
+
 USUAL_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-store"}
 """Headers of every response that does not set them itself."""
 

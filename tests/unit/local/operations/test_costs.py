@@ -3,7 +3,7 @@
 import math
 
 from aideer.core import metrics
-from aideer.security import rate_limits
+from aideer.security import limits
 from aideer.tasks import control, executor, leases
 from local.operations import costs
 from local.stack.template import ROOT, Template
@@ -21,7 +21,7 @@ def test_the_page_shows_what_the_assumptions_make() -> None:
 def test_a_month_by_hand() -> None:
     """10 million answers, the greatest shares, without the code."""
     month = costs.Use.of(10_000_000).costs()
-    assert math.isclose(month["DynamoDB, a million write units"], 10 * 59 * 0.625)
+    assert math.isclose(month["DynamoDB, a million write units"], 10 * 60 * 0.625)
     gb_seconds = 10_000_000 * ((10.5 + 0.1) * 0.5 + 4 * 0.06) + 30 * 24 * 60 * 0.3
     gb_seconds += 30 * 24 * 12 * (62 * 0.002 + 2 * 0.25)
     assert math.isclose(month["Lambda, GB-s"], gb_seconds * 0.0000166667)
@@ -51,7 +51,7 @@ def test_the_assumptions_are_the_templates_and_the_engines() -> None:
     assert round(costs.SECONDS / executor.STOP_SECONDS) == costs.READS["look for a stop, every 0.7 s"]
     assert executor.FLUSH_ATTENDED == 1.0
     assert leases.SHARDS == 8
-    kinds = [*control.ERRORS, *rate_limits.DEFAULTS]
+    kinds = [*control.ERRORS, *(limits.DEFAULTS.keys() - {"follow_task"})]  # a displaced follower counts as `follow`
     assert len(metrics.UNITS) + len(kinds) + 1 == costs.METRICS, "and ErrorsLogged"
     watched = sum(1 if "MetricName" in a else sum("MetricStat" in q for q in a["Metrics"]) for a in ALARMS)
     assert watched == costs.ALARM_METRICS
