@@ -21,7 +21,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.stack.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos permissions e2e deployed samlocal web-adapter sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin rollback test-alarm destroy requirements
+.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos load permissions e2e deployed samlocal web-adapter sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin rollback test-alarm destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,6 +56,9 @@ test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
 
 chaos: $(INSTALLED) ## every AWS call broken in every way, in about 40 minutes (ARGS="--every 2": half of the faults; writes docs/reliability.md)
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+load: $(INSTALLED) ## one hostile user beside honest ones, on a stack of its own, in about a minute
+	@$(BIN)/python -m tests.load
 
 permissions: $(INSTALLED) ## after `make test`: each function may do what the tests saw it do, and no more
 	@$(BIN)/python -m pytest -q tests/permissions
