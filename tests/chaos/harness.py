@@ -506,7 +506,8 @@ class World:
             elif table == settings.MESSAGES_TABLE:
                 self._threads.add(item["thread"]["S"])
             elif table == settings.RECORDS_TABLE and item["pk"]["S"].startswith("jobs#"):
-                self.job_keys.add((item["pk"]["S"], item["sk"]["S"]))
+                if item["sk"]["S"] < clock.timestamp(clock.now() + 2 * REPLACED_SECONDS):  # a preset's version waits a day
+                    self.job_keys.add((item["pk"]["S"], item["sk"]["S"]))
 
 
 async def _call(scope: dict[str, Any], viewing: Viewing, body: bytes) -> None:
