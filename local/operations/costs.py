@@ -61,7 +61,7 @@ SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda polls each queue with five pollers, 20 s each time."""
 SECRETS = 4
-METRICS, ALARM_METRICS = 54, 45
+METRICS, ALARM_METRICS = 54, 46
 SECRET_READS = 2 * 12 * 720
 """Reads of one environment that is always running, one every five minutes."""
 
