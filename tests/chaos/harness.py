@@ -505,9 +505,13 @@ class World:
                 self._task_ids.add(item["id"]["S"])
             elif table == settings.MESSAGES_TABLE:
                 self._threads.add(item["thread"]["S"])
-            elif table == settings.RECORDS_TABLE and item["pk"]["S"].startswith("jobs#"):
-                if item["sk"]["S"] < clock.timestamp(clock.now() + 2 * REPLACED_SECONDS):  # a preset's version waits a day
-                    self.job_keys.add((item["pk"]["S"], item["sk"]["S"]))
+            elif (
+                table == settings.RECORDS_TABLE
+                and item["pk"]["S"].startswith("jobs#")
+                # The job of a preset's version waits for a day.
+                and item["sk"]["S"] < clock.timestamp(clock.now() + 2 * REPLACED_SECONDS)
+            ):
+                self.job_keys.add((item["pk"]["S"], item["sk"]["S"]))
 
 
 async def _call(scope: dict[str, Any], viewing: Viewing, body: bytes) -> None:
