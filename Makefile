@@ -109,7 +109,7 @@ openapi-lint: $(NODE)/.installed ## functions/docs/openapi.json, by Redocly, wit
 
 validate: $(INSTALLED) ## template.yaml and the price tables
 	@$(BIN)/python -m local.stack.prices
-	@$(BIN)/sam validate --lint --region us-east-1
+	@$(BIN)/cfn-lint --regions us-east-1 ap-southeast-1 ap-east-1 --template template.yaml
 
 secure: $(CHECKOV)/.installed ## template.yaml's security, by checkov (.checkov.yaml has the exceptions, each with its reason)
 	@$(CHECKOV)/bin/checkov --config-file .checkov.yaml
