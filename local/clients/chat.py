@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.segment import Segment, Segments
 from rich.style import Style
 
-from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError, new_key
+from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError, Start, new_key
 from local.stack.settings import Settings, SettingsError
 
 PROMPT = "\n› "
@@ -63,9 +63,9 @@ class Screen:
 
 
 class Conversation:
-    """One user's chat, question by question."""
+    """One user's chat, question by question. Without a `chat_id`, the first question opens a chat on the preset."""
 
-    def __init__(self, client: Client, console: Console, preset_id: str, chat_id: str) -> None:
+    def __init__(self, client: Client, console: Console, preset_id: str, chat_id: str | None) -> None:
         self._client = client
         self._console = console
         self._preset_id = preset_id
@@ -110,23 +110,25 @@ class Conversation:
             case ["/redeem"]:
                 say(self._console, "Which code? /redeem CODE")
             case ["/new"]:
-                self._chat_id = new_chat(self._client, self._preset_id)
+                self._chat_id = None
                 say(self._console, "A new chat: nothing of before is part of it.")
             case ["/help"]:
                 say(self._console, HELP)
             case _:
-                self._ask(line)
+                self._ask({"messages": [{"role": "user", "content": line}]} | self._place())
 
-    def _ask(self, question: str) -> None:
-        message = {"role": "user", "content": question}
-        self._client.call("POST", f"/chats/{self._chat_id}/messages", {"messages": [message]})
+    def _place(self) -> dict[str, object]:
+        return {"chat_id": self._chat_id} if self._chat_id else {"chat": {"preset_id": self._preset_id}}
+
+    def _ask(self, question: dict[str, object]) -> None:
         key, screen = new_key(), Screen(self._console)
         try:
-            task = self._accepted(key)
-            end = self._shown(task["stream_url"], screen)
+            end = self._show(question, key, screen)
         except KeyboardInterrupt:
-            # Ctrl-C may have interrupted this call's answer, so repeat it with the same key.
-            end = self._client.stop(self._accepted(key)["task_id"])
+            # Ctrl-C may have come before the start of the answer. The same key finds the task that the question has, or gets.
+            task = self._client.call("POST", "/tasks", question, key=key)
+            self._chat_id = task["chat_id"]
+            end = self._client.stop(task["task_id"])
         screen.complete(end)
         if end.status == "failed":
             say(self._console, f"{end.error} ({end.error_code})", "red")
@@ -135,16 +137,14 @@ class Conversation:
             left = self._client.call("GET", "/users/me")["credits_left"]
         say(self._console, f"{bill(end)} · {left:,} left")
 
-    def _accepted(self, key: str) -> dict[str, str]:
-        task: dict[str, str] = self._client.call("POST", "/tasks", {"chat_id": self._chat_id}, key=key)
-        return task
-
-    def _shown(self, stream_url: str, screen: Screen) -> End:
-        with contextlib.closing(self._client.follow(stream_url)) as items:
+    def _show(self, question: dict[str, object], key: str, screen: Screen) -> End:
+        with contextlib.closing(self._client.ask(question, key)) as items:
             with self._console.status("…"):
-                item = next(items)
-            while isinstance(item, Piece):
-                screen.write(item.kind, item.text)
+                while isinstance(item := next(items), Start):
+                    self._chat_id = item.chat_id
+            while not isinstance(item, End):
+                if isinstance(item, Piece):
+                    screen.write(item.kind, item.text)
                 item = next(items)
         return item
 
@@ -230,7 +230,7 @@ def _read_kept(users: Path) -> dict[str, tuple[str, str]]:
 def pick_preset(client: Client, console: Console, options: argparse.Namespace) -> str:
     """Return the id of a preset: the requested one, the chosen one, the only one, or a new one."""
     if options.preset:
-        return str(options.preset)
+        return str(client.call("GET", f"/presets/{options.preset}")["id"])
     wanted = {"model": options.model or "qwen-plus", **({"enable_thinking": True} if options.think else {})}
     presets = client.call("GET", "/presets?limit=20")
     if options.model or options.think:
@@ -256,12 +256,6 @@ def _number(text: str) -> int:
     return int(text) if text.strip().isdecimal() else 0
 
 
-def new_chat(client: Client, preset_id: str) -> str:
-    """Open a chat and return its id."""
-    chat: str = client.call("POST", "/chats", {"preset_id": preset_id, "title": "Terminal"})["id"]
-    return chat
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -284,13 +278,14 @@ def talk(options: argparse.Namespace, console: Console) -> None:
     with Client(os.environ.get("AIDEER_URL") or settings.url) as client:
         client.check()
         username = sign_in(client, options, settings.state_dir / "chat.json")
-        preset_id = "" if options.chat else pick_preset(client, console, options)
-        chat_id = options.chat or new_chat(client, preset_id)
-        preset_id = preset_id or client.call("GET", f"/chats/{chat_id}?limit=1")["preset_id"]
+        if options.chat:
+            preset_id = client.call("GET", f"/chats/{options.chat}?limit=1")["preset_id"]
+        else:
+            preset_id = pick_preset(client, console, options)
         left = client.call("GET", "/users/me")["credits_left"]
         say(console, f"AIDeer at {client.url} · {username} · {left:,} credits", "bold")
         say(console, HELP)
-        Conversation(client, console, preset_id, chat_id).run()
+        Conversation(client, console, preset_id, options.chat).run()
 
 
 def main() -> int:

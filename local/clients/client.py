@@ -1,4 +1,4 @@
-"""A client of AIDeer's API: calls, and an answer that is followed to its end through broken connections."""
+"""A client of AIDeer's API: calls, and questions whose answers are followed to their end through broken connections."""
 
 import ipaddress
 import json
@@ -19,7 +19,11 @@ SILENCE_SECONDS = 40.0
 HELD_SECONDS = 5.0
 """A connection that lasted longer than this did connect."""
 FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 3.0
 ATTEMPTS = 3
+QUESTION_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.0)
+"""Seconds before a question is sent again whose stream did not begin."""
+TOO_MANY = 429
 END = "end"
 
 
@@ -34,7 +38,7 @@ class LostError(Exception):
 class RefusedError(Exception):
     """AIDeer or API Gateway refused a request. The error has the shape of either."""
 
-    def __init__(self, status: int, body: dict[str, Any]) -> None:
+    def __init__(self, status: int, body: dict[str, Any], retry_after: float = 0.0) -> None:
         detail = body.get("detail") or body.get("message") or "no reason given"
         if isinstance(detail, list):
             detail = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in detail)
@@ -42,6 +46,18 @@ class RefusedError(Exception):
         self.status = status
         self.code: str = body.get("code", "")
         self.body = body
+        self.retry_after = retry_after
+        """Seconds to wait before another attempt."""
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether the same request would be refused again."""
+        return self.status < 500 and self.status != TOO_MANY
+
+    @property
+    def needs_sign_in(self) -> bool:
+        """Return whether the token has expired, or is too old for this call."""
+        return self.status == 401 or self.code == "fresh_sign_in_required"
 
     @classmethod
     def of(cls, response: httpx.Response) -> "RefusedError":
@@ -50,7 +66,19 @@ class RefusedError(Exception):
             body = response.json()
         except ValueError:
             body = None
-        return cls(response.status_code, body if isinstance(body, dict) else {})
+        seconds = response.headers.get("Retry-After", "")
+        retry_after = min(float(seconds), PATIENCE_SECONDS) if seconds.isdecimal() else 0.0
+        return cls(response.status_code, body if isinstance(body, dict) else {}, retry_after)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of an answer: the question is stored, and its credits are held."""
+
+    task_id: str
+    chat_id: str
+    credits_held: int
+    resume_url: str
 
 
 @dataclass(frozen=True)
@@ -136,6 +164,7 @@ class Client:
             transport=transport,
         )
         self._credentials = ("", "")
+        self._stream_base = self.url
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +192,7 @@ class Client:
         headers = {"Idempotency-Key": key} if key else {}
         attempts = ATTEMPTS if key or method == "GET" else 1
         response = self._sent(method, path, attempts, json=body, headers=headers)
-        if self._credentials[0] and _needs_sign_in(response):
+        if response.is_error and self._may_sign_in_for(RefusedError.of(response)):
             self.sign_in(*self._credentials)
             response = self._sent(method, path, attempts, json=body, headers=headers)
         return self._read(response)
@@ -183,11 +212,64 @@ class Client:
         tokens = self._read(self._sent("POST", "/session/oauth2/token", 1, data=form))
         self._http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
         self._credentials = (username, password)
+        self._stream_base = tokens.get("stream_base") or self.url
 
     @property
     def authorization(self) -> str:
         """The Authorization header of the signed-in user."""
         return str(self._http.headers["Authorization"])
+
+    def ask(self, question: dict[str, Any], key: str) -> Generator[Start | Piece | End, None, None]:
+        """Ask a question and yield its answer while it is made: the start, pieces, and the end.
+
+        If the connection breaks before the start, the client sends the question again with its key, which never asks twice. If it
+        breaks later, the client follows the answer from the same position on.
+
+        Parameters
+        ----------
+        question
+            The body of POST /tasks/stream.
+        key
+            The question's own Idempotency-Key.
+
+        Raises
+        ------
+        RefusedError
+            The question is refused.
+        NoStackError
+            The stream did not begin, also after QUESTION_PAUSES.
+        LostError
+            The stream began and broke, and could not be opened again for PATIENCE_SECONDS.
+        """
+        url, headers = f"{self._stream_base}/api/v1/tasks/stream", {"Idempotency-Key": key}
+        start, position, doubtful = None, "0", False
+        refusal: RefusedError | None = None
+        for pause in (0.0, *QUESTION_PAUSES):
+            time.sleep(max(pause, refusal.retry_after if refusal else 0.0))
+            try:
+                for item in self._stream("POST", url, headers, json=question):
+                    yield item
+                    if isinstance(item, End):
+                        return
+                    if isinstance(item, Start):
+                        start = item
+                    else:
+                        position = item.position
+                refusal = None
+            except httpx.TransportError:
+                refusal = None
+            except RefusedError as refused:
+                refusal = refused
+                if not pause and self._may_sign_in_for(refused):
+                    self.sign_in(*self._credentials)
+                    continue
+                if refused.is_final or (refused.status == TOO_MANY and not doubtful):
+                    raise
+            if start:
+                yield from self.follow(start.resume_url, position)
+                return
+            doubtful = True  # the question may have been accepted
+        raise refusal or self._no_stack()
 
     def follow(self, stream_url: str, after: str | None = None) -> Generator[Piece | End, None, None]:
         """Yield an answer while it is made, from a position on: pieces, then the end.
@@ -206,7 +288,9 @@ class Client:
         while True:
             began, before = time.monotonic(), position
             try:
-                for item in self._stream(stream_url, position):
+                for item in self._stream("GET", stream_url, {} if position is None else {"Last-Event-ID": position}):
+                    if isinstance(item, Start):
+                        continue
                     yield item
                     if isinstance(item, End):
                         return
@@ -214,8 +298,9 @@ class Client:
             except httpx.TransportError:
                 pass
             except RefusedError as refused:
-                if refused.status < 500 and refused.status != 429:
+                if refused.is_final:
                     raise
+                pause = max(pause, refused.retry_after)
             now = time.monotonic()
             if position != before or now - began > HELD_SECONDS:
                 pause, give_up_at = FIRST_PAUSE_SECONDS, now + PATIENCE_SECONDS
@@ -223,7 +308,7 @@ class Client:
                 raise LostError
             position = position or "0"  # without a position, a stream opens only once
             time.sleep(pause)
-            pause = min(2 * pause, 3.0)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def stop(self, task_id: str) -> End:
         """Stop a task, and return its end. Raise LostError if it does not end."""
@@ -236,9 +321,8 @@ class Client:
             task = self.call("GET", f"/tasks/{task_id}")
         return End.of(task)
 
-    def _stream(self, stream_url: str, position: str | None) -> Iterator[Piece | End]:
-        headers = {} if position is None else {"Last-Event-ID": position}
-        with connect_sse(self._http, "GET", stream_url, headers=headers) as source:
+    def _stream(self, method: str, url: str, headers: dict[str, str], **content: Any) -> Iterator[Start | Piece | End]:
+        with connect_sse(self._http, method, url, headers=headers, **content) as source:
             yield from _read_stream(source)
 
     def _sent(self, method: str, path: str, attempts: int, **content: Any) -> httpx.Response:
@@ -248,8 +332,14 @@ class Client:
                 return self._http.request(method, f"{self.url}/api/v1{path}", **content)
             except httpx.TransportError:
                 if attempts <= 0:
-                    raise NoStackError(f"No AIDeer answers at {self.url}. Start one with: make run") from None
+                    raise self._no_stack() from None
             time.sleep(0.5)
+
+    def _no_stack(self) -> NoStackError:
+        return NoStackError(f"No AIDeer answers at {self.url}. Start one with: make run")
+
+    def _may_sign_in_for(self, refused: RefusedError) -> bool:
+        return bool(self._credentials[0]) and refused.needs_sign_in
 
     def _read(self, response: httpx.Response) -> Any:
         if response.is_error:
@@ -262,27 +352,24 @@ def new_key() -> str:
     return str(uuid.uuid4())
 
 
-def _read_stream(source: EventSource) -> Iterator[Piece | End]:
+def _read_stream(source: EventSource) -> Iterator[Start | Piece | End]:
     if source.response.status_code != 200:
         source.response.read()
         raise RefusedError.of(source.response)
     for event in source.iter_sse():
-        if event.event != "message" or not event.data:
+        if event.event not in ("start", "message") or not event.data:
             continue
         body = json.loads(event.data)
+        if event.event == "start":
+            if "resume_url" in body:  # else the stream was opened by its address
+                yield Start(body["task_id"], body["chat_id"], body["credits_held"], body["resume_url"])
+            continue
         if event.id == END:
             yield End.of(body)
             return
         for kind in ("reasoning", "content"):
             if kind in body:
                 yield Piece(kind, body[kind], event.id)
-
-
-def _needs_sign_in(response: httpx.Response) -> bool:
-    """Return whether the token has expired, or is too old for this call."""
-    if response.status_code == 403:
-        return RefusedError.of(response).code == "fresh_sign_in_required"
-    return response.status_code == 401
 
 
 def _is_loopback(url: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 
 from local.clients.chat import explain
-from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError, new_key
+from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError, Start, new_key
 from local.stack.settings import Settings, SettingsError
 
 QUESTION = "Who are you? 请用一句话回答 🦌"
@@ -54,11 +54,9 @@ class Demo:
         }
         preset_id = self._client.call("POST", "/presets", preset)["id"]
         self._tell("POST /presets", "a model, its parameters and a prompt, under one name")
-        chat = {"preset_id": preset_id, "title": "Demo", "messages": [{"role": "user", "content": QUESTION}]}
-        chat_id = self._client.call("POST", "/chats", chat)["id"]
-        self._tell("POST /chats", f"a chat on it, which begins with: {QUESTION}")
-        self._answer(chat_id)
-        self._stop(chat_id)
+        answered = self._answer(preset_id)
+        self._answer_again(answered)
+        self._stop(answered.chat_id)
         self._ledger()
 
     def _sign_up(self) -> None:
@@ -88,12 +86,18 @@ class Demo:
         promise(again == after, "the same Idempotency-Key gives the same answer")
         self._tell("POST /users/me/credits", f"redeemed: {after['credits_left']:,}; sent again, it changes nothing")
 
-    def _answer(self, chat_id: str) -> None:
-        task = self._client.call("POST", "/tasks", {"chat_id": chat_id}, key=new_key())
-        self._tell("POST /tasks", f"an answer is asked for; {task['credits_held']:,} credits are held meanwhile")
-        self._tell(f"GET /tasks/{task['task_id']}/stream", "")
-        positions: list[str] = []
-        end = self._followed(self._shown(self._client.follow(task["stream_url"]), positions))
+    def _answer(self, preset_id: str) -> Start:
+        question = {
+            "chat": {"preset_id": preset_id, "title": "Demo"},
+            "messages": [{"role": "user", "content": QUESTION}],
+        }
+        key, positions = new_key(), list[str]()
+        self._tell("POST /tasks/stream", f"one request opens a chat, asks and is answered: {QUESTION}")
+        start, end = self._followed(self._shown(self._client.ask(question, key), positions))
+        chat_id = start.chat_id
+        repeated, same = self._followed(self._client.ask(question, key))
+        promise((repeated.task_id, same) == (start.task_id, end), "the same Idempotency-Key asks nothing new")
+        self._tell("POST /tasks/stream with the same Idempotency-Key", "the same answer: asked and paid once")
         chat = self._client.call("GET", f"/chats/{chat_id}")
         stored = chat["messages"][-1]
         promise(stored["content"] == end.content, "the message in the chat is the text that was streamed")
@@ -107,11 +111,19 @@ class Demo:
             f"the same text, as a message: {end.output_tokens} tokens for {end.credits} credits",
         )
         middle = positions[len(positions) // 2]
-        rest = "".join(item.text for item in self._client.follow(task["stream_url"], middle) if isinstance(item, Piece))
+        rest = "".join(item.text for item in self._client.follow(start.resume_url, middle) if isinstance(item, Piece))
         promise(rest == end.content[int(middle) :], "a stream goes on exactly where it is asked to")
         self._tell("GET …/stream with Last-Event-ID", f"from position {middle} on, again: …{rest[:30]}…")
+        return start
 
-    def _shown(self, items: Iterable[Piece | End], positions: list[str]) -> Iterator[Piece | End]:
+    def _answer_again(self, answered: Start) -> None:
+        _, end = self._followed(self._client.ask({"regenerate": answered.task_id}, new_key()))
+        [*_, question, answer] = self._client.call("GET", f"/chats/{answered.chat_id}")["messages"]
+        promise(answer == end.message, "an answer that is made again replaces the first one")
+        promise(question["content"] == QUESTION, "the question stays when its answer is made again")
+        self._tell("POST /tasks/stream", "with “regenerate”, a new answer replaces the last one")
+
+    def _shown(self, items: Iterable[Start | Piece | End], positions: list[str]) -> Iterator[Start | Piece | End]:
         for item in items:
             if isinstance(item, Piece):
                 positions.append(item.position)
@@ -119,26 +131,27 @@ class Demo:
             yield item
         self._write("\n")
 
-    def _followed(self, items: Iterable[Piece | End]) -> End:
+    def _followed(self, items: Iterable[Start | Piece | End]) -> tuple[Start, End]:
         shown = ""
         for item in items:
-            if isinstance(item, End):
+            if isinstance(item, Start):
+                start = item
+            elif isinstance(item, End):
                 promise(item.status == "finished", f"the answer finishes, and does not end as {item.status}")
                 promise(item.content == shown, "the pieces that were streamed are the answer")
                 end = item
             else:
                 shown += item.text if item.kind == "content" else ""
-        return end
+        return start, end
 
     def _stop(self, chat_id: str) -> None:
         directive = "/sim tokens=3000 delay=20 " if self._simulated else ""
         message = {"role": "user", "content": directive + LONG_QUESTION}
-        self._client.call("POST", f"/chats/{chat_id}/messages", {"messages": [message]})
-        task = self._client.call("POST", "/tasks", {"chat_id": chat_id}, key=new_key())
-        self._tell("POST /tasks", "another answer, a long one")
-        with contextlib.closing(self._client.follow(task["stream_url"])) as items:
-            pieces = itertools.islice(items, PIECES_BEFORE_STOP)
-            seen = "".join(item.text for item in pieces if isinstance(item, Piece))
+        items = self._client.ask({"chat_id": chat_id, "messages": [message]}, new_key())
+        with contextlib.closing(items):
+            [start] = [item for item in itertools.islice(items, 1) if isinstance(item, Start)]
+            self._tell("POST /tasks/stream", f"a long answer; {start.credits_held:,} credits are held meanwhile")
+            seen = "".join(item.text for item in itertools.islice(items, PIECES_BEFORE_STOP) if isinstance(item, Piece))
         try:
             self._client.call("POST", "/tasks", {"chat_id": chat_id})
         except RefusedError as refused:
@@ -146,11 +159,11 @@ class Demo:
             self._tell("POST /tasks", f"while it is answered, the chat takes no other: {refused.status} {refused.code}")
         else:
             raise BrokenPromiseError("a chat answers one question at a time")
-        end = self._client.stop(task["task_id"])
+        end = self._client.stop(start.task_id)
         promise(end.status == "stopped", f"a stop stops, and does not end as {end.status}")
         promise(end.content.startswith(seen), "what was streamed before a stop is kept")
         self._tell(
-            f"POST /tasks/{task['task_id']}/stop",
+            f"POST /tasks/{start.task_id}/stop",
             f"stopped after {end.output_tokens} tokens, which is what it costs: {end.credits} credits",
         )
 

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import jwt
 import pytest
 from rich.console import Console
 
 from local.clients import bench
+from local.clients.client import Client, End, Piece, Start
 from local.stack.ephemeral import EphemeralStack
 from tests.events import parse
 from tests.integration.stacks import ROOT, Stack, only_running, running
@@ -92,6 +94,64 @@ def test_the_demo_finds_everything_as_promised(stack: Stack) -> None:
     done = ran([sys.executable, "-m", "local.clients.demo"], stack)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All as promised" in done.stdout
+
+
+class Losing(httpx.BaseTransport):
+    """A network that loses the answer to the first request of a path, after some of its bytes."""
+
+    def __init__(self, path: str, after: bytes) -> None:
+        self._network, self._path, self._after = httpx.HTTPTransport(), path, after
+        self.sent: list[str] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.sent.append(f"{request.method} {request.url.path}")
+        response = self._network.handle_request(request)
+        if self.sent.count(f"POST {self._path}") != 1 or request.url.path != self._path:
+            return response
+        return httpx.Response(response.status_code, headers=response.headers, stream=Cut(response, self._after))
+
+
+class Cut(httpx.SyncByteStream):
+    """A body that breaks off as soon as it has brought these bytes."""
+
+    def __init__(self, response: httpx.Response, after: bytes) -> None:
+        self._response, self._after = response, after
+
+    def __iter__(self) -> Iterator[bytes]:
+        whole = b""
+        for piece in self._response.iter_raw():
+            whole += piece
+            if self._after in whole:
+                break
+            yield piece
+        self._response.close()
+        raise httpx.ReadError("lost")
+
+
+@pytest.mark.parametrize(("after", "resumed"), [(b"event: start", False), (b'"content"', True)])
+def test_a_question_whose_answer_is_lost_is_asked_and_paid_once(stack: Stack, after: bytes, resumed: bool) -> None:
+    network = Losing("/api/v1/tasks/stream", after)
+    name = f"lost-{after.hex()[:12]}"
+    with Client(stack.url, network) as client:
+        client.call("POST", "/users", {"username": name, "password": "secret-1"})
+        client.sign_in(name, "secret-1")
+        preset = client.call(
+            "POST", "/presets", {"title": "Deer", "parameters": {"model": "qwen-plus"}, "messages": []}
+        )
+        messages = [{"role": "user", "content": "/sim tokens=30 delay=20"}]
+        start, *pieces, end = client.ask({"chat": {"preset_id": preset["id"]}, "messages": messages}, "once")
+        assert isinstance(start, Start)
+        assert isinstance(end, End)
+        assert "".join(piece.text for piece in pieces if isinstance(piece, Piece)) == end.content
+        posts, gets = network.sent.count("POST /api/v1/tasks/stream"), network.sent[-1].startswith("GET")
+        assert (posts, gets) == ((1, True) if resumed else (2, False))
+        assert [message["role"] for message in client.call("GET", f"/chats/{start.chat_id}")["messages"]] == [
+            "user",
+            "assistant",
+        ]
+        credits = client.call("GET", "/users/me/credits")
+    assert credits["credits_held"] == 0
+    assert [record["amount"] for record in credits["credit_records"]] == [-end.credits, 1_000_000]
 
 
 def test_a_conversation_that_is_piped(stack: Stack) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from local.clients import chat, client
-from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError
+from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError, Start
 
 TEXT = "你好\u2028👩‍🚀 café"
 END = {
@@ -22,6 +22,18 @@ END = {
     "credits": 2,
     "error": None,
 }
+
+START = {
+    "task_id": "t",
+    "chat_id": "c",
+    "position": 0,
+    "credits_held": 40,
+    "resume_url": "http://stream.test/api/v1/tasks/t/stream?ticket=x&after=0",
+}
+QUESTION = {"chat_id": "c", "messages": [{"role": "user", "content": "Who are you?"}]}
+BUSY = {"detail": "Busy.", "code": "busy"}
+TOO_MANY = {"detail": "You may ask for 20 answers a minute.", "code": "too_many_answers"}
+TOKENS = {"access_token": "first", "stream_base": "http://stream.test"}
 
 Answer = httpx.Response | Exception
 
@@ -77,6 +89,7 @@ def broken(*parts: bytes) -> httpx.Response:
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(client, "QUESTION_PAUSES", (0.001,) * 5)
 
 
 @pytest.fixture
@@ -145,6 +158,136 @@ def test_a_stream_that_is_refused_says_why(connected: Callable[[Server], Client]
     with pytest.raises(RefusedError, match=r"This was streamed before\.") as refused:
         followed(connected(server))
     assert (refused.value.status, refused.value.code) == (422, "already_streamed")
+
+
+def begun(start: int = 0, end: int = 0, *, ends: bool = False) -> bytes:
+    """The bytes of an asked stream, from its start event on."""
+    return f"event: start\nid: 0\ndata: {json.dumps(START)}\n\n".encode() + stream(start, end, ends=ends)
+
+
+def asked(found: Client) -> tuple[str, Start, End]:
+    """Ask, and return the whole text, the one start, and the end."""
+    start, *pieces, end = found.ask(QUESTION, "k")
+    assert isinstance(start, Start)
+    assert isinstance(end, End)
+    assert all(isinstance(piece, Piece) for piece in pieces)
+    return "".join(piece.text for piece in pieces if isinstance(piece, Piece)), start, end
+
+
+def test_a_question_and_its_answer_are_one_request(connected: Callable[[Server], Client]) -> None:
+    server = Server(httpx.Response(200, json=TOKENS), streamed(begun(0, len(TEXT), ends=True)))
+    found = connected(server)
+    found.sign_in("alice", "secret")
+    text, start, end = asked(found)
+    assert text == end.content == TEXT
+    assert (start.task_id, start.chat_id, start.credits_held) == ("t", "c", 40)
+    request = server.requests[1]
+    assert (request.method, str(request.url)) == ("POST", "http://stream.test/api/v1/tasks/stream")
+    assert (request.headers["Authorization"], request.headers["Idempotency-Key"]) == ("Bearer first", "k")
+    assert json.loads(request.content) == QUESTION
+
+
+@pytest.mark.parametrize("base", [{}, {"stream_base": None}])
+def test_without_a_host_for_streams_a_question_goes_to_the_api(
+    connected: Callable[[Server], Client], base: dict[str, Any]
+) -> None:
+    tokens = httpx.Response(200, json={"access_token": "first", **base})
+    server = Server(tokens, streamed(begun(0, len(TEXT), ends=True)))
+    found = connected(server)
+    found.sign_in("alice", "secret")
+    asked(found)
+    assert server.requests[1].url.host == "aideer.test"
+
+
+def test_a_question_that_is_lost_before_its_start_is_sent_again_with_its_key(
+    connected: Callable[[Server], Client],
+) -> None:
+    server = Server(
+        httpx.ConnectError("restarting"),
+        httpx.ReadTimeout("lost"),
+        httpx.Response(503, json=BUSY),
+        broken(),
+        streamed(begun(0, len(TEXT), ends=True)),
+    )
+    assert asked(connected(server))[0] == TEXT
+    assert {request.headers["Idempotency-Key"] for request in server.requests} == {"k"}
+    assert [request.method for request in server.requests] == ["POST"] * 5
+    assert len({request.content for request in server.requests}) == 1
+
+
+def test_an_answer_that_is_lost_in_the_middle_goes_on_at_its_position(connected: Callable[[Server], Client]) -> None:
+    server = Server(broken(begun(0, 3)), broken(stream(3, 5, ends=False)), streamed(stream(5, len(TEXT), ends=True)))
+    assert asked(connected(server))[0] == TEXT
+    assert [request.method for request in server.requests] == ["POST", "GET", "GET"]
+    assert [str(request.url) for request in server.requests[1:]] == [START["resume_url"]] * 2
+    assert server.positions == [None, "3", "5"]
+
+
+def test_an_answer_that_is_lost_after_its_start_is_followed_from_its_first_character(
+    connected: Callable[[Server], Client],
+) -> None:
+    server = Server(broken(begun()), streamed(stream(0, len(TEXT), ends=True)))
+    assert asked(connected(server))[0] == TEXT
+    assert server.positions == [None, "0"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(402, {"detail": "No.", "code": "insufficient_credits"}), (409, {}), (429, TOO_MANY)]
+)
+def test_a_refused_question_is_sent_once_and_says_why(
+    connected: Callable[[Server], Client], status: int, body: dict[str, Any]
+) -> None:
+    server = Server(httpx.Response(status, json=body, headers={"Retry-After": "30"}))
+    with pytest.raises(RefusedError) as refused:
+        asked(connected(server))
+    assert (refused.value.status, refused.value.code) == (status, body.get("code", ""))
+    assert len(server.requests) == 1
+
+
+def test_a_repeated_question_waits_as_long_as_a_limit_asks(
+    connected: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(client.time, "sleep", pauses.append)
+    later = httpx.Response(429, json=TOO_MANY, headers={"Retry-After": "7"})
+    server = Server(httpx.ReadTimeout("lost"), later, streamed(begun(0, len(TEXT), ends=True)))
+    assert asked(connected(server))[0] == TEXT
+    assert pauses == [0.0, 0.001, 7.0]
+
+
+def test_a_followed_answer_waits_as_long_as_a_limit_asks(
+    connected: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(client.time, "sleep", pauses.append)
+    later = httpx.Response(429, json=TOO_MANY, headers={"Retry-After": "2"})
+    server = Server(broken(begun(0, 3)), later, streamed(stream(3, len(TEXT), ends=True)))
+    assert asked(connected(server))[0] == TEXT
+    assert 2.0 in pauses
+
+
+def test_a_question_is_sent_a_few_times_only(connected: Callable[[Server], Client]) -> None:
+    server = Server(*(httpx.ConnectError("gone") for _ in range(9)))
+    with pytest.raises(NoStackError, match="make run"):
+        asked(connected(server))
+    assert len(server.requests) == 6
+    server = Server(*(httpx.Response(503, json=BUSY) for _ in range(9)))
+    with pytest.raises(RefusedError, match="Busy"):
+        asked(connected(server))
+    assert len(server.requests) == 6
+
+
+def test_a_question_signs_in_again_for_an_expired_token(connected: Callable[[Server], Client]) -> None:
+    server = Server(
+        httpx.Response(200, json=TOKENS),
+        httpx.Response(401, json={"detail": "Sign in again.", "code": "token_expired"}),
+        httpx.Response(200, json=TOKENS | {"access_token": "second"}),
+        streamed(begun(0, len(TEXT), ends=True)),
+    )
+    found = connected(server)
+    found.sign_in("alice", "secret")
+    assert asked(found)[0] == TEXT
+    assert [request.headers["Authorization"] for request in server.requests[1::2]] == ["Bearer first", "Bearer second"]
 
 
 def test_a_call_with_a_key_is_repeated_with_that_key_when_its_answer_is_lost(
@@ -238,3 +381,27 @@ def test_what_was_lost_stays_on_the_screen() -> None:
 
 def test_a_model_cannot_command_the_terminal() -> None:
     assert shown(("content", "a\x1b[2Jb\rc\x9bd\n"), end={"content": "a\x1b[2Jb\rc\x9bd\n"}) == "a[2Jbcd\n\n"
+
+
+def test_ctrl_c_before_the_start_stops_the_task_of_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks: list[tuple[str, dict[str, Any]]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/tasks/stream"):
+            raise KeyboardInterrupt
+        if request.url.path.endswith("/stop"):
+            return httpx.Response(200, json={**END, "status": "stopped", "finish_reason": "stopped"})
+        if request.url.path.endswith("/users/me"):
+            return httpx.Response(200, json={"credits_left": 9})
+        tasks.append((request.headers["Idempotency-Key"], json.loads(request.content)))
+        return httpx.Response(200, json={"task_id": "t", "chat_id": "c"})
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("Who are you?\nAnd you?\n"))
+    output = io.StringIO()
+    with Client("http://aideer.test", httpx.MockTransport(answer)) as found:
+        chat.Conversation(found, Console(file=output, width=80), "p", None).run()
+    (key, first), (other, second) = tasks
+    assert key != other
+    assert first == {"messages": [{"role": "user", "content": "Who are you?"}], "chat": {"preset_id": "p"}}
+    assert second == {"messages": [{"role": "user", "content": "And you?"}], "chat_id": "c"}
+    assert output.getvalue().count("stopped · 2 credits") == 2
