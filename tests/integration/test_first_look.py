@@ -24,9 +24,13 @@ pytestmark = pytest.mark.early
 README, TOUR, WECHAT = (
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tour.md", "docs/wechat.md")
 )
-JOURNEY = README.partition("## The journey in six calls")[2].partition("\n## ")[0]
-BLOCKS, MORE, WECHAT_BLOCKS = (
-    re.findall(r"^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE) for page in (JOURNEY, TOUR, WECHAT)
+JOURNEY = README.partition("## The journey in five calls")[2].partition("\n## ")[0]
+MORE_CALLS, WAYS_TO_ASK = (
+    TOUR.partition(f"## {title}")[2].partition("\n## ")[0] for title in ("More calls", "Ways to ask")
+)
+BLOCKS, MORE, ASK, WECHAT_BLOCKS = (
+    re.findall(r"^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    for page in (JOURNEY, MORE_CALLS, WAYS_TO_ASK, WECHAT)
 )
 OUTPUT = [line.strip() for line in re.findall(r"^    (\S.*)$", JOURNEY, re.MULTILINE)]
 
@@ -43,8 +47,8 @@ def ran(command: list[str], stack: Stack, said: str = "") -> subprocess.Complete
     return subprocess.run(command, cwd=ROOT, env=environment, input=said, capture_output=True, text=True, timeout=60)
 
 
-def test_the_readme_s_six_calls_work_as_pasted(stack: Stack) -> None:
-    assert len(BLOCKS) == 8, "what saves typing, six calls, the credits"
+def test_the_readme_s_five_calls_work_as_pasted(stack: Stack) -> None:
+    assert len(BLOCKS) == 7, "what saves typing, five calls, the credits"
     script = "\necho -----\n".join(["set -eu", *BLOCKS]).replace("http://127.0.0.1:8000", stack.url)
     done = ran(["bash", "-c", script], stack)
     assert done.returncode == 0, done.stderr
@@ -76,6 +80,19 @@ def test_the_rest_works_as_pasted(stack: Stack) -> None:
     assert json.loads(statistics)["users"]["total"] >= 2
 
 
+def test_the_ways_to_ask_work_as_pasted(stack: Stack) -> None:
+    assert len(ASK) == 3, "one request, the same again, the queue"
+    assert ASK[1] in ASK[0]
+    script = "\necho -----\n".join(["set -eu", *BLOCKS, *ASK]).replace("http://127.0.0.1:8000", stack.url)
+    done = ran(["bash", "-c", script], stack)
+    assert done.returncode == 0, done.stderr
+    first, again, queued = done.stdout.split("-----\n")[-3:]
+    assert "What do deer eat?" in parse(first).content
+    assert first.splitlines()[0] == "event: start"
+    assert parse(again).final == parse(first).final
+    assert "And what do you eat?" in queued
+
+
 def test_signing_in_by_wechat_works_as_pasted(stack: Stack) -> None:
     assert len(WECHAT_BLOCKS) == 3, "a mini program, a refresh, a website"
     # Each of those calls answers one line of JSON, without a line break.
@@ -102,6 +119,9 @@ class Losing(httpx.BaseTransport):
     def __init__(self, path: str, after: bytes) -> None:
         self._network, self._path, self._after = httpx.HTTPTransport(), path, after
         self.sent: list[str] = []
+
+    def close(self) -> None:
+        self._network.close()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.sent.append(f"{request.method} {request.url.path}")
