@@ -8,7 +8,7 @@ import itertools
 import json
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +95,13 @@ class Viewing:
     status: int = 0
     sent: str = ""
     text_shown: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """The data of the start event, if that has been sent whole."""
+        first, whole, _ = self.sent.partition("\n\n")
+        started: dict[str, Any] = json.loads(first.partition("data: ")[2]) if self.status == 200 and whole else {}
+        return started
 
     @property
     def stream(self) -> Stream:
@@ -237,13 +244,12 @@ class World:
     def asked(self, owner: Person, key: str, body: dict[str, Any]) -> Viewing:
         """POST /tasks/stream in the same way, waited for."""
         viewing = Viewing("")
-        headers = {"authorization": f"Bearer {owner.token}", "idempotency-key": key, "content-type": "application/json"}
-        scope = _request("POST", "/api/v1/tasks/stream", "", headers)
+        scope = question_scope(owner.token, key)
         thread = threading.Thread(target=self._watch, args=(viewing, scope, json.dumps(body).encode()))
         thread.start()
         thread.join()
-        if viewing.status == 200 and (first := viewing.sent.split("\n\n")[0]):
-            viewing.task_id = json.loads(first.partition("data: ")[2])["task_id"]
+        if start := viewing.start:
+            viewing.task_id = start["task_id"]
             self.viewings.append(viewing)
         return viewing
 
@@ -278,7 +284,7 @@ class World:
             loop, main = asyncio.get_running_loop(), asyncio.current_task()
             assert main
             with self._wire.mourned("executor", lambda: loop.call_soon_threadsafe(main.cancel)):
-                await _call(scope, viewing, body)
+                await call(scope, viewing, body)
 
         try:
             asyncio.run(process())  # which ends what goes on after the answer, as Lambda freezes it
@@ -462,12 +468,16 @@ class World:
         if shown.final and (shown.final["content"], shown.final["reasoning"]) != (kept.content, kept.reasoning):
             yield Violation(ANSWERS_LOST, "the final event is not what is stored")
 
+    def count_calls(self, marker: str) -> int:
+        """How often the model was asked with this text."""
+        return sum(marker in said for said in self._prompts())
+
+    def _prompts(self) -> list[str]:
+        requests = self._provider.requests()
+        return [json.dumps(one["body"]["input"], ensure_ascii=False) for one in requests if "body" in one]
+
     def _asked(self, stored: list[Task]) -> Iterator[Violation]:
-        asked = [
-            json.dumps(request["body"]["input"], ensure_ascii=False)
-            for request in self._provider.requests()
-            if "body" in request
-        ]
+        asked = self._prompts()
         for chat_id, chat_tasks in itertools.groupby(sorted(stored, key=lambda t: t.chat_id), key=lambda t: t.chat_id):
             marker = self.acknowledged[chat_id][0].split()[-1]
             calls, allowed = sum(marker in said for said in asked), self.model_calls * len(list(chat_tasks))
@@ -514,8 +524,8 @@ class World:
                 self.job_keys.add((item["pk"]["S"], item["sk"]["S"]))
 
 
-async def _call(scope: dict[str, Any], viewing: Viewing, body: bytes) -> None:
-    """Call the streaming door, noting what is sent as it is sent."""
+async def call(scope: dict[str, Any], viewing: Viewing, body: bytes, heard: Callable[[Viewing], object] = bool) -> None:
+    """Call the streaming door, noting what is sent as it is sent. `heard` is called after each part."""
     never = asyncio.Event()
     received = [body]
 
@@ -530,8 +540,15 @@ async def _call(scope: dict[str, Any], viewing: Viewing, body: bytes) -> None:
         viewing.sent += message.get("body", b"").decode()
         if '"content"' in viewing.sent:
             viewing.text_shown.set()
+        heard(viewing)
 
     await stream_function.app(scope, receive, send)
+
+
+def question_scope(token: str, key: str) -> dict[str, Any]:
+    """A POST /tasks/stream."""
+    headers = {"authorization": f"Bearer {token}", "idempotency-key": key, "content-type": "application/json"}
+    return _request("POST", "/api/v1/tasks/stream", "", headers)
 
 
 def _request(method: str, path: str, query: str, headers: dict[str, str] | None = None) -> dict[str, Any]:

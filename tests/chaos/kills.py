@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from aideer.core import settings
 from aideer.core.errors import AideerError
-from aideer.data.models import CreditEntry
+from aideer.data.models import Chat, CreditEntry
 from tests.chaos import victim
 from tests.chaos.cases import Lab
-from tests.chaos.harness import BROKEN, Violation, World
+from tests.chaos.harness import BROKEN, CALLED_TWICE, Violation, World
+from tests.support import Person
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "/sim tokens=12 delay=8"
@@ -99,6 +102,7 @@ def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
     """Set up users, kill the process that works for them, let the system mend itself, and look."""
     world = lab.world()
     people = [world.person() for _ in range(3)]
+    questions = _questions(world, people)
     answers = [world.accepted(person, world.chat(person, QUESTION), stream=False)["task_id"] for person in people * 2]
     code, deleted = world.code(max_uses=2), world.chat(people[0], QUESTION)
     answers.append(world.accepted(people[0], deleted, stream=False)["task_id"])
@@ -110,6 +114,7 @@ def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
     appended = {uuid4().hex: person for person in people}
     chats = {content: world.chat(person) for content, person in appended.items()}
     works |= asked
+    works |= {name: ["ask_and_watch", who.token, name, json.dumps(body)] for name, (who, body) in questions.items()}
     works |= {content: ["append", person.id, chats[content].id, content] for content, person in appended.items()}
     works |= {"delete": ["delete", people[0].id, deleted.id], "sweep": ["sweep", people[0].id]}
     order = [[name, *work] for name, work in works.items()]
@@ -121,6 +126,9 @@ def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
     seconds = time.monotonic() - began
 
     violations = []
+    world.clock.ahead += settings.LEASE_SECONDS + 1  # a killed executor is one whose lease runs out
+    for name, (person, body) in questions.items():
+        violations += _ask_again(world, person, name, body, done.get(name))
     for name, work in asked.items():
         task_id = _again(world, victim.ask, *work[1:])
         world.note_task(task_id)
@@ -150,6 +158,49 @@ def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
         seconds=seconds,
         violations=violations,
     )
+
+
+def _questions(world: World, people: list[Person]) -> dict[str, tuple[Person, dict[str, Any]]]:
+    """Questions for POST /tasks/stream, by their keys: in stored chats, in new ones, and for another answer."""
+    first, second, third = people
+    old = world.accepted(third, world.chat(third, QUESTION), stream=False)["task_id"]
+    world.rest()
+
+    def say() -> list[dict[str, str]]:
+        return [{"role": "user", "content": f"{QUESTION} {uuid4().hex}"}]
+
+    opened = {"preset_id": world.chat(second).preset_id, "title": "Opened"}
+    return {
+        "message-0": (first, {"chat_id": world.chat(first).id, "messages": say()}),
+        "message-1": (second, {"chat_id": world.chat(second).id, "messages": say()}),
+        "chat-0": (second, {"chat": opened, "messages": say()}),
+        "again-0": (third, {"regenerate": old}),
+    }
+
+
+def _ask_again(world: World, person: Person, key: str, body: dict[str, Any], told: str | None) -> Iterator[Violation]:
+    """Repeat a POST /tasks/stream, whose answer its client did not see to the end."""
+    viewing = world.asked(person, key, body)
+    if not viewing.start:
+        yield Violation(BROKEN, f"a repeated question answered {viewing.status}: {viewing.sent}")
+        return
+    task_id, chat_id = viewing.start["task_id"], viewing.start["chat_id"]
+    if told not in (None, task_id):
+        yield Violation(BROKEN, "another task of the same key")
+    world.note_task(task_id)
+    for message in body.get("messages", []):
+        if chat_id in world.chats:
+            world.acknowledged[chat_id].append(message["content"])
+        else:
+            world.adopt(chat_id, message["content"])
+        calls = world.count_calls(message["content"])
+        if calls > 1:
+            yield Violation(CALLED_TWICE, f"{calls} calls for one question")
+    if "chat" in body:
+        others = world.chats.keys() - {chat_id}
+        opened = [chat.id for chat in Chat.by_create_time.query(person.id) if chat.id not in others]
+        if opened != [chat_id]:
+            yield Violation(BROKEN, f"{len(opened)} chats of one key")
 
 
 def _again(world: World, work: Callable[..., str], user_id: str, *arguments: str) -> str:

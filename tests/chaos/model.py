@@ -5,10 +5,13 @@ after it has lost its task, a sweep and a stop act on a task as it was when they
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from unittest import mock
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -17,16 +20,19 @@ from aideer.billing import credits, pricing, redeem_codes, topups, uncovered
 from aideer.billing.credits import Closer, Text
 from aideer.chats import chats
 from aideer.core import characters, clock, settings
-from aideer.core.errors import AideerError
+from aideer.core.errors import AideerError, Busy
 from aideer.core.usage import Usage
 from aideer.data import jobs
+from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, CreditEntry, Message, Record, Task, User
+from aideer.data.transactions import Refused
 from aideer.schemas.chats import ChatChange, NewMessages, PlacedMessage
 from aideer.schemas.credits import NewGrant, NewRedemption
-from aideer.schemas.questions import NewTask
+from aideer.schemas.questions import NewQuestion, NewTask
 from aideer.security.auth import Bearer
 from aideer.tasks import admission, chat_deletion, control, leases, stream_log, sweeper
+from aideer.tasks.admission import Accepted
 from jobs.run import WORKERS
 from tests.chaos.harness import World
 from tests.support import Person
@@ -104,9 +110,11 @@ class Work(Shown):
     lease: float = 0.0
     credits: int = 0
     key: str | None = None
+    deleted: bool = False
+    """By its user, after its end."""
 
     def __repr__(self) -> str:
-        return f"<{self.status} {self.type}>"
+        return f"<{self.status} {self.type}{' deleted' if self.deleted else ''}>"
 
 
 @dataclass(eq=False)
@@ -134,6 +142,34 @@ def some(name: str) -> Callable[[Any], bool]:
 PEOPLE, TALKS, WORKS, CODES = one_of("people"), one_of("talks"), one_of("works"), one_of("codes")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
 EXECUTORS, READINGS = one_of("executors"), one_of("readings")
+KEYS = st.sampled_from([None, "a"])
+LOST, NEVER, LATE = "answer lost", "never happens", "comes too late"
+DOORS = st.sampled_from(["stream", "stream", "queue", LOST, NEVER, LATE])
+"""POST /tasks/stream or POST /tasks. Or POST /tasks/stream, and what becomes of its transaction."""
+QUESTIONS = {"message": ["user"], "messages": ["assistant", "user"], "stored": [], "statement": ["assistant"]}
+"""The roles of the messages that a question brings."""
+
+
+@contextmanager
+def doubtful(door: str) -> Iterator[None]:
+    """Let DynamoDB give no final answer to the transaction of an admission."""
+    late: list[tuple[Any, ...]] = []
+    hold = credits.hold
+
+    def lose(*arguments: Any) -> None:
+        if door == LOST:
+            hold(*arguments)
+        late.append(arguments)
+        raise Busy
+
+    if door not in (LOST, NEVER, LATE):
+        yield
+        return
+    with mock.patch.object(credits, "hold", lose):
+        yield
+    for arguments in late if door == LATE else []:
+        with pytest.raises(Refused, match="task"):
+            hold(*arguments)
 
 
 class Rules(RuleBasedStateMachine):
@@ -149,6 +185,8 @@ class Rules(RuleBasedStateMachine):
         self.people = [Someone(self.world.person(balance), balance) for balance in (1_000, 60)]
         self.talks: list[Talk] = []
         self.works: list[Work] = []
+        self.asked: dict[str, Work] = {}
+        """By the keys of questions."""
         self.executors: list[Executor] = []
         self.readings: list[tuple[Work, Task]] = []
         """Tasks as somebody has read them at some time."""
@@ -176,7 +214,7 @@ class Rules(RuleBasedStateMachine):
 
     # --- clients
 
-    @rule(talk=TALKS, type=st.sampled_from(["chat_generation", TITLE]), key=st.sampled_from([None, "a"]))
+    @rule(talk=TALKS, type=st.sampled_from(["chat_generation", TITLE]), key=KEYS)
     def ask(self, talk: Talk, type: str, key: str | None) -> None:
         wanted = NewTask(chat_id=talk.chat.id, type=type, stream=False)
         request = IdempotentRequest(talk.owner.person.id, f"POST /tasks {talk.chat.id} {type}", key, wanted)
@@ -197,11 +235,35 @@ class Rules(RuleBasedStateMachine):
             refusal = None
         self._accept(talk, type, refusal, None, lambda: admission.create(talk.owner.caller, wanted, request), key)
 
-    @precondition(some("works"))
-    @rule(old=WORKS)
-    def ask_again(self, old: Work) -> None:
-        talk, refusal, last = old.talk, None, None
+    @rule(talk=TALKS, what=st.sampled_from(list(QUESTIONS)), door=DOORS, key=KEYS)
+    def ask_at_once(self, talk: Talk, what: str, door: str, key: str | None) -> None:
+        """One request with the question."""
+        roles = QUESTIONS[what]
+        asks = roles[-1] == "user" if roles else talk.asks(talk.next_n)
         if talk.deleted:
+            refusal = "chat_not_found"
+        elif talk.active:
+            refusal = "task_running"
+        else:
+            refusal = None if asks else "last_message_not_user"
+        self._ask_at_once(talk, door, key and f"{talk.chat.id} {what}", {"chat_id": talk.chat.id}, roles, refusal)
+
+    @rule(talk=TALKS, door=DOORS, key=KEYS)
+    def ask_in_new_chat(self, talk: Talk, door: str, key: str | None) -> None:
+        """One request that opens another chat on the preset of this one."""
+        opened = {"chat": {"preset_id": talk.chat.preset_id, "title": "Opened"}}
+        new = Talk(talk.owner, talk.chat, {}, 1, title="Opened")
+        if work := self._ask_at_once(new, door, key and talk.chat.preset_id, opened, ["user"], None):
+            new.chat = Chat.get(Task.get(work.id, consistent_read=True).chat_id, consistent_read=True)
+            self.talks.append(new)
+
+    @precondition(some("works"))
+    @rule(old=WORKS, door=st.one_of(st.just("regenerate"), DOORS), key=KEYS)
+    def ask_again(self, old: Work, door: str, key: str | None) -> None:
+        talk, refusal, last = old.talk, None, None
+        if old.deleted:
+            refusal = "task_not_found"
+        elif talk.deleted:
             refusal = "chat_not_found"
         elif talk.active is not None:
             refusal = "task_running"
@@ -214,40 +276,99 @@ class Rules(RuleBasedStateMachine):
                 refusal = "last_message_not_user"
         if talk.owner.deleted_at:
             refusal = "token_revoked"
+        if door != "regenerate":
+            self._ask_at_once(talk, door, key and f"{old.id} again", {"regenerate": old.id}, [], refusal, last)
+            return
         request = IdempotentRequest(talk.owner.person.id, "again", None, "")
         self._accept(
             talk, old.type, refusal, last, lambda: admission.regenerate(talk.owner.caller, old.id, request), None
         )
 
+    def _ask_at_once(
+        self,
+        talk: Talk,
+        door: str,
+        key: str | None,
+        body: dict[str, Any],
+        roles: list[str],
+        refusal: str | None,
+        replaces: int | None = None,
+    ) -> Work | None:
+        """Ask by one of DOORS, and return the new task. A known key gets its first task."""
+        caller, key = talk.owner.caller, key or new_id()
+        body = {**body, "messages": [{"role": role, "content": "more"} for role in roles]}
+        wanted = NewTask(**body, stream=False) if door == "queue" else NewQuestion(**body)
+        request = admission.identify(caller, wanted, key)
+
+        def call() -> Any:
+            if isinstance(wanted, NewTask):
+                return admission.create(caller, wanted, request)
+            return admission.begin(caller, wanted, request)
+
+        if known := self.asked.get(key):
+            answer, error = self.attempt(call)
+            assert (error and error.code) == ("token_revoked" if talk.owner.deleted_at else None)
+            if isinstance(answer, Accepted):
+                assert (answer.task.id, answer.prompt) == (known.id, None)
+            assert not answer or isinstance(answer, Accepted) or answer.task_id == known.id
+            return None
+        if door in (NEVER, LATE):
+            refusal = refusal or "busy"
+        with doubtful(door):
+            work = self._accept(talk, "chat_generation", refusal, replaces, call, key, roles)
+        if work:
+            self.asked[key] = work
+        return work
+
     def _accept(
-        self, talk: Talk, type: str, refusal: str | None, replaces: int | None, call: Callable[[], Any], key: str | None
-    ) -> None:
+        self,
+        talk: Talk,
+        type: str,
+        refusal: str | None,
+        replaces: int | None,
+        call: Callable[[], Any],
+        key: str | None,
+        roles: Sequence[str] = (),
+    ) -> Work | None:
         balance = self.balance(talk.owner)
         answer, error = self.attempt(call)
         if error and error.code == "insufficient_credits":
             assert error.extra["credits_left"] == balance < error.extra["credits_needed"]
             assert refusal is None
-            return
+            return None
         assert (error and error.code) == refusal
         if error:
-            return
-        assert 0 < answer.credits_held <= balance
+            return None
+        here = isinstance(answer, Accepted)
+        task_id, hold = (answer.task.id, int(answer.task.hold)) if here else (answer.task_id, answer.credits_held)
+        assert 0 < hold <= balance
+        added = {n: (role, True, None) for n, role in enumerate(roles, talk.next_n)}
+        assert list(answer.messages or ()) == list(added)
+        talk.messages |= added
+        talk.next_n += len(added)
         is_title = type == TITLE
         work = Work(
-            answer.task_id,
+            task_id,
             talk,
             type,
-            answer.credits_held,
+            hold,
             None if is_title else talk.next_n,
             replaces,
             talk.title,
             clock.now(),
         )
-        work.lease = float(Task.get(work.id, consistent_read=True).lease_until)
+        stored = Task.get(work.id, consistent_read=True)
+        work.lease = float(stored.lease_until)
         work.key = key
         self.works.append(work)
         if not is_title:
             talk.active, talk.next_n = work, talk.next_n + 1
+            assert Chat.get(stored.chat_id, consistent_read=True).version == answer.chat_version
+        if here:
+            assert answer.prompt
+            work.status, work.executor = "running", stored.executor
+            self.executors.append(Executor(work, answer.task))
+        return work
 
     @rule(talk=TALKS, roles=st.lists(st.sampled_from(["user", "assistant"]), min_size=1, max_size=3))
     def append(self, talk: Talk, roles: list[str]) -> None:
@@ -384,6 +505,14 @@ class Rules(RuleBasedStateMachine):
         if task.status in OPEN:  # else it was shown as it had been read
             assert stored.status == work.status
 
+    @precondition(some("works"))
+    @rule(work=WORKS)
+    def delete_answer(self, work: Work) -> None:
+        """The task goes, and its message and its bill stay."""
+        _, error = self.attempt(lambda: control.delete(Task(work.id)))
+        assert (error and error.code) == ("task_not_ended" if work.status in OPEN else None)
+        work.deleted = work.deleted or error is None
+
     # --- executors
 
     @precondition(some("works"))
@@ -415,7 +544,7 @@ class Rules(RuleBasedStateMachine):
             executor = self.executors[-1]
             self.settle(executor, "stop", output=9)
             if again:
-                self.ask_again(executor.work)
+                self.ask_again(executor.work, "regenerate", None)
 
     @precondition(some("executors"))
     @rule(executor=EXECUTORS, text=TEXTS)

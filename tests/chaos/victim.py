@@ -22,6 +22,7 @@ from aideer.schemas.credits import NewRedemption
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, chat_deletion, executor, sweeper
 from tests import prices
+from tests.chaos.harness import Viewing, call, question_scope
 from tests.support import caller
 
 
@@ -60,6 +61,18 @@ def sweep(_: User) -> str:
     return "-"
 
 
+async def ask_and_watch(name: str, token: str, key: str, body: str) -> None:
+    """POST /tasks/stream, whose client relies on the task of the start event."""
+    told: list[str] = []
+
+    def hear(viewing: Viewing) -> None:
+        if viewing.start and not told:
+            told.append(viewing.start["task_id"])
+            say("done", name, *told)
+
+    await call(question_scope(token, key), Viewing(""), body.encode(), hear)
+
+
 WORKS: dict[str, Callable[..., str]] = {
     "ask": ask,
     "redeem": redeem,
@@ -77,9 +90,12 @@ def do(name: str, what: str, user_id: str, *arguments: Any) -> None:
 async def work(answers: list[str], works: list[list[str]]) -> None:
     """Everything at once."""
     loop = asyncio.get_running_loop()
+    questions = [[name, *arguments] for name, what, *arguments in works if what == "ask_and_watch"]
+    works = [each for each in works if each[1] != "ask_and_watch"]
     with ThreadPoolExecutor(8) as pool:
         await asyncio.gather(
             *(executor.execute(task_id, clock.now() + 60) for task_id in answers),
+            *(ask_and_watch(*question) for question in questions),
             *(loop.run_in_executor(pool, do, *each) for each in works),
             return_exceptions=True,
         )
