@@ -7,13 +7,14 @@ from typing import Any
 
 @dataclass
 class Stream:
-    """What a viewer got: the ids, the deltas put together, and the final event."""
+    """What a viewer got: the start event, the ids, the deltas put together, and the final event."""
 
     ids: list[str] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     reasoning: str = ""
     content: str = ""
     final: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
 
 
 def parse(text: str) -> Stream:
@@ -41,9 +42,12 @@ def put_together(events: list[tuple[str, str, str]]) -> Stream:
     for name, last_id, data in events:
         stream.events.append(name)
         stream.ids.append(last_id)
-        if name != "message":
+        if name not in ("start", "message"):
             continue
         body = json.loads(data)
+        if name == "start":
+            stream.start = body
+            continue
         if last_id == "end":
             stream.final = body
         else:

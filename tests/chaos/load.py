@@ -30,7 +30,7 @@ class Streams:
     complete: int
     failed: int
     slowest_first_token: float
-    """Seconds from the opening of its connection."""
+    """Seconds from the first sending of its question."""
     slowest_end: float
     memory_before: int
     memory_most: int
@@ -50,37 +50,41 @@ class Accepted:
 
 
 def streams() -> Streams:
-    """Open many streams at once, and read each to its end."""
+    """Ask many questions at once by POST /tasks/stream, each in a new chat, and read each answer to its end."""
     with _stack(SIGNUP_CREDITS=str(10**9)) as stack:
         me = Client(stack)
-        asked = [me.ask(f"/sim tokens={TOKENS} delay={DELAY_MS} number {n}") for n in range(STREAMS)]
         before = _megabytes(stack)
         with _meanwhile(lambda: _megabytes(stack)) as memory:
-            seen = asyncio.run(_watch_all([task["stream_url"] for task in asked]))
+            seen = asyncio.run(_watch_all(stack, me))
         failed = complete = 0
-        for task, (stream, _, _) in zip(asked, seen, strict=True):
-            stored = me.task(task["task_id"])
+        for stream, _, _ in seen:
+            stored = me.task(stream.start["task_id"])
             failed += stored["status"] != "finished"
             [_, answer] = me.get(f"/chats/{stored['chat_id']}")["messages"]
             complete += stream.content == stream.final.get("content") == answer["content"] == stored["content"] != ""
-        assert me.get("/users/me/credits")["credits_held"] == 0
+        money = me.get("/users/me/credits")
+        assert money["credits_held"] == 0
+        assert len({stream.start["task_id"] for stream, _, _ in seen}) == STREAMS
         return Streams(complete, failed, max(s[1] for s in seen), max(s[2] for s in seen), before, max(memory))
 
 
-async def _watch_all(urls: list[str]) -> list[tuple[Stream, float, float]]:
+async def _watch_all(stack: Stack, me: Client) -> list[tuple[Stream, float, float]]:
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=120, limits=limits) as client:
-        return await asyncio.gather(*(_watch(client, url) for url in urls))
+    headers = {"Authorization": me.http.headers["Authorization"]}
+    async with httpx.AsyncClient(base_url=f"{stack.url}/api/v1", timeout=120, limits=limits, headers=headers) as client:
+        return await asyncio.gather(*(_watch(client, me.preset_id, n) for n in range(STREAMS)))
 
 
-async def _watch(client: httpx.AsyncClient, url: str) -> tuple[Stream, float, float]:
+async def _watch(client: httpx.AsyncClient, preset_id: str, n: int) -> tuple[Stream, float, float]:
+    question = {"role": "user", "content": f"/sim tokens={TOKENS} delay={DELAY_MS} number {n}"}
+    body = {"chat": {"preset_id": preset_id}, "messages": [question]}
     text, began, first = "", time.monotonic(), 0.0
     while not text:
-        async with client.stream("GET", url) as answer:
-            if answer.status_code == 503:  # busy: the answer is made all the same, and seen from its log
+        async with client.stream("POST", "/tasks/stream", json=body, headers={"Idempotency-Key": str(n)}) as answer:
+            if answer.status_code == 503:  # busy: the same key never asks twice
                 await answer.aread()
-                url = url if "after=" in url else f"{url}&after=0"
                 continue
+            assert answer.status_code == 200, await answer.aread()
             async for piece in answer.aiter_text():
                 text += piece
                 if not first and '"content"' in text:
