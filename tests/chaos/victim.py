@@ -5,6 +5,7 @@ It says "begun PID", then "done NAME ANSWER" for each thing that its caller may 
 """
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -103,6 +104,7 @@ async def work(answers: list[str], works: list[list[str]]) -> None:
 
 
 def main() -> None:
+    importlib.import_module("aideer.tasks.asking")  # else each child imports it
     prices.bill_by(prices.FOLDER)
     for line in sys.stdin:
         wanted = json.loads(line)

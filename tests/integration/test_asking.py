@@ -1,7 +1,11 @@
 """POST /tasks/stream: one request from the question to the answer, and the same questions at POST /tasks."""
 
+import contextlib
 import json
 import re
+import socket
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from aideer.billing import credits
 from aideer.chats import quota
 from aideer.core import clock, settings
 from aideer.core.errors import Busy, TooManyRequests
@@ -16,12 +21,13 @@ from aideer.data import transactions
 from aideer.data.base import new_id
 from aideer.data.models import AuditRecord, Chat, Message, Preset, Task
 from aideer.data.transactions import Transaction
+from aideer.providers import dashscope_connections
 from aideer.security import limits, rate_limits
 from aideer.security.limits import Kind, Limit
 from aideer.tasks import admission, control, fence, leases
 from local.simulators import dashscope
 from tests.stream_client import asked, streamed
-from tests.support import Api, Person, accepted, check_rules, make_chat, sweep
+from tests.support import Api, Person, accepted, check_rules, in_loop, make_chat, sweep
 
 MakePerson = Callable[..., Person]
 QUESTION = {"role": "user", "content": "Who are you?"}
@@ -557,6 +563,78 @@ def test_three_calls_come_before_the_model_is_asked(
             "TransactWriteItems",
         ]
     )
+
+
+class MutePort:
+    """A provider that takes connections, notes what comes over them, and hangs up without an answer."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.received: list[bytes] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api/v1"
+        self._thread = threading.Thread(target=self._take)
+
+    def __enter__(self) -> "MutePort":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+    def _take(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client, _ = self._listening.accept()
+                with client:
+                    self.opened.set()
+                    self.received.append(client.recv(65_536))
+
+
+def test_the_connection_opens_beside_the_transaction_and_nothing_is_sent_before_it(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = person()
+    chat = make_chat(me)
+    hold = credits.hold
+    with MutePort() as port:
+
+        def watched(*arguments: Any) -> None:
+            assert port.opened.wait(5), "no connection before the transaction"
+            hold(*arguments)
+            time.sleep(0.05)  # what was sent by now would have come
+            assert port.received == []
+
+        monkeypatch.setattr(settings, "DASHSCOPE_HTTP_BASE_URL", port.base_url)
+        monkeypatch.setattr(credits, "hold", watched)
+        _, end = answered(ask(me, {"chat_id": chat.id, "messages": [QUESTION]}))
+        assert (end["status"], end["error"]["code"], end["credits"]) == ("failed", "upstream_error", 0)
+        [request] = port.received
+    assert request.startswith(b"POST /api/v1/")
+    check_rules(me)
+
+
+def test_a_refused_question_sends_nothing_over_its_connection(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = person(credits=0)
+    chat = make_chat(me)
+    with MutePort() as port:
+        monkeypatch.setattr(settings, "DASHSCOPE_HTTP_BASE_URL", port.base_url)
+        assert ask(me, {"chat_id": chat.id, "messages": [QUESTION]}).status_code == 402
+        assert port.opened.wait(5)
+        in_loop(dashscope_connections.close())
+        assert until_received(port) == [b""]
+
+
+def until_received(port: MutePort) -> list[bytes]:
+    """What came over the first connection until it was closed."""
+    give_up_at = time.monotonic() + 5
+    while not port.received and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    return port.received
 
 
 def test_nothing_is_logged_of_what_was_said(person: MakePerson, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,16 @@
 """Connections to a provider: one pool per event loop and address, closed with its loop.
 
 A request is sent only once. aiohttp does not retry a POST, and a connection that its server may have closed is not used.
+
+`open_ahead` opens the connection of a later request. So TCP and TLS take their time while a transaction does.
 """
 
 import asyncio
 import atexit
+import contextlib
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TypeVar
@@ -14,9 +18,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from yarl import URL
 
 IDLE_SECONDS = 50
 """How long a pooled connection may stay idle. Servers close idle connections after a minute or more."""
+AHEAD_SECONDS = 5.0
+"""The longest time that `open_ahead` takes. Then the request opens a connection itself."""
 _T = TypeVar("_T")
 
 
@@ -107,8 +114,35 @@ async def get_session(base_url: str) -> aiohttp.ClientSession:
     return _sessions[key][0]
 
 
+_ahead: ContextVar["asyncio.Task[None] | None"] = ContextVar("ahead", default=None)
+"""The task that opens a connection for the requests of this context."""
+
+
+def open_ahead(base_url: str) -> None:
+    """Begin to open a connection to `base_url`, and return at once. A later `post` of this context or of its tasks uses it.
+
+    Nothing is sent over it before. If it cannot be opened, or if no request follows, that has no effect.
+    """
+    _ahead.set(asyncio.get_running_loop().create_task(_open(base_url)))
+
+
+async def _open(base_url: str) -> None:
+    """Put an open connection into the pool. If the pool has one, that stays there."""
+    with contextlib.suppress(Exception):  # `post` opens its own then, and reports what prevents that
+        pool = await get_session(base_url)
+        proxy = _proxy(base_url)
+        request = aiohttp.ClientRequest(
+            "POST", URL(base_url), loop=asyncio.get_running_loop(), session=pool, proxy=URL(proxy) if proxy else None
+        )
+        if pool.connector:
+            connection = await pool.connector.connect(request, [], aiohttp.ClientTimeout(connect=AHEAD_SECONDS))
+            connection.release()
+
+
 async def post(base_url: str, url: str, headers: Mapping[str, str], body: bytes, call: Call) -> aiohttp.ClientResponse:
     """Send one request and return its response, with the body still unread. `call` records the progress."""
+    if ahead := _ahead.get():
+        await asyncio.wait([ahead])
     pool = await get_session(base_url)
     # A redirect would send the prompt and the key to another address.
     response = await pool.post(url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=call)

@@ -1,7 +1,8 @@
 """POST /tasks/stream: accept a task, and stream its answer in the same response.
 
 The process that accepts the task executes it. The model is asked only after the transaction that stores the task is known to have
-happened. A refusal comes as JSON before the stream begins. The start event leaves as soon as the credits are held.
+happened. The connection to the provider is opened meanwhile. A refusal comes as JSON before the stream begins. The start event
+leaves as soon as the credits are held.
 
 A repeated request gets the stream of the first one's task, from position 0. If that task is deleted, it gets the start event from
 the record and no answer.
@@ -17,6 +18,7 @@ from aideer.core import settings
 from aideer.core.errors import BadRequest
 from aideer.core.logs import logger
 from aideer.data.idempotency import KEY_CHARACTERS
+from aideer.providers import dashscope_connections
 from aideer.schemas.questions import NewQuestion
 from aideer.security import auth
 from aideer.security.auth import Bearer
@@ -35,6 +37,7 @@ async def ask(request: Request) -> StreamingResponse:
     control.stream_base.set(settings.STREAM_BASE_URL or f"{request.url.scheme}://{request.url.netloc}")
     identified = admission.identify(caller, wanted, key)
     deadline = attached.find_deadline(request.headers)
+    dashscope_connections.open_ahead(settings.DASHSCOPE_HTTP_BASE_URL)
     accepted = await asyncio.to_thread(admission.begin, caller, wanted, identified)
     logger.thread_safe_append_keys(task_id=accepted.task.id)
     first = _start_event(accepted, caller)

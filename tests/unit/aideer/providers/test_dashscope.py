@@ -686,6 +686,77 @@ async def test_a_connection_is_used_again_and_200_are_open_at_once(server: Serve
     assert len({entry["conn"] for entry in server.requests()}) == 200
 
 
+class Port:
+    """A server that only takes connections, and notes what comes over them."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+        self.received: list[bytes] = []
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened.set()
+        self.received.append(await reader.read())
+        writer.close()
+
+
+@asynccontextmanager
+async def port() -> AsyncIterator[tuple[Port, str]]:
+    taken = Port()
+    listening = await asyncio.start_server(taken.take, "127.0.0.1", 0)
+    async with listening:
+        yield taken, f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/api/v1"
+
+
+async def test_nothing_is_sent_over_a_connection_that_is_opened_ahead() -> None:
+    async with port() as (taken, base_url):
+        dashscope_connections.open_ahead(base_url)
+        assert await asyncio.to_thread(taken.opened.wait, 5)
+        await asyncio.sleep(0.05)
+        assert taken.received == []
+        await dashscope_connections.close()
+        await asyncio.sleep(0.05)
+        assert taken.received == [b""]
+
+
+async def test_a_call_uses_the_connection_that_was_opened_ahead(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+    make = dashscope_connections._socket
+    monkeypatch.setattr(dashscope_connections, "_socket", lambda address: opened.append(make(address)) or opened[-1])
+    dashscope_connections.open_ahead(server.base_url)
+    assert text(await talk(server.base_url, "/sim tokens=3"))
+    assert len(opened) == 1
+    dashscope_connections.open_ahead(server.base_url)  # the pool has one
+    assert text(await talk(server.base_url, "/sim tokens=3"))
+    assert len(opened) == 1
+
+
+async def test_a_connection_that_cannot_be_opened_ahead_changes_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        nobody = f"http://127.0.0.1:{listening.getsockname()[1]}/api/v1"
+    dashscope_connections.open_ahead(nobody)
+    with pytest.raises(UpstreamError) as failed:
+        await talk(nobody, "hi")
+    assert (failed.value.code, failed.value.retryable) == ("upstream_error", True)
+
+
+async def test_a_call_opens_its_connection_itself_if_the_one_ahead_failed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, failing = dashscope_connections._socket, [OSError("no route")]
+
+    def fail_once(address: Any) -> socket.socket:
+        if failing:
+            raise failing.pop()
+        return make(address)
+
+    monkeypatch.setattr(dashscope_connections, "_socket", fail_once)
+    dashscope_connections.open_ahead(server.base_url)
+    assert text(await talk(server.base_url, "/sim tokens=3"))
+    assert not failing
+
+
 def test_loops_in_threads_have_their_own_connections_and_leave_none(server: Server) -> None:
     together = threading.Barrier(4)
 
