@@ -144,30 +144,30 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9
 EXECUTORS, READINGS = one_of("executors"), one_of("readings")
 KEYS = st.sampled_from([None, "a"])
 LOST, NEVER, LATE = "answer lost", "never happens", "comes too late"
-DOORS = st.sampled_from(["stream", "stream", "queue", LOST, NEVER, LATE])
+WAYS = st.sampled_from(["stream", "stream", "queue", LOST, NEVER, LATE])
 """POST /tasks/stream or POST /tasks. Or POST /tasks/stream, and what becomes of its transaction."""
 QUESTIONS = {"message": ["user"], "messages": ["assistant", "user"], "stored": [], "statement": ["assistant"]}
 """The roles of the messages that a question brings."""
 
 
 @contextmanager
-def doubtful(door: str) -> Iterator[None]:
+def doubtful(way: str) -> Iterator[None]:
     """Let DynamoDB give no final answer to the transaction of an admission."""
     late: list[tuple[Any, ...]] = []
     hold = credits.hold
 
     def lose(*arguments: Any) -> None:
-        if door == LOST:
+        if way == LOST:
             hold(*arguments)
         late.append(arguments)
         raise Busy
 
-    if door not in (LOST, NEVER, LATE):
+    if way not in (LOST, NEVER, LATE):
         yield
         return
     with mock.patch.object(credits, "hold", lose):
         yield
-    for arguments in late if door == LATE else []:
+    for arguments in late if way == LATE else []:
         with pytest.raises(Refused, match="task"):
             hold(*arguments)
 
@@ -235,8 +235,8 @@ class Rules(RuleBasedStateMachine):
             refusal = None
         self._accept(talk, type, refusal, None, lambda: admission.create(talk.owner.caller, wanted, request), key)
 
-    @rule(talk=TALKS, what=st.sampled_from(list(QUESTIONS)), door=DOORS, key=KEYS)
-    def ask_at_once(self, talk: Talk, what: str, door: str, key: str | None) -> None:
+    @rule(talk=TALKS, what=st.sampled_from(list(QUESTIONS)), way=WAYS, key=KEYS)
+    def ask_at_once(self, talk: Talk, what: str, way: str, key: str | None) -> None:
         """One request with the question."""
         roles = QUESTIONS[what]
         asks = roles[-1] == "user" if roles else talk.asks(talk.next_n)
@@ -246,20 +246,20 @@ class Rules(RuleBasedStateMachine):
             refusal = "task_running"
         else:
             refusal = None if asks else "last_message_not_user"
-        self._ask_at_once(talk, door, key and f"{talk.chat.id} {what}", {"chat_id": talk.chat.id}, roles, refusal)
+        self._ask_at_once(talk, way, key and f"{talk.chat.id} {what}", {"chat_id": talk.chat.id}, roles, refusal)
 
-    @rule(talk=TALKS, door=DOORS, key=KEYS)
-    def ask_in_new_chat(self, talk: Talk, door: str, key: str | None) -> None:
+    @rule(talk=TALKS, way=WAYS, key=KEYS)
+    def ask_in_new_chat(self, talk: Talk, way: str, key: str | None) -> None:
         """One request that opens another chat on the preset of this one."""
         opened = {"chat": {"preset_id": talk.chat.preset_id, "title": "Opened"}}
         new = Talk(talk.owner, talk.chat, {}, 1, title="Opened")
-        if work := self._ask_at_once(new, door, key and talk.chat.preset_id, opened, ["user"], None):
+        if work := self._ask_at_once(new, way, key and talk.chat.preset_id, opened, ["user"], None):
             new.chat = Chat.get(Task.get(work.id, consistent_read=True).chat_id, consistent_read=True)
             self.talks.append(new)
 
     @precondition(some("works"))
-    @rule(old=WORKS, door=st.one_of(st.just("regenerate"), DOORS), key=KEYS)
-    def ask_again(self, old: Work, door: str, key: str | None) -> None:
+    @rule(old=WORKS, way=st.one_of(st.just("regenerate"), WAYS), key=KEYS)
+    def ask_again(self, old: Work, way: str, key: str | None) -> None:
         talk, refusal, last = old.talk, None, None
         if old.deleted:
             refusal = "task_not_found"
@@ -276,8 +276,8 @@ class Rules(RuleBasedStateMachine):
                 refusal = "last_message_not_user"
         if talk.owner.deleted_at:
             refusal = "token_revoked"
-        if door != "regenerate":
-            self._ask_at_once(talk, door, key and f"{old.id} again", {"regenerate": old.id}, [], refusal, last)
+        if way != "regenerate":
+            self._ask_at_once(talk, way, key and f"{old.id} again", {"regenerate": old.id}, [], refusal, last)
             return
         request = IdempotentRequest(talk.owner.person.id, "again", None, "")
         self._accept(
@@ -287,17 +287,17 @@ class Rules(RuleBasedStateMachine):
     def _ask_at_once(
         self,
         talk: Talk,
-        door: str,
+        way: str,
         key: str | None,
         body: dict[str, Any],
         roles: list[str],
         refusal: str | None,
         replaces: int | None = None,
     ) -> Work | None:
-        """Ask by one of DOORS, and return the new task. A known key gets its first task."""
+        """Ask by one of WAYS, and return the new task. A known key gets its first task."""
         caller, key = talk.owner.caller, key or new_id()
         body = {**body, "messages": [{"role": role, "content": "more"} for role in roles]}
-        wanted = NewTask(**body, stream=False) if door == "queue" else NewQuestion(**body)
+        wanted = NewTask(**body, stream=False) if way == "queue" else NewQuestion(**body)
         request = admission.identify(caller, wanted, key)
 
         def call() -> Any:
@@ -312,9 +312,9 @@ class Rules(RuleBasedStateMachine):
                 assert (answer.task.id, answer.prompt) == (known.id, None)
             assert not answer or isinstance(answer, Accepted) or answer.task_id == known.id
             return None
-        if door in (NEVER, LATE):
+        if way in (NEVER, LATE):
             refusal = refusal or "busy"
-        with doubtful(door):
+        with doubtful(way):
             work = self._accept(talk, "chat_generation", refusal, replaces, call, key, roles)
         if work:
             self.asked[key] = work
