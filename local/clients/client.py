@@ -23,7 +23,7 @@ LONGEST_PAUSE_SECONDS = 3.0
 ATTEMPTS = 3
 QUESTION_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.0)
 """Seconds before a question is sent again whose stream did not begin."""
-TOO_MANY = 429
+NOT_FOUND, TOO_MANY = 404, 429
 END = "end"
 
 
@@ -165,6 +165,7 @@ class Client:
         )
         self._credentials = ("", "")
         self._stream_base = self.url
+        self._is_streamed = True
 
     def __enter__(self) -> Self:
         return self
@@ -213,6 +214,7 @@ class Client:
         self._http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
         self._credentials = (username, password)
         self._stream_base = tokens.get("stream_base") or self.url
+        self._is_streamed = tokens.get("stream_base") is not None
 
     @property
     def authorization(self) -> str:
@@ -223,7 +225,7 @@ class Client:
         """Ask a question and yield its answer while it is made: the start, pieces, and the end.
 
         If the connection breaks before the start, the client sends the question again with its key, which never asks twice. If it
-        breaks later, the client follows the answer from the same position on.
+        breaks later, the client follows the answer from the same position on. Where nothing streams, it queues the question.
 
         Parameters
         ----------
@@ -263,6 +265,9 @@ class Client:
                 if not pause and self._may_sign_in_for(refused):
                     self.sign_in(*self._credentials)
                     continue
+                if refused.status == NOT_FOUND and not self._is_streamed:
+                    yield from self._queue(question, key)
+                    return
                 if refused.is_final or (refused.status == TOO_MANY and not doubtful):
                     raise
             if start:
@@ -270,6 +275,12 @@ class Client:
                 return
             doubtful = True  # the question may have been accepted
         raise refusal or self._no_stack()
+
+    def _queue(self, question: dict[str, Any], key: str) -> Generator[Start | Piece | End, None, None]:
+        """Ask by POST /tasks, and yield the answer as `ask` does."""
+        task = self.call("POST", "/tasks", question, key=key)
+        yield Start(task["task_id"], task["chat_id"], task["credits_held"], task["resume_url"])
+        yield from self.follow(task["stream_url"])
 
     def follow(self, stream_url: str, after: str | None = None) -> Generator[Piece | End, None, None]:
         """Yield an answer while it is made, from a position on: pieces, then the end.

@@ -9,7 +9,7 @@ import pytest
 
 from aideer.core import settings, warmth
 from aideer.security import auth, rate_limits
-from aideer.security.rate_limits import Limit
+from aideer.security.limits import Limit
 from aideer.web import origin
 from tasks import stream
 from tests.stream_client import streamed, waited

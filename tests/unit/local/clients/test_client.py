@@ -199,6 +199,28 @@ def test_without_a_host_for_streams_a_question_goes_to_the_api(
     assert server.requests[1].url.host == "aideer.test"
 
 
+def test_where_nothing_streams_a_question_is_queued_and_its_answer_is_polled(
+    connected: Callable[[Server], Client],
+) -> None:
+    accepted = START | {"stream_url": "http://aideer.test/api/v1/tasks/t/poll?ticket=x"}
+    server = Server(
+        httpx.Response(200, json={"access_token": "first", "stream_base": None}),
+        httpx.Response(404, json={"detail": "There is no such thing.", "code": "not_found"}),
+        httpx.Response(200, json=accepted),
+        streamed(stream(0, 3, ends=False)),
+        streamed(stream(3, len(TEXT), ends=True)),
+    )
+    found = connected(server)
+    found.sign_in("alice", "secret")
+    text, start, end = asked(found)
+    assert text == end.content == TEXT
+    assert start.task_id == "t"
+    queued = server.requests[2]
+    assert (queued.url.path, queued.headers["Idempotency-Key"]) == ("/api/v1/tasks", "k")
+    assert json.loads(queued.content) == QUESTION
+    assert server.positions[3:] == [None, "3"]
+
+
 def test_a_question_that_is_lost_before_its_start_is_sent_again_with_its_key(
     connected: Callable[[Server], Client],
 ) -> None:
