@@ -143,7 +143,11 @@ def pinged(event: dict[str, Any]) -> dict[str, bool]:
 
 def test_everything_that_answers_people_is_pinged_where_its_requests_go() -> None:
     found = pinged(keep_warm(Stack()))
-    assert found.keys() == REQUESTED | {"TasksStreamFunction", "TasksOnQueuedFunction"}
+    expected = REQUESTED | {"TasksStreamFunction", "TasksOnQueuedFunction"}
+    assert found.keys() == expected, (
+        "Add to KeepWarmRule and to a KeepWarmPolicy of template.yaml, or remove there: "
+        f"{', '.join(sorted(expected ^ found.keys()))}"
+    )
     assert {name for name, by_alias in found.items() if by_alias} == WAITED_FOR
 
 
@@ -171,7 +175,10 @@ def test_it_may_call_exactly_what_it_pings() -> None:
             assert name in str(TEMPLATE.document["Resources"]["OperationsKeepWarmFunction"]["Properties"]["Policies"])
         event = keep_warm(stack)
         names = [name.replace("-id", ".Arn") for name in (*event["functions"], *event["streaming"])]
-        assert sorted(allowed) == sorted(names)
+        assert sorted(allowed) == sorted(names), (
+            "Only KeepWarmRule or only a KeepWarmPolicy of template.yaml names: "
+            f"{', '.join(sorted(set(allowed) ^ set(names)))}"
+        )
 
 
 def test_its_policies_and_its_input_fit_with_the_longest_names() -> None:
