@@ -32,12 +32,16 @@ def documented(names: str) -> dict[str, str]:
 
 def test_the_environment_is_that_of_make_run() -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    assert documented("[A-Z_]+") == dict(re.findall(r"^#([A-Z_]+)=(.*)$", example, re.MULTILINE))
+    explained = dict(re.findall(r"^#([A-Z_]+)=(.*)$", example, re.MULTILINE))
+    assert documented("[A-Z_]+") == explained, (
+        "docs/configuration.md and .env.example differ in a variable or its default"
+    )
 
 
 def test_the_parameters_are_the_template_s() -> None:
     parameters = Template().document["Parameters"]
-    assert documented("[A-Z][a-z]\\w+") == {name: str(value["Default"]) for name, value in parameters.items()}
+    defaults = {name: str(value["Default"]) for name, value in parameters.items()}
+    assert documented("[A-Z][a-z]\\w+") == defaults, "docs/configuration.md and the Parameters of template.yaml differ"
 
 
 def test_the_faults_are_those_of_the_simulated_provider() -> None:

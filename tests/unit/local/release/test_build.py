@@ -24,7 +24,8 @@ Resources:
 
 def test_every_variable_that_is_read_as_a_number_has_one_for_the_imports() -> None:
     settings = (ROOT / "functions/aideer/core/settings.py").read_text(encoding="utf-8")
-    assert set(re.findall(r'(?:int|float)\(os\.environ\["(\w+)"\]\)', settings)) == set(imports.NUMBERS)
+    read = set(re.findall(r'(?:int|float)\(os\.environ\["(\w+)"\]\)', settings))
+    assert read == set(imports.NUMBERS), "NUMBERS of local/release/imports.py needs a value for each of them"
 
 
 @pytest.fixture

@@ -119,7 +119,9 @@ def test_the_known_names_are_those_that_are_read_and_explained() -> None:
     noting = Noting()
     Settings.read(noting)
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    assert noting.asked == set(NAMES) == set(re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE))
+    explained = set(re.findall(r"^#([A-Z_]+)=", example, re.MULTILINE))
+    assert noting.asked == set(NAMES), "Settings.read and NAMES of local/stack/settings.py differ"
+    assert explained == set(NAMES), ".env.example and NAMES of local/stack/settings.py differ"
 
 
 @pytest.mark.parametrize(
