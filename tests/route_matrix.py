@@ -5,10 +5,11 @@ OpenAPI document, and tests/integration/test_matrix.py makes each call as each k
 
     METHOD path | who | statuses | stranger visitor owner admin
 
-Paths are below /api/v1, but for those of `ROOT`. `who` is a door of `DOORS`, which says what bad and foreign tokens are answered.
-The statuses are all that the call is documented with, but for those of `EVERY_CALL`, those of `EVERY_TOKEN` where a token is
-taken, and 415 where a body is. The last column is what a well-formed call about a thing of the owner's is answered, made by a
-stranger (another user), a visitor (who is a stranger too), the owner, and an admin; "anyone" has one status there, whoever calls.
+Paths are below /api/v1, except those of `ROOT`. `who` is a key of `DOORS`: the token that the call takes. `DOORS` has the status
+for each bad or foreign token. The third column has every status that the document gives the call. You may leave out those that a
+rule adds: `EVERY_CALL`, `EVERY_TOKEN` if the call takes a token, and 415 if it takes a body. The last column has the four statuses
+of a well-formed call about a thing of the owner. Its callers are a stranger (another user), a visitor (a stranger with permission
+0), the owner, and an admin. A call for "anyone" has one status there.
 """
 
 from collections.abc import Mapping
