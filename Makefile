@@ -99,6 +99,7 @@ docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers, and the pag
 	@$(BIN)/python -m local.docs.openapi
 	@$(BIN)/python -m local.docs.api_page
 	@$(BIN)/python -m local.release.policy
+	@$(BIN)/python -m local.operations.costs
 
 recording: $(RECORDING)/.installed ## docs/chat.svg from a real session of `make run` and `make chat` (PORT must be free)
 	@$(BIN)/python -m local.docs.recording

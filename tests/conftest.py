@@ -58,6 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["STREAM_BASE_URL"] = "http://stream.test"
     os.environ["DASHSCOPE_HTTP_BASE_URL"] = _provider.base_url
     os.environ["WECHAT_BASE_URL"] = os.environ["WECHAT_OPEN_URL"] = _wechat.base_url
+    try:
+        from aideer.core import settings  # noqa: F401
+    except KeyError as missing:
+        raise pytest.UsageError(
+            f"core/settings.py reads {missing}, and Globals of template.yaml do not set it (docs/architecture.md: setting)"
+        ) from None
     prices.bill_by(prices.FOLDER)
     config.stash[EMBEDDED_AWS] = aws
     from aideer.security import password_hashing

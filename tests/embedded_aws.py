@@ -126,20 +126,25 @@ class EmbeddedAws:
         resources.write_providers(Stack(self.endpoint, self.environment, self.resources), keys)
 
     def _serve(self, folder: Path) -> asyncio.AbstractEventLoop:
-        import uvicorn
-
         services = (*ministack_server.SERVICES, "cloudformation")
         port = self._socket.getsockname()[1]
         own = ministack_server.environment(port, folder, services, persist=False)
         silent = logging.NullHandler()
         logging.getLogger().addHandler(silent)  # otherwise ministack adds a handler that writes to the console
-        with mock.patch.dict(os.environ, own):  # it is read at the import
+        with mock.patch.dict(os.environ, own):  # ministack reads it at the import and at the start
             self._application = ministack_server.application(services)
             from ministack.services import cloudformation, dynamodb, s3, secretsmanager, sqs  # noqa: F401
-        logging.getLogger().removeHandler(silent)
-        _keep_time()
-        for name in ("ministack", "s3", "sqs", "dynamodb"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+
+            logging.getLogger().removeHandler(silent)
+            _keep_time()
+            for name in ("ministack", "s3", "sqs", "dynamodb"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+            return self._run()
+
+    def _run(self) -> asyncio.AbstractEventLoop:
+        """Serve in a thread of its own, and return its event loop."""
+        import uvicorn
+
         started = threading.Event()
 
         class Server(uvicorn.Server):

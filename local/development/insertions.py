@@ -9,13 +9,37 @@ from local.stack.template import Template
 
 
 def insert_resource(text: str, endpoint: Endpoint, entry: str, template: Template) -> str:
-    """Insert a function into template.yaml behind the last endpoint of its resource."""
+    """Insert a function into template.yaml behind the last endpoint of its resource, and into the lists that keep it warm."""
     neighbours = [
         function.name
         for function in template.functions.values()
         if routes_of(function) and function.module.startswith(f"{endpoint.resource}.")
     ]
-    return _insert_behind(text, lambda line: line.strip(" :\n") in neighbours, r" {0,2}\S", entry, "template.yaml")
+    text = _insert_behind(text, lambda line: line.strip(" :\n") in neighbours, r" {0,2}\S", entry, "template.yaml")
+    return _insert_warm(text, endpoint.logical_id, neighbours)
+
+
+def _insert_warm(text: str, name: str, neighbours: list[str]) -> str:
+    """Name a function in the rule that keeps functions warm, and in one policy of the function that it calls."""
+    any_neighbour = "|".join(neighbours)
+    policies, found, rule = text.partition("\n  KeepWarmRule:")
+    policies = _insert_before_last(
+        policies, rf' +- !(GetAtt |Sub "\${{)({any_neighbour})\.Arn', f"- !GetAtt {name}.Arn"
+    )
+    rule = _insert_before_last(rule, rf' +"\${{.*\b({any_neighbour})}}', f'"${{{name}}}",')
+    return policies + found + rule
+
+
+def _insert_before_last(text: str, pattern: str, entry: str) -> str:
+    """Insert an entry before the last line that matches, and as far to the right."""
+    lines = text.splitlines(keepends=True)
+    last = max((at for at, line in enumerate(lines) if re.match(pattern, line)), default=None)
+    if last is None:
+        raise RefusedError(
+            "template.yaml keeps no function of the resource warm, so nothing says where the new one belongs."
+        )
+    indent = lines[last][: -len(lines[last].lstrip())]
+    return "".join([*lines[:last], f"{indent}{entry}\n", *lines[last:]])
 
 
 def insert_row(text: str, endpoint: Endpoint, entry: str) -> str:

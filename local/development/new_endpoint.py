@@ -79,7 +79,6 @@ Fill in every TODO, in this order:
      `user: {endpoint.caller}` says who may call: Visitor (anybody signed in), Member (users) or Admin. `errors` lists its refusals.
      A body is one more argument, a model of functions/aideer/schemas/.
   2. template.yaml, {endpoint.logical_id}: its description, and each action on each table that the call uses.
-     Add its name to KeepWarmRule, and to the KeepWarmPolicy that has the other functions of {endpoint.resource}.
   3. {event}: the query, or the body with its header content-type, if it takes one.
   4. {tests}: its promises and its refusals. The tests fail until you write them.
   5. {MATRIX}: check the guesses. The row has the statuses of `errors`,

@@ -1,13 +1,18 @@
 """The AWS costs of answers: assumptions, prices, and the tables of docs/operations.md.
 
-`python -m local.operations.costs` prints the tables.
+`make docs` writes the tables into the page.
 
 The prices are the list prices of us-east-1 of November 2025, in USD, on x86_64. Credits pay for the model, so its own
 price is not included.
 """
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from local.stack.template import ROOT, Template
+
+PAGE = ROOT / "docs" / "operations.md"
 ANSWERS = (1_000, 100_000, 10_000_000)
 MONTH = 30 * 86400
 
@@ -51,8 +56,9 @@ TRACED = 0.05
 """The traced share of requests after the first of each second and function, which is always traced (Lambda's guide, "sampling")."""
 
 # Costs without any request
-PINGED, PING_SECONDS = 62, 0.002
-"""The functions that are kept warm, and the time of one ping."""
+PINGED = str(Template().document["Resources"]["KeepWarmRule"]).count("Function}")
+"""The functions that are kept warm."""
+PING_SECONDS = 0.002
 PINGS = MONTH / 300 * PINGED
 PINGING_SECONDS, PINGING_GB = 2.0, 0.25
 """The time in which one invocation pings them all."""
@@ -224,5 +230,18 @@ def _lines(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def write(page: Path = PAGE) -> None:
+    """Write the tables into the page, each in the place of the one with the same first two cells."""
+    text = page.read_text(encoding="utf-8")
+    for made in (units(), table(), cloudfront(), warm()):
+        head, rule, first, *_ = made.splitlines()
+        label = first.split("|")[1]
+        pattern = rf"^{re.escape(head)}\n{re.escape(rule)}\n\|{re.escape(label)}\|.*\n(?:\|.*\n)*"
+        text, found = re.subn(pattern, lambda _, made=made: f"{made}\n", text, flags=re.MULTILINE)  # type: ignore[misc]
+        if found != 1:
+            raise ValueError(f"{page} has {found} tables that begin with {label.strip()}")
+    page.write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    print(units(), table(), cloudfront(), warm(), sep="\n\n")
+    write()

@@ -76,6 +76,21 @@ def test_the_function_stands_behind_the_last_endpoint_of_its_resource(project: P
     assert names[at - 1 : at + 2] == ["TasksDeleteFunction", "TasksDeleteLogFunction", "TasksOnQueuedFunction"]
 
 
+@each_endpoint
+def test_the_function_is_kept_warm(project: Path, asked: tuple[str, str, str]) -> None:
+    new_endpoint.main([*asked], project)
+    template = project / "template.yaml"
+    [name] = [
+        found.name for found in Template(template).functions.values() if found.module == asked[0].replace("/", ".")
+    ]
+    resources = Template(template).document["Resources"]
+    policies = [resources[policy]["Properties"]["PolicyDocument"] for policy in ("KeepWarmPolicy1", "KeepWarmPolicy2")]
+    assert str(policies).count(f"'{name}'") == 1
+    [target] = resources["KeepWarmRule"]["Properties"]["Targets"]
+    names = json.loads(target["Input"]["Fn::Sub"])["functions"]
+    assert names.count(f"${{{name}}}") == 1
+
+
 @pytest.mark.parametrize("resource", RESOURCES)
 def test_the_real_project_has_a_place_for_each_entry_of_an_endpoint(resource: str) -> None:
     endpoint = parse(f"{resource}/probe_new_endpoint", "GET", f"/{resource}/probe-new-endpoint/{{n}}", ROOT)
