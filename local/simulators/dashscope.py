@@ -2,8 +2,9 @@
 
     python -m local.simulators.dashscope --port 8899      prints "READY http://127.0.0.1:8899/api/v1"
 
-It serves text-generation and multimodal-generation, streamed or not. It answers in the language of the last user message, and
-always gives the same answer to the same question. Each token is one streamed event, so the usage counts events.
+It serves text-generation and multimodal-generation, streamed or not. dashscope_compatible.py adds OpenAI's protocol. The simulation
+answers in the language of the last user message, and always gives the same answer to the same question. Each token is one streamed
+event, so the usage counts events.
 
 Like DashScope, it refuses a model on the wrong endpoint, an unknown or retired model, and parameters out of their range. It also
 refuses a JSON format if no message mentions JSON.
@@ -52,6 +53,7 @@ from aiohttp import web
 
 from local.simulators import prose
 from local.simulators.base import Simulation
+from local.simulators.dashscope_compatible import COMPATIBLE_PATH, complete
 from local.simulators.dashscope_frames import Bill, Frames, dumps, event
 from local.simulators.dashscope_scenarios import (
     FAILS,
@@ -123,6 +125,7 @@ class Server(Simulation):
         app.router.add_get("/__requests", self._list_requests)
         app.router.add_post("/__reset", self._reset)
         app.router.add_get("/api/v1/uploads", self._uploads)
+        app.router.add_post(COMPATIBLE_PATH, self._complete)
         app.router.add_post("/{path:.*}", self._generate)
         return app
 
@@ -149,6 +152,12 @@ class Server(Simulation):
         with self._changed:
             bill.open = False
             self._changed.notify_all()
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        def plan(said: str, model: str, parameters: dict[str, Any]) -> Answer:
+            return self._answer(Scenario.read(said), model, parameters, images=0)
+
+        return await complete(request, plan)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         bill = Bill(str(uuid.uuid4()))

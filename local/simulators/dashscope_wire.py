@@ -29,15 +29,13 @@ class HungUpError(Exception):
 
 async def wire(request: web.Request, scenario: Scenario, answer: Answer, frames: Frames) -> AsyncIterator[bytes]:
     """Yield the body of a streamed answer, piece by piece. Raise HungUpError if a fault closes the connection."""
-    loop = asyncio.get_running_loop()
-    started = loop.time()
+    started = asyncio.get_running_loop().time()
     form, number = scenario.form, 0
     if form == "bom":
         yield b"\xef\xbb\xbf"
     strikes_at = min(scenario.at, len(answer.tokens))
     for index, (is_reasoning, token) in enumerate([*answer.tokens, (False, "")]):
-        # Deadlines are absolute, so that late wake-ups do not add up.
-        await asyncio.sleep(max(0.0, started + (index + 1) * answer.delay_seconds - loop.time()))
+        await wait_for_turn(started, index, answer.delay_seconds)
         if index == strikes_at:
             async for piece in _strike(request, scenario, frames, number + 1):
                 yield piece
@@ -59,6 +57,11 @@ async def wire(request: web.Request, scenario: Scenario, answer: Answer, frames:
     yield last
     async for piece in _tail(request, scenario, frames, number + 2):
         yield piece
+
+
+async def wait_for_turn(started: float, index: int, delay_seconds: float) -> None:
+    """Wait until the time of the token with this index. Deadlines are absolute, so that late wake-ups do not add up."""
+    await asyncio.sleep(max(0.0, started + (index + 1) * delay_seconds - asyncio.get_running_loop().time()))
 
 
 def _is_over(fail: str) -> bool:
