@@ -40,7 +40,7 @@ def metered() -> Iterator[Bill]:
 
     def before(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         request = context["metered"] = json.loads(params["body"])
-        bill.calls.append(f"{model.name} {_TABLES.get(request.get('TableName'), '')}".strip())
+        bill.calls.append(f"{model.name} {TABLE_NAMES.get(request.get('TableName'), '')}".strip())
 
     def after(parsed: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         request = context["metered"]
@@ -64,7 +64,7 @@ def metered() -> Iterator[Bill]:
             client.meta.events.unregister("after-call.*.*", after)
 
 
-_TABLES = {
+TABLE_NAMES = {
     value: name.removesuffix("_TABLE").replace("_", " ").title()
     for name, value in vars(settings).items()
     if name.endswith("_TABLE")

@@ -1,1 +1,1 @@
-"""Clients of the API: `make chat`, `make demo` and `make bench`."""
+"""Clients of the API: `make chat` and `make demo`."""

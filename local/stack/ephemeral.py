@@ -43,7 +43,7 @@ def run_ephemeral(state_dir: Path, **variables: str) -> Iterator[EphemeralStack]
     TrialError
         The stack did not start.
     """
-    port = _free_port()
+    port = find_free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     state_dir.mkdir(parents=True, exist_ok=True)
     console = state_dir / "console.log"
@@ -73,7 +73,8 @@ def run_ephemeral(state_dir: Path, **variables: str) -> Iterator[EphemeralStack]
         process.wait()
 
 
-def _free_port() -> int:
+def find_free_port() -> int:
+    """Return a port of the loopback interface that no process uses now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What somebody does first: the README's calls as they stand there, `make demo`, `make chat`, and `make bench` in small."""
+"""What somebody does first: the README's calls as they stand there, `make demo` and `make chat`."""
 
 import json
 import os
@@ -11,11 +11,8 @@ from pathlib import Path
 import httpx
 import jwt
 import pytest
-from rich.console import Console
 
-from local.clients import bench
 from local.clients.client import Client, End, Piece, Start
-from local.stack.ephemeral import EphemeralStack
 from tests.events import parse
 from tests.integration.stacks import ROOT, Stack, only_running, running
 
@@ -213,27 +210,6 @@ def test_a_conversation_about_thinking(stack: Stack) -> None:
     assert done.returncode == 0, done.stderr
     assert "Let me think 🤔" in done.stdout
     assert "12 of them thinking" in done.stdout
-
-
-def test_a_small_measurement(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "WARM_UP", 1)
-    case = bench.Case(tokens=20, pace_ms=2)
-    trial = EphemeralStack(stack.url, int(stack.url.rpartition(":")[2]), stack.state_dir, ready_seconds=0)
-    bench.measure_all(trial, [case], 2, Console(quiet=True))
-    assert "| first token |" in bench.case_report(case)
-    names = {item.name for item in bench.memory(stack.state_dir)}
-    everything = {
-        "launcher",
-        "supervisor",
-        "ministack",
-        "dashscope",
-        "wechat",
-        "front",
-        "background",
-        "workers' parent",
-        "worker",
-    }
-    assert names == everything
 
 
 @pytest.mark.parametrize("module", ["local.clients.chat", "local.clients.demo"])

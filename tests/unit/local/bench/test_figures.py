@@ -1,19 +1,25 @@
 """`make bench`: how what was received becomes figures."""
 
+from unittest.mock import Mock
+
 import pytest
 
-from local.clients import bench
-from local.clients.bench import Answer
+from local.bench import figures
+from local.bench.answers import Answer, split_events
+from local.bench.calls import ASKED, QUEUED
+from local.bench.figures import Case
+from local.bench.memory import Memory
+from local.bench.ways import COMPATIBLE, LITELLM, STRAIGHT, Way
 
 
 def answer(*arrivals: tuple[float, str]) -> Answer:
-    made = Answer(asked=10.0, opened=10.5)
+    made = Answer(asked=10.0, started=10.5)
     for moment, text in arrivals:
         made.add(moment, text)
     return made
 
 
-def test_times_are_counted_from_asking_and_from_opening() -> None:
+def test_times_are_counted_from_asking_and_from_the_start() -> None:
     made = answer((11.0, "a"), (11.1, ""), (11.25, "b"))
     assert (made.first_ms, made.last_ms, made.text) == (1000, 750, "ab")
 
@@ -35,9 +41,69 @@ def test_an_event_counts_when_its_last_byte_is_there() -> None:
         (2.0, 'ta: {"a":"你'.encode()[:-1]),
         (3.0, "你".encode()[-1:] + b'"}\n\nid: 2\n\n'),
     ]
-    assert list(bench._events(received)) == [(3.0, {"id": "1", "data": '{"a":"你"}'})]
+    assert list(split_events(received)) == [(3.0, {"id": "1", "data": '{"a":"你"}'})]
 
 
-def test_a_percentile_is_a_value_that_was_measured() -> None:
-    values = [float(n) for n in range(100, 0, -1)]
-    assert [bench._percentile(values, percent) for percent in (50, 99)] == [51, 100]
+@pytest.mark.parametrize(("percent", "value"), [(50, 50), (95, 95), (99, 99), (100, 100)])
+def test_a_percentile_is_a_value_that_was_measured(percent: int, value: int) -> None:
+    assert figures.percentile([float(n) for n in range(100, 0, -1)], percent) == value
+
+
+def test_the_percentile_of_few_values_is_one_of_them() -> None:
+    assert figures.percentile([1.0, 2.0], 95) == 2
+    assert figures.percentile([float(n) for n in range(1, 21)], 95) == 19
+    assert figures.percentile([7.0], 1) == 7
+
+
+def case_of(**firsts: float) -> Case:
+    """Two answers of two tokens in each way, the first token so many seconds after asking."""
+    names = {"straight": STRAIGHT, "asked": ASKED, "queued": QUEUED, "compatible": COMPATIBLE, "litellm": LITELLM}
+    case = Case(tokens=2, pace_ms=100, last_target=1.01)
+    for key, first in firsts.items():
+        straight = COMPATIBLE if key in ("compatible", "litellm") else STRAIGHT
+        for _ in range(2):
+            made = Answer(10.0, 10.0)
+            made.add(10 + first, "a")
+            made.add(10 + first + 0.1, "b")
+            case.add(Way(names[key], straight, Mock()), made)
+    return case
+
+
+def test_each_way_is_compared_with_the_provider_in_its_own_protocol() -> None:
+    case = case_of(straight=0.1, asked=0.12, compatible=0.2, litellm=0.21)
+    assert case.later_ms(ASKED) == pytest.approx(20)
+    assert case.later_ms(LITELLM) == pytest.approx(10)
+    assert case.last_ratio(ASKED) == pytest.approx(1.1)
+
+
+def test_the_table_has_a_row_for_each_way_and_names_the_targets() -> None:
+    text = figures.make_case_report(case_of(litellm=0.21, compatible=0.2, queued=0.13, asked=0.12, straight=0.1))
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert {len(row) for row in rows} == {10}
+    assert [row[0] for row in rows[2:]] == [
+        *("| the provider alone", "| `POST /tasks/stream`", "| `POST /tasks, GET /tasks/{id}/stream`"),
+        *("| the provider alone, OpenAI's protocol", "| LiteLLM proxy"),
+    ]
+    asked = rows[3]
+    assert (asked[1], asked[3], asked[6], asked[9]) == ("120.0 ms", "+20.0 ms", "1.100 ×", "3 |")
+    assert "- first token: 20.0 ms later than straight, LiteLLM's ≤ 10 ms: **missed**" in text
+    assert "- last token: 1.100 ×, ≤ 1.01 ×: **missed**" in text
+
+
+def test_without_litellm_its_target_is_left_out() -> None:
+    text = figures.make_case_report(case_of(straight=0.1, asked=0.1))
+    assert "LiteLLM" not in text
+    assert "- last token: 1.000 ×, ≤ 1.01 ×: met" in text
+
+
+def test_the_report_of_the_calls_says_how_many_come_one_after_the_other() -> None:
+    assert (
+        f"- `{ASKED}`: 3. GetItem Chats beside GetItem Records, then Query Messages, then"
+        in figures.make_calls_report()
+    )
+
+
+def test_memory_that_the_system_does_not_divide_is_left_blank() -> None:
+    text = figures.make_memory_report([Memory("front", 100, None), Memory("worker", 200, None)])
+    assert text.index("worker") < text.index("front")
+    assert "| **together** | **300** |  |" in text

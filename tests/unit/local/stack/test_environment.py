@@ -94,7 +94,7 @@ def test_the_caller_s_environment_wins(tmp_path: Path) -> None:
 def test_the_makefile_gives_no_line_of_the_file_to_a_shell() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert not re.search(r"(^|[\s;])(\.|source)\s+\S*\.env", makefile)
-    for module in ("stack.run", "clients.chat", "clients.demo", "clients.bench", "operations.dlq", "stack.stop"):
+    for module in ("stack.run", "clients.chat", "clients.demo", "bench.run", "operations.dlq", "stack.stop"):
         assert f"$(RUN) local.{module}" in makefile
 
 

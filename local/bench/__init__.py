@@ -1,0 +1,1 @@
+"""`make bench`: the time that AIDeer adds to the provider's, beside what other servers add."""

@@ -1,0 +1,126 @@
+"""The servers that AIDeer is compared with, each a process of its own on a free port: the bare relay and the LiteLLM proxy."""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from local.bench.answers import BenchError
+from local.bench.ways import API_KEY, COMPATIBLE, LITELLM, MODEL, Way, to_completions, to_relay
+from local.stack.ephemeral import find_free_port
+from local.stack.processes import ROOT
+
+LITELLM_VENV = ROOT / ".venv" / "litellm"
+NO_LITELLM = "LiteLLM is left out: .venv/litellm is not set up (`make .venv/litellm/.installed` says why)."
+START_SECONDS = 120.0
+STOP_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def run_relay(provider: str, folder: Path) -> Iterator[Way]:
+    """Run the bare relay of the provider at this base URL. Its output goes into a file in `folder`."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port, environment = sock.getsockname()[1], {**os.environ, "DASHSCOPE_HTTP_BASE_URL": provider}
+        command = [sys.executable, "-m", "local.bench.relay", str(sock.fileno())]
+        with _running(command, environment, folder / "relay.log", descriptors=(sock.fileno(),)):
+            yield to_relay(
+                f"http://127.0.0.1:{port}"
+            )  # the socket listens already, so a first request waits for the start
+
+
+@contextlib.contextmanager
+def run_litellm(compatible: str, folder: Path) -> Iterator[Way | None]:
+    """Run the LiteLLM proxy before the provider's OpenAI-compatible base URL. Yield None if LiteLLM is not installed.
+
+    It gets its own environment: a variable of the caller's could change what it does, such as use a database. It sends no
+    telemetry, and reads the prices of models from its package.
+    """
+    if not (LITELLM_VENV / ".installed").exists():
+        yield None
+        return
+    port, key = find_free_port(), f"sk-{secrets.token_hex(16)}"
+    config = folder / "litellm.yaml"
+    config.write_text(json.dumps(litellm_config(compatible)))  # JSON is YAML
+    command = [
+        str(LITELLM_VENV / "bin" / "litellm"),
+        "--config",
+        str(config),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(folder),
+        "LITELLM_MASTER_KEY": key,
+        "LITELLM_MODE": "PRODUCTION",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_LOG": "ERROR",
+    }
+    with _running([*command, "--telemetry", "False"], environment, folder / "litellm.log") as process:
+        _wait_until_alive(process, port, folder / "litellm.log")
+        yield to_completions(LITELLM, f"http://127.0.0.1:{port}/v1", key)
+
+
+def litellm_config(compatible: str) -> dict[str, object]:
+    """Return LiteLLM's configuration: one model of DashScope's, at this base URL."""
+    parameters = {"model": f"dashscope/{MODEL}", "api_base": compatible, "api_key": API_KEY}
+    return {
+        "model_list": [{"model_name": MODEL, "litellm_params": parameters}],
+        "litellm_settings": {"telemetry": False},
+    }
+
+
+def to_compatible(provider: str) -> tuple[str, Way]:
+    """Return the OpenAI-compatible base URL of the simulated provider at this base URL, and the way straight to it."""
+    base_url = f"{provider.removesuffix('/api/v1')}/compatible-mode/v1"
+    return base_url, to_completions(COMPATIBLE, base_url)
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[str], environment: dict[str, str], log: Path, descriptors: tuple[int, ...] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=descriptors,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        process.kill()
+        process.wait()
+
+
+def _wait_until_alive(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    give_up_at = time.monotonic() + START_SECONDS
+    while not _is_alive(port):
+        if process.poll() is not None or time.monotonic() > give_up_at:
+            raise BenchError(f"LiteLLM did not start: {log.read_text(errors='replace')[-2000:]}")
+        time.sleep(0.1)
+
+
+def _is_alive(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection), contextlib.suppress(OSError):
+        connection.request("GET", "/health/liveliness")
+        return connection.getresponse().status == 200
+    return False
