@@ -20,6 +20,8 @@ from local.clients.client import Client, RefusedError
 
 MODEL = "qwen-plus"
 PROMPT = "You are a benchmark."
+EARLIER = "This is an earlier message of the chat."
+"""Without it, AIDeer would not have to read the chat's messages."""
 MAX_TOKENS = 2048
 API_KEY = "sk-bench"
 TIMEOUT_SECONDS = 60.0
@@ -78,7 +80,10 @@ def to_relay(base_url: str) -> Way:
 
 
 class Aideer:
-    """The two ways through AIDeer, as a user of its own with one preset. Each question has a chat of its own, opened beforehand."""
+    """The two ways through AIDeer, as a user of its own with one preset.
+
+    Each question has a chat of its own, opened beforehand with one earlier message.
+    """
 
     def __init__(self, url: str, client: Client) -> None:
         self._url = urlsplit(url)
@@ -132,7 +137,10 @@ class Aideer:
         return _check_end(received, _collect(asked, received, _read_stream, opened))
 
     def _question(self, question: str) -> dict[str, Any]:
-        chat = self._client.call("POST", "/chats", {"preset_id": self._preset_id, "title": "Bench"})
+        messages = [{"role": "user", "content": EARLIER}]
+        chat = self._client.call(
+            "POST", "/chats", {"preset_id": self._preset_id, "title": "Bench", "messages": messages}
+        )
         return {"chat_id": chat["id"], "messages": [{"role": "user", "content": question}]}
 
     def _headers(self) -> dict[str, str]:
@@ -144,7 +152,8 @@ class Aideer:
 
 
 def _messages(question: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": PROMPT}, {"role": "user", "content": question}]
+    said = {"system": (PROMPT,), "user": (EARLIER, question)}
+    return [{"role": role, "content": content} for role, contents in said.items() for content in contents]
 
 
 @contextlib.contextmanager

@@ -75,42 +75,46 @@ def test_both_protocols_of_the_provider_bring_the_same_answer() -> None:
 
 
 class Rounds:
-    """The AWS calls before the model is asked, by what is made at the same time."""
+    """The AWS calls before the model is asked, by their place in the sequence.
 
-    SECONDS = 0.1
+    A call is in the round after the last one that has a finished call. So calls that overlap can be in the same round.
+    """
+
+    SECONDS = 0.2
     """How much longer each call takes, so that simultaneous calls do overlap."""
 
     def __init__(self) -> None:
-        self.found: list[set[str]] = []
-        self._running = 0
+        self._rounds: list[set[str]] = []
+        self._finished = 0
         self._over = False
         self._lock = threading.Lock()
 
-    def begin(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+    def begin(self, params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
         """Note a call. botocore calls this before it."""
         table = TABLE_NAMES.get(json.loads(params["body"]).get("TableName"), "")
         with self._lock:
-            if not self._running and not self._over:
-                self.found.append(set())
-            self._running += 1
-            if not self._over:
-                self.found[-1].add(f"{model.name} {table}".strip())
+            if self._over:
+                return
+            context["round"] = self._finished + 1
+            if len(self._rounds) == self._finished:
+                self._rounds.append(set())
+            self._rounds[self._finished].add(f"{model.name} {table}".strip())
         time.sleep(self.SECONDS)
 
-    def finish(self, **_: Any) -> None:
-        """botocore calls this after a call."""
+    def finish(self, context: dict[str, Any], **_: Any) -> None:
+        """Note the end of a call. botocore calls this after it."""
         with self._lock:
-            self._running -= 1
+            self._finished = max(self._finished, context.get("round", 0))
 
     def end(self) -> None:
-        """The model is asked: what is called from now on does not count."""
+        """End counting, because the model is asked."""
         with self._lock:
             self._over = True
 
     def take(self) -> tuple[Round, ...]:
         """Return the rounds, and begin anew."""
-        taken = tuple(tuple(sorted(calls)) for calls in self.found)
-        self.found, self._over = [], False
+        taken = tuple(tuple(sorted(calls)) for calls in self._rounds)
+        self._rounds, self._finished, self._over = [], 0, False
         return taken
 
 
