@@ -38,7 +38,7 @@ demo: $(RUNS) ## the main journey against a running stack, step by step
 	@$(RUN) local.clients.demo
 
 # If LiteLLM cannot be installed, the bench says so and measures the rest.
-bench: $(RUNS) ## what AIDeer adds to the provider's time, and what LiteLLM does, in about 9 minutes (ARGS=--markdown: docs/performance.md)
+bench: $(RUNS) ## AIDeer's times beside a bare relay's and LiteLLM's, in about 8 minutes (ARGS=--page: all of docs/performance.md's part)
 	@$(MAKE) --no-print-directory $(LITELLM)/.installed >&2 2>/dev/null || true
 	@$(RUN) local.bench.run $(ARGS)
 

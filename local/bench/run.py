@@ -1,7 +1,7 @@
 """`make bench`: the delay that AIDeer adds to the provider's time, measured against the simulated provider on this machine.
 
 It starts a stack of its own, and the servers that AIDeer is compared with (rivals.py). All ways (ways.py) get the same question
-in turn, in one run. HEAD explains each figure. With --markdown it prints docs/performance.md.
+in turn, in one run. It prints Markdown, to be pasted into docs/performance.md. HEAD explains each figure.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from local.bench.answers import BenchError
 from local.bench.figures import (
@@ -43,7 +42,7 @@ PAUSE_SECONDS = 0.1
 CALLS = 50
 HEAD = """# Performance
 
-    make bench ARGS=--markdown > docs/performance.md                     # `make bench` shows the same
+    make bench ARGS=--page > docs/performance.md                         # `make bench` prints "Measured" alone
     .venv/bin/python -m tests.scale --markdown >> docs/performance.md    # "Long lists"
 
 This page shows the time that AIDeer adds to the provider's, and what other servers add. The benchmark starts a stack of its own.
@@ -132,7 +131,6 @@ def report(repetitions: int, say: Console) -> str:
                 call_ms, accepted_ms = map(statistics.median, (aideer.time_calls(CALLS), aideer.accepted_ms))
             load = os.getloadavg()[0]
     parts = [
-        HEAD,
         "## Measured\n",
         f"{repetitions} answers in each way after {WARM_UP} to warm up; {os.cpu_count()} cores, load average {load:.1f} at the "
         f"end; Python {sys.version.split()[0]}. A call that does nothing (GET /health) took {call_ms:.1f} ms, and `POST /tasks` "
@@ -150,7 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m local.bench.run", description="Measure the time that AIDeer adds to the provider's."
     )
-    parser.add_argument("--markdown", action="store_true", help="print docs/performance.md")
+    parser.add_argument("--page", action="store_true", help="print the head of docs/performance.md too")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"default: {REPETITIONS}")
     options: Any = parser.parse_args()
     say = Console(stderr=True, highlight=False)
@@ -161,10 +159,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 1
-    if options.markdown:
-        print(text, end="")
-    else:
-        Console(highlight=False).print(Markdown(text))
+    print(f"{HEAD}\n{text}" if options.page else text, end="")
     return 0
 
 
