@@ -113,7 +113,7 @@ def open_ways(
 
 def report(repetitions: int, say: Console) -> str:
     """Measure everything, and return it as Markdown."""
-    cases = [Case(*case) for case in CASES]
+    cases, load = [Case(*case) for case in CASES], os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="aideer-bench-") as folder:
         state_dir = Path(folder) / "state"
         say.print("first start")
@@ -129,12 +129,11 @@ def report(repetitions: int, say: Console) -> str:
                     say.print(f"{title}, {WARM_UP} + {repetitions} times in {len(ways)} ways")
                     measure(case, ways, repetitions)
                 call_ms, accepted_ms = map(statistics.median, (aideer.time_calls(CALLS), aideer.accepted_ms))
-            load = os.getloadavg()[0]
     parts = [
         "## Measured\n",
-        f"{repetitions} answers in each way after {WARM_UP} to warm up; {os.cpu_count()} cores, load average {load:.1f} at the "
-        f"end; Python {sys.version.split()[0]}. A call that does nothing (GET /health) took {call_ms:.1f} ms, and `POST /tasks` "
-        f"{accepted_ms:.1f} ms (medians).\n",
+        f"{repetitions} answers in each way after {WARM_UP} to warm up; {os.cpu_count()} cores, load average {load:.1f} before and "
+        f"{os.getloadavg()[0]:.1f} at the end; Python {sys.version.split()[0]}. A call that does nothing (GET /health) took "
+        f"{call_ms:.1f} ms, and `POST /tasks` {accepted_ms:.1f} ms (medians).\n",
         *map(make_case_report, cases),
         make_calls_report(),
         make_start_report(first_start, trial.ready_seconds),
