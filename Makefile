@@ -39,7 +39,7 @@ demo: $(RUNS) ## the main journey against a running stack, step by step
 
 # If LiteLLM cannot be installed, the bench says so and measures the rest.
 bench: $(RUNS) ## AIDeer's times beside a bare relay's and LiteLLM's, in about 8 minutes (ARGS=--page: all of docs/performance.md's part)
-	@$(MAKE) --no-print-directory $(LITELLM)/.installed >&2 2>/dev/null || true
+	@$(MAKE) --silent $(LITELLM)/.installed >&2 2>/dev/null || true
 	@$(RUN) local.bench.run $(ARGS)
 
 dlq: $(RUNS) ## dead letters: lists them (ARGS=--redrive, --purge; STAGE=production: of the deployed stack)
