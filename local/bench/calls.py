@@ -10,9 +10,9 @@ Round = tuple[str, ...]
 ASKED = "POST /tasks/stream"
 QUEUED = "POST /tasks, GET /tasks/{id}/stream"
 BEFORE_THE_MODEL: dict[str, tuple[Round, ...]] = {
-    ASKED: (("GetItem Chats", "GetItem Records"), ("Query Messages",), ("TransactWriteItems",)),
+    ASKED: (("GetItem Chats", "GetItem Records", "UpdateItem Records"), ("Query Messages",), ("TransactWriteItems",)),
     QUEUED: (
-        ("GetItem Chats", "GetItem Records"),
+        ("GetItem Chats", "GetItem Records", "UpdateItem Records"),
         ("Query Messages",),
         ("SendMessage", "TransactWriteItems"),
         ("UpdateItem Tasks",),
