@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.schemas.admin import AuditEntryResponse
 from aideer.security import audit_trail
-from aideer.security.auth import Admin
+from aideer.security.callers import Admin
 from aideer.web import pagination
 from aideer.web.http import app, handler
 from aideer.web.openapi import PAGE_HEADERS, describe

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from aideer.billing import reconciliation
 from aideer.core.errors import NotFound
 from aideer.schemas.admin import ReconciliationResponse, ReconciliationRun
-from aideer.security.auth import Admin
+from aideer.security.callers import Admin
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

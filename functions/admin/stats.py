@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.billing import statistics
 from aideer.schemas.admin import StatisticsResponse
-from aideer.security.auth import Admin
+from aideer.security.callers import Admin
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

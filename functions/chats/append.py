@@ -1,8 +1,9 @@
 """POST /chats/{id}/messages: append messages to one's own chat."""
 
 from aideer.chats import chats
-from aideer.schemas.chats import ChatId, MessageResponse, NewMessages
-from aideer.security.auth import Visitor
+from aideer.schemas.chats import MessageResponse, NewMessages
+from aideer.schemas.paths import ChatId
+from aideer.security.callers import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -6,9 +6,10 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.chats import copies
-from aideer.schemas.chats import ChatId, ChatResponse
-from aideer.security.auth import Member
-from aideer.web.etags import ETAG_HEADER, respond
+from aideer.schemas.chats import ChatResponse
+from aideer.schemas.paths import ChatId
+from aideer.security.callers import Member
+from aideer.web.conditional_requests import ETAG_HEADER, respond
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

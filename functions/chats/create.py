@@ -4,8 +4,8 @@ from aws_lambda_powertools.event_handler import Response
 
 from aideer.chats import chats
 from aideer.schemas.chats import ChatResponse, NewChat
-from aideer.security.auth import Member
-from aideer.web.etags import ETAG_HEADER, respond
+from aideer.security.callers import Member
+from aideer.web.conditional_requests import ETAG_HEADER, respond
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -1,8 +1,8 @@
 """DELETE /chats/{id}: remove a chat with its messages."""
 
-from aideer.schemas.chats import ChatId
+from aideer.schemas.paths import ChatId
 from aideer.schemas.users import DoneResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.tasks import chat_deletion
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe

@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.chats import exports
-from aideer.schemas.chats import ChatId
+from aideer.schemas.paths import ChatId
 from aideer.security.readers import Reader
 from aideer.web import pagination
 from aideer.web.http import app, handler

@@ -7,11 +7,12 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.chats import chats
 from aideer.chats.messages import Window
-from aideer.schemas.chats import ChatId, ChatResponse
+from aideer.schemas.chats import ChatResponse
+from aideer.schemas.paths import ChatId
 from aideer.security import auth
 from aideer.security.readers import Reader
 from aideer.web import pagination
-from aideer.web.etags import ETAG_HEADER, IfNoneMatch, respond
+from aideer.web.conditional_requests import ETAG_HEADER, IfNoneMatch, respond
 from aideer.web.http import app, handler
 from aideer.web.openapi import PAGE_HEADERS, describe
 

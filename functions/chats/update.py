@@ -3,9 +3,10 @@
 from aws_lambda_powertools.event_handler import Response
 
 from aideer.chats import chats
-from aideer.schemas.chats import ChatChange, ChatId, ChatResponse
+from aideer.schemas.chats import ChatChange, ChatResponse
+from aideer.schemas.paths import ChatId
 from aideer.security.readers import Reader
-from aideer.web.etags import ETAG_HEADER, IfMatch, respond
+from aideer.web.conditional_requests import ETAG_HEADER, IfMatch, respond
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

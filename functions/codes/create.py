@@ -9,7 +9,7 @@ from aideer.billing import redeem_codes
 from aideer.data.idempotency import IdempotentRequest
 from aideer.schemas.credits import CodeBatchResponse, NewCode, RedeemCodeResponse
 from aideer.schemas.headers import IdempotencyKey
-from aideer.security.auth import Admin
+from aideer.security.callers import Admin
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

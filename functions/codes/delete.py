@@ -2,7 +2,7 @@
 
 from aideer.billing import redeem_codes
 from aideer.schemas.users import DoneResponse
-from aideer.security.auth import Admin
+from aideer.security.callers import Admin
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -7,7 +7,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 
 from aideer.billing import redeem_codes
 from aideer.schemas.credits import RedeemCodeResponse
-from aideer.security.auth import Admin
+from aideer.security.callers import Admin
 from aideer.web import pagination
 from aideer.web.http import app, handler
 from aideer.web.openapi import PAGE_HEADERS, describe

@@ -11,7 +11,7 @@ from pathlib import Path
 from aws_lambda_powertools.event_handler.openapi import swagger_ui
 
 from aideer.web.assets import Asset
-from aideer.web.etags import IfNoneMatch
+from aideer.web.conditional_requests import IfNoneMatch
 from aideer.web.http import app, handler
 from aideer.web.openapi import ASSET_ANSWERS, describe
 

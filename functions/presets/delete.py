@@ -2,7 +2,7 @@
 
 from aideer.chats import presets
 from aideer.schemas.users import DoneResponse
-from aideer.security.auth import Member
+from aideer.security.callers import Member
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -8,7 +8,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Form
 from aideer.accounts import oauth2
 from aideer.schemas.sessions import TokensResponse
 from aideer.schemas.strings import Password
-from aideer.security.rate_limits import Address
+from aideer.security.callers import Address
 from aideer.web.http import app, handler
 from aideer.web.openapi import NO_STORE, describe
 

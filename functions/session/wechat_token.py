@@ -4,7 +4,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from aideer.accounts import wechat_sessions
 from aideer.schemas.sessions import Code, TokensResponse
-from aideer.security.rate_limits import Address
+from aideer.security.callers import Address
 from aideer.web.http import app, handler
 from aideer.web.openapi import NO_STORE, describe
 

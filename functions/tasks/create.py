@@ -3,7 +3,7 @@
 from aideer.schemas.headers import IdempotencyKey
 from aideer.schemas.questions import NewTask
 from aideer.schemas.tasks import AcceptedTaskResponse
-from aideer.security.auth import Unread
+from aideer.security.callers import Unread
 from aideer.tasks import admission
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe

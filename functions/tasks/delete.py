@@ -1,7 +1,7 @@
 """DELETE /tasks/{id}: delete a task that has ended."""
 
 from aideer.schemas.users import DoneResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe

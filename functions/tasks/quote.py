@@ -2,7 +2,7 @@
 
 from aideer.schemas.questions import NewTask
 from aideer.schemas.tasks import QuoteResponse
-from aideer.security.auth import Member
+from aideer.security.callers import Member
 from aideer.tasks import admission
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe

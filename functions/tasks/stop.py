@@ -3,7 +3,7 @@
 from aws_lambda_powertools.event_handler import Response
 
 from aideer.schemas.tasks import TaskResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.tasks import control
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe

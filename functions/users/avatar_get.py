@@ -3,8 +3,8 @@
 from aideer.accounts import avatars
 from aideer.data import lookup
 from aideer.schemas.users import AvatarVersion, UserId
-from aideer.security.auth import Visitor
-from aideer.web.etags import IfNoneMatch
+from aideer.security.callers import Visitor
+from aideer.web.conditional_requests import IfNoneMatch
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

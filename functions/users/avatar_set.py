@@ -6,7 +6,7 @@ from aws_lambda_powertools.event_handler.openapi.params import File, UploadFile
 
 from aideer.accounts import avatars, users
 from aideer.schemas.users import UserResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -2,7 +2,7 @@
 
 from aideer.accounts import password_changes
 from aideer.schemas.users import DoneResponse, PasswordChange
-from aideer.security.auth import AuthTime, Visitor
+from aideer.security.callers import AuthTime, Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

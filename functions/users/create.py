@@ -2,7 +2,7 @@
 
 from aideer.accounts import users
 from aideer.schemas.users import NewUser, UserResponse
-from aideer.security.rate_limits import Address
+from aideer.security.callers import Address
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -4,7 +4,7 @@ from aws_lambda_powertools.event_handler import Response
 
 from aideer.billing import ledger
 from aideer.schemas.credits import LedgerResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web import pagination
 from aideer.web.http import app, handler
 from aideer.web.openapi import PAGE_HEADERS, describe

@@ -5,7 +5,7 @@ from aideer.data.idempotency import IdempotentRequest
 from aideer.schemas.credits import GrantResponse, NewGrant
 from aideer.schemas.headers import IdempotencyKey
 from aideer.schemas.users import UserId
-from aideer.security.auth import Admin
+from aideer.security.callers import Admin
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -1,9 +1,9 @@
 """POST /users/me/likes/chat/{id}: like a chat."""
 
 from aideer.chats import likes
-from aideer.schemas.chats import ChatId
+from aideer.schemas.paths import ChatId
 from aideer.schemas.users import DoneResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -2,7 +2,7 @@
 
 from aideer.chats import likes as domain
 from aideer.schemas.users import LikesResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -2,7 +2,7 @@
 
 from aideer.accounts import freshness, linking
 from aideer.schemas.users import UserResponse, WechatCode
-from aideer.security.auth import AuthTime, Visitor
+from aideer.security.callers import AuthTime, Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -4,7 +4,7 @@ from aideer.billing import topups
 from aideer.data.idempotency import IdempotentRequest
 from aideer.schemas.credits import NewRedemption, RedemptionResponse
 from aideer.schemas.headers import IdempotencyKey
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

@@ -2,7 +2,7 @@
 
 from aideer.accounts import freshness, password_changes
 from aideer.schemas.users import DoneResponse, NewPassword, UserId
-from aideer.security.auth import Admin, AuthTime
+from aideer.security.callers import Admin, AuthTime
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

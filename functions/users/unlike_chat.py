@@ -1,9 +1,9 @@
 """DELETE /users/me/likes/chat/{id}: remove your like of a chat."""
 
 from aideer.chats import likes
-from aideer.schemas.chats import ChatId
+from aideer.schemas.paths import ChatId
 from aideer.schemas.users import DoneResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

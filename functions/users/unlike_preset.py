@@ -1,9 +1,9 @@
 """DELETE /users/me/likes/preset/{id}: remove your like of a preset."""
 
 from aideer.chats import likes
-from aideer.schemas.presets import PresetId
+from aideer.schemas.paths import PresetId
 from aideer.schemas.users import DoneResponse
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

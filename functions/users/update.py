@@ -2,7 +2,7 @@
 
 from aideer.accounts import freshness, users
 from aideer.schemas.users import NamedUser, UserChange, UserResponse
-from aideer.security.auth import AuthTime, Visitor
+from aideer.security.callers import AuthTime, Visitor
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

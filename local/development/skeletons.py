@@ -10,10 +10,10 @@ from local.development.endpoints import Endpoint
 
 ID_TYPES = {
     "users": ("aideer.schemas.users", "UserId"),
-    "chats": ("aideer.schemas.chats", "ChatId"),
-    "chat": ("aideer.schemas.chats", "ChatId"),
-    "presets": ("aideer.schemas.presets", "PresetId"),
-    "preset": ("aideer.schemas.presets", "PresetId"),
+    "chats": ("aideer.schemas.paths", "ChatId"),
+    "chat": ("aideer.schemas.paths", "ChatId"),
+    "presets": ("aideer.schemas.paths", "PresetId"),
+    "preset": ("aideer.schemas.paths", "PresetId"),
 }
 """The module and name of the type of `{id}`, by the segment before it. Other parameters are `str`."""
 DONE = ("aideer.schemas.users", "DoneResponse")
@@ -36,7 +36,7 @@ def write_handler(endpoint: Endpoint) -> str:
     return f'''"""{endpoint.method} {endpoint.route}: TODO: say in half a sentence what the call does."""
 
 {chr(10).join(lines)}
-from aideer.security.auth import {endpoint.caller}
+from aideer.security.callers import {endpoint.caller}
 from aideer.web.http import app, handler
 from aideer.web.openapi import describe
 

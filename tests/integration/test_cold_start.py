@@ -120,3 +120,15 @@ def test_a_claim_needs_no_sdk(imports: dict[str, set[str]]) -> None:
     modules = imports["tasks.on_queued"]
     assert "aideer.tasks.leases" in modules
     assert "aideer.tasks.executor" not in modules
+
+
+RESOLVER = "aws_lambda_powertools.event_handler"
+
+
+@pytest.mark.parametrize("handler", ["tasks.stream", "tasks.on_queued"])
+def test_an_executor_loads_no_part_of_the_resolver(handler: str) -> None:
+    """Powertools' resolver takes longer to import than all of the engine."""
+    program = f"import sys, {handler}, aideer.tasks.executor, aideer.tasks.admission; print(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(FUNCTIONS)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert not [name for name in done.stdout.split() if name.startswith((RESOLVER, "aideer.web.http"))]

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from aws_lambda_powertools.event_handler.openapi.params import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -20,7 +19,6 @@ Order = Literal["asc", "desc"]
 Visibility = Literal["private", "shared"]
 Role = Literal["user", "assistant", "system"]
 Kind = Literal["text", "image"]
-ChatId = Annotated[str, Path(min_length=1, max_length=64)]
 PresetId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 

@@ -3,7 +3,6 @@
 import json
 from typing import Annotated, Any, Literal
 
-from aws_lambda_powertools.event_handler.openapi.params import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -12,7 +11,6 @@ from aideer.schemas.strings import Body, Description, Omitted, Prompt, Title
 MESSAGES_BYTES = 100 * 1024
 SCHEMA_BYTES = 16 * 1024
 SCHEMA_DEPTH = 32
-PresetId = Annotated[str, Path(min_length=1, max_length=64)]
 Visibility = Literal["private", "unlisted", "public"]
 OrderBy = Literal["create_time", "update_time", "title"]
 Order = Literal["asc", "desc"]

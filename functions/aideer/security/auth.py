@@ -12,12 +12,10 @@ it. Tokens of release 0.1.0 do not have it. If a call needs a fresh sign-in, the
 """
 
 import hashlib
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
-from urllib.parse import unquote
+from typing import Any, Literal, NotRequired, TypedDict
 from uuid import uuid4
 
 import jwt
-from aws_lambda_powertools.event_handler import Depends, Request
 
 from aideer.core import aws, clock, settings, warmth
 from aideer.core.errors import AideerError, Forbidden, InvalidToken, Unauthorized
@@ -28,7 +26,6 @@ from aideer.data.models import User
 ACCESS_SECONDS = 24 * 3600
 REFRESH_SECONDS = 90 * 24 * 3600
 VISITOR, USER, ADMIN = 0, 1, 2
-REASON_CHARACTERS = 200
 Method = Literal["password", "wechat"]
 
 
@@ -142,29 +139,6 @@ def verify_access_token(authorization: str | None) -> dict[str, Any]:
     return claims
 
 
-def read_auth_time(request: Request) -> int | None:
-    """Dependency: return when the caller signed in, in seconds since the epoch, or None if the token does not say."""
-    said: int | None = verify_access_token(request.resolved_event.headers.get("authorization")).get("auth_time")
-    return said
-
-
-def require_visitor(request: Request) -> User:
-    """Dependency: return the user of the access token. Visitors are allowed."""
-    headers = request.resolved_event.headers
-    user = get_holder(verify_access_token(headers.get("authorization")))
-    user.reason = _reason(headers.get("x-reason"))
-    return user
-
-
-def _reason(header: str | None) -> str | None:
-    """Return the text of X-Reason on one line, cut to REASON_CHARACTERS, or None if it is empty.
-
-    The header may be percent-encoded UTF-8.
-    """
-    text = unquote(header or "", errors="replace")
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:REASON_CHARACTERS] or None
-
-
 class Bearer:
     """The holder of an access token that we signed. Its user has not been read yet.
 
@@ -188,30 +162,18 @@ class Bearer:
         return require_member(get_holder(self._claims))
 
 
-def require_bearer(request: Request) -> Bearer:
-    """Dependency: return the holder of the access token, without reading the user."""
-    return Bearer(verify_access_token(request.resolved_event.headers.get("authorization")))
-
-
-def require_member(user: Annotated[User, Depends(require_visitor)]) -> User:
-    """Dependency: return the caller. Raises Forbidden for a visitor."""
+def require_member(user: User) -> User:
+    """Return the user. Raises Forbidden for a visitor."""
     if user.permission < USER:
         raise Forbidden("visitor", "Visitors may not do this.")
     return user
 
 
-def require_admin(user: Annotated[User, Depends(require_visitor)]) -> User:
-    """Dependency: return the caller. Raises Forbidden unless the caller is an administrator."""
+def require_admin(user: User) -> User:
+    """Return the user. Raises Forbidden unless the user is an administrator."""
     if user.permission < ADMIN:
         raise _not_admin()
     return user
-
-
-Visitor = Annotated[User, Depends(require_visitor)]
-Member = Annotated[User, Depends(require_member)]
-Admin = Annotated[User, Depends(require_admin)]
-Unread = Annotated[Bearer, Depends(require_bearer)]
-AuthTime = Annotated[int | None, Depends(read_auth_time)]
 
 
 def is_admin(user: User) -> bool:

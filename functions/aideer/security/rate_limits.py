@@ -40,9 +40,8 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Container, Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
-from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import PynamoDBException, UpdateError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
@@ -55,7 +54,6 @@ from aideer.data.models import Record
 from aideer.data.transactions import Transaction
 from aideer.security import limits
 from aideer.security.limits import LIMITS, Kind
-from aideer.web import origin
 
 ANSWERS: tuple[Kind, ...] = ("answer", "answer_day")
 """The limits of the answers that a user asks for. Only accepted tasks count, in the transaction of their hold."""
@@ -227,16 +225,6 @@ def list_networks(address: str) -> list[Network]:
     except ValueError:
         return own
     return own + [Network(str(parsed.supernet(new_prefix=length)), share) for length, share in _WIDER]
-
-
-def _address(request: Request) -> str:
-    # The address that API Gateway saw, or that CloudFront names. The caller can write anything into X-Forwarded-For.
-    event: Any = request.resolved_event
-    return normalize_address(origin.viewer_address(event.headers, event.request_context.http.source_ip))
-
-
-Address = Annotated[str, Depends(_address)]
-"""Dependency: the address of the request, in the form in which it is counted."""
 
 
 def _known_key(*who: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import Depends
 from aideer.core.errors import AideerError, TooManyRequests
 from aideer.data.models import User
 from aideer.security import reading
-from aideer.security.auth import Visitor
+from aideer.security.callers import Visitor
 from aideer.web import http
 
 

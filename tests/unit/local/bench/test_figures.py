@@ -98,7 +98,7 @@ def test_without_litellm_its_target_is_left_out() -> None:
 
 def test_the_report_of_the_calls_says_how_many_come_one_after_the_other() -> None:
     assert (
-        f"- `{ASKED}`: 3. GetItem Chats beside GetItem Records, then Query Messages, then"
+        f"- `{ASKED}`: 3. GetItem Chats beside GetItem Records beside UpdateItem Records, then Query Messages, then"
         in figures.make_calls_report()
     )
 
