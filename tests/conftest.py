@@ -54,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["SIGNUP_CREDITS"] = "1000000"
     os.environ["UNCOVERED_CREDITS"] = "1000000"
     os.environ["OPEN_TASKS"] = "1000"
+    os.environ["LEASE_SECONDS"] = "15"  # a question in doubt waits for it, in real time
     os.environ["THROTTLES"] = "all=1000000/60"
     os.environ["STREAM_BASE_URL"] = "http://stream.test"
     os.environ["DASHSCOPE_HTTP_BASE_URL"] = _provider.base_url

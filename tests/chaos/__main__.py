@@ -75,6 +75,7 @@ def _embedded() -> Iterator[None]:
             SIGNUP_CREDITS="1000000",
             UNCOVERED_CREDITS="1000000",
             OPEN_TASKS="1000",
+            LEASE_SECONDS="15",  # a question in doubt waits for it, in real time
             THROTTLES="all=1000000/60",
             METRICS_NAMESPACE="",
             STREAM_BASE_URL="http://stream.test",
