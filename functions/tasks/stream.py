@@ -70,7 +70,7 @@ async def stream(request: Request) -> Response:
         raise Gone("stream_ended", "You have received this stream to its end.")
     if run:
         return attached.respond(streaming.live(run, viewer))
-    task = await asyncio.to_thread(stream_access.open_stream, user, task_id, position)
+    task = await asyncio.to_thread(stream_access.open_stream, user, viewer, task_id, position, polls=waits)
     if waits:
         return attached.respond(await _wait(task, position or 0, viewer))
     deadline = attached.find_deadline(request.headers)
@@ -79,9 +79,18 @@ async def stream(request: Request) -> Response:
 
 async def _wait(task: Task, position: int, viewer: Viewer) -> AsyncGenerator[str, None]:
     await asyncio.to_thread(stream_access.take_slot, viewer, task, polls=True)
-    if task.status == "pending" and await asyncio.to_thread(leases.mark_polled, task):
-        await asyncio.to_thread(aws.enqueue, settings.TASKS_QUEUE_URL, {"task_id": task.id})
+    if task.status == "pending":
+        await asyncio.to_thread(_execute_soon, task)
     return streaming.follow(task, position, viewer, WAIT_SECONDS)
+
+
+def _execute_soon(task: Task) -> None:
+    """Send a pending task to the queue once more, without the delay of its first message."""
+    try:
+        if leases.mark_polled(task):
+            aws.enqueue(settings.TASKS_QUEUE_URL, {"task_id": task.id})
+    except Exception as error:  # the poll goes on: the first message is under way
+        logger.warning("queue", extra={**leases.log_ids(task), "error": type(error).__name__})
 
 
 @contextlib.asynccontextmanager

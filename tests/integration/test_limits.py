@@ -8,10 +8,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from botocore.exceptions import ClientError
 
 from aideer.accounts import deletion, freshness, linking, password_changes
 from aideer.chats import cleanup, copies, presets, quota
-from aideer.core import clock, settings
+from aideer.core import aws, clock, settings
 from aideer.core.errors import Conflict, TooManyRequests
 from aideer.data.models import Chat, Preset, Record, Task, User
 from aideer.schemas.presets import PresetChange
@@ -19,8 +20,9 @@ from aideer.schemas.questions import NewTask
 from aideer.schemas.users import PasswordChange
 from aideer.security import limits, password_hashing, rate_limits, reading
 from aideer.security.limits import LIMITS, Limit
-from aideer.tasks import admission, leases, slots, stream_access, stream_log, streaming
+from aideer.tasks import admission, control, leases, slots, stream_access, stream_log, streaming
 from aideer.tasks.slots import Slot
+from tasks import stream
 from tests import faults
 from tests.events import parse
 from tests.stream_client import streamed, waited
@@ -539,6 +541,20 @@ def test_the_executors_viewer_needs_no_slot_and_is_never_displaced(person: MakeP
     assert len(slots._read(me.id, "follow").slots) == 1
 
 
+def test_a_slot_that_ended_during_an_outage_goes_on_if_nobody_has_taken_the_place(
+    person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit("follow_task", 2)
+    me = person()
+    first, second = take(me, "task"), take(me, "task")
+    at(monkeypatch, 61)
+    assert first.renew(), "nobody else came"
+    assert second.renew(), "the other one's renewal has not taken its place"
+    at(monkeypatch, 130)
+    newer = [take(me, "task") for _ in range(2)]
+    assert [slot.renew() for slot in (first, second, *newer)] == [False, False, True, True]
+
+
 def test_a_viewer_without_dynamodb_needs_no_slot(person: MakePerson) -> None:
     me = person()
     with faults.refused("UpdateItem", faults.THROTTLED, times=9):
@@ -568,6 +584,20 @@ def test_a_user_resumes_streams_so_often(person: MakePerson, limit: Any, monkeyp
     assert polled.status == 200, "a poll goes on all the time"
     at(monkeypatch, 60)
     assert resume(me, task_id).status_code == 200
+
+
+@pytest.mark.parametrize(("query", "kind"), [("", "stream"), ("?after=0", "resume")])
+def test_a_revoked_token_does_not_use_up_the_users_streams(
+    person: MakePerson, limit: Any, query: str, kind: limits.Kind
+) -> None:
+    limit(kind, 2)
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    path, stolen = f"/api/v1/tasks/{task_id}/stream{query}", f"Bearer {me.token}"
+    User(me.id).update([User.token_version.add(1)])
+    assert [streamed(path.replace(task_id, "none"), authorization=stolen).status_code for _ in range(4)] == [401] * 4
+    counter, *_ = rate_limits._window(kind, me.id)
+    assert Record.get(*counter, consistent_read=True).uses == 0
 
 
 def test_a_position_beyond_the_log_holds_no_connection(person: MakePerson) -> None:
@@ -631,6 +661,40 @@ def test_a_poll_frees_its_place(person: MakePerson, monkeypatch: pytest.MonkeyPa
     stream_log.write(task.id, stream_log.Slice(0, "content", "hello"))
     for _ in range(3):
         assert waited(f"/tasks/{task.id}/stream?after=0", task.id, me.token).status == 200
+    assert slots._read(me.id, "poll").slots == []
+
+
+def test_a_refused_poll_does_not_use_up_the_only_opening(
+    person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit("poll", 1, 30)
+    me = person()
+    task = running(me)
+    stream_log.write(task.id, stream_log.Slice(0, "content", "hello"))
+    other = slots.take_poll(me.id, "another task")
+    refused = waited(f"/tasks/{task.id}/poll", task.id, me.token)
+    check_refusal(refused, "too_many_polls", within=30)
+    assert other
+    other.release()
+    assert waited(f"/tasks/{task.id}/poll", task.id, me.token).status == 200
+    assert waited(f"/tasks/{task.id}/poll", task.id, me.token).json["code"] == "already_streamed"
+    assert slots._read(me.id, "poll").slots == []
+
+
+@pytest.mark.parametrize("call", ["UpdateItem", "SendMessage"])
+def test_a_poll_that_cannot_queue_its_task_goes_on_and_frees_its_place(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.setattr(stream, "WAIT_SECONDS", 0.1)
+    me = person()
+    task_id, _ = accepted(me, "hello")
+
+    def fail(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ServiceUnavailable"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, call)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(*((leases, "mark_polled") if call == "UpdateItem" else (aws, "enqueue")), fail)
+        assert waited(f"/tasks/{task_id}/poll?after=0", task_id, me.token).status == 200
     assert slots._read(me.id, "poll").slots == []
 
 
@@ -732,6 +796,32 @@ def test_the_stream_of_an_ended_answer_counts_as_reading_and_a_running_one_does_
     assert (refused.status_code, json.loads(refused.text)["code"]) == (429, "too_much_reading")
     polled = waited(f"/tasks/{task_id}/stream?after=0", task_id, me.token)
     assert (polled.status, polled.json["code"]) == (429, "too_much_reading")
+
+
+def test_polls_that_read_a_running_answer_again_and_again_count_as_reading(
+    person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BATCH", 1)
+    limit("read", 3, 3600)
+    me = person()
+    task = running(me)
+    stream_log.write(task.id, stream_log.Slice(0, "content", "x" * 2000))
+    path = f"/tasks/{task.id}/poll?after=0"
+    assert [waited(path, task.id, me.token).status for _ in range(2)] == [200, 200]
+    check_refusal(waited(path, task.id, me.token), "too_much_reading", within=3600)
+
+
+def test_a_refusal_of_reading_does_not_use_up_the_only_opening(person: MakePerson, limit: Any) -> None:
+    limit("read", 1, 3600)
+    me = person()
+    task_id, _ = accepted(me, "hello")
+    control.stop(Task.get(task_id, consistent_read=True))
+    path, mine = f"/api/v1/tasks/{task_id}/stream", f"Bearer {me.token}"
+    reading._exhausted[me.id] = NOW + 60
+    assert streamed(path, authorization=mine).status_code == 429
+    reading._exhausted.clear()
+    assert streamed(path, authorization=mine).status_code == 200
+    assert streamed(path, authorization=mine).status_code == 422
 
 
 def test_a_process_remembers_so_many_readers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""The reading budget: how many kilobytes a user may read in an hour, in lists, pages, exports and streams of ended answers.
+"""The reading budget: how many kilobytes a user may read in an hour, in lists, pages, exports, polls and streams of
+ended answers.
 
 A write for each page would double the calls of small reads. So each process sums up what a user reads, and writes the sum into the
 counter of the rate limit `read` when it has reached BATCH bytes. A user can read at most BATCH bytes more in each process, which is

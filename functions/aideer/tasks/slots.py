@@ -52,27 +52,33 @@ class _Item:
     version: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slot:
     """The place of one follower or poll."""
 
     user_id: str
     group: Group
     id: str
+    task_id: str
+    until: int
+    """The time until which the slot is taken, as far as its holder knows."""
 
     def renew(self) -> bool:
-        """Keep the slot. Return False if another viewer has taken it. If DynamoDB does not respond, the slot counts as kept."""
+        """Keep the slot. Return False if another viewer has taken it. If DynamoDB does not respond, the slot counts as kept.
+
+        A slot that ended during an outage is taken again, unless all places are taken by now.
+        """
         try:
             for _ in attempts():
                 item = _read(self.user_id, self.group)
                 mine = next((slot for slot in item.slots if slot["id"] == self.id), None)
-                if mine is None:
+                if mine is None and (self.until > clock.now() or not _has_room(self.group, item.slots, self.task_id)):
                     metrics.emit({"Throttles": 1}, kind=self.group)
                     return False
-                if mine["until"] - clock.now() > _seconds(self.group) / 2:
+                if mine and mine["until"] - clock.now() > _seconds(self.group) / 2:
                     return True
-                mine["until"] = _until(self.group)
-                if _write(self.user_id, self.group, item, item.slots):
+                place = item.slots.index(mine) if mine else len(item.slots)
+                if self._take(item, item.slots[:place], item.slots[place + 1 :]):
                     return True
         except PynamoDBException as error:
             _require_unavailable(error)
@@ -88,6 +94,15 @@ class Slot:
                     return
         except PynamoDBException as error:
             _require_unavailable(error)
+
+    def _take(self, item: _Item, older: _Slots, newer: _Slots) -> bool:
+        """Take the slot between the others, for a full time from now. Return False if the item has changed since it was read."""
+        until = _until(self.group)
+        mine = {"id": self.id, "task": self.task_id, "until": until}
+        if not _write(self.user_id, self.group, item, [*older, mine, *newer]):
+            return False
+        self.until = until
+        return True
 
 
 def take_follower(user_id: str, task_id: str) -> Slot | None:
@@ -113,7 +128,7 @@ def take_poll(user_id: str, task_id: str) -> Slot | None:
     """
 
     def place(item: _Item) -> _Slots:
-        if len(item.slots) >= LIMITS["poll"].times:
+        if not _has_room("poll", item.slots, task_id):
             metrics.emit({"Throttles": 1}, kind="poll")
             raise limits.refusal("poll", min(slot["until"] for slot in item.slots) - clock.now())
         return item.slots
@@ -123,14 +138,13 @@ def take_poll(user_id: str, task_id: str) -> Slot | None:
 
 def _take(user_id: str, group: Group, task_id: str, place: Callable[[_Item], _Slots]) -> Slot | None:
     """Add a slot to those that `place` leaves."""
-    slot, pause = Slot(user_id, group, new_id()), 0.02
+    slot, pause = Slot(user_id, group, new_id(), task_id, _until(group)), 0.02
     try:
         for _ in attempts():
             item = _read(user_id, group)
             if any(taken["id"] == slot.id for taken in item.slots):  # our own write, with its answer lost
                 return slot
-            new = {"id": slot.id, "task": task_id, "until": _until(group)}
-            if _write(user_id, group, item, [*place(item), new]):
+            if slot._take(item, place(item), []):
                 return slot
             time.sleep(random.uniform(0.2, 1) * pause)  # noqa: S311 - jitter, not a secret
             pause = min(2 * pause, 0.4)
@@ -138,6 +152,14 @@ def _take(user_id: str, group: Group, task_id: str, place: Callable[[_Item], _Sl
         _require_unavailable(error)
         return None
     raise limits.refusal("resume" if group == "follow" else "poll", 1)
+
+
+def _has_room(group: Group, slots: _Slots, task_id: str) -> bool:
+    """Return whether there is a place for one viewer more of this task."""
+    if group == "poll":
+        return len(slots) < LIMITS["poll"].times
+    of_task = sum(slot["task"] == task_id for slot in slots)
+    return of_task < LIMITS["follow_task"].times and len(slots) < LIMITS["follow"].times
 
 
 def _read(user_id: str, group: Group) -> _Item:

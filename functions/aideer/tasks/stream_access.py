@@ -7,7 +7,7 @@ An open stream checks the session every CHECK_SECONDS, and once more before it s
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.models import Task, User
 from aideer.security import auth, rate_limits, reading
+from aideer.security.limits import Kind
+from aideer.security.rate_limits import Counted
 from aideer.tasks import control, leases, slots, stream_log
 from aideer.tasks.slots import Slot
 
@@ -94,18 +96,23 @@ async def admit(claims: dict[str, Any], position: int | str | None, *, polls: bo
     holder = asyncio.to_thread(auth.get_holder, claims)
     if polls and position is not None:
         return await holder
-    count = _count_start if position is None else _count_resumption
+    count = asyncio.to_thread(_count, "stream" if position is None else "resume", claims["sub"])
     # Both calls run at once, because a person waits for the first token.
-    user, refusal = await asyncio.gather(holder, asyncio.to_thread(_too_many, count, claims["sub"]))
-    if refusal:
-        raise refusal
+    user, counted = await asyncio.gather(holder, count, return_exceptions=True)
+    if isinstance(user, BaseException):
+        if isinstance(counted, Counted):  # whoever holds a revoked token must not use up the user's limit
+            await asyncio.to_thread(rate_limits.give_back, counted)
+        raise user
+    if isinstance(counted, BaseException):
+        raise counted
     return user
 
 
-def open_stream(user: User, task_id: str, position: int | None) -> Task:
+def open_stream(user: User, viewer: Viewer, task_id: str, position: int | None, *, polls: bool) -> Task:
     """Return the user's task. If the position is None (from the start), mark the task as streamed.
 
     Raises NotFound. Raises Unprocessable for a second stream from the start, for a position that was never sent, and for a title.
+    From the start, it also takes the viewer's slot, and raises as `take_slot` does.
     """
     task = control.get_owned(user, task_id)
     if task.type == Task.TITLE:
@@ -114,29 +121,31 @@ def open_stream(user: User, task_id: str, position: int | None) -> Task:
         if position > _furthest(task, position):
             raise Unprocessable("invalid_position", "This stream does not reach this position.")
         return task
-    task, opening = Task(task_id), new_id()
-    actions = [Task.streamed.set(True), Task.opening.set(opening)]
-    if not leases.update(task, actions, Task.id.exists() & Task.streamed.does_not_exist()):
-        stored = leases.read(task_id)  # our own write may have happened, with its answer lost
-        if stored is None or stored.opening != opening:
-            raise Unprocessable("already_streamed", "This stream was opened before. Open it from a position.")
-        return stored
-    return task
+    if task.streamed:
+        raise _already_streamed()
+    take_slot(viewer, task, polls=polls)  # before the mark: a viewer that is refused here may open the stream later
+    try:
+        return _mark_opened(task_id)
+    except Exception:
+        if viewer.slot:
+            viewer.slot.release()
+        raise
 
 
 def take_slot(viewer: Viewer, task: Task, *, polls: bool = False) -> None:
     """Give the viewer of an open task its slot, as a follower or as a poll. The viewer of an ended task needs none.
 
-    Raises TooManyRequests if the user has too many polls, or has used up the reading budget and would read an ended answer again.
+    A viewer that has a slot keeps it. Raises TooManyRequests if the user has too many polls. Also raises it for a poll, and for the
+    stream of an ended answer, if the user has used up the reading budget.
     """
-    if not task.is_open:
+    if polls or not task.is_open:
         reading.require(viewer.user_id)
-    else:
+    if task.is_open and not viewer.slot:
         viewer.slot = (slots.take_poll if polls else slots.take_follower)(viewer.user_id, task.id)
 
 
 def charge(viewer: Viewer, size: int) -> None:
-    """Count `size` bytes of an ended answer towards the viewer's reading budget."""
+    """Count `size` bytes of an ended answer, or of a poll, towards the viewer's reading budget."""
     with contextlib.suppress(TooManyRequests):  # the next stream is refused
         reading.charge(viewer.user_id, size)
 
@@ -152,19 +161,24 @@ def _furthest(task: Task, position: int) -> int:
     return int(task.text_length)
 
 
-def _count_start(user_id: str) -> None:
-    rate_limits.count("stream", user_id)
+def _mark_opened(task_id: str) -> Task:
+    task, opening = Task(task_id), new_id()
+    actions = [Task.streamed.set(True), Task.opening.set(opening)]
+    if leases.update(task, actions, Task.id.exists() & Task.streamed.does_not_exist()):
+        return task
+    stored = leases.read(task_id)  # our own write may have happened, with its answer lost
+    if stored is None or stored.opening != opening:
+        raise _already_streamed()
+    return stored
 
 
-def _count_resumption(user_id: str) -> None:
-    rate_limits.count("resume", user_id)
+def _already_streamed() -> Unprocessable:
+    return Unprocessable("already_streamed", "This stream was opened before. Open it from a position.")
 
 
-def _too_many(count: Callable[[str], None], user_id: str) -> TooManyRequests | None:
+def _count(kind: Kind, user_id: str) -> Counted | None:
     try:
-        count(user_id)
-    except TooManyRequests as refusal:
-        return refusal
+        return rate_limits.count(kind, user_id)
     except PynamoDBException as error:  # an outage must not refuse a viewer: the answer was paid for
         if not aws_errors.is_unavailable(error):
             raise

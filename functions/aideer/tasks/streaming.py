@@ -92,7 +92,7 @@ async def follow(
     final event, and the client calls again too. With `interrupts`, a task whose executor has died is closed as the sweeper would
     close it. This needs permissions on credits. `start` is the first event, if it tells more than the usual one.
     """
-    ended, sent = not task.is_open, 0
+    counts, sent = patience is not None or not task.is_open, 0  # a poll can read the same text again and again
     try:
         with _quiet():
             async with (
@@ -103,7 +103,7 @@ async def follow(
                     sent += len(event.encode())
                     yield event
     finally:
-        if ended:
+        if counts:
             await asyncio.to_thread(stream_access.charge, viewer, sent)
 
 
