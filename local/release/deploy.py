@@ -94,13 +94,14 @@ def deploy(more: list[str]) -> NoReturn:
 
 
 def _stage(more: list[str]) -> Stage:
-    """Return the stage to deploy. Raise OperationError if the arguments name another one."""
+    """Return the stage to deploy. Raise OperationError if the arguments name another one, or if it shares its releases' place."""
     stage = Stage.read()
     environment = option("config-env", more)
     if environment is not None and environment != stage.environment:
         shown = "" if environment == DEFAULT else f" STAGE={environment}"
         raise OperationError(f"Say the stage to make: make deploy{shown}. Leave --config-env out of ARGS.")
     stage.own(option("stack-name", more) or stage.stack)
+    stage.require_own_prefix()
     return stage
 
 
@@ -191,12 +192,11 @@ def destroy(where: Where) -> None:
 
 def _delete(where: Where, buckets: list[str]) -> None:
     s3, cloudformation = where.client("s3"), where.client("cloudformation")
-    for bucket in buckets:
-        _empty(s3, bucket)
     stack_id = cloudformation.describe_stacks(StackName=where.stack)["Stacks"][0]["StackId"]
     cloudformation.delete_stack(StackName=stack_id)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=stack_id, WaiterConfig=DELETED)
-    for bucket in buckets:  # the template keeps the bucket when the stack is deleted, which protects it from accidents
+    # The template keeps the bucket when the stack is deleted. Emptied before, it would be lost if CloudFormation refuses.
+    for bucket in buckets:
         with contextlib.suppress(s3.exceptions.NoSuchBucket):
             _empty(s3, bucket)
             s3.delete_bucket(Bucket=bucket)
@@ -238,7 +238,9 @@ def main(arguments: list[str]) -> int:
         if given.what == "logs":
             logs(where, more)
         if given.what == "rollback":
-            rollback.go_back(where, Stage.read().parameters, given.to, sure=given.yes)
+            stage = Stage.read()
+            stage.require_own_prefix()
+            rollback.go_back(where, stage.parameters, given.to, sure=given.yes)
         else:
             {"admin": admin, "test-alarm": alarms.send_test, "destroy": destroy}[given.what](where)
     except (OperationError, BotoCoreError, ClientError, WaiterError) as error:

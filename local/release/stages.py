@@ -51,7 +51,7 @@ class Stage:
             known = ", ".join(PRODUCTION if each == DEFAULT else each for each in stages)
             raise OperationError(
                 f"samconfig.toml has no stage {name}. It has {known}. "
-                f"To add one, copy the sections [staging.…] there, and choose another stack_name."
+                f"To add one, copy the sections [staging.…] there, and choose another stack_name and s3_prefix."
             )
         stage = cls(name, environment, stages[environment], config)
         for other, parameters in stages.items():
@@ -98,6 +98,18 @@ class Stage:
                 f"The stack {stack} belongs to the stage {other}. Say STAGE={other}, and no name of a stack."
             )
         return stack
+
+    def require_own_prefix(self) -> None:
+        """Raise OperationError if another stage uploads its releases to the same place. A rollback could not tell them apart."""
+        prefix = self.parameters.get("s3_prefix")
+        for environment, parameters in _stages(self.config).items():
+            if environment != self.environment and prefix and parameters.get("s3_prefix") == prefix:
+                other = PRODUCTION if environment == DEFAULT else environment
+                raise OperationError(
+                    f"samconfig.toml has the s3_prefix {prefix} in two stages, {self.name} and {other}. "
+                    "Their releases would be mixed up, and make rollback could deploy one of the other stage. "
+                    "Give the newer stage an s3_prefix of its own."
+                )
 
     def keep(self, region: str, overrides: dict[str, str]) -> None:
         """Write the region and the parameters into the stage's section of samconfig.toml."""

@@ -22,13 +22,13 @@ _DEPLOYED = re.compile(r"""DEPLOYED_WITH["']?: ["']?([0-9a-f]{16})""")
 def write(cloudformation: Any, stack: str, overrides: dict[str, str], build: Path = BUILD) -> None:
     """Write the stamp of a deployment with these parameters into the built template.
 
-    If no parameter changes, it is the stamp of the deployed stack, so that nothing changes.
+    If no parameter changes, it is the stamp of the deployed stack, so that nothing changes. Otherwise it differs from that one, even
+    if the stack runs an earlier release, which had these parameters then.
     """
     deployed, known = _read(cloudformation, stack)
     values = {**deployed, **overrides}
-    _replace(
-        known if values == deployed else hashlib.sha256(repr(sorted(values.items())).encode()).hexdigest()[:16], build
-    )
+    changed = hashlib.sha256(repr((known, sorted(values.items()))).encode()).hexdigest()[:16]
+    _replace(known if values == deployed else changed, build)
 
 
 def write_new(build: Path = BUILD) -> None:

@@ -162,6 +162,28 @@ def test_a_stack_is_destroyed_with_all_its_pictures(
         client("dynamodb").describe_table(TableName=table)
 
 
+def test_a_stack_that_refuses_its_deletion_keeps_its_pictures(
+    where: Where, typed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with CloudFormation's termination protection, or without the permission."""
+    bucket = pictures(where)
+    unprotect(where)
+    typed.append(where.stack)
+    call = botocore.client.BaseClient._make_api_call
+
+    def refuse(self: Any, operation: str, arguments: Any) -> Any:
+        if operation == "DeleteStack":
+            raise ClientError({"Error": {"Code": "ValidationError", "Message": "TerminationProtection is on"}}, operation)
+        return call(self, operation, arguments)
+
+    with monkeypatch.context() as protected:
+        protected.setattr(botocore.client.BaseClient, "_make_api_call", refuse)
+        assert run("destroy", "--stack", where.stack) == 1
+    assert "TerminationProtection" in capsys.readouterr().err
+    assert is_there(where)
+    assert len(client("s3").list_object_versions(Bucket=bucket)["Versions"]) == 3
+
+
 COMMANDS = ["admin", "logs", "destroy"]
 
 
@@ -431,6 +453,23 @@ def test_two_stages_never_share_a_stack(
     for what in ("check", "deploy", *COMMANDS):
         assert run(what) == 1
         assert "names the stack aideer in two stages" in capsys.readouterr().err
+    assert became == []
+
+
+def test_two_stages_never_mix_up_their_releases(
+    config: Path, became: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = config.read_text()
+    copied = text[text.index("[staging.global") :].replace("[staging.", "[trial.").replace('"aideer-staging"', '"t"', 1)
+    config.write_text(f"{text}\n{copied}")
+    for stage in ("staging", "trial"):
+        monkeypatch.setenv("STAGE", stage)
+        for what in ("check", "deploy", "rollback"):
+            assert run(what) == 1
+            assert "has the s3_prefix aideer-staging in two stages" in capsys.readouterr().err
+    monkeypatch.setenv("STAGE", "staging")
+    assert run("logs", "--stack", "nowhere") == 1
+    assert "There is no deployed stack nowhere" in capsys.readouterr().err, "these need no release"
     assert became == []
 
 

@@ -56,6 +56,12 @@ def test_a_changed_parameter_changes_it(build: Path) -> None:
     assert first != second
 
 
+def test_a_change_after_a_rollback_differs_from_the_stamp_of_the_earlier_release(build: Path) -> None:
+    earlier = stamped(build, CloudFormation(DEPLOYED), LeaseSeconds="60")
+    rolled_back = CloudFormation(DEPLOYED, f"DEPLOYED_WITH: '{earlier}'")  # with its template, and the parameters of today
+    assert stamped(build, rolled_back, LeaseSeconds="60") != earlier
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_where_no_parameter_changes_it_stays_and_so_does_every_function(build: Path, as_json: bool) -> None:
     variables = {"DEPLOYED_WITH": "0123456789abcdef"}
