@@ -82,6 +82,8 @@ def deploy(more: list[str]) -> NoReturn:
     arguments = ["--parameter-overrides", joined(overrides)] if overrides else []
     if not stage.is_production:
         arguments += ["--config-env", stage.environment]
+    if (prefix := stage.release_prefix(preflight.stack)) != stage.parameters.get("s3_prefix"):
+        arguments += ["--s3-prefix", prefix]  # before the operator's own arguments, so that theirs counts
     sys.stdout.flush()
     if stage.region or option("region", more):
         stamp.write(preflight.client("cloudformation"), preflight.stack, overrides)
@@ -240,7 +242,8 @@ def main(arguments: list[str]) -> int:
         if given.what == "rollback":
             stage = Stage.read()
             stage.require_own_prefix()
-            rollback.go_back(where, stage.parameters, given.to, sure=given.yes)
+            parameters = {**stage.parameters, "s3_prefix": stage.release_prefix(where.stack)}
+            rollback.go_back(where, parameters, given.to, sure=given.yes)
         else:
             {"admin": admin, "test-alarm": alarms.send_test, "destroy": destroy}[given.what](where)
     except (OperationError, BotoCoreError, ClientError, WaiterError) as error:

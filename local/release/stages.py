@@ -99,6 +99,10 @@ class Stage:
             )
         return stack
 
+    def release_prefix(self, stack: str) -> str:
+        """Return the place of a stack's releases in the SAM CLI's bucket. A stack beside the stage's own has a place of its own."""
+        return str(self.parameters.get("s3_prefix") or stack) if stack == self.stack else stack
+
     def require_own_prefix(self) -> None:
         """Raise OperationError if another stage uploads its releases to the same place. A rollback could not tell them apart."""
         prefix = self.parameters.get("s3_prefix")

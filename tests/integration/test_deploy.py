@@ -456,6 +456,21 @@ def test_two_stages_never_share_a_stack(
     assert became == []
 
 
+def test_a_stack_beside_the_stages_own_has_releases_of_its_own(
+    config: Path, became: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a trial would be the release to which production goes back."""
+    keep(config, 'region = "eu-west-1"')
+    run("deploy", "--stack-name", "trial")
+    run("deploy", "--stack-name", "trial", "--s3-prefix", "elsewhere")
+    given = ["deploy", "--parameter-overrides", SHARE, "--s3-prefix", "trial", "--stack-name", "trial"]
+    assert became == [given, [*given, "--s3-prefix", "elsewhere"]]
+    prefixes: list[str] = []
+    monkeypatch.setattr(deploy.rollback, "go_back", lambda _, given, *__, **___: prefixes.append(given["s3_prefix"]))
+    assert [run("rollback", "--stack", "trial"), run("rollback", "--stack", "aideer"), run("rollback")] == [0, 0, 0]
+    assert prefixes == ["trial", "aideer", "aideer"]
+
+
 def test_two_stages_never_mix_up_their_releases(
     config: Path, became: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
