@@ -22,8 +22,8 @@ _DEPLOYED = re.compile(r"""DEPLOYED_WITH["']?: ["']?([0-9a-f]{16})""")
 def write(cloudformation: Any, stack: str, overrides: dict[str, str], build: Path = BUILD) -> None:
     """Write the stamp of a deployment with these parameters into the built template.
 
-    If no parameter changes, it is the stamp of the deployed stack, so that nothing changes. Otherwise it differs from that one, even
-    if the stack runs an earlier release, which had these parameters then.
+    If no parameter changes, it is the stamp of the deployed stack, so that nothing changes. Otherwise it differs from that one,
+    even if the stack runs an earlier release, which had these parameters then.
     """
     deployed, known = _read(cloudformation, stack)
     values = {**deployed, **overrides}

@@ -173,7 +173,9 @@ def test_a_stack_that_refuses_its_deletion_keeps_its_pictures(
 
     def refuse(self: Any, operation: str, arguments: Any) -> Any:
         if operation == "DeleteStack":
-            raise ClientError({"Error": {"Code": "ValidationError", "Message": "TerminationProtection is on"}}, operation)
+            raise ClientError(
+                {"Error": {"Code": "ValidationError", "Message": "TerminationProtection is on"}}, operation
+            )
         return call(self, operation, arguments)
 
     with monkeypatch.context() as protected:

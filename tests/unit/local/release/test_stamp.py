@@ -58,7 +58,7 @@ def test_a_changed_parameter_changes_it(build: Path) -> None:
 
 def test_a_change_after_a_rollback_differs_from_the_stamp_of_the_earlier_release(build: Path) -> None:
     earlier = stamped(build, CloudFormation(DEPLOYED), LeaseSeconds="60")
-    rolled_back = CloudFormation(DEPLOYED, f"DEPLOYED_WITH: '{earlier}'")  # with its template, and the parameters of today
+    rolled_back = CloudFormation(DEPLOYED, f"DEPLOYED_WITH: '{earlier}'")  # its template, with today's parameters
     assert stamped(build, rolled_back, LeaseSeconds="60") != earlier
 
 
