@@ -555,6 +555,43 @@ def test_a_slot_that_ended_during_an_outage_goes_on_if_nobody_has_taken_the_plac
     assert [slot.renew() for slot in (first, second, *newer)] == [False, False, True, True]
 
 
+def test_a_follower_that_hangs_up_frees_its_place(person: MakePerson) -> None:
+    """The web adapter does not announce it, but a server that is nearer to its client does."""
+    me = person()
+    task = running(me)
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "method": "GET",
+        "path": f"/api/v1/tasks/{task.id}/stream",
+        "query_string": b"after=0",
+        "headers": [(b"authorization", f"Bearer {me.token}".encode())],
+    }
+
+    async def hang_up() -> int:
+        begun, taken = asyncio.Event(), 0
+
+        async def receive() -> dict[str, str]:
+            await begun.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal taken
+            if message.get("body"):
+                taken = len(slots._read(me.id, "follow").slots)
+                begun.set()
+
+        await stream.app(scope, receive, send)  # type: ignore[arg-type]
+        for _ in range(50):
+            if not slots._read(me.id, "follow").slots:
+                break
+            await asyncio.sleep(0.02)
+        return taken
+
+    assert in_loop(hang_up()) == 1
+    assert slots._read(me.id, "follow").slots == []
+
+
 def test_a_viewer_without_dynamodb_needs_no_slot(person: MakePerson) -> None:
     me = person()
     with faults.refused("UpdateItem", faults.THROTTLED, times=9):

@@ -7,7 +7,7 @@ An open stream checks the session every CHECK_SECONDS, and once more before it s
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ from aideer.tasks.slots import Slot
 
 CHECK_SECONDS = 5.0
 """The most seconds that an open stream goes on after its viewer's session has ended. The user is read as often."""
+
+
+_finishing: set[asyncio.Task[None]] = set()
+"""The event loop itself holds its tasks only weakly."""
 
 
 @dataclass(slots=True)
@@ -55,14 +59,17 @@ class Viewer:
             yield
         finally:
             checking.cancel()
-            await asyncio.gather(checking, return_exceptions=True)
-            if self.slot:
-                await asyncio.to_thread(self.slot.release)
+            await finish(self._leave(checking))
 
     def may_see(self, user: User | None) -> bool:
         """Return whether the session goes on. `user` is the user as read just now, or None if there is none."""
         self.gone = self.gone or user is None or bool(user.deleted) or user.token_version != self.token_version
         return not self.gone
+
+    async def _leave(self, checking: asyncio.Task[None]) -> None:
+        await asyncio.gather(checking, return_exceptions=True)
+        if self.slot:
+            await asyncio.to_thread(self.slot.release)
 
     async def _keep_checking(self) -> None:
         while not self.gone:
@@ -73,6 +80,17 @@ class Viewer:
                     self.gone = True
             except Exception as error:  # a failed read ends no session: the next round reads again
                 logger.warning("viewer", extra={"user_id": self.user_id, "error": type(error).__name__})
+
+
+async def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Do the last work of a stream, even if the stream is cancelled meanwhile.
+
+    A server that learns of a client's departure cancels the stream, and then each wait of it. On Lambda, none does.
+    """
+    finishing = asyncio.create_task(work)
+    _finishing.add(finishing)
+    finishing.add_done_callback(_finishing.discard)
+    await asyncio.shield(finishing)
 
 
 def verify_claims(task_id: str, authorization: str | None, ticket: str | None) -> dict[str, Any]:

@@ -104,7 +104,7 @@ async def follow(
                     yield event
     finally:
         if counts:
-            await asyncio.to_thread(stream_access.charge, viewer, sent)
+            await stream_access.finish(asyncio.to_thread(stream_access.charge, viewer, sent))
 
 
 async def _follow(
