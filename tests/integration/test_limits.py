@@ -18,7 +18,7 @@ from aideer.data.models import Chat, Preset, Record, Task, User
 from aideer.schemas.presets import PresetChange
 from aideer.schemas.questions import NewTask
 from aideer.schemas.users import PasswordChange
-from aideer.security import limits, password_hashing, rate_limits, reading
+from aideer.security import exhausted, limits, password_hashing, rate_limits, reading
 from aideer.security.limits import LIMITS, Limit
 from aideer.tasks import admission, control, leases, slots, stream_access, stream_log, streaming
 from aideer.tasks.slots import Slot
@@ -37,10 +37,10 @@ MANY = 50
 @pytest.fixture(autouse=True)
 def _nothing_read_yet() -> Iterator[None]:
     reading._unwritten.clear()
-    reading._exhausted.clear()
+    exhausted._ends.clear()
     yield
     reading._unwritten.clear()
-    reading._exhausted.clear()
+    exhausted._ends.clear()
 
 
 @pytest.fixture
@@ -177,6 +177,38 @@ def test_an_outage_of_the_count_refuses_no_ask(api: Api, person: MakePerson) -> 
     with faults.refused("UpdateItem", faults.THROTTLED, times=9):
         assert ask(api, me, chat.id).status == 200
     check_rules(me)
+
+
+def test_a_user_that_throttles_the_count_asks_no_more_often(
+    api: Api, person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch, counted: list[str]
+) -> None:
+    """DynamoDB takes 1,000 writes a second to one counter, and an outage of it refuses nobody."""
+    limit("ask", 1)
+    me, other = person(), person()
+    chat = make_chat(me, "hello")
+    assert quote(api, me, chat.id).status == 200
+    check_refusal(ask(api, me, chat.id), "too_many_asks", within=60)
+    counted.clear()
+    with faults.refused("UpdateItem", faults.THROTTLED, times=99):
+        for call in (ask, quote):
+            check_refusal(call(api, me, chat.id), "too_many_asks", within=60)
+        assert not [made for made in counted if made.startswith(("UpdateItem", "Query"))]
+        assert quote(api, other, make_chat(other, "hello").id).status == 200
+    at(monkeypatch, 60)
+    assert quote(api, me, chat.id).status == 200
+
+
+def test_a_refused_ask_by_a_revoked_token_is_not_remembered(api: Api, person: MakePerson, limit: Any) -> None:
+    limit("ask", 1)
+    me = person()
+    chat = make_chat(me, "hello")
+    stolen = caller(me.user)
+    User(me.id).update([User.token_version.add(1)])
+    counter = rate_limits.count("ask", me.id)
+    with pytest.raises(Exception, match="revoked"):
+        admission.create(stolen, wanted := NewTask(chat_id=chat.id), admission.identify(stolen, wanted, None))
+    rate_limits.give_back(counter)
+    assert admission.quote(me.user, NewTask(chat_id=chat.id)).affordable
 
 
 def test_of_fifty_quotes_at_once_as_many_are_priced_as_the_limit_says(person: MakePerson, limit: Any) -> None:
@@ -637,6 +669,31 @@ def test_a_revoked_token_does_not_use_up_the_users_streams(
     assert Record.get(*counter, consistent_read=True).uses == 0
 
 
+@pytest.mark.parametrize(("position", "kind"), [(None, "stream"), (0, "resume")])
+def test_a_user_that_throttles_the_count_opens_streams_no_more_often(
+    person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch, position: int | None, kind: limits.Kind
+) -> None:
+    limit(kind, 1)
+    me = person()
+
+    def admit() -> User:
+        admitted: User = in_loop(stream_access.admit({"sub": me.id, "ver": 0}, position, polls=False))
+        return admitted
+
+    assert admit().id == me.id
+    for _ in range(2):
+        with pytest.raises(TooManyRequests):
+            admit()
+    with faults.refused("UpdateItem", faults.THROTTLED, times=99), pytest.raises(TooManyRequests):
+        admit()
+    at(monkeypatch, 59.9)
+    for _ in range(3):
+        with pytest.raises(TooManyRequests):
+            admit()
+    at(monkeypatch, 60)
+    assert admit().id == me.id, "the refusals of the last second do not prolong it"
+
+
 def test_a_position_beyond_the_log_holds_no_connection(person: MakePerson) -> None:
     me = person()
     task = running(me)
@@ -854,9 +911,9 @@ def test_a_refusal_of_reading_does_not_use_up_the_only_opening(person: MakePerso
     task_id, _ = accepted(me, "hello")
     control.stop(Task.get(task_id, consistent_read=True))
     path, mine = f"/api/v1/tasks/{task_id}/stream", f"Bearer {me.token}"
-    reading._exhausted[me.id] = NOW + 60
+    exhausted._ends["read", me.id] = NOW + 60
     assert streamed(path, authorization=mine).status_code == 429
-    reading._exhausted.clear()
+    exhausted._ends.clear()
     assert streamed(path, authorization=mine).status_code == 200
     assert streamed(path, authorization=mine).status_code == 422
 

@@ -5,39 +5,28 @@ A write for each page would double the calls of small reads. So each process sum
 counter of the rate limit `read` when it has reached BATCH bytes. A user can read at most BATCH bytes more in each process, which is
 little beside the budget.
 
-A process remembers the users that have used up their budget until the window ends. It refuses them before it reads anything.
+A process remembers the users that have used up their budget (exhausted.py). It refuses them before it reads anything.
 """
 
 from collections import OrderedDict
-from typing import TypeVar
 
 from pynamodb.exceptions import PynamoDBException
 
-from aideer.core import clock
 from aideer.core.errors import TooManyRequests
 from aideer.core.logs import logger
-from aideer.security import limits, rate_limits
+from aideer.security import exhausted, rate_limits
 
 BATCH = 64 * 1024
 """The bytes of one user that a process sums up before it counts them."""
 _USERS = 1_000
 """The most users that a process remembers."""
-_Value = TypeVar("_Value")
 
 _unwritten: OrderedDict[str, int] = OrderedDict()
-_exhausted: OrderedDict[str, float] = OrderedDict()
-"""By user: the time at which the window ends."""
 
 
 def require(user_id: str) -> None:
     """Raise TooManyRequests if this process knows that the user has used up the budget. This makes no call."""
-    until = _exhausted.get(user_id)
-    if until is None:
-        return
-    if until <= clock.now():
-        del _exhausted[user_id]
-        return
-    raise limits.refusal("read", until - clock.now())
+    exhausted.require_room("read", user_id)
 
 
 def charge(user_id: str, size: int) -> None:
@@ -47,18 +36,14 @@ def charge(user_id: str, size: int) -> None:
     """
     total = _unwritten.pop(user_id, 0) + size
     if total < BATCH:
-        _remember(_unwritten, user_id, total)
+        _unwritten[user_id] = total
+        if len(_unwritten) > _USERS:
+            _unwritten.popitem(last=False)
         return
     try:
         rate_limits.count("read", user_id, amount=-(-total // 1024))
     except TooManyRequests as refusal:
-        _remember(_exhausted, user_id, clock.now() + int(refusal.headers["Retry-After"]))
+        exhausted.remember("read", user_id, refusal)
         raise
     except PynamoDBException as error:
         logger.warning("reading", extra={"error": type(error).__name__})
-
-
-def _remember(remembered: OrderedDict[str, _Value], user_id: str, value: _Value) -> None:
-    remembered[user_id] = value
-    if len(remembered) > _USERS:
-        remembered.popitem(last=False)

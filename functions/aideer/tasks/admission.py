@@ -118,8 +118,12 @@ def quote(user: User, wanted: NewTask) -> QuoteResponse:
 
     Raises as `create` does, except PaymentRequired, and except Conflict for another task in the chat.
     """
-    with AskCount(user.id).beside():
-        question = questions.ask(Bearer.of(user), wanted, must_be_free=False)
+    count = AskCount(user.id)
+    try:
+        with count.beside():
+            question = questions.ask(Bearer.of(user), wanted, must_be_free=False)
+    finally:
+        count.remember_refusal()
     call = PricedCall(user.id, question)
     affordable = True
     try:
@@ -199,6 +203,7 @@ def _accept_counted(
             estimate = call.estimate(credits_left)
         except AideerError:
             caller.read()
+            count.remember_refusal()
             if answer := request.find_answer():  # this request's first attempt succeeded and caused the refusal
                 return Accepted.from_record(answer)
             raise

@@ -11,7 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pynamodb.exceptions import PynamoDBException
 
 from aideer.core import aws_errors
-from aideer.security import rate_limits
+from aideer.core.errors import TooManyRequests
+from aideer.security import exhausted, rate_limits
 from aideer.security.rate_limits import Counted
 
 
@@ -26,13 +27,21 @@ class AskCount:
     def beside(self) -> Iterator[None]:
         """Count the ask while the `with` block reads. Raises TooManyRequests after it, in place of the block's own error.
 
-        If DynamoDB does not respond, the ask does not count. Its hold has limits of its own.
+        If this process knows that the limit is used up, that comes before the block. If DynamoDB does not respond, the ask does not
+        count. Its hold has limits of its own.
         """
-        self._count = self._count or _threads().submit(_count, self._user_id)
+        if self._count is None:
+            exhausted.require_room("ask", self._user_id)
+            self._count = _threads().submit(_count, self._user_id)
         try:
             yield
         finally:
             self._count.result()
+
+    def remember_refusal(self) -> None:
+        """If the counter has refused the ask, remember that in this process. Call it once the user's token is known to be valid."""
+        if self._count and isinstance(refusal := self._count.exception(), TooManyRequests):
+            exhausted.remember("ask", self._user_id, refusal)
 
     def give_back(self) -> None:
         """Do not count the ask: its token was revoked, and whoever holds it must not use up the user's limit."""

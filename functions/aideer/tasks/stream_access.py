@@ -7,7 +7,7 @@ An open stream checks the session every CHECK_SECONDS, and once more before it s
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.models import Task, User
-from aideer.security import auth, rate_limits, reading
+from aideer.security import auth, exhausted, rate_limits, reading
+from aideer.security.limits import Kind
 from aideer.security.rate_limits import Counted
 from aideer.tasks import control, leases, slots, stream_log
 from aideer.tasks.slots import Slot
@@ -113,13 +114,16 @@ async def admit(claims: dict[str, Any], position: int | str | None, *, polls: bo
     holder = asyncio.to_thread(auth.get_holder, claims)
     if polls and position is not None:
         return await holder
-    count = asyncio.to_thread(_count, _count_start if position is None else _count_resumption, claims["sub"])
+    kind: Kind = "stream" if position is None else "resume"
+    count = asyncio.to_thread(_count, kind, claims["sub"])
     # Both calls run at once, because a person waits for the first token.
     user, counted = await asyncio.gather(holder, count, return_exceptions=True)
     if isinstance(user, BaseException):
         if isinstance(counted, Counted):  # whoever holds a revoked token must not use up the user's limit
             await asyncio.to_thread(rate_limits.give_back, counted)
         raise user
+    if isinstance(counted, TooManyRequests):
+        exhausted.remember(kind, user.id, counted)
     if isinstance(counted, BaseException):
         raise counted
     return user
@@ -193,17 +197,11 @@ def _already_streamed() -> Unprocessable:
     return Unprocessable("already_streamed", "This stream was opened before. Open it from a position.")
 
 
-def _count_start(user_id: str) -> Counted:
-    return rate_limits.count("stream", user_id)
-
-
-def _count_resumption(user_id: str) -> Counted:
-    return rate_limits.count("resume", user_id)
-
-
-def _count(count: Callable[[str], Counted], user_id: str) -> Counted | None:
+def _count(kind: Kind, user_id: str) -> Counted | None:
+    exhausted.require_room(kind, user_id)
     try:
-        return count(user_id)
+        # The documentation finds the limits of a call by their names here.
+        return rate_limits.count("stream", user_id) if kind == "stream" else rate_limits.count("resume", user_id)
     except PynamoDBException as error:  # an outage must not refuse a viewer: the answer was paid for
         if not aws_errors.is_unavailable(error):
             raise
