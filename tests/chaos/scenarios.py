@@ -174,17 +174,21 @@ class AskAndStream(Scenario):
         return Answer(503 if broke_off else viewing.status, {}, viewing.sent)
 
     def recover(self) -> None:
-        for task in self.world.tasks():
-            if task.chat_id not in self.world.chats:
-                self.world.adopt(task.chat_id, self.question)
+        self._adopt()
         super().recover()
-        for task in self.world.tasks():
+        self._adopt()
+
+    def _adopt(self) -> None:
+        for task in self._accepted():
             if task.chat_id not in self.world.chats:
                 self.world.adopt(task.chat_id, self.question)
 
+    def _accepted(self) -> list[Task]:
+        """The tasks that were accepted. A fence has the chat of a transaction that never happened."""
+        return [task for task in self.world.tasks() if not (task.closed_by or "").startswith("fence#")]
+
     def kept(self) -> Iterator[Violation]:
-        stored = self.world.tasks()
-        real = [task for task in stored if not (task.closed_by or "").startswith("fence#")]
+        real = self._accepted()
         if len(real) != 1:
             yield Violation(BROKEN, f"{len(real)} tasks of one key")
         if not self.succeeded:
