@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import tempfile
+import traceback
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -86,6 +87,7 @@ def _embedded() -> Iterator[None]:
 
 def _faults(lab: Any, counted: Any, only: str, every: int) -> None:
     from tests.chaos.fault_injection import FAULTS
+    from tests.chaos.harness import BROKEN, Violation
     from tests.chaos.report import Row
     from tests.chaos.scenarios import SCENARIOS
 
@@ -101,7 +103,11 @@ def _faults(lab: Any, counted: Any, only: str, every: int) -> None:
         cases = random.Random(scenario.name).sample(cases, -(-len(cases) // every))
         struck = 0
         for case in cases:
-            met, violations = lab.run(case)
+            try:
+                met, violations = lab.run(case)
+            except Exception as error:  # the other cases are still worth their time
+                traceback.print_exc()
+                met, violations = True, [Violation(BROKEN, repr(error))]
             for violation in violations:
                 say("  !!", case, "=>", violation)
             if met or violations:

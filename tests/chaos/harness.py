@@ -8,7 +8,7 @@ import itertools
 import json
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,6 +106,11 @@ class Viewing:
     @property
     def stream(self) -> Stream:
         return parse(self.sent[: self.sent.rfind("\n\n") + 2])
+
+
+def accepted(tasks: Iterable[Task]) -> list[Task]:
+    """The tasks that were accepted. A fence is none, and it can have a chat that was never opened."""
+    return [task for task in tasks if not (task.closed_by or "").startswith("fence#")]
 
 
 class World:
@@ -360,7 +365,7 @@ class World:
             yield Violation(STUCK, f"I3: holds {user.holds.attribute_values}, open {still_open}")
         counted = Record.query(f"uncovered#{someone.id}", consistent_read=True)
         paid = spent + sum(record.uncovered or 0 for record in counted)
-        if (bill := sum(self._bill(task) for task in self._by_chat(stored))) > paid:
+        if (bill := sum(self._bill(task) for task in self._by_chat(accepted(stored)))) > paid:
             yield Violation(UNPAID, f"I6: {paid} of {bill}")
         for task in stored:
             billed = sum(entry.task_id == task.id for entry in entries)
@@ -478,7 +483,8 @@ class World:
 
     def _asked(self, stored: list[Task]) -> Iterator[Violation]:
         asked = self._prompts()
-        for chat_id, chat_tasks in itertools.groupby(sorted(stored, key=lambda t: t.chat_id), key=lambda t: t.chat_id):
+        tasks = sorted(accepted(stored), key=lambda task: task.chat_id)
+        for chat_id, chat_tasks in itertools.groupby(tasks, key=lambda task: task.chat_id):
             marker = self.acknowledged[chat_id][0].split()[-1]
             calls, allowed = sum(marker in said for said in asked), self.model_calls * len(list(chat_tasks))
             if calls > allowed:

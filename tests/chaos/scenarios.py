@@ -15,7 +15,7 @@ from aideer.core import aws, settings
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, Identity, Message, Preset, Record, Task, User
 from aideer.tasks import leases, stream_log
-from tests.chaos.harness import ANSWERS_LOST, BROKEN, STUCK, Violation, World
+from tests.chaos.harness import ANSWERS_LOST, BROKEN, STUCK, Violation, World, accepted
 from tests.support import Answer, Person, sweep
 
 SCENARIOS: list[type["Scenario"]] = []
@@ -179,16 +179,12 @@ class AskAndStream(Scenario):
         self._adopt()
 
     def _adopt(self) -> None:
-        for task in self._accepted():
+        for task in accepted(self.world.tasks()):
             if task.chat_id not in self.world.chats:
                 self.world.adopt(task.chat_id, self.question)
 
-    def _accepted(self) -> list[Task]:
-        """The tasks that were accepted. A fence has the chat of a transaction that never happened."""
-        return [task for task in self.world.tasks() if not (task.closed_by or "").startswith("fence#")]
-
     def kept(self) -> Iterator[Violation]:
-        real = self._accepted()
+        real = accepted(self.world.tasks())
         if len(real) != 1:
             yield Violation(BROKEN, f"{len(real)} tasks of one key")
         if not self.succeeded:
