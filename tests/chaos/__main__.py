@@ -7,8 +7,8 @@ import os
 import random
 import sys
 import tempfile
-import traceback
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
