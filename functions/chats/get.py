@@ -5,7 +5,7 @@ from typing import Annotated
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Query
 
-from aideer.chats import chats
+from aideer.chats import chat_access
 from aideer.chats.messages import Window
 from aideer.schemas.chats import ChatResponse
 from aideer.schemas.paths import ChatId
@@ -44,7 +44,7 @@ def get(
     Link leads to more messages in the same direction. An answer holds at most 4 MB, so it may have fewer messages than `limit`.
     Shared chats of other users come without hidden messages.
     """
-    chat, page = chats.read(user, id, Window(limit, before, after), if_none_match)
+    chat, page = chat_access.read(user, id, Window(limit, before, after), if_none_match)
     link = {"Link": pagination.next_link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
     shown = ChatResponse.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
-    return respond(shown, chats.view_tag(user, chat), **link)
+    return respond(shown, chat_access.view_tag(user, chat), **link)

@@ -1,4 +1,4 @@
-"""Chats: access rights and changes.
+"""Chats: how they are opened and changed. chat_access.py reads them.
 
 A chat points to one thread, its generation. A write that changes the messages also updates the chat's version, next_n,
 message_count and preview. If all messages are replaced, the write that changes the pointer updates these fields. Each such
@@ -15,7 +15,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from aideer.billing.credits import PREVIEW_CHARACTERS
-from aideer.chats import messages, presets, quota
+from aideer.chats import chat_access, messages, presets, quota
 from aideer.chats.messages import Page, Window
 from aideer.core import clock
 from aideer.core.errors import (
@@ -34,7 +34,7 @@ from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts import image_urls, prompts
 from aideer.schemas.chats import ChatChange, NewChat, NewMessages, PlacedMessage
-from aideer.security import audit_trail, auth, rate_limits
+from aideer.security import audit_trail, rate_limits
 from aideer.web import etags
 
 REPLACED_SECONDS = 20 * 60
@@ -58,7 +58,7 @@ def create(user: User, new: NewChat) -> tuple[Chat, list[Message]]:
     record_use(transaction, user, preset)
     put_in(transaction, stored)
     quota.add_in(transaction, user.id)
-    quota.commit(transaction, user.id, lambda: exists(chat.id))
+    quota.commit(transaction, user.id, lambda: chat_access.exists(chat.id))
     return chat, stored
 
 
@@ -86,35 +86,6 @@ def fill(chat: Chat, stored: list[Message]) -> None:
     set_preview(chat, stored)
 
 
-def read(user: User, chat_id: str, window: Window, if_none_match: str | None = None) -> tuple[Chat, Page]:
-    """Return a chat and a window of its messages.
-
-    A user that may manage the chat gets all messages. Other readers of a shared chat get the visible ones only. Raises NotFound,
-    Forbidden for another user's private chat, and NotModified if `if_none_match` names the chat as this user is shown it.
-    """
-    chat = get_readable(user, chat_id)
-    if if_none_match is not None and etags.matches(if_none_match, tag := view_tag(user, chat)):
-        raise etags.NotModified(tag)
-    own = auth.may_manage(user, chat.owner_id)
-    if audit_trail.must_record(user, chat.owner_id):
-        audit_trail.record(user, "chat.read", chat.owner_id, chat.id)
-    return chat, messages.read_page(chat.thread, window, hidden=own)
-
-
-def view_tag(user: User, chat: Chat) -> int | str:
-    """Return the chat's tag for this user: the version, or another tag if hidden messages are left out."""
-    version = int(chat.version)
-    return version if auth.may_manage(user, chat.owner_id) else f"{version}-shared"
-
-
-def get_readable(user: User, chat_id: str) -> Chat:
-    """Return the chat if this user may read it. Raises NotFound, and Forbidden for another user's private chat."""
-    chat = _get(chat_id)
-    if not auth.may_manage(user, chat.owner_id) and chat.visibility != "shared":
-        raise Forbidden("forbidden", "This chat is private.")
-    return chat
-
-
 def get_usable_preset(user: User, preset_id: str) -> Preset:
     """Return the head of a preset that this user may open a chat on. Raises BadRequest if there is none, and Forbidden."""
     try:
@@ -129,7 +100,7 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
     Raises NotFound, Forbidden and BadRequest (preset). Replacing messages also raises PreconditionRequired without If-Match,
     Conflict while a task is running, and TooManyRequests. If-Match raises PreconditionFailed if the chat has changed.
     """
-    chat = get_manageable(user, chat_id)
+    chat = chat_access.get_manageable(user, chat_id)
     if wanted.messages is not None:
         if if_match is None:
             raise PreconditionRequired("if_match_required", "Send If-Match with the ETag of the chat that you read.")
@@ -154,13 +125,13 @@ def change(user: User, chat_id: str, wanted: ChatChange, if_match: str | None) -
         try:
             _commit(transaction, chat, actions, condition, now)
         except Refused:
-            chat = _get(chat_id)
+            chat = chat_access.get(chat_id)
             if wanted.messages is not None:
                 _require_no_task(chat)
             raise _precondition_failed() from None
     elif audit_trail.must_record(user, chat.owner_id):
         audit_trail.record(user, "chat.read", chat.owner_id, chat.id)
-    chat = _get(chat_id)
+    chat = chat_access.get(chat_id)
     return chat, messages.read_page(chat.thread, Window(), hidden=True)
 
 
@@ -170,7 +141,7 @@ def append(user: User, chat_id: str, new: NewMessages) -> list[Message]:
     Raises NotFound, Forbidden (even for administrators), TooLarge, and Busy if other writes keep changing the chat.
     """
     for _ in attempts():
-        chat = _get(chat_id)
+        chat = chat_access.get(chat_id)
         if chat.owner_id != user.id:
             raise Forbidden("forbidden", "Only the owner of a chat can add messages to it.")
         now = clock.timestamp()
@@ -213,30 +184,10 @@ def record_use(transaction: Transaction, user: User, preset: Preset) -> None:
         audit_trail.record_in(transaction, user, "preset.use", preset.owner_id, preset.id)
 
 
-def exists(chat_id: str) -> bool:
-    """Return whether the chat or its tombstone is stored."""
-    return lookup.find(Chat, chat_id) is not None
-
-
 def set_preview(chat: Chat, thread: list[Message]) -> None:
     """Set a new chat's preview to the last visible message of its thread."""
     if last := _last_visible(thread):
         chat.preview, chat.preview_n = last.content[:PREVIEW_CHARACTERS], last.n
-
-
-def _get(chat_id: str) -> Chat:
-    chat = lookup.find(Chat, chat_id)
-    if chat is None or chat.deleted:
-        raise not_found()
-    return chat
-
-
-def get_manageable(user: User, chat_id: str) -> Chat:
-    """Return the chat, if the user may change it. Raises NotFound and Forbidden."""
-    chat = _get(chat_id)
-    if not auth.may_manage(user, chat.owner_id):
-        raise Forbidden("forbidden", "This chat is not yours.")
-    return chat
 
 
 def _fields(user: User, wanted: ChatChange) -> list[Action]:
@@ -312,11 +263,6 @@ def _last_visible(thread: list[Message]) -> Message | None:
 
 def _set_preview(message: Message) -> list[Action]:
     return [Chat.preview.set(message.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(message.n)]
-
-
-def not_found() -> NotFound:
-    """Return the error for a chat that does not exist or was deleted."""
-    return NotFound("chat_not_found", "There is no such chat.")
 
 
 def _precondition_failed() -> PreconditionFailed:

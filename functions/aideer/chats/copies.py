@@ -7,7 +7,7 @@ The copy keeps the preset version that the original pins if its maker may manage
 Otherwise it pins the preset's current version, because the maker may never have been allowed to use the pinned one.
 """
 
-from aideer.chats import chats, messages, quota
+from aideer.chats import chat_access, chats, messages, quota
 from aideer.chats.messages import Page, Window
 from aideer.core import clock
 from aideer.core.errors import Busy
@@ -52,7 +52,7 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     if audit_trail.must_record(user, original.owner_id):
         audit_trail.record_in(transaction, user, "chat.copy", original.owner_id, original.id)
     quota.add_in(transaction, user.id)
-    quota.commit(transaction, user.id, lambda: chats.exists(chat.id))
+    quota.commit(transaction, user.id, lambda: chat_access.exists(chat.id))
     return chat, messages.read_page(chat.thread, Window(), hidden=True)
 
 
@@ -61,12 +61,12 @@ def _read_at_once(user: User, chat_id: str, new: str, upto: int | None) -> tuple
 
     All three are of one moment, because the chat did not change between two reads.
     """
-    chat = chats.get_readable(user, chat_id)
+    chat = chat_access.get_readable(user, chat_id)
     for _ in attempts():
         own = auth.may_manage(user, chat.owner_id)
         version = chat.preset_version if own else chats.get_usable_preset(user, chat.preset_id).number
         thread = messages.copy_thread(chat.thread, new, upto, own=own)
-        read, chat = chat, chats.get_readable(user, chat_id)
+        read, chat = chat, chat_access.get_readable(user, chat_id)
         if (read.version, read.owner_id) == (chat.version, chat.owner_id):
             return chat, int(version), thread
     raise Busy

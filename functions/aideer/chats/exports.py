@@ -10,7 +10,7 @@ import unicodedata
 from typing import Literal
 from urllib.parse import quote
 
-from aideer.chats import chats, messages
+from aideer.chats import chat_access, messages
 from aideer.chats.messages import Window
 from aideer.core.errors import Forbidden
 from aideer.data.models import Chat, Message, User
@@ -31,7 +31,7 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
 
     The result is (text, headers with the file's name, `after` of the next file or None). Raises NotFound and Forbidden.
     """
-    chat = chats.get_readable(user, chat_id)
+    chat = chat_access.get_readable(user, chat_id)
     if not auth.may_manage(user, chat.owner_id):
         raise Forbidden("forbidden", "Only the owner of a chat can export it.")
     if audit_trail.must_record(user, chat.owner_id):

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pynamodb.expressions.condition import Condition
 
-from aideer.chats import chats, presets
+from aideer.chats import chat_access, presets
 from aideer.core import clock
 from aideer.core.errors import BadRequest, Busy, Conflict, InvalidToken, NotFound
 from aideer.data import lookup
@@ -139,7 +139,7 @@ def _take_back(record: Record, user: User | None = None) -> bool:
 
 
 def _get_readable(user: User, kind: Kind, id: str) -> Preset | Chat:
-    return presets.get_readable(user, id) if kind == "preset" else chats.get_readable(user, id)
+    return presets.get_readable(user, id) if kind == "preset" else chat_access.get_readable(user, id)
 
 
 def _require_count(user: User) -> None:

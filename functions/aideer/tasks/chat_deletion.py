@@ -3,7 +3,7 @@
 import contextlib
 from typing import Any
 
-from aideer.chats import chats, messages, quota
+from aideer.chats import chat_access, messages, quota
 from aideer.core.errors import Busy
 from aideer.data import jobs, lookup
 from aideer.data.models import Chat, Task, User
@@ -17,12 +17,12 @@ def delete(user: User, chat_id: str) -> None:
 
     Raises NotFound and Forbidden.
     """
-    chat = chats.get_manageable(user, chat_id)
+    chat = chat_access.get_manageable(user, chat_id)
     try:
         _commit(user, chat, counted=True)
     except Refused as refused:
         if quota.STEP not in refused.steps:
-            raise chats.not_found() from None
+            raise chat_access.not_found() from None
         _commit_uncounted(user, chat)
     # No task can begin now. The tombstone names the task that was active at the deletion.
     tombstone = lookup.find(Chat, chat.id)
@@ -36,7 +36,7 @@ def _commit_uncounted(user: User, chat: Chat) -> None:
     try:
         _commit(user, chat, counted=False)
     except Refused:
-        raise chats.not_found() from None
+        raise chat_access.not_found() from None
 
 
 def _commit(user: User, chat: Chat, *, counted: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pynamodb.expressions.update import Action
 
-from aideer.chats import chats, messages, presets, quota
+from aideer.chats import chat_access, chats, messages, presets, quota
 from aideer.core import characters, clock
 from aideer.core.errors import Conflict, Forbidden, NotFound, TooLarge
 from aideer.data import lookup
@@ -151,7 +151,7 @@ def _make_title(new: Sequence[NewMessage]) -> str:
 def _get_chat(user: Bearer | User, chat_id: str) -> Chat:
     chat = lookup.find(Chat, chat_id)
     if chat is None or chat.deleted:
-        raise chats.not_found()
+        raise chat_access.not_found()
     if chat.owner_id != user.id:
         raise Forbidden
     return chat
