@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,12 +126,12 @@ async def _ask_all(stack: Stack, me: Client, chats: list[str]) -> list[int]:
 
         async def ask(chat_id: str) -> int:
             async with free:
-                answer = await client.post("/tasks", json={"chat_id": chat_id}, headers={"Idempotency-Key": chat_id})
-                while answer.status_code == 503:  # as its Retry-After asks for
-                    answer = await client.post(
-                        "/tasks", json={"chat_id": chat_id}, headers={"Idempotency-Key": chat_id}
-                    )
-                return answer.status_code
+                while True:  # with the same key: a 503 asks for it, and a server may close a connection that was idle
+                    with suppress(httpx.TransportError):
+                        key = {"Idempotency-Key": chat_id}
+                        answer = await client.post("/tasks", json={"chat_id": chat_id}, headers=key)
+                        if answer.status_code != 503:
+                            return answer.status_code
 
         return await asyncio.gather(*map(ask, chats))
 
