@@ -52,7 +52,7 @@ def check_missing(function: str, calls: Iterable[Call]) -> None:
 
 def _allowed(function: str) -> Iterator[Use]:
     for policy in _RESOURCES[function]["Properties"].get("Policies", []):
-        for statement in policy.get("Statement", []):  # tests/unit/test_warm.py holds the managed ones
+        for statement in policy.get("Statement", []):  # tests/integration/test_warm.py holds the managed ones
             [(kind, target)] = statement["Resource"].items()
             if kind == "Fn::GetAtt":
                 target = target[0]
