@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 STREAMED = ("POST", "/api/v1/tasks/stream")
-"""This call has no event: API Gateway cannot stream, so it goes to the Function URL."""
+"""This call has no event: API Gateway cannot stream, so it goes to the Lambda URL."""
 ROOT = ("/docs", "/openapi.json")
 """These are at the root too."""
 EVERY_CALL = (422,)

@@ -12,7 +12,7 @@ from tests.support import Answer, Context, http_event, in_loop
 
 
 def streamed(path: str, **headers: str) -> httpx.Response:
-    """The Function URL's door."""
+    """The Lambda URL's door."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(stream.app)
@@ -23,7 +23,7 @@ def streamed(path: str, **headers: str) -> httpx.Response:
 
 
 def asked(body: Any, token: str | None = None, /, **headers: str) -> httpx.Response:
-    """POST /tasks/stream, at the Function URL's door."""
+    """POST /tasks/stream, at the Lambda URL's door."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(stream.app)

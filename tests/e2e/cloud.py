@@ -176,7 +176,7 @@ def gateway(template: Template, invoke: Callable[[Function, str], str]) -> Itera
 def api(cloud: Cloud, stream: str) -> Iterator[str]:
     """The deployed functions behind API Gateway, which tell clients this URL for streams; the API's URL."""
     variables = cloud.configuration("TasksCreateFunction")["Environment"]["Variables"]
-    told = variables["STREAM_BASE_URL"].rstrip("/")  # the Function URL, behind which nothing runs here
+    told = variables["STREAM_BASE_URL"].rstrip("/")  # the Lambda URL, behind which nothing runs here
 
     def invoke(function: Function, event: str) -> str:
         answer = cloud.lambda_.invoke(FunctionName=cloud.resources[function.name], Payload=event.encode())

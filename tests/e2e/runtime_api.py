@@ -218,9 +218,9 @@ class RuntimeApi(Simulation):
 
 
 class FunctionUrl(Simulation):
-    """A Function URL that streams. As on AWS, the function is not told that a client has left, and a failure is a 502."""
+    """A Lambda URL that streams. As on AWS, the function is not told that a client has left, and a failure is a 502."""
 
-    NAME = "Function URL"
+    NAME = "Lambda URL"
 
     def __init__(self, api: RuntimeApi) -> None:
         super().__init__(0, "127.0.0.1")
@@ -260,7 +260,7 @@ _HOP = {"content-length", "transfer-encoding", "connection", "date", "server"}
 
 
 def make_event(method: str, url: str, headers: dict[str, str] | None = None, body: str = "") -> dict[str, Any]:
-    """Return a Function URL's event for a request to this path and query."""
+    """Return a Lambda URL's event for a request to this path and query."""
     path, _, query = url.partition("?")
     address = {"x-forwarded-for": "203.0.113.7", "x-forwarded-port": "443", "x-forwarded-proto": "https"}
     sent = {"host": URL_HOST, **address, **(headers or {})}

@@ -22,17 +22,7 @@ from local.simulators.dashscope import Server
 from local.stack import prices
 from local.stack.template import ROOT
 
-BUILT = """
-Globals: {Function: {Layers: [!Ref CoreLayer]}}
-Resources:
-  CoreLayer: {Type: "AWS::Serverless::LayerVersion", Properties: {ContentUri: CoreLayer}}
-  DashscopeLayer: {Type: "AWS::Serverless::LayerVersion", Properties: {ContentUri: DashscopeLayer}}
-  LightFunction:
-    {Type: "AWS::Serverless::Function", Properties: {CodeUri: LightFunction, Handler: chats.list.handler}}
-  HeavyFunction:
-    Type: AWS::Serverless::Function
-    Properties: {CodeUri: HeavyFunction, Handler: tasks/stream.sh, Layers: [!Ref DashscopeLayer, !Sub "arn:x"]}
-"""
+BUILT = (ROOT / "tests/fixtures/built.yaml").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -155,6 +155,7 @@ def test_a_small_account_is_known_to_the_function() -> None:
     event = keep_warm(Stack(AccountConcurrency="10"))
     assert event["concurrency"] == 10
     assert event["streaming"] == ["TasksStreamFunction-id:live"]
+    assert keep_warm(Stack())["concurrency"] == 0, "an unknown one counts as small"
 
 
 def test_where_nothing_streams_nothing_of_it_is_pinged() -> None:

@@ -1,6 +1,7 @@
 """Threads: the messages of one generation of a chat, one item each.
 
-Within a chat, n only grows. A message's n is its position. chats.py decides which thread a chat points to, and checks access.
+Within a chat, n only grows. A message's n is its position. chats.py decides which thread a chat points to, and chat_access.py says
+who may read it.
 This module reads a thread page by page, lays out a new one, writes it by batch writes, and deletes it.
 """
 

@@ -1,6 +1,6 @@
 """Assets: large constant texts, compressed once and served with an ETag.
 
-    PAGE = Asset("page.html", make, "text/html; charset=utf-8", headers)
+    PAGE = Asset("page.html", make, "text/html; charset=utf-8", Path(__file__).parent)
     return PAGE.respond(if_none_match)
 
 `make build` packs each asset into files beside its handler, so that a deployed function neither makes nor compresses anything. In a

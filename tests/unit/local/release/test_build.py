@@ -9,17 +9,7 @@ from local.release import build, imports
 from local.release.build import BuildError, built, check_sizes, compile_all
 from local.stack.template import ROOT
 
-TEMPLATE = """
-Globals: {Function: {Layers: [!Ref CoreLayer]}}
-Resources:
-  CoreLayer: {Type: "AWS::Serverless::LayerVersion", Properties: {ContentUri: CoreLayer}}
-  DashscopeLayer: {Type: "AWS::Serverless::LayerVersion", Properties: {ContentUri: DashscopeLayer}}
-  LightFunction:
-    {Type: "AWS::Serverless::Function", Properties: {CodeUri: LightFunction, Handler: chats.list.handler}}
-  HeavyFunction:
-    Type: AWS::Serverless::Function
-    Properties: {CodeUri: HeavyFunction, Handler: tasks/stream.sh, Layers: [!Ref DashscopeLayer, !Sub "arn:x"]}
-"""
+TEMPLATE = (ROOT / "tests/fixtures/built.yaml").read_text(encoding="utf-8")
 
 
 def test_every_variable_that_is_read_as_a_number_has_one_for_the_imports() -> None:
