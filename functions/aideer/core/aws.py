@@ -6,7 +6,9 @@ The process makes them on first use and keeps them: clients are thread-safe.
 import functools
 import json
 import threading
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
@@ -17,11 +19,16 @@ from aideer import __version__
 from aideer.core import aws_errors, clock, settings
 from aideer.core.logs import logger
 
+T = TypeVar("T")
 _CONFIG = Config(
     connect_timeout=2, read_timeout=5, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=64
 )
-# A function that starts cold takes seconds to answer, and the next ping comes anyway.
-_CONFIGS = {"lambda": Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1})}
+_CONFIGS = {
+    # A function that starts cold takes seconds to answer, and the next ping comes anyway.
+    "lambda": Config(connect_timeout=2, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 1}),
+    # Without it, botocore signs addresses by version 2, which newer regions refuse.
+    "s3": _CONFIG.merge(Config(signature_version="s3v4")),
+}
 _REFRESH_SECONDS = 240.0
 _SECRET_SECONDS = 300.0
 _OUTAGE_SECONDS = 3600.0
@@ -40,6 +47,8 @@ _secrets: dict[str, _Secret] = {}
 _failed_at: dict[str, float] = {}
 _refreshing: set[str] = set()
 _lock = threading.Lock()
+# S3 answers AccessDenied for a missing object if the caller may not list the bucket.
+_GONE = {"NoSuchKey", "AccessDenied"}
 _clients: list[Any] = []
 
 
@@ -83,6 +92,29 @@ def enqueue(queue_url: str, message: dict[str, str], delay_seconds: int = 0) -> 
     get_client("sqs").send_message(QueueUrl=queue_url, MessageBody=json.dumps(message), DelaySeconds=delay_seconds)
 
 
+def read_object(bucket: str, key: str, most: int | None = None) -> bytes | None:
+    """Return the bytes of an object in S3, at most so many, or None if there is no such object."""
+    try:
+        answer = get_client("s3").get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _GONE:
+            return None
+        raise
+    body: bytes = answer["Body"].read(most)
+    return body
+
+
+def remove_objects(bucket: str, prefix: str, deadline: float) -> bool:
+    """Remove all objects in S3 with this prefix. Return False if `deadline` (of time.monotonic) comes first."""
+    s3 = get_client("s3")
+    while found := s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents"):
+        for item in found:
+            if time.monotonic() > deadline:
+                return False
+            s3.delete_object(Bucket=bucket, Key=item["Key"])
+    return True
+
+
 def read_secret(arn: str) -> dict[str, str]:
     """Return a JSON secret, read at most five minutes ago. So a rotated secret is in use everywhere after five minutes.
 
@@ -112,6 +144,15 @@ def read_secret(arn: str) -> dict[str, str]:
             raise
         _note_failure(arn, error)
         return known.value
+
+
+async def run_with_secret(arn: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Run a function that reads this secret, and return its result. It runs in a thread only if it would wait for the secret."""
+    import asyncio  # imported here: most functions run no event loop
+
+    if clock.now() - _secrets.get(arn, _NEVER).read_at <= _SECRET_SECONDS:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)
 
 
 def _refresh_beside(arn: str) -> None:

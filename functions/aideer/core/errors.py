@@ -1,6 +1,13 @@
-"""The errors that a caller may see. http.py, asgi.py and, during an answer, tasks/stream.py turn them into responses."""
+"""The errors that a caller may see. http.py, asgi.py and, during an answer, tasks/stream.py turn them into responses.
+
+Write the text of an error in English, where you raise it. A text with a value is a `Detail`, and not an f-string. The catalogue
+in chinese.py needs each text too: tests/unit/test_texts.py names those that it lacks.
+"""
 
 from typing import Any
+
+from aideer.core import texts
+from aideer.core.texts import Detail as Detail  # beside the errors, for the modules that raise them
 
 _INNERMOST = 6
 
@@ -15,7 +22,10 @@ def traceback_summary(error: BaseException) -> list[str]:
 
 
 class AideerError(Exception):
-    """An error that a caller may see: a stable code, a sentence, and fields that help the caller to continue."""
+    """An error that a caller may see: a stable code, a text, and fields that help the caller to continue.
+
+    `detail` stays English here. The response has it in the language of the reader.
+    """
 
     status = 500
 
@@ -28,7 +38,18 @@ class AideerError(Exception):
 
     def body(self) -> dict[str, Any]:
         """Return the response's JSON."""
-        return {"detail": self.detail, "code": self.code, **self.extra}
+        return {"detail": texts.translate(self.detail), "code": self.code, **self.extra}
+
+    def answer_headers(self) -> dict[str, str]:
+        """Return the response's headers."""
+        return {**self.headers, **texts.language_headers()}
+
+
+class Internal(AideerError):
+    """An error that is a fault of ours."""
+
+    def __init__(self, code: str = "internal", detail: str = "The service had an internal error.") -> None:
+        super().__init__(code, detail)
 
 
 class BadRequest(AideerError):

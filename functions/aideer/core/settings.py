@@ -16,10 +16,20 @@ CREDITS_TABLE = os.environ["CREDITS_TABLE"]
 CODES_TABLE = os.environ["CODES_TABLE"]
 RECORDS_TABLE = os.environ["RECORDS_TABLE"]
 AUDIT_TABLE = os.environ["AUDIT_TABLE"]
+UPLOADS_TABLE = os.environ["UPLOADS_TABLE"]
 AVATARS_BUCKET = os.environ["AVATARS_BUCKET"]
+UPLOADS_BUCKET = os.environ["UPLOADS_BUCKET"]
+UPLOADS_ORIGIN = os.environ.get("UPLOADS_ORIGIN", "").rstrip("/")
+"""The address at which browsers reach the bucket's service. Empty: the address that the SDK uses."""
+AWS_REGION = os.environ.get("AWS_REGION", "")
+"""The stack's region. Lambda sets it."""
+AWS_ENDPOINT_URL = os.environ.get("AWS_ENDPOINT_URL", "")
+"""The address of an AWS on this machine, which no provider can reach. Empty: the real AWS."""
 
 TASKS_QUEUE_URL = os.environ["TASKS_QUEUE_URL"]
 JOBS_QUEUE_URL = os.environ["JOBS_QUEUE_URL"]
+DEAD_LETTERS_URL = os.environ["DEAD_LETTERS_URL"]
+"""The queue of messages that failed five times. Empty in functions that may not read it."""
 SIGNING_SECRET_ARN = os.environ["SIGNING_SECRET_ARN"]
 DASHSCOPE_SECRET_ARN = os.environ["DASHSCOPE_SECRET_ARN"]
 WECHAT_SECRET_ARN = os.environ["WECHAT_SECRET_ARN"]
@@ -59,6 +69,10 @@ STREAM_BASE_URL = os.environ.get("STREAM_BASE_URL", "").rstrip("/")
 Without a domain, only the functions that return stream_url have it. The stream function itself cannot have its own address,
 because its resource in template.yaml would refer to itself. Empty where nothing streams: then the request's own origin counts.
 """
+V1_BASE_URL = os.environ.get("V1_BASE_URL", "").rstrip("/")
+"""The origin of OpenAI's API, which only GET /config tells: the domain, or the address of its function. Empty: there is none."""
+PUBLIC_BASE_URL = os.environ.get("PUBLIC_BASE_URL", "").rstrip("/")
+"""The origin of addresses that users hand on: the domain. Empty: the origin that the request used."""
 STREAM_PATH = os.environ.get("STREAM_PATH") or "stream"
 """The last part of stream_url's path: `stream`, or `poll` where nothing streams."""
 _SECRET_CHARACTERS = 32
