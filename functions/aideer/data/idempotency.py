@@ -32,11 +32,6 @@ class IdempotentRequest:
         self._bodies = [hashlib.sha256(text.encode()).hexdigest() for text in (canonical, *former)]
         self._pk, self._key = f"idempotency#{user_id}#{route}", key
 
-    @property
-    def has_key(self) -> bool:
-        """Whether the caller sent a key."""
-        return self._key is not None
-
     def find_answer(self) -> dict[str, Any] | None:
         """Return the answer of the first request with this key, or None if there was none.
 

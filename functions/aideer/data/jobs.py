@@ -42,8 +42,23 @@ def create_once(kind: str, due_seconds: float, name: str, **data: str) -> None:
     run twice, leaves one successor.
     """
     due_at = -(-(clock.now() + due_seconds) // 3600) * 3600
-    shard = int(hashlib.sha256(name.encode()).hexdigest(), 16) % SHARDS
-    Record(_pk(shard), f"{clock.timestamp(due_at)}#{kind}#{name}", data={"kind": kind, **data}).save()
+    pk, sk = _named_key(kind, clock.timestamp(due_at), name)
+    Record(pk, sk, data={"kind": kind, **data}).save()
+
+
+def enqueue_named_in(transaction: Transaction, kind: str, due_at: str, name: str, **data: str) -> None:
+    """Write a job in the transaction that makes it necessary. A caller that knows its name can send it to the queue at once."""
+    pk, sk = _named_key(kind, due_at, name)
+    transaction.put("job", Record(pk, sk, data={"kind": kind, **data}))
+
+
+def send_named(kind: str, due_at: str, name: str) -> None:
+    """Send a job to the queue at once. If that fails, the sweeper sends it within a minute or two.
+
+    It may be sent twice, and it may be done already. Neither has an effect.
+    """
+    pk, sk = _named_key(kind, due_at, name)
+    aws.enqueue(settings.JOBS_QUEUE_URL, {"pk": pk, "sk": sk})
 
 
 def enqueue_in(transaction: Transaction, kind: str, due_seconds: float, **data: str) -> None:
@@ -100,6 +115,12 @@ def run(pk: str, sk: str, deadline: float, workers: Mapping[str, Worker]) -> boo
 def _record(kind: str, due_seconds: float, data: dict[str, str]) -> Record:
     due_at = clock.timestamp(clock.now() + due_seconds)
     return Record(_pk(secrets.randbelow(SHARDS)), f"{due_at}#{new_id()}", data={"kind": kind, **data})
+
+
+def _named_key(kind: str, due_at: str, name: str) -> tuple[str, str]:
+    """Return the key of the one job with this name that is due at this time (as of clock.timestamp)."""
+    shard = int(hashlib.sha256(name.encode()).hexdigest(), 16) % SHARDS
+    return _pk(shard), f"{due_at}#{kind}#{name}"
 
 
 def _pk(shard: int) -> str:

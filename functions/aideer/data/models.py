@@ -17,6 +17,7 @@ from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, IncludeProject
 
 from aideer.core import settings
 from aideer.data.base import Json, Table, Whole
+from aideer.data.branches import Path, Segment, Tree
 
 
 class UsersById(GlobalSecondaryIndex["User"]):
@@ -26,6 +27,15 @@ class UsersById(GlobalSecondaryIndex["User"]):
 
     list_shard = UnicodeAttribute(hash_key=True)
     id = UnicodeAttribute(range_key=True)
+
+
+class UsersByUsername(GlobalSecondaryIndex["User"]):
+    class Meta:
+        index_name = "by_username"
+        projection = KeysOnlyProjection()
+
+    list_shard = UnicodeAttribute(hash_key=True)
+    username = UnicodeAttribute(range_key=True)
 
 
 class User(Table):
@@ -45,6 +55,8 @@ class User(Table):
     name_keys = UnicodeSetAttribute(null=True)  # keys of the identities that reserve the username's look-alikes
     wechat_keys = UnicodeSetAttribute(null=True)  # keys of the identities for signing in with WeChat
     token_version = Whole(default=0)
+    sessions = UnicodeSetAttribute(null=True)  # the ids of the sessions that go on (devices.py)
+    unnamed_ended = BooleanAttribute(null=True)  # tokens without a session's id, of release 0.1, are refused
     credits = Whole()
     holds: MapAttribute[str, Any] = MapAttribute(default=dict)
     money_version = Whole(default=0)
@@ -55,9 +67,12 @@ class User(Table):
     update_time = UnicodeAttribute()
 
     by_id = UsersById()
+    by_username = UsersByUsername()
 
     reason: str | None = None
     """The reason of an administrator's request, from X-Reason. It is not stored here."""
+    session_id: str | None = None
+    """The id of the session whose token this request has. It is not stored here."""
 
 
 class AuditByUser(GlobalSecondaryIndex["AuditRecord"]):
@@ -224,19 +239,33 @@ class Chat(Table):
     class Meta:
         table_name = settings.CHATS_TABLE
 
+    PERSON, MODEL, MESSAGE, DEFAULT = "person", "model", "message", "default"
+    """Sources of a title: given, made by the model, the beginning of the first message, or none of these yet."""
+    PROVISIONAL = (MESSAGE, DEFAULT)
+    """Sources of titles that the model's title may replace although nobody asked for it at that moment."""
+
     id = UnicodeAttribute(hash_key=True)
     owner_id = UnicodeAttribute(null=True)
     preset_id = UnicodeAttribute()
     preset_version = Whole()
     title = UnicodeAttribute()
+    title_source = UnicodeAttribute(null=True)  # release 0.1 did not write it: such a title counts as a person's
+    auto_title = BooleanAttribute(null=True)  # the model makes the title after an answer
+    title_task = UnicodeAttribute(null=True)  # the one task that auto_title has led to
     visibility = UnicodeAttribute()  # private or shared
     version = Whole()  # raised by every change that a reader of the chat could see; the ETag
     generation = UnicodeAttribute()  # the current one of the chat's message threads
+    branches = Json(null=True)  # all branches (branches.py), if there is more than the main one
+    branch = UnicodeAttribute(null=True)  # the shown one, if there is more than the main one
     next_n = Whole()
     message_count = Whole()
     preview = UnicodeAttribute(null=True)  # the last visible message's first 200 characters
     preview_n = Whole(null=True)  # the n of that message
     active_task = UnicodeAttribute(null=True)
+    # the owner's marks (chat_marks.py): absent is False, or no tags
+    pinned = BooleanAttribute(null=True)
+    archived = BooleanAttribute(null=True)
+    tags = Json(null=True)
     deleted = BooleanAttribute(null=True)
     create_time = UnicodeAttribute()
     update_time = UnicodeAttribute()
@@ -248,8 +277,31 @@ class Chat(Table):
 
     @property
     def thread(self) -> str:
-        """The hash key of the chat's current messages."""
+        """The hash key of the messages of the chat's main branch."""
         return f"{self.id}#{self.generation}"
+
+    def find_thread(self, n: int) -> str:
+        """Return the hash key of the message `n` of the shown path."""
+        return next((segment.thread for segment in self.path if segment.clip(n, n)), self.thread)
+
+    def has_thread(self, thread: str) -> bool:
+        """Return whether a thread belongs to the chat's generation."""
+        return f"{thread}#".startswith(f"{self.thread}#")
+
+    @property
+    def tree(self) -> Tree:
+        """The chat's branches."""
+        return Tree.load(self.thread, self.branch, self.branches, int(self.message_count), int(self.next_n))
+
+    @property
+    def path(self) -> Path:
+        """The segments that hold the chat's shown messages. New ones go to the thread of the last segment."""
+        return self.tree.path if self.branches else (Segment(self.thread),)
+
+    @property
+    def shown_thread(self) -> str:
+        """The hash key of new messages."""
+        return self.path[-1].thread
 
 
 class Message(Table):
@@ -274,8 +326,53 @@ class Message(Table):
     reasoning = UnicodeAttribute(null=True)
     finish_reason = UnicodeAttribute(null=True)  # stop, length, content_filter, stopped or interrupted
     usage = Json(null=True)
+    upload = Json(null=True)  # {id, name, type, size, …}: the file that a user's message shows (uploads/attachments.py)
     sources = Json(null=True)  # [{index, title, url, site_name}]: web pages that the provider found
     credits = Whole(null=True)
+    feedback = Json(null=True)  # {id, rating, tags, comment, preset_id, update_time} (chats/feedback.py)
+
+
+class UploadsByOwner(GlobalSecondaryIndex["Upload"]):
+    class Meta:
+        index_name = "by_owner"
+        projection = KeysOnlyProjection()
+
+    owner_id = UnicodeAttribute(hash_key=True)
+    id = UnicodeAttribute(range_key=True)
+
+
+class Upload(Table):
+    """A file of a user, for messages. It is there while chats use it, or else until `expires_at` (uploads/uploads.py)."""
+
+    class Meta:
+        table_name = settings.UPLOADS_TABLE
+
+    id = UnicodeAttribute(hash_key=True)
+    owner_id = UnicodeAttribute()
+    kind = UnicodeAttribute()  # image or document
+    type = UnicodeAttribute()  # the media type, as declared and then verified
+    name = UnicodeAttribute()
+    size = Whole()  # bytes of the file as it was declared; S3 takes no other size
+    status = UnicodeAttribute()  # pending, ready or failed
+    open = BooleanAttribute(null=True)  # counted among the user's open uploads: no chat has used it yet
+    uses = Whole(default=0)  # the chats that use the image
+    expires_at = Whole()  # seconds since the epoch; of no meaning while a chat uses it
+    deleted = BooleanAttribute(null=True)
+    claimed_until = Whole(null=True)  # a request processes the file until then, at most
+    error_code = UnicodeAttribute(null=True)
+    error_detail = Json(null=True)  # of texts.to_stored, for readers of any language
+    width = Whole(null=True)  # of the image that was made of the file
+    height = Whole(null=True)
+    tokens = Whole(null=True)  # of a document's text
+    text = UnicodeAttribute(null=True)  # of a document
+    text_bytes = Whole(null=True)  # of the text: whoever reads the record pays for it, though it is not shown
+    create_time = UnicodeAttribute()
+
+    by_owner = UploadsByOwner()
+
+    def is_there(self, now: float) -> bool:
+        """Return whether the upload counts as present at this time."""
+        return not self.deleted and (self.uses > 0 or self.expires_at > now)
 
 
 class OpenTasks(GlobalSecondaryIndex["Task"]):
@@ -293,6 +390,8 @@ class Task(Table):
     """One answer to make: the accepted and priced request, its executor, and its end."""
 
     TITLE = "title_generation"
+    API = "api"
+    """The type of a completion: an answer by an API key, without a chat."""
     OPEN = ("pending", "running")
 
     class Meta:
@@ -300,7 +399,8 @@ class Task(Table):
 
     id = UnicodeAttribute(hash_key=True)
     user_id = UnicodeAttribute()
-    chat_id = UnicodeAttribute()
+    chat_id = UnicodeAttribute(null=True)  # a completion has none, and no thread, preset and prompt_end either
+    key = Json(null=True)  # {id, hash}: the API key that began it
     type = UnicodeAttribute()
     status = UnicodeAttribute()  # pending, running, finished, stopped, failed
     streamed = BooleanAttribute(null=True)  # a viewer has opened the stream from its start
@@ -311,16 +411,22 @@ class Task(Table):
     hold = Whole()
     model = UnicodeAttribute()
     tariff = Json()  # pricing.Tariff, frozen
-    preset_id = UnicodeAttribute()
-    preset_version = Whole()
+    preset_id = UnicodeAttribute(null=True)
+    preset_version = Whole(null=True)
     parameters = Json()  # the parameters of the model's call, with max_tokens and thinking_budget
     max_tokens = Whole()
-    thread = UnicodeAttribute()
-    prompt_end = Whole()  # the prompt holds the messages below this n
+    thread = UnicodeAttribute(null=True)  # of the answer
+    path = Json(null=True)  # the chat's path at the admission, if it had branches: [[thread, first, last]]
+    prompt = Json(null=True)  # of a completion: {hash, messages}; its texts are stored nowhere
+    prompt_end = Whole(null=True)  # the prompt holds the messages below this n
+    input_tokens = Whole(null=True)  # the most input tokens that were priced; release 0.1.0 did not store them
     answer_n = Whole(null=True)
     replaces = Whole(null=True)  # the answer that is removed when this one settles with content
+    continued = Json(null=True)  # {content, reasoning, bytes}: lengths of the answer that this one continues
     visibility = BooleanAttribute(null=True)  # the visibility of the replaced answer, and so of this one
     title_before = UnicodeAttribute(null=True)  # on title tasks: the title is set only if it is still this one
+    unasked = BooleanAttribute(null=True)  # on title tasks of auto_title: only a provisional title is replaced
+    entitles = BooleanAttribute(null=True)  # the chat waited for its title when this task was accepted
     # the executor
     executor = UnicodeAttribute(null=True)
     lease_until = NumberAttribute(null=True)
@@ -341,6 +447,14 @@ class Task(Table):
 
     open = OpenTasks()
 
+    first_token_ms: float | None = None
+    """Milliseconds from the question to its first token, if a viewer waited. Its close counts it. It is not stored here."""
+
+    @property
+    def segments(self) -> Path:
+        """The path whose messages below `prompt_end` are the prompt."""
+        return tuple(Segment(*each) for each in self.path) if self.path else (Segment(self.thread),)
+
     @property
     def is_open(self) -> bool:
         """Whether the task has not ended yet."""
@@ -355,7 +469,7 @@ class TaskEvent(Table):
 
     task_id = UnicodeAttribute(hash_key=True)
     n = Whole(range_key=True)
-    kind = UnicodeAttribute()  # reasoning or content
+    kind = UnicodeAttribute()  # reasoning, content or tools
     text = UnicodeAttribute()
     ttl = Whole()
 
@@ -369,9 +483,10 @@ class CreditEntry(Table):
     user_id = UnicodeAttribute(hash_key=True)
     entry_id = UnicodeAttribute(range_key=True)
     amount = Whole()
-    kind = UnicodeAttribute()  # signup, redeem, grant, chat_generation, title_generation
+    kind = UnicodeAttribute()  # signup, redeem, grant, chat_generation, title_generation, api
     description = UnicodeAttribute()
     task_id = UnicodeAttribute(null=True)
+    key_id = UnicodeAttribute(null=True)  # of the API key that asked
     code = UnicodeAttribute(null=True)
     model = UnicodeAttribute(null=True)
     input_tokens = Whole(null=True)
@@ -424,7 +539,7 @@ class Code(Table):
 
 
 class Record(Table):
-    """Small records: idempotency, redemptions, used refresh tokens, jobs, statistics, rate limits."""
+    """Small records: idempotency, redemptions, sessions, used refresh tokens, jobs, statistics, rate limits."""
 
     class Meta:
         table_name = settings.RECORDS_TABLE
@@ -441,7 +556,21 @@ class Record(Table):
     users = Whole(null=True)
     deleted = Whole(null=True)
     uncovered = Whole(null=True)  # credits that no user pays (uncovered.py)
+    rated_up = Whole(null=True)  # these two: answers of a model or with a preset, by their users' rating
+    rated_down = Whole(null=True)
+    first_token_250 = Whole(null=True)  # these eight: answers by their milliseconds to the first token (counters.py)
+    first_token_500 = Whole(null=True)
+    first_token_1000 = Whole(null=True)
+    first_token_2000 = Whole(null=True)
+    first_token_4000 = Whole(null=True)
+    first_token_8000 = Whole(null=True)
+    first_token_16000 = Whole(null=True)
+    first_token_more = Whole(null=True)
     shortfalls = Whole(null=True)  # answers that cost more than their hold
     uses = Whole(null=True)  # the count of a rate limit, or of a user's chats
-    version = Whole(null=True)  # of a user's slots: raised by every change (tasks/slots.py)
+    room = Whole(null=True)  # credits that an API key may still hold (billing/key_room.py)
+    version = Whole(
+        null=True
+    )  # of slots, settings, feeds, keys: raised by every change; of a session: the token_version
+    ids = UnicodeSetAttribute(null=True)  # of a user's pinned chats (chats/chat_marks.py), or API keys with digests
     ttl = Whole(null=True)

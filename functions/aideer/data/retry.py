@@ -1,5 +1,6 @@
 """Repeated attempts at a change that concurrent requests can refuse."""
 
+import random
 import time
 from collections.abc import Iterator
 
@@ -11,3 +12,8 @@ def attempts() -> Iterator[None]:
     give_up_at = time.monotonic() + transactions.PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         yield
+
+
+def pause() -> None:
+    """Wait for a moment, so that two refused requests do not meet again."""
+    time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret

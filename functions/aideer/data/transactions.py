@@ -22,7 +22,7 @@ from aideer.core.errors import AideerError, Busy
 from aideer.data.base import Table, connection
 
 PATIENCE_SECONDS = 8.0
-_TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
+TRANSIENT_REASONS = {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}
 
 
 class Refused(Exception):
@@ -70,6 +70,11 @@ class Transaction:
     def put(self, step: str, item: Table, condition: Condition | None = None) -> None:
         """Write a whole item."""
         self._steps["put"].append(_Step(step, item, condition))
+
+    def replace(self, step: str, item: Table) -> None:
+        """Write a whole item without a condition, in place of an earlier step of this name."""
+        self._steps["put"] = [earlier for earlier in self._steps["put"] if earlier.name != step]
+        self.put(step, item)
 
     def update(self, step: str, item: Table, actions: list[Action], condition: Condition | None) -> None:
         """Change an item. The condition has no default, because an update without one creates a deleted item again."""
@@ -161,5 +166,5 @@ def _is_proven(proof: Callable[[], bool] | None) -> bool:
 def _transient(error: TransactWriteError) -> bool:
     # First check whether there is an answer at all: pynamodb fails if it looks for reasons in a missing answer.
     return aws_errors.is_unavailable(error) or any(
-        reason and reason.code in _TRANSIENT_REASONS for reason in error.cancellation_reasons
+        reason and reason.code in TRANSIENT_REASONS for reason in error.cancellation_reasons
     )
