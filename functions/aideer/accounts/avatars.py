@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from aws_lambda_powertools.event_handler import Response
-from botocore.exceptions import ClientError
 
 from aideer.core import aws, clock, settings
-from aideer.core.errors import Busy
+from aideer.core.errors import Busy, NotFound
 from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.models import User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
-from aideer.web import etags
+from aideer.web import etags, origin
 
 REPLACED_SECONDS = 60
 """Longer than a request lasts. A request may still be reading the old image, or be about to name the new one."""
@@ -39,10 +38,15 @@ HEADERS: dict[str, Any] = {
 }
 """For `documented(...)`."""
 
+PUBLIC_SECONDS = 7 * 86400
+"""How long a cache may keep a picture by its public address. A deleted one is gone from caches after it."""
+PUBLIC_HEADERS: dict[str, Any] = {
+    "ETag": HEADERS["ETag"],
+    "Cache-Control": {"description": "Any cache may keep it for a week.", "schema": {"type": "string"}},
+}
+
 _VERSION = 16
 """The number of the hash's characters in a path."""
-# S3 answers AccessDenied for a missing object if the caller may not list the bucket.
-_GONE = {"NoSuchKey", "AccessDenied"}
 
 
 def get_path(user: User) -> str | None:
@@ -53,14 +57,44 @@ def get_path(user: User) -> str | None:
     return f"/api/v1/users/{user.id}/avatar?v={user.avatar[:_VERSION]}" if user.avatar else None
 
 
+def get_url(user: User) -> str | None:
+    """Return the public address of a user's avatar image, or None without one.
+
+    It needs no token, and nobody can guess it: it has the image's hash and a random id. So only a reader that was shown the user
+    knows it.
+    """
+    if not user.avatar:
+        return None
+    return f"{origin.base_url(settings.PUBLIC_BASE_URL)}/api/v1/users/{user.id}/avatars/{user.avatar}"
+
+
+def get_public_image(user_id: str, name: str, if_none_match: str | None) -> Response[Any]:
+    """Return the response with the avatar image of this name. Raises NotFound, and NotModified if the caller already has it.
+
+    The user is not read. An image that was replaced is removed a minute later, and those of a deleted user with the user's data.
+    """
+    body = _read_image(user_id, name)
+    if body is None:
+        raise NotFound("avatar_not_found", "There is no such picture.")
+    digest = name[:64]
+    headers = etags.public_headers(digest, PUBLIC_SECONDS)
+    headers["Cache-Control"] = f"{headers['Cache-Control']}, immutable"
+    headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # pages of other origins may show it, also isolated ones
+    etags.require_modified(if_none_match, digest, headers)
+    return Response(status_code=200, content_type=TYPE, headers=headers, body=body)
+
+
 def replace(user: User, file: bytes) -> User:
     """Replace the user's avatar image by one made from this file, and return the user as stored.
 
-    Raises the errors of image_processing.make_avatar, Unauthorized if the user is gone, and Busy.
+    Raises the errors of image_processing.make_avatar, TooManyRequests for the user's limit, Unauthorized if the user is gone, and
+    Busy.
     """
     from aideer.accounts import image_processing  # only this function needs them
     from aideer.data import jobs
+    from aideer.security import rate_limits
 
+    rate_limits.count("avatar", user.id)
     picture = image_processing.make_avatar(file)
     digest = hashlib.sha256(picture).hexdigest()
     for _ in attempts():
@@ -79,7 +113,7 @@ def replace(user: User, file: bytes) -> User:
 
 
 def get_image(user: User, version: str | None, if_none_match: str | None) -> Response[Any]:
-    """Return the response with a user's avatar image, or 304 if the caller already has it.
+    """Return the response with a user's avatar image. Raises NotModified if the caller already has it.
 
     A user without an image gets the default one. `version` is the `v` of the request's path. If it names the current image, the
     response may be cached for a year.
@@ -89,8 +123,7 @@ def get_image(user: User, version: str | None, if_none_match: str | None) -> Res
     headers = etags.tag_headers(picture.digest)
     if keep:
         headers["Cache-Control"] = "private, max-age=31536000, immutable"
-    if if_none_match is not None and etags.matches(if_none_match, picture.digest):
-        return Response(status_code=304, headers=headers, body="")
+    etags.require_modified(if_none_match, picture.digest, headers)
     body = picture.body if user.avatar is None else _read_image(user.id, user.avatar)
     if body is None:
         logger.error("avatar lost", extra={"user_id": user.id})
@@ -99,12 +132,9 @@ def get_image(user: User, version: str | None, if_none_match: str | None) -> Res
     return Response(status_code=200, content_type=TYPE, headers=headers, body=body)
 
 
-def remove(user_id: str) -> None:
-    """Remove all avatar images of a deleted user."""
-    s3 = aws.get_client("s3")
-    while found := s3.list_objects_v2(Bucket=settings.AVATARS_BUCKET, Prefix=f"avatars/{user_id}/").get("Contents"):
-        for item in found:
-            s3.delete_object(Bucket=settings.AVATARS_BUCKET, Key=item["Key"])
+def remove(user_id: str, deadline: float) -> bool:
+    """Remove all avatar images of a deleted user. Return False if `deadline` (of time.monotonic) comes first."""
+    return aws.remove_objects(settings.AVATARS_BUCKET, f"avatars/{user_id}/", deadline)
 
 
 def remove_unnamed(user_id: str, names: tuple[str, ...]) -> None:
@@ -149,11 +179,4 @@ def _set_name(user: User, name: str) -> User:
 
 
 def _read_image(user_id: str, name: str) -> bytes | None:
-    try:
-        answer = aws.get_client("s3").get_object(Bucket=settings.AVATARS_BUCKET, Key=_key(user_id, name))
-    except ClientError as error:
-        if error.response["Error"]["Code"] in _GONE:
-            return None
-        raise
-    body: bytes = answer["Body"].read()
-    return body
+    return aws.read_object(settings.AVATARS_BUCKET, _key(user_id, name))

@@ -2,10 +2,11 @@
 
 One transaction leaves a tombstone. It deletes the identities, so the name is free. It raises token_version, so no token is valid.
 Credits and holds stay, and the credit rules still hold. The same transaction writes a job that is due BEFORE_SECONDS later. By
-then, no request that was accepted before is still writing, and all later ones are refused. The job ends the user's tasks and waits
-until no credits are held. Then it removes chats, presets, likes and the avatar image. A second job, a minute later, looks for them
-once more, then removes the ledger, and the user last. Each step looks for the data that is left. So it can be interrupted anywhere
-and repeated, also by two workers at once.
+then, no request that was accepted before is still writing, and all later ones are refused. The job ends the user's tasks and
+waits until no credits are held. Then it removes chats, share links, presets, likes, the feed of changes, clients' ids, uploads, the
+avatar image, the settings, the sessions' records and the API keys. A second job, a minute later, looks for them once more, then
+removes the ledger, and the user last. Each step looks for the data that is left. So it can be interrupted anywhere and repeated,
+also by two workers at once.
 
 These stay:
 - public presets, because they belong to the product;
@@ -24,17 +25,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
-from aideer.accounts import avatars, users
+from aideer.accounts import api_keys, avatars, devices, settings, users
 from aideer.billing import counters, credits
-from aideer.chats import likes, messages, presets, quota
+from aideer.chats import chat_marks, client_ids, feedback, likes, messages, presets, quota, shares
 from aideer.core.errors import Busy, Conflict
-from aideer.data import batch_write, jobs, lookup
+from aideer.data import batch_write, changes, jobs, lookup
 from aideer.data.base import new_id
 from aideer.data.models import Chat, CreditEntry, Identity, Preset, Record, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
-from aideer.security import admins, audit_trail
+from aideer.security import admins, audit_trail, auth
 from aideer.tasks import control
+from aideer.uploads import references, uploads
 
 BEFORE_SECONDS = 60
 """Longer than any request lasts."""
@@ -90,6 +92,7 @@ def finish(user_id: str, deadline: float) -> bool:
     if not (_remove_data(user, deadline) and _remove_ledger(user_id, deadline)):
         return False
     quota.remove_count(user_id)
+    chat_marks.remove_pins(user_id)
     return _remove(user)
 
 
@@ -97,9 +100,16 @@ def _remove_data(user: User, deadline: float) -> bool:
     steps: list[Callable[[], bool]] = [
         partial(_end_tasks, user, deadline),
         partial(_remove_chats, user.id, deadline),
+        partial(shares.remove_of_user, user.id, deadline),
         partial(_remove_presets, user.id, deadline),
         partial(likes.remove_all, user.id, deadline),
-        partial(_remove_avatar, user.id),
+        partial(changes.remove_all, user.id, deadline),
+        partial(client_ids.remove_of_user, user.id, deadline),
+        partial(avatars.remove, user.id, deadline),
+        partial(_remove_settings, user.id),
+        partial(uploads.remove_all, user.id, deadline),
+        partial(devices.remove_all, user.id, deadline),
+        partial(api_keys.remove_all, user.id, deadline),
     ]
     return all(step() for step in steps)
 
@@ -122,7 +132,7 @@ def _end_user(user: User, not_theirs: set[str]) -> Transaction:
     transaction.update(
         "user",
         User(user.id),
-        [User.deleted.set(True), User.token_version.add(1), User.list_shard.remove()],
+        [User.deleted.set(True), *auth.end_sessions(), User.list_shard.remove()],
         User.id.exists()
         & User.deleted.does_not_exist()
         & (User.permission == user.permission)
@@ -164,7 +174,10 @@ def _remove_chats(user_id: str, deadline: float) -> bool:
 
 
 def _remove_chat(deadline: float, chat: Chat) -> bool:
-    if time.monotonic() > deadline or not messages.delete(chat.thread, deadline):
+    if time.monotonic() > deadline or not messages.delete_branches(chat, deadline):
+        return False
+    steps = (feedback.remove_of_chat, client_ids.remove_of_chat, references.remove)
+    if not all(step(chat.id, deadline) for step in steps):
         return False
     chat.delete()
     return True
@@ -204,8 +217,8 @@ def _remove_versions(preset_id: str, visibility: str | None, deadline: float) ->
     return batch_write.delete(Preset, private, deadline)
 
 
-def _remove_avatar(user_id: str) -> bool:
-    avatars.remove(user_id)
+def _remove_settings(user_id: str) -> bool:
+    settings.remove(user_id)
     return True
 
 

@@ -11,8 +11,8 @@ changed (update_time). All of this is on the user's own item, so it is a conditi
 the transaction. A chat that the same person opens on another device at that moment is removed with the tombstone.
 
 Linking requires that the session of the request has not ended at the write. Signing out and a new password raise token_version,
-and the write checks it. The user's WeChat identities (wechat_keys) must not have changed either, so only one of two simultaneous
-links succeeds.
+or take the session's id away, and the write checks both. The user's WeChat identities (wechat_keys) must not have changed either,
+so only one of two simultaneous links succeeds.
 """
 
 from pynamodb.expressions.condition import Condition
@@ -130,7 +130,7 @@ def _absorb(other: User, user: User) -> None:
         User(other.id),
         [
             User.deleted.set(True),
-            User.token_version.add(1),
+            *auth.end_sessions(),
             User.update_time.set(clock.timestamp()),
             User.wechat_keys.remove(),
             User.list_shard.remove(),
@@ -217,8 +217,9 @@ def _require_no_password(user: User, key: str) -> None:
 def _reread(caller: User) -> User:
     """Return the caller as stored now. Raises InvalidToken if the caller is gone or their session has ended."""
     user = lookup.find(User, caller.id)
-    if user is None or user.deleted or user.token_version != caller.token_version:
+    if user is None or not auth.is_session_open(user, caller.token_version, caller.session_id):
         raise InvalidToken
+    user.session_id = caller.session_id
     return user
 
 

@@ -13,13 +13,13 @@ import hashlib
 import hmac
 import secrets
 
+from aideer.accounts import devices
 from aideer.core import clock
-from aideer.core.errors import Unauthorized
+from aideer.core.errors import InvalidToken, Unauthorized
 from aideer.data import lookup
 from aideer.data.models import Record, User
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.sessions import TokensResponse
-from aideer.security import auth
 
 SECONDS = 60
 _KIND = "sign_in"
@@ -35,8 +35,8 @@ def issue(user: User, openid: str, challenge: str | None = None) -> str:
     return ticket
 
 
-def exchange(ticket: str, verifier: str | None = None) -> TokensResponse:
-    """Return tokens for a ticket.
+def exchange(ticket: str, verifier: str | None = None, device: str | None = None) -> TokensResponse:
+    """Return tokens of a new session for a ticket. `device` is the name of the device.
 
     Raises Unauthorized if the ticket is unknown, used or expired, or if the verifier does not match its challenge. Raises
     InvalidToken if its user is signed out or deleted. A wrong verifier does not use the ticket up.
@@ -51,7 +51,12 @@ def exchange(ticket: str, verifier: str | None = None) -> TokensResponse:
     except Refused:
         raise _invalid_ticket() from None
     said = record.data
-    return TokensResponse(**auth.issue_pair(auth.get_holder(said), "wechat", said["openid"], said.get("auth_time")))
+    user = lookup.find(User, said["sub"])
+    if user is None:
+        raise InvalidToken
+    return devices.begin(
+        user, "wechat", device, openid=said["openid"], auth_time=said.get("auth_time"), version=said["ver"]
+    )
 
 
 def compute_challenge(verifier: str) -> str:

@@ -6,7 +6,7 @@ too.
 
 from functools import partial
 
-from pynamodb.expressions.update import Action
+from pynamodb.expressions.condition import Condition
 
 from aideer.accounts import freshness, users
 from aideer.core import clock
@@ -16,7 +16,7 @@ from aideer.data.models import Identity, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.users import NewPassword, PasswordChange
-from aideer.security import audit_trail, password_hashing, rate_limits
+from aideer.security import audit_trail, auth, password_hashing, rate_limits
 
 
 def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None) -> None:
@@ -27,7 +27,8 @@ def change_own(user: User, wanted: PasswordChange, auth_time: int | None = None)
     Unprocessable if the new password is common, and InvalidToken if the session has ended meanwhile.
     """
     rate_limits.count("hash", user.id)
-    _replace(user.id, wanted, old=wanted, session=user.token_version, auth_time=auth_time)
+    session = auth.require_session(user.token_version, user.session_id)
+    _replace(user.id, wanted, old=wanted, session=session, auth_time=auth_time)
 
 
 def set_for_user(admin: User, user_id: str, wanted: NewPassword) -> None:
@@ -43,7 +44,7 @@ def _replace(
     wanted: NewPassword | PasswordChange,
     *,
     old: PasswordChange | None = None,
-    session: int | None = None,
+    session: Condition | None = None,
     auth_time: int | None = None,
     admin: User | None = None,
 ) -> None:
@@ -72,7 +73,7 @@ def _replace(
     raise Busy
 
 
-def _replacement(user: User, identity: Identity, password_hash: str, session: int | None) -> Transaction:
+def _replacement(user: User, identity: Identity, password_hash: str, session: Condition | None) -> Transaction:
     transaction = Transaction()
     transaction.update(
         "identity",
@@ -82,8 +83,8 @@ def _replacement(user: User, identity: Identity, password_hash: str, session: in
     )
     good = User.id.exists() & User.deleted.does_not_exist()
     if session is not None:
-        good &= User.token_version == session
-    ended: list[Action] = [User.token_version.add(1), User.update_time.set(clock.timestamp())]
+        good &= session
+    ended = [*auth.end_sessions(), User.update_time.set(clock.timestamp())]
     transaction.update("user", User(user.id), ended, good)
     return transaction
 

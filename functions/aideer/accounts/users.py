@@ -26,7 +26,7 @@ from aideer.data.models import Identity, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas import users as schemas
-from aideer.security import admins, audit_trail, auth, password_hashing, rate_limits
+from aideer.security import admins, audit_trail, auth, budgets, password_hashing, public_names, rate_limits
 from aideer.web import pagination
 
 _ATTEMPTS = 5
@@ -57,7 +57,7 @@ def make_admin(username: str, password: str) -> User:
 
     A user is promoted if the password is the user's own. An administrator gets the password, and a new one ends all of the
     administrator's sessions. Repeating the call changes nothing. Raises Conflict if another user has the name, or one that looks
-    like it. That user is never promoted with a new password, because it may sign in by WeChat too.
+    like it. This user is never promoted with a new password, because it may sign in by WeChat too.
     """
     for _ in range(_ATTEMPTS):
         identity = lookup.find(Identity, password_key(username))
@@ -81,7 +81,12 @@ def get(viewer: User, user_id: str) -> schemas.UserResponse | schemas.PublicUser
         audit_trail.record(viewer, "user.read", user.id)
     if auth.may_manage(viewer, user.id):
         return to_response(user)
-    return schemas.PublicUserResponse(id=user.id, nickname=user.nickname, avatar=avatars.get_path(user))
+    return schemas.PublicUserResponse(
+        id=user.id,
+        nickname=public_names.get_public_name(user),
+        avatar=avatars.get_path(user),
+        avatar_url=avatars.get_url(user),
+    )
 
 
 def list_page(limit: int, cursor: str | None, offset: int) -> tuple[list[schemas.UserResponse], str | None]:
@@ -122,8 +127,9 @@ def change(actor: User, user_id: str, wanted: schemas.UserChange) -> schemas.Use
 
     Raises NotFound, Forbidden for another user or for a permission that the caller may not give, and BadRequest if the name is
     taken. Only another administrator can take an administrator's permission away, so one always remains. Names that are taken
-    count as guesses: after too many it raises TooManyRequests.
+    count as guesses: after too many it raises TooManyRequests. It also raises that if the writing budget is used up.
     """
+    budgets.charge_writing(actor.id, 0)
     if wanted.username is None:
         return _try_change(actor, user_id, wanted)
     with rate_limits.count_attempt("name", actor.id, guesses={"username_taken"}):
@@ -193,6 +199,7 @@ def to_response(user: User) -> schemas.UserResponse:
         nickname=user.nickname,
         permission=user.permission,
         avatar=avatars.get_path(user),
+        avatar_url=avatars.get_url(user),
         credits_left=user.credits,
         credits_held=credits.sum_holds(user),
         create_time=user.create_time,
@@ -278,7 +285,7 @@ def _promote(identity: Identity, password: str) -> User:
     transaction = Transaction()
     actions: list[Action] = [User.permission.set(auth.ADMIN), User.update_time.set(clock.timestamp())]
     if not same_password:
-        actions.append(User.token_version.add(1))
+        actions += auth.end_sessions()
         transaction.update(
             "identity",
             Identity(identity.key),

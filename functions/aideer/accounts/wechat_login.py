@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 from aws_lambda_powertools.event_handler import Depends, Request, Response
 from aws_lambda_powertools.shared.cookies import Cookie, SameSite
 
-from aideer.accounts import login_tickets, wechat_users
+from aideer.accounts import devices, login_tickets, wechat_users
 from aideer.core import aws, clock, settings
 from aideer.core.errors import BadRequest, Unauthorized
 from aideer.providers import wechat
 from aideer.schemas.sessions import TokensResponse
-from aideer.security import auth, rate_limits
+from aideer.security import rate_limits
 from aideer.web.http import app
 from aideer.web.openapi import NO_STORE
 
@@ -93,8 +93,8 @@ def begin(browser: Browser, challenge: str | None = None, method: str | None = N
     return location, cookie
 
 
-def finish(browser: Browser, code: str | None, state: str, address: str) -> TokensResponse:
-    """Return tokens for the user that WeChat has redirected back.
+def finish(browser: Browser, code: str | None, state: str, address: str, device: str | None = None) -> TokensResponse:
+    """Return tokens for the user that WeChat has redirected back. `device` is the name of the device.
 
     Raises SeeOther if a page receives a ticket instead. Raises Unauthorized if the state is not this browser's or has expired, if
     the sign-in was declined, or if the code is bad. Raises the errors of wechat.exchange_website_code, and TooManyRequests.
@@ -109,7 +109,7 @@ def finish(browser: Browser, code: str | None, state: str, address: str) -> Toke
     user = wechat_users.get_or_create(person)
     if settings.WECHAT_LOGIN_PAGE:
         raise SeeOther(_with_ticket(settings.WECHAT_LOGIN_PAGE, login_tickets.issue(user, person.openid, challenge)))
-    return TokensResponse(**auth.issue_pair(user, "wechat", person.openid))
+    return devices.begin(user, "wechat", device, openid=person.openid)
 
 
 def _verify_state(state: str, secret: str | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from aws_lambda_powertools.event_handler import Depends, Request
 from pynamodb.exceptions import UpdateError
 
-from aideer.accounts import sessions, wechat_users
+from aideer.accounts import devices, sessions, wechat_users
 from aideer.core import aws_errors, clock
 from aideer.core.errors import InvalidToken
 from aideer.core.logs import logger
@@ -26,14 +26,14 @@ VALID_SECONDS = 300
 """The number of seconds for which a session counts as valid after WeChat confirmed it."""
 
 
-def sign_in(code: str, address: str) -> TokensResponse:
-    """Return tokens for the user of a mini program's code. If the user does not exist yet, create it.
+def sign_in(code: str, address: str, device: str | None = None) -> TokensResponse:
+    """Return tokens for the user of a mini program's code. If the user does not exist yet, create it. `device` is its name.
 
     Raises the errors of wechat.exchange_mini_program_code, and TooManyRequests after too many bad codes from this address.
     """
     with rate_limits.count_attempt_from("wechat", address):
         person = wechat.exchange_mini_program_code(code)
-    return TokensResponse(**auth.issue_pair(wechat_users.get_or_create(person), "wechat", person.openid))
+    return devices.begin(wechat_users.get_or_create(person), "wechat", device, openid=person.openid)
 
 
 def _refresh_claims(request: Request) -> dict[str, Any]:
@@ -47,8 +47,8 @@ RefreshClaims = Annotated[dict[str, Any], Depends(_refresh_claims)]
 """Dependency: the claims of a WeChat session's refresh token."""
 
 
-def refresh(claims: dict[str, Any]) -> TokensResponse:
-    """Return a new token pair for the claims of a refresh token.
+def refresh(claims: dict[str, Any], device: str | None = None) -> TokensResponse:
+    """Return a new token pair for the claims of a refresh token. `device` names a session that has no name yet.
 
     Raises InvalidToken if the token was used up or revoked, or if WeChat's session is over. Raises TooManyRequests, and the errors
     of wechat.is_session_valid.
@@ -60,7 +60,7 @@ def refresh(claims: dict[str, Any]) -> TokensResponse:
         raise InvalidToken
     if identity.session_key and not _is_valid(claims["openid"], identity):
         raise InvalidToken("wechat_session_over", "The WeChat session has ended. Sign in with a new code.")
-    return sessions.renew(user, claims)
+    return sessions.renew(user, claims, device)
 
 
 def _is_valid(openid: str, identity: Identity) -> bool:

@@ -111,14 +111,17 @@ def join_identities(user: User, person: Person, identity: Identity | None, union
 
 
 def unchanged_since_read(user: User) -> Condition:
-    """Return the condition that a user exists, with the sessions and the keys with which it was read."""
+    """Return the condition that a user exists, with the sessions and the keys with which it was read.
+
+    If the user was read for a session, that session must go on.
+    """
     condition: Condition = (
         User.id.exists()
         & User.deleted.does_not_exist()
         & (User.token_version == user.token_version)
         & (User.wechat_keys == user.wechat_keys if user.wechat_keys else User.wechat_keys.does_not_exist())
     )
-    return condition
+    return condition & User.sessions.contains(user.session_id) if user.session_id else condition
 
 
 def _user_of(person: Person) -> User | None:

@@ -15,6 +15,8 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.pagination import PageIterator
 
 from aideer.core import clock, settings
+from aideer.core.errors import Unprocessable
+from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.models import AuditRecord, User
 from aideer.data.transactions import Transaction
@@ -27,6 +29,9 @@ Action = Literal[
     "chat.change",
     "chat.delete",
     "chat.like",
+    "share.list",
+    "share.revoke",
+    "feedback.list",
     "preset.read",
     "preset.use",
     "preset.create",
@@ -35,16 +40,21 @@ Action = Literal[
     "preset.like",
     "users.list",
     "user.read",
+    "user.ledger",
     "user.change",
     "user.permission",
     "user.password",
     "user.grant",
     "user.delete",
+    "key.list",
+    "key.revoke",
     "codes.list",
     "code.read",
     "codes.create",
     "code.revoke",
     "batch.revoke",
+    "config.change",
+    "dead_letters.redrive",
 ]
 READS = 16
 """The most queries for one page."""
@@ -85,8 +95,11 @@ def record_in(
 def read_page(admin: str | None, user: str | None, action: str | None, limit: int, before: str | None) -> Page:
     """Return at most `limit` records that match every given filter, the newest first, below the id `before`.
 
-    A page may be shorter although there are more, because it makes at most READS queries.
+    A page may be shorter although there are more, because it makes at most READS queries. Raises Unprocessable if no record can
+    have the id `before`.
     """
+    if before is not None and not lookup.is_possible(AuditRecord.ALL, before):
+        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
     found: list[AuditRecord] = []
     pages = _pages(admin, user, action, limit, before)
     for _ in range(READS):

@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import Depends, Request
 from aideer.data.models import User
 from aideer.security import auth, rate_limits
 from aideer.security.auth import Bearer
-from aideer.web import origin
+from aideer.web import origin, user_agents
 
 REASON_CHARACTERS = 200
 
@@ -69,8 +69,14 @@ def read_address(request: Request) -> str:
     return rate_limits.normalize_address(origin.viewer_address(event.headers, event.request_context.http.source_ip))
 
 
+def read_agent(request: Request) -> str | None:
+    """Dependency: return what User-Agent says about the device, in short, or None."""
+    return user_agents.describe(request.resolved_event.headers.get("user-agent"))
+
+
 Member = Annotated[User, Depends(require_member)]
 Admin = Annotated[User, Depends(require_admin)]
 Unread = Annotated[Bearer, Depends(require_bearer)]
 AuthTime = Annotated[int | None, Depends(read_auth_time)]
 Address = Annotated[str, Depends(read_address)]
+Agent = Annotated[str | None, Depends(read_agent)]
