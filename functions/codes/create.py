@@ -44,5 +44,5 @@ def create(
         return Response(status_code=200, content_type="application/json", body=made)
     name, rows = (f"codes-{made.batch}", made.codes) if isinstance(made, CodeBatchResponse) else ("code", [made])
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-    table = redeem_codes.format_csv(rows, body.description)
+    table = redeem_codes.format_csv(rows)
     return Response(status_code=200, content_type="text/csv; charset=utf-8", body=table, headers=headers)

@@ -17,28 +17,38 @@ requires that the hold still exists, and adds the closer's own condition. So a t
 and the sweeper may all try.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pynamodb.expressions.condition import Condition, size
 from pynamodb.expressions.update import Action
 
-from aideer.billing import counters, pricing, uncovered
+from aideer.billing import counters, key_room, pricing, uncovered
 from aideer.core import characters, clock, metrics, settings
 from aideer.core.logs import logger
 from aideer.core.usage import Source, Usage
-from aideer.data import lookup
+from aideer.data import changes, jobs, lookup
 from aideer.data.base import new_id
 from aideer.data.models import Chat, CreditEntry, Identity, Message, Task, User
 from aideer.data.transactions import Refused, Transaction
 from aideer.security import admins
+from aideer.security.api_keys import ApiKey
 
+TITLE_JOB = "title"
+"""The kind of the jobs that have titles made, each after the answer of a task that `entitles`. The task's id names its job."""
 TASK_DAYS = 30
 """How many days a closed task can be read."""
 PREVIEW_CHARACTERS = 200
+JOINED_SOURCES_BYTES = 50_000
+"""The most bytes of sources of a continued answer, as JSON. Later sources are left out."""
 PROVIDERS_FAULTS = {"throttled", "upstream_auth", "upstream_error", "upstream_timeout", "model_unavailable"}
 """Error codes of failures that neither AIDeer nor the question caused."""
+REFUSED_REQUEST = "model_unavailable"
+"""The code for a parameter that the provider refuses. In a chat it is the preset's. In a completion it can be the client's own,
+such as a tool. So it is no fault of the provider there, and no client can raise the alarm for these faults.
+"""
 
 
 def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> None:
@@ -57,15 +67,17 @@ def sign_up(user: User, identity: Identity, credits: int, *others: Identity) -> 
     transaction.commit(proof=lambda: lookup.exists(user))
 
 
-def hold(transaction: Transaction, task: Task, token_version: int) -> None:
+def hold(transaction: Transaction, task: Task, session: Condition | None, key: ApiKey | None = None) -> None:
     """Accept a task: hold its credits, in the transaction that gives the task its place in a chat, and commit that.
 
-    `token_version` comes from the caller's token. Raises Refused with one or more of these steps, or with steps that the
-    transaction already had:
+    `session` is the condition that the caller's token is good (auth.require_session). A caller with an API key has `key` in its
+    place. Raises Refused with one or more of these steps, or with steps that the transaction already had:
 
-    - "user": the user is deleted, signed out, a visitor, has fewer credits than the hold, or has OPEN_TASKS open tasks.
+    - "user": the user is deleted, signed out, a visitor, has fewer credits than the hold, or has too many open tasks.
     - uncovered.STEP: the user's failed answers have reached their daily limit.
+    - key_room.STEP: the key has changed since it was read, or has too little room.
     """
+    good = User.id.exists() & User.deleted.does_not_exist()
     transaction.update(
         "user",
         User(task.user_id),
@@ -74,16 +86,21 @@ def hold(transaction: Transaction, task: Task, token_version: int) -> None:
             User.holds[task.id].set(task.hold),
             User.money_version.add(1),
         ],
-        User.id.exists()
-        & User.deleted.does_not_exist()
-        & (User.token_version == token_version)
+        (good if session is None else good & session)
         & (User.permission >= 1)
         & (User.credits >= task.hold)
-        & (size(User.holds) < settings.OPEN_TASKS),
+        & (size(User.holds) < most_open_tasks(key)),
     )
     uncovered.require_room(transaction, task.user_id)
+    if key:
+        key_room.hold_in(transaction, key, int(task.hold))
     transaction.put("task", task, Task.id.does_not_exist())
     transaction.commit(proof=lambda: lookup.exists(task))
+
+
+def most_open_tasks(key: ApiKey | None = None) -> int:
+    """Return how many tasks a user may have open at one time. One place is free of API keys, so that the user can always ask."""
+    return max(settings.OPEN_TASKS - 1, 1) if key else settings.OPEN_TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +135,20 @@ class Text:
 
     reasoning: str = ""
     content: str = ""
+    tools: str = ""
+    """Calls of tools, as lines of JSON (dashscope_answers.Chunk). Only completions have any."""
+
+    @classmethod
+    def join(cls, pieces: Iterable[tuple[str, str]]) -> "Text":
+        """Return the text of these pieces, (kind, text) in the order in which they came."""
+        parts: dict[str, list[str]] = {"reasoning": [], "content": [], "tools": []}
+        for kind, text in pieces:
+            parts[kind].append(text)
+        return cls(**{kind: "".join(texts) for kind, texts in parts.items()})
 
     def __len__(self) -> int:
-        """Return the number of positions in the stream: the code points of both parts."""
-        return len(self.reasoning) + len(self.content)
+        """Return the number of positions in the stream: the code points of all parts."""
+        return len(self.reasoning) + len(self.content) + len(self.tools)
 
 
 def settle(
@@ -152,6 +179,7 @@ def settle(
     line = new_entry(task.user_id, -credits, task.type, task.model)
     line.task_id, line.model, line.price_version = task.id, task.model, task.tariff["version"]
     line.input_tokens, line.output_tokens = usage.input_tokens, usage.output_tokens
+    line.key_id = task.key["id"] if task.key else None
     lost = cost - credits + (uncounted_credits or 0)
     end = _End(
         status, finish_reason, usage, credits, uncovered=lost, uncounted=bool(uncounted_credits), sources=sources
@@ -168,7 +196,8 @@ def release(
     the task as it is stored afterwards, as `settle` does.
     """
     end = _End("failed", "interrupted", usage, 0, error_code, uncovered_credits)
-    return _close(task, closer, end, text, keep=bool(len(text)) and task.replaces is None, line=None)
+    keep = bool(len(text)) and task.replaces is None and task.chat_id is not None
+    return _close(task, closer, end, text, keep=keep, line=None)
 
 
 def redemptions_key(code: str) -> str:
@@ -212,6 +241,8 @@ class _End:
 
 def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
     """Return whether a billed answer becomes a message. Reasoning alone is kept only if its reader saw it break off."""
+    if task.chat_id is None:
+        return False
     if task.replaces is not None:
         return bool(text.content) and finish_reason != "content_filter"
     if finish_reason in ("stopped", "content_filter"):
@@ -220,10 +251,9 @@ def _is_kept(task: Task, finish_reason: str, text: Text) -> bool:
 
 
 def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, line: CreditEntry | None) -> Task:
-    with_chat, shown_last = (
-        True,
-        keep and bool(text.content) and task.type != Task.TITLE and task.visibility is not False,
-    )
+    base = _find_continued(task) if keep else None
+    with_chat, with_key = task.chat_id is not None, task.key is not None
+    shown_last = keep and bool(text.content) and task.type != Task.TITLE and task.visibility is not False
     while True:
         transaction = Transaction()
         transaction.update(
@@ -241,21 +271,29 @@ def _close(task: Task, closer: Closer, end: _End, text: Text, *, keep: bool, lin
         if line:
             ending.append(Task.entry_id.set(line.entry_id))
             transaction.put("entry", line, CreditEntry.entry_id.does_not_exist())
-        counters.count_task(transaction, task.model, now, end.usage, end.credits, failed=line is None)
+        counters.count_task(
+            *(transaction, task.model, now, end.usage, end.credits),
+            failed=line is None,
+            first_token_ms=task.first_token_ms,
+        )
         if end.uncovered:
             uncovered.count(transaction, task.user_id, end.uncovered_code, end.uncovered, now)
         transaction.update("task", Task(task.id), ending, closer.condition)
+        if with_key:
+            key_room.return_in(transaction, task, end.credits)
         if with_chat and task.type != Task.TITLE:
-            _close_chat(transaction, task, end, text, keep=keep, shown_last=shown_last, now=now)
+            _close_chat(transaction, task, end, text, base, keep=keep, shown_last=shown_last, now=now)
         elif with_chat and end.finish_reason in ("stop", "length"):
             _entitle(transaction, task, text, now)
         try:
             transaction.commit(proof=lambda: Task.get(task.id, consistent_read=True).closed_by == closer.by)
         except Refused as refused:
             # First retry without the preview: messages that were appended after the answer keep it. Then retry without the chat: it
-            # is deleted, or has another title by now. The answer is billed in any case.
-            if refused.steps == {"chat"} and with_chat:
-                with_chat, shown_last = shown_last, False
+            # is deleted, or has another title by now. Retry without the key if it is gone. The answer is billed in any case.
+            if refused.steps <= {"chat", key_room.STEP}:
+                if "chat" in refused.steps:
+                    with_chat, shown_last = shown_last, False
+                with_key = with_key and key_room.STEP not in refused.steps
                 continue
         stored = Task.get(task.id, consistent_read=True)
         if stored.closed_by == closer.by:
@@ -279,7 +317,7 @@ def _measure(task: Task, end: _End) -> None:
         return
     metrics.emit(values)
     metrics.emit({"AnswersFailed": 1}, code=end.error_code)
-    if end.error_code in PROVIDERS_FAULTS:
+    if end.error_code in PROVIDERS_FAULTS and not (task.type == Task.API and end.error_code == REFUSED_REQUEST):
         metrics.emit({"ProviderFailures": 1})
 
 
@@ -303,8 +341,35 @@ def _ending(end: _End, closer: Closer, text_length: int, now: float) -> list[Act
     return actions
 
 
+def _find_continued(task: Task) -> Message | None:
+    """Return the answer that this task continues. It cannot change while the task runs."""
+    return lookup.find(Message, task.thread, int(task.replaces)) if task.continued else None
+
+
+def _join(base: Message, answer: Message) -> None:
+    """Make an answer one message with the one that it continues, with the sum of their credits and usage."""
+    answer.content = base.content + answer.content
+    answer.reasoning = (base.reasoning or "") + (answer.reasoning or "") or None
+    answer.credits = int(base.credits or 0) + int(answer.credits or 0)
+    if base.usage:
+        usage = answer.usage or {}
+        answer.usage = {name: base.usage.get(name, 0) + usage.get(name, 0) for name in base.usage.keys() | usage.keys()}
+    sources = [*(base.sources or []), *(answer.sources or [])]
+    if len(json.dumps(sources, ensure_ascii=False).encode()) > JOINED_SOURCES_BYTES:
+        sources = base.sources
+    answer.sources = sources or None
+
+
 def _close_chat(
-    transaction: Transaction, task: Task, end: _End, text: Text, *, keep: bool, shown_last: bool, now: float
+    transaction: Transaction,
+    task: Task,
+    end: _End,
+    text: Text,
+    base: Message | None,
+    *,
+    keep: bool,
+    shown_last: bool,
+    now: float,
 ) -> None:
     condition = Chat.deleted.does_not_exist() & (Chat.active_task == task.id)
     actions = [Chat.active_task.remove(), Chat.version.add(1), Chat.update_time.set(clock.timestamp(now))]
@@ -324,22 +389,30 @@ def _close_chat(
             sources=list(end.sources) or None,
             visibility=task.visibility is not False,
         )
+        if base:
+            _join(base, message)
         transaction.put("message", message, Message.n.does_not_exist())
         if shown_last:
-            actions += [Chat.preview.set(text.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(task.answer_n)]
+            actions += [Chat.preview.set(message.content[:PREVIEW_CHARACTERS]), Chat.preview_n.set(task.answer_n)]
             condition &= Chat.preview_n.does_not_exist() | (Chat.preview_n < task.answer_n)
         if task.replaces is None:
             actions.append(Chat.message_count.add(1))
         else:
             transaction.delete("replaced", Message(task.thread, task.replaces))
+        if task.entitles and text.content and end.finish_reason not in Message.CUT_OFF and task.visibility is not False:
+            jobs.enqueue_named_in(transaction, TITLE_JOB, task.create_time, task.id, chat_id=task.chat_id)
     transaction.update("chat", Chat(task.chat_id), actions, condition)
+    changes.mark_in(transaction, task.user_id, task.chat_id)
 
 
 def _entitle(transaction: Transaction, task: Task, text: Text, now: float) -> None:
     if title := characters.extract_title(text.content):
-        transaction.update(
-            "chat",
-            Chat(task.chat_id),
-            [Chat.title.set(title), Chat.version.add(1), Chat.update_time.set(clock.timestamp(now))],
-            Chat.deleted.does_not_exist() & (Chat.title == task.title_before),
-        )
+        actions: list[Action] = [
+            Chat.title.set(title),
+            Chat.title_source.set(Chat.MODEL),
+            Chat.version.add(1),
+            Chat.update_time.set(clock.timestamp(now)),
+        ]
+        replaceable = Chat.title_source.is_in(*Chat.PROVISIONAL) if task.unasked else Chat.title == task.title_before
+        transaction.update("chat", Chat(task.chat_id), actions, Chat.deleted.does_not_exist() & replaceable)
+        changes.mark_in(transaction, task.user_id, task.chat_id)

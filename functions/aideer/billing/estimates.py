@@ -5,7 +5,7 @@ from typing import Any
 
 from aideer.billing import pricing
 from aideer.billing.pricing import Strategy, Tariff
-from aideer.core.errors import PaymentRequired, TooLarge
+from aideer.core.errors import Detail, PaymentRequired, TooLarge
 
 OVERRUN = 10
 """The most tokens by which an answer may exceed max_tokens (Alibaba Model Studio, "max_tokens")."""
@@ -37,7 +37,9 @@ def estimate(tariff: Tariff, parameters: dict[str, Any], input_tokens: int, cred
     if input_tokens > tariff["max_input"]:
         raise TooLarge(
             "context_too_long",
-            f"The conversation is longer than the {tariff['max_input']} tokens that the model takes.",
+            Detail(
+                "The conversation is longer than the {tokens} tokens that the model takes.", tokens=tariff["max_input"]
+            ),
         )
     thinking, budget = _think(tariff, call)
     wanted = min(call.pop("max_tokens", pricing.DEFAULT_MAX_TOKENS), tariff["max_output"])

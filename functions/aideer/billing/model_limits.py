@@ -9,7 +9,7 @@ from typing import Any
 
 from aideer.billing import pricing
 from aideer.billing.pricing import Tariff
-from aideer.core.errors import Unprocessable
+from aideer.core.errors import Detail, Unprocessable
 
 
 def require_available(model: str) -> Tariff:
@@ -19,7 +19,9 @@ def require_available(model: str) -> Tariff:
         raise Unprocessable("model_not_priced", "This model is not in the price table, so it cannot be used.")
     if pricing.is_retired(tariff):
         raise Unprocessable(
-            "model_retired", f"The provider has retired the model {model} on {tariff['retires_on']}.", model=model
+            "model_retired",
+            Detail("The provider has retired the model {model} on {day}.", model=model, day=tariff["retires_on"]),
+            model=model,
         )
     return tariff
 
@@ -28,15 +30,16 @@ def require_abilities(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
     """Raise Unprocessable if the parameters need an ability that the model lacks."""
     model, mode = tariff["model"], pricing.thinks(tariff)
     if mode == "never" and (parameters.get("enable_thinking") or parameters.get("thinking_budget")):
-        raise Unprocessable("thinking_not_supported", f"The model {model} does not think.")
+        raise Unprocessable("thinking_not_supported", Detail("The model {model} does not think.", model=model))
     if parameters.get("enable_search") and "search" not in tariff:
-        raise Unprocessable("search_not_supported", f"The model {model} does not search.")
+        raise Unprocessable("search_not_supported", Detail("The model {model} does not search.", model=model))
     if effort := parameters.get("reasoning_effort"):
         _require_effort(tariff, effort, parameters)
     if form := parameters.get("response_format"):
         if form["type"] not in tariff.get("structured_output", []):
             raise Unprocessable(
-                "response_format_not_supported", f"The model {model} does not answer as {form['type']}."
+                "response_format_not_supported",
+                Detail("The model {model} does not answer as {type}.", model=model, type=form["type"]),
             )
         if mode == "always" or parameters.get("enable_thinking"):
             raise Unprocessable("response_format_with_thinking", "A response_format needs thinking to be off.")
@@ -47,17 +50,20 @@ def require_ranges(tariff: Tariff, parameters: Mapping[str, Any]) -> None:
     model = tariff["model"]
     if (parameters.get("max_tokens") or 0) > tariff["max_output"]:
         raise Unprocessable(
-            "max_tokens_too_large", f"The model {model} answers in at most {tariff['max_output']} tokens."
+            "max_tokens_too_large",
+            Detail("The model {model} answers in at most {tokens} tokens.", model=model, tokens=tariff["max_output"]),
         )
     if pricing.thinks(tariff) == "always" and parameters.get("enable_thinking") is False:
-        raise Unprocessable("thinking_always", f"The model {model} always thinks.")
+        raise Unprocessable("thinking_always", Detail("The model {model} always thinks.", model=model))
     if (budget := parameters.get("thinking_budget") or 0) and not tariff["thinking_budget"]:
         raise Unprocessable(
-            "thinking_budget_not_supported", f"The model {model} does not keep within a thinking_budget."
+            "thinking_budget_not_supported",
+            Detail("The model {model} does not keep within a thinking_budget.", model=model),
         )
     if budget and budget > tariff["max_thinking"]:
         raise Unprocessable(
-            "thinking_budget_too_large", f"The model {model} thinks in at most {tariff['max_thinking']} tokens."
+            "thinking_budget_too_large",
+            Detail("The model {model} thinks in at most {tokens} tokens.", model=model, tokens=tariff["max_thinking"]),
         )
     if parameters.get("search_options") is not None and not parameters.get("enable_search"):
         raise Unprocessable("search_not_enabled", "search_options need enable_search.")
@@ -76,14 +82,25 @@ def require_json_word(parameters: Mapping[str, Any], messages: Iterable[Mapping[
 
 def _require_effort(tariff: Tariff, effort: str, parameters: Mapping[str, Any]) -> None:
     model, efforts = tariff["model"], tariff.get("reasoning_effort", [])
-    if effort not in efforts:
-        known = f" It takes {', '.join(efforts)}." if efforts else ""
+    if not efforts:
         raise Unprocessable(
-            "reasoning_effort_not_supported", f"The model {model} takes no reasoning_effort {effort}.{known}"
+            "reasoning_effort_not_supported",
+            Detail("The model {model} takes no reasoning_effort {effort}.", model=model, effort=effort),
+        )
+    if effort not in efforts:
+        raise Unprocessable(
+            "reasoning_effort_not_supported",
+            Detail(
+                "The model {model} takes no reasoning_effort {effort}. It takes {efforts}.",
+                model=model,
+                effort=effort,
+                efforts=efforts,
+            ),
         )
     if pricing.thinks(tariff) == "optional" and not parameters.get("enable_thinking"):
         raise Unprocessable("reasoning_effort_without_thinking", "A reasoning_effort needs enable_thinking.")
     if parameters.get("thinking_budget") and not tariff.get("effort_with_budget"):
         raise Unprocessable(
-            "reasoning_effort_with_budget", f"The model {model} takes reasoning_effort or thinking_budget, not both."
+            "reasoning_effort_with_budget",
+            Detail("The model {model} takes reasoning_effort or thinking_budget, not both.", model=model),
         )

@@ -1,8 +1,7 @@
-"""Redeem codes, as administrators make, see and revoke them. topups.py redeems them.
+"""Redeem codes, as administrators make, see and revoke them. topups.py redeems them, and code_lists.py lists them.
 
 A code is never deleted, so its uses can be counted and its name is not given twice. A revoked code stays, but cannot be redeemed
-any more. The list is one partition of an index. Only making codes writes to it, and its pages cost the same however many codes
-there are.
+any more.
 
 A batch may have more codes than one transaction can write. Its record names all of them. One transaction writes the record and the
 Idempotency-Key before the first code. The codes follow in chunks, in order, and each chunk is written whole or not at all. If a
@@ -15,7 +14,6 @@ import re
 import secrets
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Any
 
 from aideer.core import clock
@@ -28,11 +26,10 @@ from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.credits import CodeBatchResponse, NewCode, RedeemCodeResponse
 from aideer.schemas.strings import clean_pasted
 from aideer.security import audit_trail
-from aideer.web import pagination
 
 _ALPHABET = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"  # no 0 and O, no 1, I and L
 _GROUPS, _GROUP = 4, 5  # 20 characters of 31 are 99 bits: too many to guess
-_LONGEST = 64
+LONGEST = 64
 _FORMULA = re.compile("""(?:^(?=[\t\r\n])|(?:^|(?<=[;,|\t\r\n]))(?=[\\s"]*[=+\\-@＝＋－＠﹦﹢﹣﹫]))""")
 _CHUNK = 99  # and the batch's record: a transaction takes 100 items
 _THREADS = 8
@@ -48,7 +45,7 @@ def create(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCodeR
     if answer is None and new.expires_at and new.expires_at <= clock.timestamp():
         raise Unprocessable("expires_in_the_past", "expires_at must be in the future.")
     if new.count is None:
-        return RedeemCodeResponse(**answer) if answer else _single(admin, new, request)
+        return _recall(answer) if answer else _single(admin, new, request)
     return _complete(_batch(answer["batch"]) if answer else _begin(admin, new, new.count, request))
 
 
@@ -61,35 +58,10 @@ def get(admin: User, text: str) -> RedeemCodeResponse:
     return to_response(code)
 
 
-def list_page(
-    admin: User, batch: str | None, limit: int, cursor: str | None, offset: int
-) -> tuple[list[RedeemCodeResponse], str | None]:
-    """Return a page of codes, and the cursor of the next page. All codes come newest first, and the codes of a batch by name."""
-    most = offset + limit + 1
-    if batch is None:
-        place = _decode_cursor("codes", cursor, "create_time", "code")
-        start = place and {"listed": {"S": Code.ALL}, **place}
-        found = Code.by_create_time.query(Code.ALL, scan_index_forward=False, last_evaluated_key=start, limit=most)
-    else:
-        place = _decode_cursor(f"codes of {batch}", cursor, "code")
-        start = place and {"batch": {"S": batch}, **place}
-        found = Code.by_batch.query(batch, last_evaluated_key=start, limit=most)
-    keys = list(islice(found, offset, most))
-    codes = {code.code: code for code in Code.batch_get([key.code for key in keys[:limit]], consistent_read=True)}
-    more = None
-    if len(keys) > limit:
-        last = keys[limit - 1]
-        more = pagination.encode(
-            *("codes", [last.create_time, last.code]) if batch is None else (f"codes of {batch}", [last.code])
-        )
-    audit_trail.record(admin, "codes.list", about=batch)
-    return [to_response(codes[key.code]) for key in keys[:limit]], more
-
-
 def revoke(admin: User, text: str) -> None:
     """Revoke a code: it cannot be redeemed any more. Credits that it has already brought stay. Raises NotFound."""
     name = clean_pasted(text).upper()
-    if not 0 < len(name) <= _LONGEST or not _try_revoke(name, admin):
+    if not 0 < len(name) <= LONGEST or not _try_revoke(name, admin):
         raise _not_found()
 
 
@@ -104,16 +76,28 @@ def revoke_batch(admin: User, batch: str) -> None:
         list(pool.map(_try_revoke, record.data["names"]))
 
 
-def format_csv(codes: Iterable[RedeemCodeResponse], description: str | None) -> str:
-    """Return codes as a table (RFC 4180) with a first line of names. Every cell is quoted, and no cell is a formula."""
+def format_csv(codes: Iterable[RedeemCodeResponse], *, uses: bool = False) -> str:
+    """Return codes as a table (RFC 4180) with a first line of names. Every cell is quoted, and no cell is a formula.
+
+    `uses` adds how often each code was used, and its state.
+    """
     import csv
     import io
 
     text = io.StringIO()
     table = csv.writer(text, quoting=csv.QUOTE_ALL)
-    table.writerow(["redeem_code", "value", "max_uses", "expires_at", "batch", "description"])
+    names = [
+        "redeem_code",
+        "value",
+        "max_uses",
+        "expires_at",
+        "batch",
+        "description",
+        *(["used", "state"] if uses else []),
+    ]
+    table.writerow(names)
     for code in codes:
-        cells = (code.redeem_code, code.value, code.max_uses, code.expires_at, code.batch, description)
+        cells = [getattr(code, name) for name in names]
         table.writerow(["" if cell is None else _no_formula(str(cell)) for cell in cells])
     return text.getvalue()
 
@@ -141,8 +125,14 @@ def to_response(code: Code) -> RedeemCodeResponse:
         state=state,
         expires_at=code.expires_at,
         batch=code.batch,
+        description=code.description,
         create_time=code.create_time,
     )
+
+
+def _recall(answer: dict[str, Any]) -> RedeemCodeResponse:
+    """Return the code of a stored answer. One of release 0.1 has no description."""
+    return RedeemCodeResponse(**{"description": None, **answer})
 
 
 def _single(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCodeResponse:
@@ -163,7 +153,7 @@ def _single(admin: User, new: NewCode, request: IdempotentRequest) -> RedeemCode
         transaction.commit()
     except Refused:
         if answer := request.find_answer():
-            return RedeemCodeResponse(**answer)
+            return _recall(answer)
         raise Conflict("code_exists", "A code with this name exists already.") from None
     return made
 
@@ -226,15 +216,6 @@ def _try_revoke(name: str, admin: User | None = None) -> bool:
     except Refused:
         return False
     return True
-
-
-def _decode_cursor(list_name: str, cursor: str | None, *names: str) -> dict[str, Any] | None:
-    if cursor is None:
-        return None
-    values = pagination.decode(list_name, cursor, (str,) * len(names))
-    if not all(0 < len(value) <= _LONGEST for value in values):
-        raise Unprocessable("invalid_cursor", "This cursor is not from this list.")
-    return {name: {"S": value} for name, value in zip(names, values, strict=True)}
 
 
 def _no_formula(text: str) -> str:

@@ -7,30 +7,39 @@ again. A look reads the sums with one query, and the counters of the other days:
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aideer.billing import counters
+from aideer.billing.days import MOST_DAYS, parse_range
 from aideer.core import clock
-from aideer.core.errors import Unprocessable
 from aideer.data.models import Record
-from aideer.schemas.admin import DayStatistics, ModelStatistics, StatisticsResponse, UserStatistics
+from aideer.schemas.admin import DayStatistics, ModelStatistics, PresetRatings, StatisticsResponse, UserStatistics
 
-MOST_DAYS = 92
-DAYS = 30
 FINISHED_SECONDS = 3600
 """Seconds after a day's end in which its last transactions may still count."""
 _SUMS = "statistics#sums"
 _THREADS = 8
-_OF_TASKS = ("tasks", "failed", "input_tokens", "output_tokens", "credits")
+_OF_TASKS = ("tasks", "failed", "input_tokens", "output_tokens", "credits", "rated_up", "rated_down")
 _OF_USERS = ("users", "deleted")
+_OF_FIRST_TOKENS = {
+    bound: counters.first_token_name(bound) for bound in (*map(str, counters.FIRST_TOKEN_MS), counters.MORE)
+}
+_OF_RATINGS = ("rated_up", "rated_down")
+_STORED_PRESETS = 1_000
+"""The most presets in the sum of a day, those with the most ratings. An item has at most 400 KB."""
+_PRESETS = 100
+"""The most presets in a response."""
 
 _UNCOVERED = ""
+_RATED = " "
 _Counts = dict[str | None, Counter[str]]
 """Counts by model.
 
-The key None has the counts of users, and the key _UNCOVERED has uncovered credits by code: no model has this name.
+The key None has the counts of users. The key _UNCOVERED has uncovered credits by code, and the key _RATED has ratings by preset and
+name, such as "<id> rated_up". No model has these names.
 """
+_NO_MODELS = (None, _UNCOVERED, _RATED)
 
 
 def read(first: str | None, last: str | None) -> StatisticsResponse:
@@ -38,7 +47,7 @@ def read(first: str | None, last: str | None) -> StatisticsResponse:
 
     Without both, these are the thirty days until today. Raises Unprocessable.
     """
-    begin, end = _range(first, last)
+    begin, end = parse_range(first, last)
     days = [(begin + timedelta(n)).isoformat() for n in range((end - begin).days + 1)]
     sums = _stored_sums(days[0], days[-1])
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -54,6 +63,7 @@ def read(first: str | None, last: str | None) -> StatisticsResponse:
         **_sums(all_days),
         uncovered=_counter_of(all_days, _UNCOVERED),
         models=_models(all_days),
+        presets=_presets(all_days),
         days=[
             DayStatistics(
                 day=day,
@@ -90,26 +100,16 @@ def _stored_sums(first: str, last: str) -> dict[str, _Counts]:
 
 
 def _to_data(counts: _Counts) -> dict[str, Any]:
-    models = {model: dict(counter) for model, counter in counts.items() if model}
-    return {"models": models, "users": dict(counts.get(None, {})), "uncovered": dict(counts.get(_UNCOVERED, {}))}
+    models = {model: dict(counter) for model, counter in counts.items() if model not in _NO_MODELS}
+    presets = {name: counts[_RATED][name] for name in _most_rated(counts, _STORED_PRESETS)}
+    users, uncovered = dict(counts.get(None, {})), dict(counts.get(_UNCOVERED, {}))
+    return {"models": models, "users": users, "uncovered": uncovered, "presets": presets}
 
 
 def _from_data(data: dict[str, Any]) -> _Counts:
     models = {model: Counter(counts) for model, counts in data["models"].items()}
-    return {**models, None: Counter(data["users"]), _UNCOVERED: Counter(data["uncovered"])}
-
-
-def _range(first: str | None, last: str | None) -> tuple[date, date]:
-    try:
-        end = date.fromisoformat(last or clock.timestamp()[:10])
-        begin = date.fromisoformat(first) if first else end - timedelta(DAYS - 1)
-    except (ValueError, OverflowError):
-        raise Unprocessable("invalid_date", "There is no such day.") from None
-    if not 0 <= (end - begin).days < MOST_DAYS:
-        raise Unprocessable(
-            "invalid_range", f"The range must end after it begins, and can have at most {MOST_DAYS} days."
-        )
-    return begin, end
+    rated = Counter(data.get("presets", {}))  # release 0.1.0 counted no ratings
+    return {**models, None: Counter(data["users"]), _UNCOVERED: Counter(data["uncovered"]), _RATED: rated}
 
 
 def _counts(pk: str) -> _Counts:
@@ -118,9 +118,16 @@ def _counts(pk: str) -> _Counts:
         if code := counters.parse_uncovered_code(shard.sk):
             counts.setdefault(_UNCOVERED, Counter())[code] += shard.uncovered or 0
             continue
+        if preset := counters.parse_preset(shard):
+            changes = {f"{preset} {name}": getattr(shard, name) or 0 for name in _OF_RATINGS}
+            counts.setdefault(_RATED, Counter()).update(changes)
+            continue
         counter = counts.setdefault(counters.parse_model(shard.sk), Counter())
         for name in (*_OF_TASKS, *_OF_USERS):
             counter[name] += getattr(shard, name) or 0
+        for name in _OF_FIRST_TOKENS.values():
+            if number := getattr(shard, name):
+                counter[name] += number
     return counts
 
 
@@ -133,12 +140,35 @@ def _sum(days: Iterable[_Counts]) -> _Counts:
 
 
 def _models(counts: _Counts) -> list[ModelStatistics]:
-    models = sorted(model for model in counts if model)
-    return [ModelStatistics(model=model, **{name: counts[model][name] for name in _OF_TASKS}) for model in models]
+    models = sorted(model for model in counts if model and model not in _NO_MODELS)
+    return [ModelStatistics(model=model, **_sums({model: counts[model]})) for model in models]
 
 
-def _sums(counts: _Counts) -> dict[str, int]:
-    return {name: sum(counter[name] for key, counter in counts.items() if key != _UNCOVERED) for name in _OF_TASKS}
+def _presets(counts: _Counts) -> list[PresetRatings]:
+    rated = _counter_of(counts, _RATED)
+    presets = dict.fromkeys(name.rpartition(" ")[0] for name in _most_rated(counts, _PRESETS))
+    return [
+        PresetRatings(preset_id=preset, **{name: rated[f"{preset} {name}"] for name in _OF_RATINGS})
+        for preset in presets
+    ]
+
+
+def _most_rated(counts: _Counts, most: int) -> list[str]:
+    """Return the names of the counts of at most so many presets, those with the most ratings first."""
+    rated = _counter_of(counts, _RATED)
+    presets = Counter[str]()
+    for name, number in rated.items():
+        presets[name.rpartition(" ")[0]] += abs(number)
+    return [f"{preset} {name}" for preset, _ in presets.most_common(most) for name in _OF_RATINGS]
+
+
+def _sums(counts: _Counts) -> dict[str, Any]:
+    of_tasks = [counter for key, counter in counts.items() if key not in _NO_MODELS]
+    first_token = {bound: sum(counter[name] for counter in of_tasks) for bound, name in _OF_FIRST_TOKENS.items()}
+    return {
+        **{name: sum(counter[name] for counter in of_tasks) for name in _OF_TASKS},
+        "first_token": {bound: number for bound, number in first_token.items() if number},
+    }
 
 
 def _came_and_went(counts: _Counts) -> dict[str, int]:
