@@ -10,7 +10,7 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/chats/<id>/messages", **describe("Append messages", errors=(403, 404, 413)))
+@app.post("/api/v1/chats/<id>/messages", **describe("Append messages", errors=(403, 404, 413, 429)))
 def append(user: Visitor, id: ChatId, new: NewMessages) -> list[MessageResponse]:
     """Append messages, even while a task is answering. The response holds the messages as they are stored."""
     return [MessageResponse.model_validate(message) for message in chats.append(user, id, new)]

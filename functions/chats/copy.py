@@ -30,4 +30,4 @@ def copy(user: Member, id: ChatId, upto: Upto = None) -> Response[ChatResponse]:
     new chat does.
     """
     chat, page = copies.copy(user, id, upto)
-    return respond(ChatResponse.of(chat, page.messages), chat.version)
+    return respond(ChatResponse.of(chat, page.messages, page.previous), chat.version)

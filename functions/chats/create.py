@@ -12,7 +12,7 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/chats", **describe("Open a chat", errors=(400, 403, 409, 413), headers=ETAG_HEADER))
+@app.post("/api/v1/chats", **describe("Open a chat", errors=(400, 403, 409, 413, 429), headers=ETAG_HEADER))
 def create(user: Member, new: NewChat) -> Response[ChatResponse]:
     """Open a chat. It keeps this version of the preset, even if the preset is changed or deleted later."""
     chat, messages = chats.create(user, new)

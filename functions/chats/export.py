@@ -15,6 +15,10 @@ from aideer.web.openapi import PAGE_HEADERS, describe
 __all__ = ["handler"]
 
 After = Annotated[int, Query(ge=0, le=2**53, description="From behind this message on: Link has it.")]
+Branch = Annotated[
+    str | None,
+    Query(min_length=1, max_length=64, description="Of this branch to its end; of the shown one without it."),
+]
 MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=utf-8"}
 
 
@@ -33,13 +37,15 @@ MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=u
         },
     ),
 )
-def export(user: Reader, id: ChatId, format: exports.Format = "json", after: After = 0):  # type: ignore[no-untyped-def]
+def export(  # type: ignore[no-untyped-def]
+    user: Reader, id: ChatId, format: exports.Format = "json", after: After = 0, branch: Branch = None
+):
     """Return your own chat as a file of at most 5 MB, with its hidden messages. If more messages follow, Link leads to the next
     file.
 
-    As JSON, the file is a chat as GET /chats/{id} shows it.
+    As JSON, the file is a chat as GET /chats/{id} shows it. For all branches, export each of the `siblings` that you find.
     """
-    text, headers, rest = exports.export(user, id, format, after)
+    text, headers, rest = exports.export(user, id, format, after, branch)
     if rest is not None:
         headers["Link"] = pagination.next_link(after=rest)
     headers["Cache-Control"] = "private, no-store"

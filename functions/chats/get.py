@@ -14,7 +14,7 @@ from aideer.security.readers import Reader
 from aideer.web import pagination
 from aideer.web.conditional_requests import ETAG_HEADER, IfNoneMatch, respond
 from aideer.web.http import app, handler
-from aideer.web.openapi import PAGE_HEADERS, describe
+from aideer.web.openapi import NOT_MODIFIED, PAGE_HEADERS, describe
 
 __all__ = ["handler"]
 
@@ -28,7 +28,7 @@ N = Annotated[int | None, Query(ge=0, le=2**53, description="A message's n, whic
         "Get a chat",
         errors=(403, 404, 429),
         headers={**ETAG_HEADER, "Link": PAGE_HEADERS["Link"]},
-        also={304: "The version that If-None-Match names is the current one."},
+        also=NOT_MODIFIED,
     ),
 )
 def get(
@@ -46,5 +46,5 @@ def get(
     """
     chat, page = chat_access.read(user, id, Window(limit, before, after), if_none_match)
     link = {"Link": pagination.next_link(before=page.rest.before, after=page.rest.after)} if page.rest else {}
-    shown = ChatResponse.of(chat, page.messages, shared=not auth.may_manage(user, chat.owner_id))
+    shown = ChatResponse.of(chat, page.messages, page.previous, shared=not auth.may_manage(user, chat.owner_id))
     return respond(shown, chat_access.view_tag(user, chat), **link)

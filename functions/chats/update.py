@@ -20,4 +20,4 @@ __all__ = ["handler"]
 def update(user: Reader, id: ChatId, change: ChatChange, if_match: IfMatch = None) -> Response[ChatResponse]:
     """Change the fields that you send; `messages` needs If-Match. The response is the chat with its last messages."""
     chat, page = chats.change(user, id, change, if_match)
-    return respond(ChatResponse.of(chat, page.messages), chat.version)
+    return respond(ChatResponse.of(chat, page.messages, page.previous), chat.version)

@@ -10,6 +10,7 @@ from aideer.chats import messages
 from aideer.core import clock
 from aideer.data import jobs, lookup
 from aideer.data.models import Chat, Preset
+from aideer.uploads import references
 
 BETWEEN_LOOKS_SECONDS = 86400
 PINNED_SECONDS = 7 * 86400
@@ -26,11 +27,13 @@ def remove_generation(data: dict[str, Any], deadline: float) -> bool:
 
 
 def remove_copy(data: dict[str, Any], deadline: float) -> bool:
-    """Remove the thread of a copy whose chat was never created.
+    """Remove the thread of a copy whose chat was never created, and its uses of images.
 
     If the chat was created, the thread belongs to it and to its other jobs.
     """
-    return lookup.find(Chat, data["chat_id"]) is not None or _remove_thread(data, data["generation"], deadline)
+    if lookup.find(Chat, data["chat_id"]) is not None:
+        return True
+    return _remove_thread(data, data["generation"], deadline) and references.remove(data["chat_id"], deadline)
 
 
 def remove_preset_version(data: dict[str, Any], _: float) -> bool:

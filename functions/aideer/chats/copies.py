@@ -11,12 +11,13 @@ from aideer.chats import chat_access, chats, messages, quota
 from aideer.chats.messages import Page, Window
 from aideer.core import clock
 from aideer.core.errors import Busy
-from aideer.data import jobs
+from aideer.data import changes, jobs
 from aideer.data.base import new_id
 from aideer.data.models import Chat, Message, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Transaction
 from aideer.security import audit_trail, auth, rate_limits
+from aideer.uploads import references
 
 
 def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
@@ -31,6 +32,7 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     original, preset_version, thread = _read_at_once(user, chat_id, f"{copied_id}#{generation}", upto)
     jobs.create("copy", chats.REPLACED_SECONDS, chat_id=copied_id, generation=generation)
     messages.write(thread)
+    references.copy(thread, copied_id)
     now = clock.timestamp()
     chat = Chat(
         copied_id,
@@ -38,6 +40,7 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
         preset_id=original.preset_id,
         preset_version=preset_version,
         title=original.title,
+        title_source=original.title_source,
         visibility="private",
         version=1,
         generation=generation,
@@ -49,11 +52,12 @@ def copy(user: User, chat_id: str, upto: int | None) -> tuple[Chat, Page]:
     chats.set_preview(chat, thread)
     transaction = Transaction()
     transaction.put("chat", chat, Chat.id.does_not_exist())
+    changes.mark_in(transaction, user.id, chat.id)
     if audit_trail.must_record(user, original.owner_id):
         audit_trail.record_in(transaction, user, "chat.copy", original.owner_id, original.id)
     quota.add_in(transaction, user.id)
     quota.commit(transaction, user.id, lambda: chat_access.exists(chat.id))
-    return chat, messages.read_page(chat.thread, Window(), hidden=True)
+    return chat, messages.read_page(chat.path, Window(), hidden=True)
 
 
 def _read_at_once(user: User, chat_id: str, new: str, upto: int | None) -> tuple[Chat, int, list[Message]]:
@@ -65,7 +69,7 @@ def _read_at_once(user: User, chat_id: str, new: str, upto: int | None) -> tuple
     for _ in attempts():
         own = auth.may_manage(user, chat.owner_id)
         version = chat.preset_version if own else chats.get_usable_preset(user, chat.preset_id).number
-        thread = messages.copy_thread(chat.thread, new, upto, own=own)
+        thread = messages.copy_thread(chat.path, new, upto, own=own)
         read, chat = chat, chat_access.get_readable(user, chat_id)
         if (read.version, read.owner_id) == (chat.version, chat.owner_id):
             return chat, int(version), thread

@@ -1,6 +1,7 @@
 """A chat as a file to keep: JSON, or Markdown whose structure no content can break.
 
-A file holds as much as a page of messages may, and the response says where the next file begins. A user that may manage the chat
+A file shows one branch, the chat's shown one or another. It holds as much as a page of messages may, and the response says where
+the next file begins. A user that may manage the chat
 also gets its hidden messages. The preset's messages are not in the chat, so no file has them.
 """
 
@@ -26,8 +27,10 @@ _FORBIDDEN = set('<>:"/\\|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
-def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, dict[str, str | list[str]], int | None]:
-    """Return a file of a chat that the user may manage, beginning after the message `after`.
+def export(
+    user: User, chat_id: str, wanted: Format, after: int, branch: str | None = None
+) -> tuple[str, dict[str, str | list[str]], int | None]:
+    """Return a file of a chat that the user may manage, beginning after the message `after`, as if the chat showed `branch`.
 
     The result is (text, headers with the file's name, `after` of the next file or None). Raises NotFound and Forbidden.
     """
@@ -36,10 +39,12 @@ def export(user: User, chat_id: str, wanted: Format, after: int) -> tuple[str, d
         raise Forbidden("forbidden", "Only the owner of a chat can export it.")
     if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record(user, "chat.export", chat.owner_id, chat.id)
-    page = messages.read_page(chat.thread, Window(MESSAGES, after=after), hidden=True)
+    if branch is not None:
+        chat_access.show_branch(chat, branch)
+    page = messages.read_page(chat.path, Window(MESSAGES, after=after), hidden=True)
     rest = page.rest.after if page.rest else None
     if wanted == "json":
-        text = schemas.ChatResponse.of(chat, page.messages).model_dump_json()
+        text = schemas.ChatResponse.of(chat, page.messages, page.previous).model_dump_json()
     else:
         text, rest = _markdown(chat, page.messages, rest)
     name = f"{chat.title} (after {after})" if after else chat.title

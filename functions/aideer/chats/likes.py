@@ -9,20 +9,21 @@ no read access.
 
 import contextlib
 import time
+from functools import partial
 from typing import Literal
 
 from pynamodb.expressions.condition import Condition
 
 from aideer.chats import chat_access, presets
 from aideer.core import clock
-from aideer.core.errors import BadRequest, Busy, Conflict, InvalidToken, NotFound
+from aideer.core.errors import BadRequest, Busy, Conflict, Detail, InvalidToken, NotFound
 from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.models import Chat, Preset, Record, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.schemas.users import LikesResponse
-from aideer.security import audit_trail, auth
+from aideer.security import audit_trail, auth, budgets
 
 Kind = Literal["preset", "chat"]
 
@@ -34,8 +35,9 @@ def like(user: User, kind: Kind, id: str) -> None:
     """Add a user's like of a preset or chat that the user may read.
 
     Raises NotFound, Forbidden (another user's private one), BadRequest if the user likes it already, Conflict if the user has too
-    many likes, InvalidToken if the user was deleted meanwhile, and Busy.
+    many likes, TooManyRequests if the writing budget is used up, InvalidToken if the user was deleted meanwhile, and Busy.
     """
+    budgets.charge_writing(user.id, 0)
     _require_count(user)
     for _ in attempts():
         seen = _get_readable(user, kind, id)
@@ -54,12 +56,12 @@ def like(user: User, kind: Kind, id: str) -> None:
                 condition &= (Preset.visibility != "private") | (Preset.owner_id == user.id)
             transaction.update("preset", Preset(id, Preset.HEAD), [Preset.like_count.add(1)], condition)
         try:
-            transaction.commit(proof=lambda record=record: _is_stored(record))  # type: ignore[misc]
+            transaction.commit(proof=partial(_is_stored, record))
         except Refused as refused:
             if "like" in refused.steps:
                 raise BadRequest("already_liked", "You like this already.") from None
             if "user" in refused.steps and _current_count(user) >= MOST:
-                raise Conflict("too_many_likes", f"A user can have at most {MOST} likes.") from None
+                raise Conflict("too_many_likes", Detail("A user can have at most {most} likes.", most=MOST)) from None
             continue  # the preset has become private or is gone, or a like was taken back
         return
     raise Busy
@@ -69,8 +71,9 @@ def unlike(user: User, kind: Kind, id: str) -> None:
     """Take a like back.
 
     Raises InvalidToken if the user was deleted meanwhile. If there is no like, raises BadRequest, or NotFound or Forbidden for a
-    preset or chat that the user may not read.
+    preset or chat that the user may not read. Raises TooManyRequests if the writing budget is used up.
     """
+    budgets.charge_writing(user.id, 0)
     record = _record(user.id, kind, id)
     if _find(record) is None or not _take_back(record, user):
         _get_readable(user, kind, id)

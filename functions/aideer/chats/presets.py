@@ -6,6 +6,7 @@ that make and remove heads change it too. Messages that are not visible are the 
 ever see them.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from pynamodb.expressions.update import Action
 
 from aideer.billing import model_limits
 from aideer.core import clock
-from aideer.core.errors import Busy, Conflict, Forbidden, NotFound
+from aideer.core.errors import Busy, Conflict, Detail, Forbidden, NotFound
 from aideer.data import jobs, lookup
 from aideer.data.base import new_id
 from aideer.data.models import Preset, Record, User
@@ -30,8 +31,10 @@ SUPERSEDED_SECONDS = 86400
 """How long a version stays at least after another one has replaced it: longer than any request that has read it lasts."""
 
 
-def create(user: User, new: schemas.NewPreset) -> schemas.PresetResponse:
-    """Make a preset.
+def create(
+    user: User, new: schemas.NewPreset, beside: Callable[[Transaction, Preset], None] | None = None
+) -> schemas.PresetResponse:
+    """Make a preset. `beside` adds to the transaction that does so.
 
     Raises Forbidden (a public preset by a user that is no administrator), Unprocessable (parameters), Conflict (too many) and
     TooManyRequests.
@@ -59,6 +62,8 @@ def create(user: User, new: schemas.NewPreset) -> schemas.PresetResponse:
     transaction.put("head", head, Preset.id.does_not_exist())
     transaction.put("version", Preset(head.id, 1, **content), Preset.id.does_not_exist())
     _record(transaction, user, "preset.create", head)
+    if beside:
+        beside(transaction, head)
     _count_change_in(transaction, user)
     try:
         transaction.commit()
@@ -141,7 +146,7 @@ def delete(user: User, preset_id: str) -> None:
             condition = User.id.exists() & (User.preset_count > 0)
             transaction.update("user", User(head.owner_id), [User.preset_count.add(-1)], condition)
         try:
-            transaction.commit(proof=lambda head=head: _find(head.id) is None)  # type: ignore[misc]
+            transaction.commit(proof=lambda: _find(preset_id) is None)
         except Refused as refused:
             counted = counted and "user" not in refused.steps  # a deleted owner has no count
             continue
@@ -307,7 +312,7 @@ def _require_vision(head: Preset) -> None:
 
 def _limit_error(user: User, visibility: str) -> Conflict:
     _require_may_have(lookup.reread_user(user), visibility)
-    return Conflict("too_many_presets", f"A user can have at most {MOST} presets.")
+    return Conflict("too_many_presets", Detail("A user can have at most {most} presets.", most=MOST))
 
 
 def _not_found() -> NotFound:

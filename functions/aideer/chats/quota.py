@@ -13,7 +13,7 @@ from pynamodb.exceptions import UpdateError
 from pynamodb.expressions.update import Action
 
 from aideer.core import aws_errors, clock, settings
-from aideer.core.errors import Busy, Conflict
+from aideer.core.errors import Busy, Conflict, Detail
 from aideer.data import lookup
 from aideer.data.models import Chat, Record
 from aideer.data.retry import attempts
@@ -70,14 +70,19 @@ def make_room(owner_id: str) -> None:
             raise
 
 
-def remove_in(transaction: Transaction, owner_id: str) -> None:
-    """Count one chat less in the transaction that deletes it. The step is refused if there is no count: then leave it out."""
-    transaction.update(STEP, Record(*key(owner_id)), [Record.uses.add(-1)], Record.uses > 0)
+def remove_in(transaction: Transaction, owner_id: str, chats: int = 1) -> None:
+    """Count so many chats less in the transaction that deletes them.
+
+    The step is refused if there is no count, or a lower one: then leave it out.
+    """
+    transaction.update(STEP, Record(*key(owner_id)), [Record.uses.add(-chats)], Record.uses >= chats)
 
 
 def limit_error() -> Conflict:
     """Return the error for a user that has too many chats."""
-    return Conflict("too_many_chats", f"A user can have at most {settings.MOST_CHATS} chats. Delete some first.")
+    return Conflict(
+        "too_many_chats", Detail("A user can have at most {most} chats. Delete some first.", most=settings.MOST_CHATS)
+    )
 
 
 def remove_count(owner_id: str) -> None:
