@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from aideer.billing import pricing
-from aideer.core.errors import Unprocessable
+from aideer.core.errors import Detail, Unprocessable
 
 LONGEST = 2048
 _ADDRESS = re.compile(
@@ -47,7 +47,10 @@ def check(role: str, address: str) -> None:
         return
     raise Unprocessable(
         "invalid_image_url",
-        f"An image needs a public https:// URL in ASCII: at most {LONGEST} characters, a domain name, no user name.",
+        Detail(
+            "An image needs a public https:// URL in ASCII: at most {most} characters, a domain name, no user name.",
+            most=LONGEST,
+        ),
     )
 
 

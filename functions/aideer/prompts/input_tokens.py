@@ -1,7 +1,7 @@
 """The input tokens of a prompt: the most before the call, and the most likely number if the provider reported none.
 
-A prompt consists of its texts, its images, the JSON schema of its answer, and the results of a search. The wrapping of its
-messages adds tokens (measured: 5 for each message, and 3 once). A prompt without a system prompt gets a default one of about
+A prompt consists of its texts, its images, its tools, the JSON schema of its answer, and the results of a search. The wrapping of
+its messages adds tokens (measured: 5 for each message, and 3 once). A prompt without a system prompt gets a default one of about
 30 tokens.
 """
 
@@ -15,6 +15,8 @@ from aideer.prompts.prompts import MESSAGE_TOKENS, Prompt
 
 _START = 3
 _DEFAULT_SYSTEM = 30
+_TOOLS = 250
+"""Tokens of the text by which the provider tells a model how to call tools. Qwen's own template has some 150."""
 _SPARE = 3
 """Tokens per message that `bound` adds to the measured wrapping."""
 
@@ -33,6 +35,19 @@ def count_bound(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> i
     """
     counted = -(-tokenizer.count(_texts(prompt, parameters)) * 21 // 20)
     return counted + _wrapping(prompt, MESSAGE_TOKENS) + _images(tariff, prompt)
+
+
+def is_within(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any], priced: int | None) -> bool:
+    """Return whether a prompt has at most the input tokens that a task was priced for. A task of release 0.1.0 does not tell.
+
+    `tariff` is the task's own. Tokens are counted only if the bytes do not show it.
+    """
+    if priced is None:
+        return True
+    room = int(priced) - tariff.get("search_tokens", 0)
+    if compute_bound(tariff, prompt, parameters) <= room:
+        return True
+    return is_countable(tariff) and count_bound(tariff, prompt, parameters) <= room
 
 
 def count(tariff: Tariff, prompt: Prompt, parameters: dict[str, Any]) -> Usage:
@@ -59,12 +74,14 @@ def count_texts(tariff: Tariff, texts: list[str]) -> int:
 
 
 def _texts(prompt: Prompt, parameters: dict[str, Any]) -> list[str]:
-    schema = (parameters.get("response_format") or {}).get("json_schema")
-    return prompt.contents + ([json.dumps(schema, ensure_ascii=False)] if schema else [])
+    call = {**parameters, **prompt.beside}
+    beside = [(call.get("response_format") or {}).get("json_schema"), call.get("tools")]
+    return prompt.contents + [json.dumps(value, ensure_ascii=False) for value in beside if value]
 
 
 def _wrapping(prompt: Prompt, each: int) -> int:
-    return each * len(prompt.messages) + _START + (0 if prompt.has_system else _DEFAULT_SYSTEM)
+    tools = _TOOLS + each * len(prompt.beside["tools"]) if prompt.beside.get("tools") else 0
+    return each * len(prompt.messages) + _START + (0 if prompt.has_system else _DEFAULT_SYSTEM) + tools
 
 
 def _images(tariff: Tariff, prompt: Prompt) -> int:
