@@ -1,5 +1,7 @@
 """The streams of answers: GET /tasks/{id}/stream, and POST /tasks/stream, which also asks. One ASGI app serves two doors.
 
+It also serves /ui/chat, the same chats and answers in the form of the AI SDK.
+
 The Lambda URL (under the web adapter, see stream.sh) streams. The first viewer of a task is attached to its executor in the same
 process, without a queue, polling or a database between them.
 
@@ -39,11 +41,32 @@ async def ask(request: Request) -> Response:
     return await asking.ask(request)
 
 
+async def ask_ui(request: Request) -> Response:
+    """Accept a question of the AI SDK's client and stream its answer."""
+    from aideer.ai_sdk import door  # imported here, as above
+
+    return await door.ask(request)
+
+
+async def resume_ui(request: Request) -> Response:
+    """Stream the running answer of a chat once more, from its start."""
+    from aideer.ai_sdk import door
+
+    return await door.resume(request)
+
+
+async def stop_ui(request: Request) -> Response:
+    """Stop the running answer of a chat."""
+    from aideer.ai_sdk import door
+
+    return await door.stop(request)
+
+
 async def stream(request: Request) -> Response:
     """Stream a task's text, from its start or from a position on."""
     task_id = request.path_params["id"]
     credentials = request.headers.get("authorization"), request.query_params.get("ticket")
-    claims = await asyncio.to_thread(stream_access.verify_claims, task_id, *credentials)
+    claims = await aws.run_with_secret(settings.SIGNING_SECRET_ARN, stream_access.verify_claims, task_id, *credentials)
     logger.thread_safe_append_keys(task_id=task_id, user_id=claims["sub"])
     query = request.query_params
     position = sse.parse_position(request.headers.get("last-event-id"), query.get("lastEventId"), query.get("after"))
@@ -96,6 +119,7 @@ def _execute_soon(task: Task) -> None:
 @contextlib.asynccontextmanager
 async def _lifespan(_: Starlette) -> AsyncIterator[None]:
     # Under uvicorn only. Streaming needs the SDK and the admission, and loading them now spares the first viewer the wait.
+    from aideer.ai_sdk import door  # noqa: F401
     from aideer.tasks import asking, executor  # noqa: F401
 
     yield
@@ -105,6 +129,9 @@ async def _lifespan(_: Starlette) -> AsyncIterator[None]:
 _ROUTES = [
     Route("/api/v1/tasks/stream", ask, methods=["POST"]),
     Route("/api/v1/tasks/{id}/stream", stream, methods=["GET"]),
+    Route("/api/v1/ui/chat", ask_ui, methods=["POST"]),
+    Route("/api/v1/ui/chat/{id}/stream", resume_ui, methods=["GET"]),
+    Route("/api/v1/ui/chat/{id}/stop", stop_ui, methods=["POST"]),
     # For the HTTP API: behind a domain, the paths above lead to the Lambda URL.
     Route("/api/v1/tasks/{id}/poll", stream, methods=["GET"]),
 ]
