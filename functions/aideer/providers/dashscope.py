@@ -43,6 +43,7 @@ _PARAMETERS = frozenset(
         "enable_thinking",
         "max_completion_tokens",
         "max_tokens",
+        "parallel_tool_calls",
         "presence_penalty",
         "reasoning_effort",
         "repetition_penalty",
@@ -52,6 +53,8 @@ _PARAMETERS = frozenset(
         "stop",
         "temperature",
         "thinking_budget",
+        "tool_choice",
+        "tools",
         "top_k",
         "top_p",
     }
@@ -83,12 +86,13 @@ async def stream(
     """Call a model and yield chunks of its answer as they arrive.
 
     Iterate to the end, even past the chunk with the finish_reason. A last chunk may bring the usage, and the connection can be
-    used again only after the end. The finish_reason is one of stop, length and content_filter.
+    used again only after the end. The finish_reason is one of stop, length and content_filter, and tool_calls if the parameters
+    have tools.
 
     Parameters
     ----------
     messages : {role, content}. On the multimodal endpoint, content may be a list of {"text": …} and {"image": …}. The address of
-        an image begins with https:// or data:image/.
+        an image begins with https:// or data:image/. A message may have `tool_calls` or `tool_call_id` too.
     parameters : DashScope's parameters, limited to those that a preset may have.
     base_url : including /api/v1.
     idle_seconds : the longest time without progress. Text, reasoning and a usage that grew are progress. Comments are not.
@@ -121,7 +125,7 @@ async def stream(
     _, payload = request.data.get_aiohttp_payload()
     body = json.dumps(payload, ensure_ascii=False).encode()
     call = call or Call()
-    answer = Answer(model)
+    answer = Answer(model, calls_tools="tools" in parameters)
     silence = Silence(idle_seconds if first_seconds is None else first_seconds)
     talking, told = False, None
     response: aiohttp.ClientResponse | None = None
@@ -137,7 +141,7 @@ async def stream(
             try:
                 for event in coming:
                     for chunk in answer.read(event):
-                        talking, told = talking or bool(chunk.reasoning or chunk.content), chunk.usage or told
+                        talking, told = talking or chunk.says_something, chunk.usage or told
                         if answer.finished:
                             silence.renew(_LINGER_SECONDS if answer.usage_is_final else _LATE_USAGE_SECONDS)
                         elif talking or silence.left < idle_seconds:
@@ -188,7 +192,8 @@ def _message(message: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
         content = parts
     elif not isinstance(content, str):
         raise ValueError("the text endpoint takes text only")
-    return {"role": message["role"], "content": content}
+    beside = {name: message[name] for name in ("tool_calls", "tool_call_id") if name in message}
+    return {"role": message["role"], "content": content, **beside}
 
 
 def _take_received(coming: Iterable[Event], events: Events, body: aiohttp.StreamReader) -> Iterator[Event]:

@@ -1,6 +1,9 @@
 """One answer of DashScope: it reads the events of a call and returns what each one adds."""
 
+import json
 import re
+import secrets
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,12 +34,22 @@ class Chunk:
     usage: Usage | None
     sources: tuple[Source, ...] = ()
     """All web pages that the provider has found for this answer so far. Empty if this event added none."""
+    tool_calls: str = ""
+    """What this event added to calls of tools: lines of JSON. The first line of a call is {index, id, name, arguments}, and each
+    later one is {index, arguments}.
+    """
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the event added to the answer."""
+        return bool(self.reasoning or self.content or self.tool_calls)
 
 
 class Answer:
     """One answer. Once it is `finished`, an event can only raise its usage."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, calls_tools: bool = False) -> None:
+        """`calls_tools` says that the call offers tools, so that the answer may call them."""
         self.finished = False
         self.usage_is_final = False
         """True after a usage in the event that finished the answer, or in a later one. Earlier ones count what was billed so far.
@@ -47,6 +60,9 @@ class Answer:
         self._model = model
         self._reasoning, self._content = _Text(), _Text()
         self._sources: dict[tuple[int, str], Source] = {}
+        self._calls_tools = calls_tools
+        self._arguments: defaultdict[int, _Text] = defaultdict(_Text)
+        """By the index of a call of a tool."""
 
     @property
     def usage(self) -> Usage | None:
@@ -102,19 +118,47 @@ class Answer:
         if isinstance(content, list):
             content = "".join(part.get("text") or "" for part in content if part is not None)
         thought, text = self._reasoning.add(message.get("reasoning_content") or ""), self._content.add(content)
+        tool_calls = self._call_tools(message.get("tool_calls")) if self._calls_tools else ""
         finish_reason = choice.get("finish_reason")
         if finish_reason in (None, "", "null"):
-            return Chunk(thought, text, None, usage, sources) if thought or text or sources else None
-        if finish_reason in ("stop", "length", "content_filter"):
-            return self._end(thought, text, finish_reason, usage, sources)
+            said = Chunk(thought, text, None, usage, sources, tool_calls)
+            return said if said.says_something or sources else None
+        if self._calls_tools and finish_reason in ("stop", "tool_calls"):
+            finish_reason = "tool_calls" if self._arguments else "stop"
+        if finish_reason in ("stop", "length", "content_filter", *(("tool_calls",) if self._calls_tools else ())):
+            return self._end(thought, text, finish_reason, usage, sources, tool_calls)
         named = finish_reason if finish_reason in _NOT_ASKED_FOR else f"of {len(str(finish_reason))} characters"
         raise UpstreamError("upstream_error", f"{self._model}: finish_reason {named}, not asked for", accepted=True)
 
     def _end(
-        self, thought: str, text: str, finish_reason: str, usage: Usage | None, sources: tuple[Source, ...]
+        self,
+        thought: str,
+        text: str,
+        finish_reason: str,
+        usage: Usage | None,
+        sources: tuple[Source, ...],
+        tool_calls: str = "",
     ) -> Chunk:
         self.finished = True
-        return Chunk(thought + self._reasoning.rest(), text + self._content.rest(), finish_reason, usage, sources)
+        thought, text = thought + self._reasoning.rest(), text + self._content.rest()
+        return Chunk(thought, text, finish_reason, usage, sources, tool_calls)
+
+    def _call_tools(self, calls: Any) -> str:
+        """Return what these pieces of calls add, as `Chunk.tool_calls` has it.
+
+        The provider names the id and the tool in the first piece of a call. Later pieces may have empty ones.
+        """
+        lines = ""
+        for position, call in enumerate(calls if isinstance(calls, list) else ()):
+            index = _parse_count(call.get("index"))
+            index = position if index is None else index
+            function = _get_object(call, "function")
+            added: dict[str, Any] = {"index": index}
+            if index not in self._arguments:
+                added |= {"id": call.get("id") or f"call_{secrets.token_hex(12)}", "name": str(function["name"])}
+            added["arguments"] = self._arguments[index].add(function.get("arguments") or "")
+            lines += f"{json.dumps(added, ensure_ascii=False)}\n" if len(added) > 2 or added["arguments"] else ""
+        return lines
 
     def _count(self, value: Any) -> tuple[Usage | None, bool]:
         """Return the usage so far if an event reports one, and whether that event raised it."""

@@ -93,12 +93,14 @@ _sessions: dict[_Key, tuple[aiohttp.ClientSession, AsyncGenerator[None, None]]] 
 """One pool per event loop (so also per thread) and address. The SDK's own pool stops at 100 streams and reads ~/.netrc."""
 
 
-async def get_session(base_url: str) -> aiohttp.ClientSession:
-    """Return this event loop's pool of connections to `base_url`."""
+async def get_session(base_url: str, *, waits: bool = True) -> aiohttp.ClientSession:
+    """Return this event loop's pool of connections to `base_url`.
+
+    A server may have closed a connection while the loop did not run, as between invocations. By default, let the loop notice it.
+    """
     key = (asyncio.get_running_loop(), base_url)
     if key in _sessions:
-        # A server may have closed a connection while the loop did not run, as between invocations. Let the loop notice it.
-        for _ in range(3):
+        for _ in range(3 * waits):
             await asyncio.sleep(0)
     else:
         trace = aiohttp.TraceConfig()
@@ -143,7 +145,7 @@ async def post(base_url: str, url: str, headers: Mapping[str, str], body: bytes,
     """Send one request and return its response, with the body still unread. `call` records the progress."""
     if ahead := _ahead.get():
         await asyncio.wait([ahead])
-    pool = await get_session(base_url)
+    pool = await get_session(base_url, waits=ahead is None)
     # A redirect would send the prompt and the key to another address.
     response = await pool.post(url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=call)
     call.accepted = response.status == 200

@@ -7,28 +7,30 @@ purpose of that read is to check that the caller may learn the result.
 
 import functools
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from aideer.billing import credits, uncovered
 from aideer.billing.estimates import Estimate
-from aideer.chats import quota
+from aideer.chats import chat_titles, quota
 from aideer.core import aws, clock, settings
-from aideer.core.errors import AideerError, Busy, InvalidToken, PaymentRequired, TooManyRequests
+from aideer.core.errors import AideerError, Busy, Detail, InvalidToken, PaymentRequired, TooManyRequests
 from aideer.core.logs import logger
 from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Task, User
+from aideer.data.models import Message, Task, User
 from aideer.data.retry import attempts
 from aideer.data.transactions import Refused, Transaction
 from aideer.prompts.prompts import Prompt
 from aideer.schemas.questions import NewQuestion, NewTask
 from aideer.schemas.tasks import AcceptedTaskResponse, QuoteResponse
-from aideer.security import rate_limits
+from aideer.security import auth, rate_limits
+from aideer.security.api_keys import ApiKey
 from aideer.security.auth import Bearer
-from aideer.tasks import control, fence, leases, questions
-from aideer.tasks.ask_limit import AskCount
+from aideer.tasks import control, conversations, fence, leases, questions
+from aideer.tasks.ask_limit import AskCount, count_ask
+from aideer.tasks.conversations import Conversation
 from aideer.tasks.priced_call import PricedCall
 from aideer.tasks.questions import Question
 
@@ -37,6 +39,7 @@ VIEWER_SECONDS = 5
 OPEN_TASKS_SECONDS = 5
 """Seconds after which a user with too many open tasks may try again. One of them has probably ended by then."""
 _UNLIMITED = 10**15
+_Ask = Callable[[Conversation | None], Question]
 _STORED = ("id", "type", "status", "hold", "max_tokens", "create_time", "chat_id")
 """The fields of a task that an idempotency record keeps. The task may be deleted when the request is repeated."""
 
@@ -86,7 +89,7 @@ def create(caller: Bearer, wanted: NewTask, request: IdempotentRequest) -> Accep
     Raises as `questions.ask` and PricedCall do. Raises PaymentRequired, and TooManyRequests for one of the user's limits.
     """
     delay = VIEWER_SECONDS if wanted.stream and wanted.kind != Task.TITLE else 0
-    return _accept(caller, lambda: questions.ask(caller, wanted), request, _Queue(delay)).to_response(caller)
+    return _accept(caller, lambda _: questions.ask(caller, wanted), request, _Queue(delay)).to_response(caller)
 
 
 def regenerate(caller: Bearer, task_id: str, request: IdempotentRequest) -> AcceptedTaskResponse:
@@ -94,17 +97,40 @@ def regenerate(caller: Bearer, task_id: str, request: IdempotentRequest) -> Acce
 
     Raises as `create` does, NotFound if the task does not exist, and Conflict if its answer is not the chat's last message.
     """
-    question = functools.partial(questions.ask_again, caller, task_id)
-    return _accept(caller, question, request, _Queue(VIEWER_SECONDS)).to_response(caller)
+    return _accept(caller, lambda _: questions.ask_again(caller, task_id), request, _Queue(VIEWER_SECONDS)).to_response(
+        caller
+    )
 
 
-def begin(caller: Bearer, wanted: NewQuestion, request: IdempotentRequest) -> Accepted:
+def begin(
+    caller: Bearer,
+    wanted: NewQuestion,
+    request: IdempotentRequest,
+    adjust: Callable[[Question], Question] | None = None,
+) -> Accepted:
     """Accept a task that this process executes at once. If the result has a prompt, the caller must start the executor now.
+
+    `adjust` may give the question a model and parameters of its own.
 
     Without a prompt, the request is a repeated one, or the task has already been stopped. Raises as `create` does, and Busy if
     DynamoDB gave no answer. After Busy, the task is either not stored, or the sweeper closes it for free.
     """
-    return _accept(caller, lambda: questions.ask(caller, wanted), request, _Here())
+    known = conversations.take(caller.id, wanted)
+
+    def ask(known: Conversation | None) -> Question:
+        question = questions.ask(caller, wanted, known=known)
+        return adjust(question) if adjust else question
+
+    return _accept(caller, ask, request, Here(), known)
+
+
+def entitle(caller: Bearer, chat_id: str) -> None:
+    """Accept the task of the title that a chat with `auto_title` waits for, and queue it. It costs as any title does.
+
+    Raises as `create` does, and Conflict if the chat does not wait for a title any more. So a chat has at most one such task.
+    """
+    request = IdempotentRequest(caller.id, "auto_title", None, chat_id)
+    _accept(caller, lambda _: questions.ask_title(caller, chat_id), request, _Queue(0))
 
 
 def identify(caller: Bearer, wanted: NewQuestion, key: str | None) -> IdempotentRequest:
@@ -122,8 +148,8 @@ def quote(user: User, wanted: NewTask) -> QuoteResponse:
     try:
         with count.beside():
             question = questions.ask(Bearer.of(user), wanted, must_be_free=False)
-    finally:
-        count.remember_refusal()
+    except TooManyRequests as error:
+        raise (count.refuse() or error) from None
     call = PricedCall(user.id, question)
     affordable = True
     try:
@@ -161,7 +187,7 @@ class _Queue:
         return False
 
 
-class _Here:
+class Here:
     """The way of a task that this process executes: it is stored as running, with its executor and its viewer."""
 
     def fields(self) -> dict[str, Any]:
@@ -181,89 +207,102 @@ class _Here:
         return fence.is_ours(task, stored)
 
 
-def _accept(caller: Bearer, ask: Callable[[], Question], request: IdempotentRequest, way: _Queue | _Here) -> Accepted:
-    count = AskCount(caller.id)
-    try:
-        return _accept_counted(caller, ask, request, way, count)
-    except InvalidToken:
-        count.give_back()
-        raise
+def _accept(
+    caller: Bearer, ask: _Ask, request: IdempotentRequest, way: _Queue | Here, known: Conversation | None = None
+) -> Accepted:
+    """Accept the question that `ask` returns. It is given the conversation that this process remembers, or None."""
+    with count_ask(caller.id) as count:
+        try:
+            return _accept_counted(caller, ask, request, way, count, known)
+        except InvalidToken:
+            count.give_back()
+            raise
+        except Busy:  # no fault of the user
+            raise
+        except AideerError as error:
+            raise (count.refuse() or error) from None
 
 
 def _accept_counted(
-    caller: Bearer, ask: Callable[[], Question], request: IdempotentRequest, way: _Queue | _Here, count: AskCount
+    caller: Bearer,
+    ask: _Ask,
+    request: IdempotentRequest,
+    way: _Queue | Here,
+    count: AskCount,
+    known: Conversation | None,
 ) -> Accepted:
     credits_left = _UNLIMITED  # assume enough credits until the hold is refused
     for _ in attempts():
-        earlier = _find_earlier(request)
         try:
             with count.beside():
-                question = ask()
+                question = ask(known)
             call = PricedCall(caller.id, question)
             estimate = call.estimate(credits_left)
         except AideerError:
+            if known:  # it may have changed since
+                known = None
+                continue
             caller.read()
-            count.remember_refusal()
-            if answer := request.find_answer():  # this request's first attempt succeeded and caused the refusal
-                return Accepted.from_record(answer)
+            if repeated := _find_first(request, count):  # it may have caused the refusal
+                return repeated
             raise
-        if answer := _after_check(caller, earlier):
-            return Accepted.from_record(answer)
         task = _make_task(caller, question, estimate, way.fields())
         added = [int(message.n) for message in question.new]
         accepted = Accepted(task, question.chat_version, added, call.prompt)
         transaction = Transaction()
-        question.put_in(transaction, task)
+        question.put_in(transaction, task, call.prompt.stored)
         request.store_in(transaction, accepted.to_record())
         for kind in rate_limits.ANSWERS:
             rate_limits.count_in(transaction, kind, caller.id)
         try:
-            runs_here = way.store(task, functools.partial(credits.hold, transaction, task, caller.token_version))
-        except Refused as refused:  # another request may have been faster: read again
+            session = auth.require_session(caller.token_version, caller.session_id)
+            runs_here = way.store(task, functools.partial(credits.hold, transaction, task, session))
+        except Refused as refused:
+            known = None
             user = caller.read()
-            credits_left = int(user.credits)
-            if (limit := _find_limit(refused.steps, user)) and not request.find_answer():
+            if repeated := _find_first(request, count):
+                return repeated
+            if limit := find_limit(refused.steps, user):
                 raise limit from None
-            if quota.STEP in refused.steps and not request.find_answer():
+            if quota.STEP in refused.steps:
                 quota.make_room(caller.id)
-            continue
+            credits_left = int(user.credits)
+            continue  # another request may have been faster: read again
+        except Busy:
+            raise
+        except AideerError:  # of a check in the transaction
+            caller.read()
+            if repeated := _find_first(request, count):
+                return repeated
+            raise
         return accepted if runs_here else Accepted(task, question.chat_version, added)
     raise Busy
 
 
-def _find_earlier(request: IdempotentRequest) -> "Future[dict[str, Any] | None]":
-    """Look for the answer of an earlier request with this key, beside the reads of the question."""
-    if request.has_key:
-        return _threads().submit(request.find_answer)
-    none: Future[dict[str, Any] | None] = Future()
-    none.set_result(None)
-    return none
+def _find_first(request: IdempotentRequest, count: AskCount) -> Accepted | None:
+    """Return what the first request with this key was answered, or None if this one is the first. A repetition counts too."""
+    if not (answer := request.find_answer()):
+        return None
+    count.refuse()
+    return Accepted.from_record(answer)
 
 
-def _after_check(caller: Bearer, earlier: "Future[dict[str, Any] | None]") -> dict[str, Any] | None:
-    """Return the earlier answer, once it is known that the caller may see it."""
-    try:
-        answer = earlier.result()
-    except AideerError:
-        caller.read()
-        raise
-    if answer:
-        caller.read()
-    return answer
-
-
-def _find_limit(steps: set[str], user: User) -> TooManyRequests | None:
-    """Return the error of the limit that refused the hold, or None if no limit did."""
+def find_limit(steps: set[str], user: User, key: ApiKey | None = None) -> TooManyRequests | None:
+    """Return the error of the limit that refused the hold, or None if no limit did. `key` is the API key that asked."""
     if uncovered.STEP in steps:
         return uncovered.limit_error()
     if "answer_day" in steps:
         return rate_limits.refusal("answer_day")
     if "answer" in steps:
         return rate_limits.refusal("answer")
-    if "user" in steps and len(user.holds.attribute_values) >= settings.OPEN_TASKS:
+    most = credits.most_open_tasks(key)
+    if "user" in steps and len(user.holds.attribute_values) >= most:
         return TooManyRequests(
             "too_many_open_tasks",
-            f"You may have {settings.OPEN_TASKS} tasks that are answering. Wait for the end of one, or stop one.",
+            Detail(
+                "You may have {most} tasks that are answering. Wait for the end of one, or stop one.",
+                most=most,
+            ),
             retry_after=OPEN_TASKS_SECONDS,
         )
     return None
@@ -272,6 +311,8 @@ def _find_limit(steps: set[str], user: User) -> TooManyRequests | None:
 def _make_task(user: Bearer, question: Question, accepted: Estimate, fields: dict[str, Any]) -> Task:
     chat, task_id = question.chat, new_id()
     is_title = question.type == Task.TITLE
+    path = question.path
+    base = question.continued
     return Task(
         task_id,
         user_id=user.id,
@@ -280,20 +321,31 @@ def _make_task(user: Bearer, question: Question, accepted: Estimate, fields: dic
         hold=accepted.hold,
         model=accepted.tariff["model"],
         tariff=accepted.tariff,
-        preset_id=chat.preset_id,
-        preset_version=chat.preset_version,
+        preset_id=question.answering.id if question.answering else chat.preset_id,
+        preset_version=question.answering.number if question.answering else chat.preset_version,
         parameters=accepted.parameters,
         max_tokens=accepted.max_tokens,
-        thread=chat.thread,
+        thread=path[-1].thread,
+        path=[list(segment) for segment in path] if len(path) > 1 else None,
         prompt_end=question.end,
+        input_tokens=accepted.input_tokens,
         answer_n=None if is_title else question.answer_n,
         replaces=question.replaces,
+        continued=_measure(base) if base else None,
         visibility=question.visibility,
         title_before=chat.title if is_title else None,
+        unasked=question.unasked or None,
+        entitles=(not is_title and chat_titles.awaits_title(chat)) or None,
         open_shard=leases.shard_of(task_id),
         create_time=clock.timestamp(),
         **fields,
     )
+
+
+def _measure(answer: Message) -> dict[str, int]:
+    reasoning = answer.reasoning or ""
+    size = len(f"{reasoning}{answer.content}".encode())
+    return {"content": len(answer.content), "reasoning": len(reasoning), "bytes": size}
 
 
 @functools.cache

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from aideer.prompts.prompts import Prompt
     from aideer.tasks.executor import Run
 
-_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no", "Vary": "Accept-Language"}
+"""A stream's last event can hold a text: the reason of a failure."""
 
 
 async def claim(task_id: str, deadline: float, *, viewer_of: str | None = None) -> "Run | None":
@@ -63,12 +64,14 @@ def refuse_beside(run: "Run", error: AideerError) -> StreamingResponse:
     The body comes at once, and the response ends when the answer does.
     """
 
+    refusal = json.dumps(error.body())
+
     async def body() -> AsyncGenerator[str, None]:
-        yield json.dumps(error.body())
+        yield refusal
         async for _ in streaming.wait(run):
             yield " "  # JSON allows it, and without it a proxy might give up
 
-    return StreamingResponse(body(), error.status, headers=error.headers, media_type="application/json")
+    return StreamingResponse(body(), error.status, headers=error.answer_headers(), media_type="application/json")
 
 
 async def wait_until_over(run: "Run") -> None:

@@ -3,13 +3,17 @@
 import contextlib
 from typing import Any
 
-from aideer.chats import chat_access, messages, quota
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from aideer.chats import chat_access, chat_marks, client_ids, feedback, messages, quota, shares
 from aideer.core.errors import Busy
-from aideer.data import jobs, lookup
+from aideer.data import changes, jobs, lookup
 from aideer.data.models import Chat, Task, User
 from aideer.data.transactions import Refused, Transaction
 from aideer.security import audit_trail
 from aideer.tasks import control
+from aideer.uploads import references
 
 
 def delete(user: User, chat_id: str) -> None:
@@ -41,22 +45,27 @@ def _commit_uncounted(user: User, chat: Chat) -> None:
 
 def _commit(user: User, chat: Chat, *, counted: bool) -> None:
     transaction = Transaction()
-    transaction.update(
-        "chat",
-        Chat(chat.id),
-        [Chat.deleted.set(True), Chat.owner_id.remove()],  # without an owner, the chat leaves the lists
-        Chat.id.exists() & Chat.deleted.does_not_exist(),
-    )
+    delete_in(transaction, chat.owner_id, chat.id, Chat.id.exists())
     jobs.enqueue_in(transaction, "chat", 0, chat_id=chat.id)
     if audit_trail.must_record(user, chat.owner_id):
         audit_trail.record_in(transaction, user, "chat.delete", chat.owner_id, chat.id)
+    if chat.pinned:
+        chat_marks.unpin_in(transaction, chat.owner_id, {chat.id})
     if counted:
         quota.remove_in(transaction, chat.owner_id)
     transaction.commit(proof=lambda: (lookup.find(Chat, chat.id) or chat).deleted is True)
 
 
+def delete_in(transaction: Transaction, owner_id: str, chat_id: str, condition: Condition, step: str = "chat") -> None:
+    """Delete a chat in a transaction, with its mark, and leave its tombstone. A job must remove that."""
+    # Without an owner, the chat leaves the lists.
+    actions: list[Action] = [Chat.deleted.set(True), Chat.owner_id.remove()]
+    transaction.update(step, Chat(chat_id), actions, condition & Chat.deleted.does_not_exist())
+    changes.mark_in(transaction, owner_id, chat_id, deleted=True)
+
+
 def remove(data: dict[str, Any], deadline: float) -> bool:
-    """Remove the messages and the tombstone of a deleted chat, once its task has ended. This is the worker of a job (jobs.py)."""
+    """Remove what a deleted chat has left, once its task has ended. This is the worker of a job (jobs.py)."""
     chat = lookup.find(Chat, data["chat_id"])
     if chat is None or not chat.deleted:
         return True
@@ -64,7 +73,10 @@ def remove(data: dict[str, Any], deadline: float) -> bool:
         control.request_stop(chat.active_task)
         if not _is_closed(chat.active_task):
             return False
-    if not messages.delete(chat.thread, deadline):
+    if not messages.delete_branches(chat, deadline):
+        return False
+    steps = (feedback.remove_of_chat, shares.remove_of_chat, client_ids.remove_of_chat, references.remove)
+    if not all(step(chat.id, deadline) for step in steps):
         return False
     chat.delete()
     return True

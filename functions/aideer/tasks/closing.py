@@ -31,6 +31,10 @@ class NothingToAsk(Exception):
     """The messages that a title would describe are gone."""
 
 
+class PromptChangedError(Exception):
+    """The prompt has become longer than what was priced."""
+
+
 class Closing:
     """Decides how a task is closed. `prompt` is None if it was not read, and `call` is the last call of the provider."""
 
@@ -94,6 +98,8 @@ class Closing:
             return "upstream_timeout"
         if isinstance(outcome, NothingToAsk):
             return "interrupted"
+        if isinstance(outcome, PromptChangedError):
+            return "prompt_changed"
         if not isinstance(outcome, asyncio.CancelledError):
             at = traceback_summary(outcome) if isinstance(outcome, BaseException) else []
             logger.error("engine", extra={**ids, "error": type(outcome).__name__, "at": at})

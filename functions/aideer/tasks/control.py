@@ -6,7 +6,7 @@ from typing import Any
 
 from aideer.billing import credits
 from aideer.billing.credits import Closer, Text
-from aideer.core import clock, settings
+from aideer.core import clock, settings, texts
 from aideer.core.errors import NotFound, Unprocessable
 from aideer.core.usage import Usage
 from aideer.data import lookup
@@ -33,6 +33,7 @@ ERRORS = {
     "model_unavailable": "The provider refuses this model, or a setting of the preset. The operator has to change the preset.",
     "context_too_long": "This conversation is longer than the model can read.",
     "image_unavailable": "The provider could not load an image of this conversation, or cannot read its format.",
+    "prompt_changed": "Messages were changed after this task was priced. Ask again.",
     "queue_timeout": "The task waited too long in the queue.",
     "interrupted": "The answer was interrupted.",
     "internal_error": "The service had an internal error.",
@@ -70,7 +71,7 @@ def result_fields(task: Task, shown: Text) -> dict[str, Any]:
         "finish_reason": task.finish_reason,
         "usage": TaskUsage(**task.usage).model_dump() if task.usage else None,
         "credits": None if task.credits is None else int(task.credits),
-        "error": TaskError(code=task.error_code, message=(ERRORS | _FORMER_ERRORS)[task.error_code]).model_dump()
+        "error": TaskError(code=task.error_code, message=explain(task.error_code)).model_dump()
         if task.error_code
         else None,
     }
@@ -80,8 +81,10 @@ def read_text(task: Task) -> Text:
     """Return a task's text from its message. If it has none, return the text that the stream log holds."""
     if not task.is_open and task.answer_n is not None:
         message = lookup.find(Message, task.thread, int(task.answer_n))
-        if message:  # else the answer had no text, or the chat is gone
-            return Text(message.reasoning or "", message.content)
+        if (
+            message and message.task_id == task.id
+        ):  # else the answer had no text, was edited or removed, or the chat is gone
+            return stream_log.cut_text(task, message)
     return stream_log.read_text(task.id, None if task.text_length is None else int(task.text_length))
 
 
@@ -136,12 +139,12 @@ def wait_until_closed(task: Task, seconds: float) -> Task:
 
 
 def stream_url(task: Task, user: User | Bearer) -> str | None:
-    """Return the URL of the task's stream, or None for a title.
+    """Return the URL of the task's stream, or None for a title and a completion.
 
     It has a ticket for this stream alone, for clients that cannot send headers. The ticket does not depend on the time of the call,
     so that a repeated response is the same.
     """
-    if task.type == Task.TITLE:
+    if task.type == Task.TITLE or task.chat_id is None:
         return None
     made = int(clock.parse(task.create_time))
     ticket = auth.sign(
@@ -150,6 +153,7 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
             "typ": "stream",
             "amr": "ticket",
             "ver": user.token_version,
+            **({"sid": user.session_id} if user.session_id else {}),
             "task": task.id,
             "iat": made,
             "exp": made + leases.QUEUE_SECONDS + int(settings.TASK_SECONDS) + TICKET_SECONDS,
@@ -160,8 +164,18 @@ def stream_url(task: Task, user: User | Bearer) -> str | None:
     return f"{base}/api/v1/tasks/{task.id}/{settings.STREAM_PATH}?ticket={ticket}"
 
 
+def replaced_message(task: Task) -> dict[str, Any]:
+    """Return the message that an answer takes the place of: `replaces` is its n, and `continued` tells whether its text goes on.
+
+    Both are None if the answer is a message of its own. Tasks of release 0.1.0 have `replaces` too, and continue nothing.
+    """
+    if task.replaces is None:
+        return {"replaces": None, "continued": None}
+    return {"replaces": int(task.replaces), "continued": task.continued is not None}
+
+
 def resume_url(task: Task, user: User | Bearer) -> str | None:
-    """Return the URL of the task's stream from position 0, or None for a title. It opens any number of times.
+    """Return the URL of the task's stream from position 0, or None without a stream_url. It opens any number of times.
 
     An EventSource can resume with it, because its Last-Event-ID overrides the position in the URL.
     """
@@ -169,11 +183,17 @@ def resume_url(task: Task, user: User | Bearer) -> str | None:
     return f"{url}&after=0" if url else None
 
 
+def explain(error_code: str) -> str:
+    """Return the text of a failure, in the language of the reader. Stored tasks have only the code."""
+    return texts.translate((ERRORS | _FORMER_ERRORS)[error_code])
+
+
 def _identity(task: Task) -> dict[str, Any]:
     return {
         "task_id": task.id,
         "chat_id": task.chat_id,
         "type": task.type,
+        **replaced_message(task),
         "create_time": task.create_time,
         "end_time": task.end_time,
     }

@@ -15,19 +15,22 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from aideer.billing import credits
 from aideer.core import aws, clock, metrics, settings
 from aideer.core.errors import traceback_summary
 from aideer.core.logs import logger
-from aideer.data.models import Task
-from aideer.prompts import prompts
+from aideer.data import jobs, lookup
+from aideer.data.models import Message, Task
+from aideer.prompts import input_tokens, prompts
 from aideer.prompts.prompts import Prompt
 from aideer.providers import dashscope, dashscope_connections
 from aideer.providers.dashscope import Chunk, UpstreamError
 from aideer.providers.dashscope_connections import Call
 from aideer.tasks import leases, titles
-from aideer.tasks.closing import Closing, NothingToAsk, OutOfTime
+from aideer.tasks.closing import Closing, NothingToAsk, OutOfTime, PromptChangedError
 from aideer.tasks.log_writer import LogWriter
-from aideer.tasks.received import Received
+from aideer.tasks.received import TEXT_BYTES, Received
+from aideer.uploads import provider_images
 
 IDLE_SECONDS = 60.0
 """The longest time in seconds without progress, after the first text."""
@@ -52,7 +55,7 @@ class Run:
 
     def __init__(self, task: Task, deadline: float, *, attended: bool, prompt: Prompt | None = None) -> None:
         self.task = task
-        self.received = Received()
+        self.received = Received(TEXT_BYTES - (task.continued or {}).get("bytes", 0))
         self.asked = asyncio.Event()
         """Set when the executor calls the model. From then on it only waits, so other work does not delay it."""
         self.over = False
@@ -96,6 +99,9 @@ class Run:
             self.over = True
             self.asked.set()
             self._notify()
+        # Only now: neither the answer nor the end of its stream waits for it.
+        if self.task.entitles and self.end and self.end.closed_by == self.task.executor:
+            await asyncio.to_thread(_request_title, self.task)
 
     async def _answer(self) -> Callable[[Task], Task]:
         """Call the model until it ends, fails, or is stopped. Return the function that closes the task."""
@@ -135,10 +141,11 @@ class Run:
         """Show the model's text as it comes, and return its finish_reason."""
         task = self.task
         prompt, api_key = await asyncio.gather(
-            asyncio.to_thread(_prompt, task, self._prompt),
-            asyncio.to_thread(aws.read_dashscope_api_key),
+            self._get_prompt(), aws.run_with_secret(settings.DASHSCOPE_SECRET_ARN, aws.read_dashscope_api_key)
         )
-        self._prompt = prompt
+        messages = (
+            await asyncio.to_thread(provider_images.resolve, prompt.messages) if prompt.images else prompt.messages
+        )
         give_up_at, pause = clock.now() + RETRY_SECONDS, 0.5
         asyncio.get_running_loop().call_soon(self.asked.set)
         while True:
@@ -147,8 +154,8 @@ class Run:
                 async with aclosing(
                     dashscope.stream(
                         task.model,
-                        prompt.messages,
-                        task.parameters,
+                        messages,
+                        {**task.parameters, **prompt.beside},
                         endpoint=task.tariff["endpoint"],
                         api_key=api_key,
                         base_url=settings.DASHSCOPE_HTTP_BASE_URL,
@@ -168,6 +175,11 @@ class Run:
             metrics.emit({"ProviderThrottles": 1})
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, 8.0)
+
+    async def _get_prompt(self) -> Prompt:
+        if self._prompt is None:
+            self._prompt = await asyncio.to_thread(_read_prompt, self.task)
+        return self._prompt
 
     async def _relay(self, answer: AsyncGenerator[Chunk, None]) -> str:
         received, finish_reason = self.received, ""
@@ -189,7 +201,8 @@ class Run:
             return
         values = {"ProviderTimeToFirstToken": (self._first_text_at - self._called_at) * 1000}
         if self._attended:
-            values["TimeToFirstToken"] = (self._first_text_at - clock.parse(self.task.create_time)) * 1000
+            self.task.first_token_ms = (self._first_text_at - clock.parse(self.task.create_time)) * 1000
+            values["TimeToFirstToken"] = self.task.first_token_ms
         metrics.emit(values)
 
     def _notify(self) -> None:
@@ -266,16 +279,33 @@ def _on_done(working: asyncio.Task[None]) -> None:
         logger.error("engine", extra=extra)
 
 
-def _prompt(task: Task, known: Prompt | None) -> Prompt:
-    if known:
-        return known
+def _read_prompt(task: Task) -> Prompt:
+    prompt = _build_prompt(task)
+    if not input_tokens.is_within(task.tariff, prompt, task.parameters, task.input_tokens):
+        raise PromptChangedError  # a message was edited after a title was priced: the hold does not cover this prompt
+    return prompt
+
+
+def _build_prompt(task: Task) -> Prompt:
     if task.type == Task.TITLE:
-        prompt = titles.build_prompt(task.thread, int(task.prompt_end))
+        prompt = titles.build_prompt(task.segments, int(task.prompt_end))
         if not prompt.messages:
             raise NothingToAsk
         return prompt
     preset = prompts.get_preset(task.preset_id, int(task.preset_version))
-    return prompts.build(preset, task.thread, int(task.prompt_end), task.tariff)
+    added: list[Message] = []
+    if task.continued:
+        if (answer := lookup.find(Message, task.thread, int(task.replaces))) is None:
+            raise NothingToAsk
+        added = prompts.continue_answer(answer)
+    return prompts.build(preset, task.segments, int(task.prompt_end), task.tariff, added)
+
+
+def _request_title(task: Task) -> None:
+    try:
+        jobs.send_named(credits.TITLE_JOB, task.create_time, task.id)
+    except Exception as error:  # the sweeper sends the job later
+        logger.warning("title", extra={**leases.log_ids(task), "error": type(error).__name__})
 
 
 def _reread(task: Task) -> Task:

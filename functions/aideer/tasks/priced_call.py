@@ -15,31 +15,14 @@ from aideer.tasks import titles
 from aideer.tasks.questions import Question
 
 
-class PricedCall:
-    """A call of the model for one user's question.
+class PricedPrompt:
+    """A prompt for a model, and the most that its answer can cost one user."""
 
-    Raises Unprocessable if the question, or the preset of its chat, cannot be answered, and TooLarge for its prompt.
-    """
-
-    def __init__(self, user_id: str, question: Question) -> None:
+    def __init__(self, user_id: str, tariff: Tariff, parameters: dict[str, Any], prompt: Prompt) -> None:
         self._user_id = user_id
-        chat = question.chat
-        preset = question.opens or prompts.get_preset(chat.preset_id, int(chat.preset_version))
-        self._tariff: Tariff = model_limits.require_available(preset.parameters["model"])
-        self._parameters: dict[str, Any] = titles.PARAMETERS if question.type == Task.TITLE else preset.parameters
-        self.prompt: Prompt
-        if question.type == Task.TITLE:
-            self.prompt = titles.build_prompt(chat.thread, question.end)
-            if not self.prompt.messages:
-                raise Unprocessable("empty_chat", "This chat has no message from which a title could be made.")
-            return
-        model_limits.require_abilities(self._tariff, preset.parameters)
-        stored_end = question.end - len(question.new)
-        self.prompt = prompts.build(preset, chat.thread, stored_end, self._tariff, question.new)
-        if not self.prompt.asks:
-            raise Unprocessable("last_message_not_user", "The last message must be the user's.")
-        if self.prompt.images:  # the chat may have moved to another preset since they were stored
-            image_urls.require_vision(preset.parameters)
+        self._tariff = tariff
+        self._parameters = parameters
+        self.prompt = prompt
 
     def estimate(self, credits_left: int) -> Estimate:
         """Price the call by its bytes, which takes no time. Count its tokens only if that can change the result.
@@ -74,3 +57,33 @@ class PricedCall:
         except TooManyRequests:
             return False
         return True
+
+
+class PricedCall(PricedPrompt):
+    """A call of the model for one user's question.
+
+    Raises Unprocessable if the question, or the preset of its chat, cannot be answered, and TooLarge for its prompt.
+    """
+
+    def __init__(self, user_id: str, question: Question) -> None:
+        chat = question.chat
+        own = question.answering or question.opens
+        preset = own or prompts.get_preset(chat.preset_id, int(chat.preset_version))
+        parameters = {**preset.parameters, "model": question.model} if question.model else preset.parameters
+        tariff = model_limits.require_available(parameters["model"])
+        if question.parameters:
+            parameters = {**parameters, **question.parameters}
+        if question.type == Task.TITLE:
+            prompt = titles.build_prompt(chat.path, question.end)
+            if not prompt.messages:
+                raise Unprocessable("empty_chat", "This chat has no message from which a title could be made.")
+            super().__init__(user_id, tariff, titles.PARAMETERS, prompt)
+            return
+        model_limits.require_abilities(tariff, parameters)
+        stored_end = question.end - len(question.new)
+        prompt = prompts.build(preset, chat.path, stored_end, tariff, question.added, question.known)
+        if not prompt.asks:
+            raise Unprocessable("last_message_not_user", "The last message must be the user's.")
+        if prompt.images:  # the chat may have moved to another preset since they were stored
+            image_urls.require_vision(parameters)
+        super().__init__(user_id, tariff, parameters, prompt)

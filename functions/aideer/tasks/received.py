@@ -15,9 +15,11 @@ SOURCES_BYTES = 50_000
 class Received:
     """Grows with each chunk, and only the executor changes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = TEXT_BYTES) -> None:
+        """Take at most `room` bytes of text."""
+        self._room = room
         self.shown: list[tuple[str, str]] = []
-        """(kind, text) in order of arrival. It is only appended to."""
+        """(kind, text) in order of arrival: reasoning, content, or tools (Chunk.tool_calls). It is only appended to."""
         self.hidden: list[str] = []
         """Text that came and is not shown: after a stop, or beyond the longest answer."""
         self.usage: Usage | None = None
@@ -28,22 +30,19 @@ class Received:
         self.muted = False
         """Set by a stop that waits for the usage. Later text is not shown."""
         self.cut = False
-        """Set when the text has reached TEXT_BYTES. Later text is not shown."""
+        """Set when the text has filled its room. Later text is not shown."""
         self._bytes = 0
 
     @property
     def text(self) -> Text:
         """All text that was shown."""
-        return Text(
-            reasoning="".join(text for kind, text in self.shown if kind == "reasoning"),
-            content="".join(text for kind, text in self.shown if kind == "content"),
-        )
+        return Text.join(self.shown)
 
     @property
     def all_texts(self) -> list[str]:
         """All text that came, shown or not."""
         shown = self.text
-        return [shown.reasoning, shown.content, *self.hidden]
+        return [shown.reasoning, shown.content, shown.tools, *self.hidden]
 
     def add(self, chunk: Chunk) -> bool:
         """Add a chunk. Return whether there is more to show."""
@@ -54,17 +53,18 @@ class Received:
         shown = len(self.shown)
         self._show("reasoning", chunk.reasoning)
         self._show("content", chunk.content)
+        self._show("tools", chunk.tool_calls)
         return len(self.shown) > shown
 
     def _show(self, kind: str, text: str) -> None:
-        """Show a piece of text, up to TEXT_BYTES for the whole answer."""
+        """Show a piece of text, as far as there is room for it."""
         if not text:
             return
         if self.muted or self.cut:
             self.hidden.append(text)
             return
         size = len(text.encode())
-        room = TEXT_BYTES - self._bytes
+        room = self._room - self._bytes
         if size > room:
             self.cut, text = True, text.encode()[:room].decode(errors="ignore")
         self._bytes += size

@@ -46,7 +46,7 @@ class Result:
         """Return the answer's text: from its message if it exists, else from the stream log, as far as that holds it."""
         stored = self.answer or self.message
         if stored:
-            return Text(stored.reasoning or "", stored.content)
+            return stream_log.cut_text(self.task, stored)
         return stream_log.read_text(self.task.id, None if self.task.text_length is None else int(self.task.text_length))
 
 
@@ -60,12 +60,14 @@ def read(task: Task) -> Result:
         keys[Message] = {"thread": {"S": task.thread}, "n": {"N": str(task.answer_n)}}
     items = _read_items(keys)
     user, chat, answer = items.get(User), items.get(Chat), items.get(Message)
+    if answer is not None and answer.task_id != task.id:
+        answer = None  # it was edited since
     if user is not None and user.deleted:
         user = None
     if chat is not None and (chat.deleted or chat.owner_id != task.user_id):
         chat = None
     message = answer if chat else None
-    if chat is not None and task.answer_n is not None and chat.thread != task.thread:
+    if chat is not None and task.answer_n is not None and not chat.has_thread(task.thread):
         message = _find_moved(chat, task)  # the chat's messages were replaced since
     return Result(task, user, chat, message, answer)
 

@@ -19,7 +19,7 @@ def start_event(task_id: str, chat_id: str | None, position: int, **more: Any) -
     Its name is none of EventSource's own (open, message, error), because their handlers must not run for it.
     """
     body = {"task_id": task_id, "chat_id": chat_id, "position": position} | more
-    return f"event: start\nid: {position}\ndata: {_json(body)}\n\n"
+    return f"event: start\nid: {position}\ndata: {to_json(body)}\n\n"
 
 
 def retry_field(milliseconds: int) -> str:
@@ -29,12 +29,12 @@ def retry_field(milliseconds: int) -> str:
 
 def text_event(position: int, kind: str, new: str) -> str:
     """Return an event with new text ("reasoning" or "content") and the position after it."""
-    return f"id: {position}\ndata: {_json({'status': 'running', kind: new})}\n\n"
+    return f"id: {position}\ndata: {to_json({'status': 'running', kind: new})}\n\n"
 
 
 def final_event(body: dict[str, Any]) -> str:
     """Return the last data event. It is complete, so a client may replace all earlier text with it."""
-    return f"id: {END}\ndata: {_json(body)}\n\n"
+    return f"id: {END}\ndata: {to_json(body)}\n\n"
 
 
 def parse_position(last_event_id: str | None, in_query: str | None, after: str | None) -> int | str | None:
@@ -52,5 +52,6 @@ def parse_position(last_event_id: str | None, in_query: str | None, after: str |
     return int(given)
 
 
-def _json(value: dict[str, Any]) -> str:
+def to_json(value: dict[str, Any]) -> str:
+    """Return a value as JSON in one line, by every rule for the ends of lines."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_LINE_ENDS)

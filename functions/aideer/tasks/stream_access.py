@@ -19,7 +19,7 @@ from aideer.core.logs import logger
 from aideer.data import lookup
 from aideer.data.base import new_id
 from aideer.data.models import Task, User
-from aideer.security import auth, exhausted, rate_limits, reading
+from aideer.security import auth, budgets, exhausted, rate_limits
 from aideer.security.limits import Kind
 from aideer.security.rate_limits import Counted
 from aideer.tasks import control, leases, slots, stream_log
@@ -35,10 +35,11 @@ _finishing: set[asyncio.Task[None]] = set()
 
 @dataclass(slots=True)
 class Viewer:
-    """A viewer of a stream, with a token of this version."""
+    """A viewer of a stream, with a token of this version and of this session."""
 
     user_id: str
     token_version: int
+    session_id: str | None = None
     gone: bool = False
     """Whether the session has ended, or another follower took the slot. Then nothing more of the answer may be shown."""
     slot: Slot | None = None
@@ -47,7 +48,7 @@ class Viewer:
     @classmethod
     def of(cls, claims: dict[str, Any]) -> "Viewer":
         """Return the holder of these claims."""
-        return cls(claims["sub"], claims["ver"])
+        return cls(claims["sub"], claims["ver"], claims.get("sid"))
 
     @contextlib.asynccontextmanager
     async def checked(self) -> AsyncIterator[None]:
@@ -64,7 +65,7 @@ class Viewer:
 
     def may_see(self, user: User | None) -> bool:
         """Return whether the session goes on. `user` is the user as read just now, or None if there is none."""
-        self.gone = self.gone or user is None or bool(user.deleted) or user.token_version != self.token_version
+        self.gone = self.gone or not auth.is_session_open(user, self.token_version, self.session_id)
         return not self.gone
 
     async def _leave(self, checking: asyncio.Task[None]) -> None:
@@ -132,12 +133,13 @@ async def admit(claims: dict[str, Any], position: int | str | None, *, polls: bo
 def open_stream(user: User, viewer: Viewer, task_id: str, position: int | None, *, polls: bool) -> Task:
     """Return the user's task. If the position is None (from the start), mark the task as streamed.
 
-    Raises NotFound. Raises Unprocessable for a second stream from the start, for a position that was never sent, and for a title.
+    Raises NotFound. Raises Unprocessable for a second stream from the start, for a position that was never sent, for a title, and
+    for a completion.
     From the start, it also takes the viewer's slot, and raises as `take_slot` does.
     """
     task = control.get_owned(user, task_id)
-    if task.type == Task.TITLE:
-        raise Unprocessable("not_streamable", "Titles are not streamed.")
+    if task.type == Task.TITLE or task.chat_id is None:
+        raise Unprocessable("not_streamable", "Titles and answers of API keys are not streamed here.")
     if position is not None:
         if position > _furthest(task, position):
             raise Unprocessable("invalid_position", "This stream does not reach this position.")
@@ -153,6 +155,15 @@ def open_stream(user: User, viewer: Viewer, task_id: str, position: int | None, 
         raise
 
 
+def count_resumption(user_id: str) -> None:
+    """Count that a user, who was read just now, goes on with an answer. Raises TooManyRequests."""
+    try:
+        _count("resume", user_id)
+    except TooManyRequests as error:
+        exhausted.remember("resume", user_id, error)
+        raise
+
+
 def take_slot(viewer: Viewer, task: Task, *, polls: bool = False) -> None:
     """Give the viewer of an open task its slot, as a follower or as a poll. The viewer of an ended task needs none.
 
@@ -160,7 +171,7 @@ def take_slot(viewer: Viewer, task: Task, *, polls: bool = False) -> None:
     stream of an ended answer, if the user has used up the reading budget.
     """
     if polls or not task.is_open:
-        reading.require(viewer.user_id)
+        budgets.require(viewer.user_id)
     if task.is_open and not viewer.slot:
         viewer.slot = (slots.take_poll if polls else slots.take_follower)(viewer.user_id, task.id)
 
@@ -168,7 +179,7 @@ def take_slot(viewer: Viewer, task: Task, *, polls: bool = False) -> None:
 def charge(viewer: Viewer, size: int) -> None:
     """Count `size` bytes of an ended answer, or of a poll, towards the viewer's reading budget."""
     with contextlib.suppress(TooManyRequests):  # the next stream is refused
-        reading.charge(viewer.user_id, size)
+        budgets.charge(viewer.user_id, size)
 
 
 def _furthest(task: Task, position: int) -> int:

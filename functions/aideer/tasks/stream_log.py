@@ -12,7 +12,7 @@ from pynamodb.exceptions import PutError
 
 from aideer.billing.credits import Text
 from aideer.core import aws_errors, clock
-from aideer.data.models import TaskEvent
+from aideer.data.models import Message, Task, TaskEvent
 
 TTL_SECONDS = 24 * 3600
 LONGEST = 300_000
@@ -25,7 +25,7 @@ SLICE_CHARACTERS = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Text of one kind ("reasoning" or "content") from a position on."""
+    """Text of one kind ("reasoning", "content" or "tools") from a position on."""
 
     position: int
     kind: str
@@ -78,10 +78,12 @@ def find_end(task_id: str) -> int:
     return 0 if last is None else int(last.n) + len(last.text)
 
 
+def cut_text(task: Task, answer: Message) -> Text:
+    """Return the text of a task as it was streamed: its answer, without what it continued."""
+    lengths = task.continued or {"reasoning": 0, "content": 0}
+    return Text((answer.reasoning or "")[lengths["reasoning"] :], answer.content[lengths["content"] :])
+
+
 def read_text(task_id: str, end: int | None = None) -> Text:
     """Return all text of an answer that the log holds, below position `end` if given."""
-    parts = read(task_id, 0, end)
-    return Text(
-        reasoning="".join(part.text for part in parts if part.kind == "reasoning"),
-        content="".join(part.text for part in parts if part.kind == "content"),
-    )
+    return Text.join((part.kind, part.text) for part in read(task_id, 0, end))

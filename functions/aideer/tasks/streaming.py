@@ -13,7 +13,7 @@ client connects again, it is refused, with the reason.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from aideer.core.errors import Busy
 from aideer.core.logs import logger
 from aideer.data.models import Task
 from aideer.tasks import control, leases, results, sse, stream_access, stream_log
+from aideer.tasks.results import Result
 from aideer.tasks.stream_access import Viewer
 
 if TYPE_CHECKING:
@@ -41,14 +42,16 @@ INTERRUPT_SECONDS = 5.0
 """How often a follower tries to close a task whose lease has expired."""
 
 
-async def live(run: "Run", viewer: Viewer, start: str | None = None) -> AsyncGenerator[str, None]:
+async def live(
+    run: "Run", viewer: Viewer, start: str | None = None, note: Callable[[Result], None] | None = None
+) -> AsyncGenerator[str, None]:
     """Yield the whole stream of an answer that this process makes. It ends with the answer, even if the viewer's session ends.
 
-    `start` is the first event, if it tells more than the usual one.
+    `start` is the first event, if it tells more than the usual one. `note` is given the results, if this executor closed the task.
     """
     seen, position, spoke = 0, 0, clock.now()
     async with viewer.checked():
-        yield start or sse.start_event(run.task.id, run.task.chat_id, 0)
+        yield start or _start_event(run.task, 0)
         while not (run.over and seen == len(run.shown)):
             silent = not await run.changed(seen, SILENCE_SECONDS)
             new = run.shown[seen:]
@@ -65,7 +68,7 @@ async def live(run: "Run", viewer: Viewer, start: str | None = None) -> AsyncGen
     with _quiet():
         if run.end and not run.end.is_open:
             ours = run.end.closed_by == run.task.executor
-            for event in await _end(run.end, viewer, run.received.text if ours else None):
+            for event in await _end(run.end, viewer, run.received.text if ours else None, note if ours else None):
                 yield event
 
 
@@ -112,7 +115,7 @@ async def _follow(
 ) -> AsyncGenerator[str, None]:
     if patience is not None:
         yield sse.retry_field(RECONNECT_MILLISECONDS)
-    yield start or sse.start_event(task.id, task.chat_id, position)
+    yield start or _start_event(task, position)
     began = spoke = heard = clock.now()
     interrupt_at = 0.0
     while not viewer.gone:
@@ -138,22 +141,31 @@ async def _follow(
         stored = await asyncio.to_thread(leases.read, task.id)
         if interrupts and stored and leases.is_expired(stored) and clock.now() >= interrupt_at:
             interrupt_at = clock.now() + INTERRUPT_SECONDS
-            stored = await _interrupt(stored)
+            stored = await interrupt(stored)
         if stored is None or control.is_deleted(stored):
             return
         task = stored
 
 
-async def _end(task: Task, viewer: Viewer, text: Text | None = None) -> list[str]:
+def _start_event(task: Task, position: int) -> str:
+    return sse.start_event(task.id, task.chat_id, position, **control.replaced_message(task))
+
+
+async def _end(
+    task: Task, viewer: Viewer, text: Text | None = None, note: Callable[[Result], None] | None = None
+) -> list[str]:
     """Return the last two events of a closed task, or none if the viewer may not see them. Without `text`, read the text."""
     result = await asyncio.to_thread(results.read, task)
+    if note:
+        note(result)
     if not viewer.may_see(result.user):
         return []
     shown = await asyncio.to_thread(result.text) if text is None else text
     return [sse.final_event(control.result_fields(task, shown) | result.fields()), sse.CLOSE]
 
 
-async def _interrupt(task: Task) -> Task:
+async def interrupt(task: Task) -> Task:
+    """End a task whose executor has died, as the sweeper would. Return the task as it is then, or as it was if that fails."""
     from aideer.tasks import sweeper  # only for the few streams whose executor dies
 
     try:

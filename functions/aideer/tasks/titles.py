@@ -7,6 +7,7 @@ reader of the chat sees its title.
 import contextlib
 
 from aideer.core.errors import TooLarge
+from aideer.data.branches import Path
 from aideer.prompts import prompts
 from aideer.prompts.prompts import Prompt
 
@@ -21,11 +22,11 @@ _INSTRUCTION = (
 )
 
 
-def build_prompt(thread: str, end: int) -> Prompt:
+def build_prompt(path: Path, end: int) -> Prompt:
     """Return the prompt for a title. It has no messages if no visible one is among the chat's last messages."""
     said = []
     with contextlib.suppress(TooLarge):  # a title does not need older messages
-        for message in prompts.newest_first(thread, end, _READS):
+        for message in prompts.newest_first(path, end, _READS):
             if message.visibility:
                 excerpt = "[image]" if message.type == "image" else message.content[:_EXCERPT_CHARACTERS]
                 said.append(f"{message.role}: {excerpt}")
