@@ -1,6 +1,6 @@
 """Schemas of the calls for administrators."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,6 +62,15 @@ class TaskStatistics(BaseModel):
     input_tokens: int
     output_tokens: int
     credits: Annotated[int, Field(description="Spent on them.")]
+    rated_up: Annotated[int, Field(description="Answers that were rated up in this time, less those taken back.")]
+    rated_down: int
+    first_token: Annotated[
+        dict[str, int],
+        Field(
+            description="Answers that were streamed from their start, by the milliseconds from the question to the first token. "
+            "A name is the upper bound of its group: 250, 500, 1000, 2000, 4000, 8000, 16000, or `more`."
+        ),
+    ]
 
 
 Uncovered = Annotated[
@@ -74,6 +83,14 @@ class ModelStatistics(TaskStatistics):
     """The sums of one model's tasks."""
 
     model: str
+
+
+class PresetRatings(BaseModel):
+    """The ratings of answers in chats with a preset. They are below 0 if more ratings were taken back than given."""
+
+    preset_id: str
+    rated_up: int
+    rated_down: int
 
 
 class UserStatistics(BaseModel):
@@ -104,4 +121,41 @@ class StatisticsResponse(TaskStatistics):
     users: UserStatistics
     uncovered: Uncovered
     models: list[ModelStatistics]
+    presets: Annotated[list[PresetRatings], Field(description="At most 100 presets, those with the most ratings.")]
     days: list[DayStatistics]
+
+
+State = Literal["pending", "running", "finished", "stopped", "failed", "gone", "waiting", "done", "unknown"]
+
+
+class DeadLetterResponse(BaseModel):
+    """A message that failed five times, and what has become of its task or job."""
+
+    queue: Annotated[
+        Literal["tasks", "jobs"] | None, Field(description="Where it came from; null if the message does not tell.")
+    ]
+    task_id: Omitted[str] = None
+    job: Annotated[Omitted[str], Field(description="The key of the job.")] = None
+    state: Annotated[
+        State,
+        Field(
+            description="The task's status, or `gone`; a job is `waiting` or `done`. Work is left if it is `pending` or `waiting`."
+        ),
+    ]
+    error: Annotated[Omitted[str], Field(description="The error's code, if the task failed.")] = None
+    since: str
+    received: Annotated[int, Field(description="How often it was received. Each look counts too.")]
+
+
+class DeadLettersResponse(BaseModel):
+    """The messages that failed five times, oldest first: at most 100 of them."""
+
+    count: Annotated[int, Field(description="About how many there are, those included that another look holds.")]
+    letters: list[DeadLetterResponse]
+
+
+class RedriveResponse(BaseModel):
+    """What a redrive has done."""
+
+    moved: Annotated[int, Field(description="Messages that are back on their queues.")]
+    kept: Annotated[int, Field(description="Messages that tell no queue, and stay.")]

@@ -77,7 +77,10 @@ class GrantResponse(BaseModel):
 
 
 class LedgerEntryResponse(BaseModel):
-    """One entry of the ledger. An answer's entry also has its model, its tokens and its price version."""
+    """One entry of the ledger. An answer's entry also has its model, its tokens and its price version.
+
+    If an API key asked, its kind is `api`, and it has the id of the key.
+    """
 
     id: str
     user_id: str
@@ -85,6 +88,7 @@ class LedgerEntryResponse(BaseModel):
     kind: str
     description: str
     task_id: Omitted[str] = None
+    key_id: Omitted[str] = None
     model: Omitted[str] = None
     input_tokens: Omitted[int] = None
     output_tokens: Omitted[int] = None
@@ -130,6 +134,11 @@ class RedeemCodeResponse(BaseModel):
     state: Literal["active", "used_up", "revoked", "expired"]
     expires_at: str | None
     batch: str | None
+    batch_size: Annotated[
+        Omitted[int],
+        Field(description="How many codes this code's batch has. Only lists with `group_batches` have it."),
+    ] = None
+    description: str | None
     create_time: str
 
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Literal
 
-from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import BaseModel, Field, StringConstraints
 
-from aideer.schemas.strings import Body, Omitted
+from aideer.schemas.strings import Body, DeviceName, Omitted
 
 Code = Annotated[
     str, Query(min_length=1, max_length=256, description="The code from WeChat: valid once, for some minutes.")
@@ -21,6 +21,10 @@ Challenge = Annotated[
     ),
 ]
 ChallengeMethod = Annotated[Literal["S256"] | None, Query(description="Needed with `code_challenge`.")]
+DEVICE = "What to call the device in the list of sessions. The default is made of User-Agent."
+Device = Annotated[DeviceName | None, Query(description=DEVICE)]
+SessionId = Annotated[str, Path(min_length=1, max_length=64, description="A session's id, or `current`: one's own.")]
+Others = Annotated[bool, Query(description="Keep the session of this request, and end all others.")]
 State = Annotated[str, Query(max_length=256, description="What `authorize` sent along.")]
 
 
@@ -34,6 +38,23 @@ class TokensResponse(BaseModel):
     stream_base: Annotated[
         Omitted[str], Field(description="The origin for POST /tasks/stream. If there is none, streams are only polled.")
     ] = None
+    session_id: Annotated[
+        Omitted[str], Field(description="The id of the session, as GET /users/me/sessions has it.")
+    ] = None
+
+
+class SessionResponse(BaseModel):
+    """A session: a sign-in on one device that has not ended."""
+
+    id: str
+    device: Annotated[
+        str | None,
+        Field(description="The name that the sign-in sent, or browser and system; null if neither was told."),
+    ]
+    method: Annotated[Literal["password", "wechat"], Field(description="How the user signed in.")]
+    create_time: str
+    last_used_time: Annotated[str, Field(description="The sign-in or the last refresh: right to about a day.")]
+    current: Annotated[bool, Field(description="Whether this request's token is of this session.")]
 
 
 class LoginTicket(Body):
@@ -44,3 +65,4 @@ class LoginTicket(Body):
         Annotated[str, StringConstraints(pattern="^[A-Za-z0-9._~-]{43,128}$")] | None,
         Field(description="The verifier of the `code_challenge` that `authorize` got (RFC 7636)."),
     ] = None
+    device: Annotated[DeviceName | None, Field(description=DEVICE)] = None

@@ -5,6 +5,7 @@ error later. So every string has a constraint, because pydantic passes an uncons
 """
 
 import unicodedata
+from functools import partial
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
@@ -70,7 +71,12 @@ def _no_controls(text: str) -> str:
     return text
 
 
-def _one_line(text: str) -> str:
+def drop_repeated(texts: list[str]) -> list[str]:
+    """Return each text once, in the order of the first ones."""
+    return list(dict.fromkeys(texts))
+
+
+def require_one_line(text: str) -> str:
     if characters.breaks_a_line(text):
         raise PydanticCustomError("control_characters", "Line breaks and control characters are not allowed.")
     return text
@@ -93,15 +99,20 @@ def _name(text: str) -> str:
         ) from None
 
 
-_NAME_LENGTH = NormalizedLength(2, 50)
-_NEW_PASSWORD_LENGTH = NormalizedLength(6, 255)
+USERNAME_CHARACTERS = (2, 50)
+PASSWORD_CHARACTERS = (6, 255)
+TAG_CHARACTERS = (1, 32)
+"""The least and the most characters."""
+_NAME_LENGTH = NormalizedLength(*USERNAME_CHARACTERS)
+_TAG_LENGTH = NormalizedLength(*TAG_CHARACTERS)
+_NEW_PASSWORD_LENGTH = NormalizedLength(*PASSWORD_CHARACTERS)
 _PASSWORD_LENGTH = NormalizedLength(0, 255)
 
 Username = Annotated[
     str,
     StringConstraints(strip_whitespace=True),
     AfterValidator(_NAME_LENGTH.typed),
-    AfterValidator(_one_line),
+    AfterValidator(require_one_line),
     AfterValidator(_visible),
     AfterValidator(_name),
     AfterValidator(_NAME_LENGTH.normalized),
@@ -118,10 +129,34 @@ Password = Annotated[
 ]
 """A password to compare. An earlier release limited the length as typed, so either length may fit."""
 Nickname = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(_one_line)
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(require_one_line)
 ]
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(_one_line)]
+Title = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), AfterValidator(require_one_line)
+]
+Tag = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_TAG_LENGTH.typed),
+    AfterValidator(require_one_line),
+    AfterValidator(partial(unicodedata.normalize, "NFC")),
+    AfterValidator(_TAG_LENGTH.normalized),
+    _TAG_LENGTH.schema,
+]
+"""A tag in NFC, so that the same word that two keyboards type is one tag."""
+DeviceName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=50),
+    AfterValidator(require_one_line),
+    AfterValidator(_visible),
+]
 Description = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=255), AfterValidator(_no_controls)
+]
+AnnouncementText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000), AfterValidator(_no_controls)
+]
+Comment = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000), AfterValidator(_no_controls)
 ]
 Prompt = Annotated[str, StringConstraints(min_length=1), AfterValidator(_no_controls)]

@@ -6,8 +6,10 @@ from pydantic import BaseModel, Field
 
 from aideer.schemas.strings import Omitted
 
-_STREAM_URL = "The URL of the answer's stream. It opens once; null for a title."
-_RESUME_URL = "The same stream from position 0. It opens at any time, also after a reload; null for a title."
+_STREAM_URL = "The URL of the answer's stream. It opens once; null for a title, and for an API key's answer."
+_REPLACES = "The n of the message that the answer takes the place of, once it has text; null: none."
+_CONTINUED = "Whether the answer goes on with that message's text, or is made anew; null: there is none."
+_RESUME_URL = "The same stream from position 0. It opens at any time, also after a reload; null as stream_url is."
 
 
 class AcceptedTaskResponse(BaseModel):
@@ -66,8 +68,10 @@ class TaskResponse(BaseModel):
     """A task, with its text so far."""
 
     task_id: str
-    chat_id: str
+    chat_id: Annotated[str | None, Field(description="Null if an API key asked: such an answer has no chat.")]
     type: str
+    replaces: Annotated[int | None, Field(description=_REPLACES)]
+    continued: Annotated[bool | None, Field(description=_CONTINUED)]
     status: Literal["pending", "running", "finished", "stopped", "failed"]
     content: str
     reasoning: str

@@ -13,6 +13,7 @@ NamedUser = Annotated[str, Path(min_length=1, max_length=64, description="A user
 AvatarVersion = Annotated[
     str | None, Query(max_length=64, description="As in the path of `avatar`: the answer may be kept then.")
 ]
+AvatarName = Annotated[str, Path(pattern="^[0-9a-f]{64}-[0-9a-f-]{36}$", description="As in `avatar_url`.")]
 CurrentPassword = Annotated[
     Password | None,
     Field(description="The caller's own: needed where they have not signed in within ten minutes."),
@@ -45,6 +46,9 @@ class UserResponse(BaseModel):
     avatar: Annotated[
         str | None, Field(description="The path of the avatar, if there is one. Each avatar has a path of its own.")
     ]
+    avatar_url: Annotated[
+        str | None, Field(description="The same picture at an address that needs no token, for `<img>`.")
+    ]
     credits_left: int
     credits_held: Annotated[int, Field(description="Set aside for answers that are being made.")]
     create_time: str
@@ -55,9 +59,12 @@ class PublicUserResponse(BaseModel):
     """A user, as other users see it: without the username."""
 
     id: str
-    nickname: str
+    nickname: Annotated[str, Field(description="A neutral name if the user has chosen none but the username.")]
     avatar: Annotated[
         str | None, Field(description="The path of the avatar, if there is one. Each avatar has a path of its own.")
+    ]
+    avatar_url: Annotated[
+        str | None, Field(description="The same picture at an address that needs no token, for `<img>`.")
     ]
 
 

@@ -1,10 +1,14 @@
 """JSON bodies, and the validation errors that a caller may see. No error repeats a value or a name that the client sent."""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import AsyncIterable, Iterable
 from typing import Any, get_args
 
 from pydantic import BaseModel
+
+from aideer.core import texts
+from aideer.core.errors import AideerError, Detail, TooLarge, UnsupportedMediaType
 
 SIZE = 1_000_000
 """The most characters of a body, as the event has it. Long messages and images have only Lambda's limit of 6 MB."""
@@ -13,7 +17,7 @@ KEYS = 32
 """The most keys of one object in a body. No type has so many fields, and each unknown one costs an error of a kilobyte."""
 WIDE_KEYS = 200
 """The most keys of all objects in a body that exceed KEYS. The JSON schema of a response_format may have such objects."""
-UNREADABLE = {"loc": ["body"], "msg": "The body cannot be read.", "type": "body_unreadable"}
+UNREADABLE = {"loc": ["body"], "msg": Detail("The body cannot be read."), "type": "body_unreadable"}
 """The error of a body that is no JSON."""
 ERRORS = 100
 """The most errors in a response. More could make it larger than its request, and than Lambda's 6 MB."""
@@ -26,6 +30,46 @@ SCHEMA_CONTEXT = frozenset(
     }
 )
 """Pydantic's message contexts that come from the schema. All others (`error`, `tag`, `input_value` …) may quote the input."""
+_LISTS = ("expected", "expected_tags", "expected_schemes")
+"""Message contexts that list values in English. A translation needs the values apart."""
+_LISTED = re.compile(", | or ")
+
+
+class InvalidRequest(AideerError):
+    """The request does not have the form that the call takes."""
+
+    status = 422
+
+    def __init__(self, errors: list[dict[str, Any]]) -> None:
+        super().__init__("validation_error", "The request is not valid.")
+        self.errors = errors
+
+    def body(self) -> dict[str, Any]:
+        """Return the response's JSON. Its detail is a list of {loc, msg, type}."""
+        detail = [{**error, "msg": texts.translate(error["msg"])} for error in self.errors]
+        return {"detail": detail, "code": self.code}
+
+
+def too_large(most: int = SIZE) -> TooLarge:
+    """Return the error of a body that has more than so many characters."""
+    return TooLarge("too_large", Detail("A body can have at most {size} characters here.", size=most))
+
+
+async def read_stream(stream: AsyncIterable[bytes], most: int = SIZE) -> bytes:
+    """Return the body that comes in this stream. Raises TooLarge as soon as it has more than so many bytes."""
+    raw = bytearray()
+    async for piece in stream:
+        raw += piece
+        if len(raw) > most:
+            raise too_large(most)
+    return bytes(raw)
+
+
+def wrong_type(expected: str) -> UnsupportedMediaType:
+    """Return the error of a body of another media type."""
+    return UnsupportedMediaType(
+        "unsupported_media_type", Detail("This call takes a body of the type {type}.", type=expected)
+    )
 
 
 def read_json(body: str) -> Any:
@@ -73,15 +117,29 @@ def public_errors(body: Any, errors: Iterable[dict[str, Any]]) -> list[dict[str,
             loc.pop()
         if (*loc, kind) in shown:
             continue
-        if unknown:
-            msg = f"There is no such field. This object has {', '.join(_fields(body, loc)) or 'others'}."
-        else:
-            quotes = not set(error.get("ctx") or ()) <= SCHEMA_CONTEXT
-            msg = "This is not valid here." if quotes else error.get("msg", "")
+        msg = _unknown_field(_fields(body, loc)) if unknown else _message(error)
         shown[*loc, kind] = {"loc": loc, "msg": msg, "type": kind}
         if len(shown) == ERRORS:
             break
     return list(shown.values())
+
+
+def _unknown_field(known: list[str]) -> str:
+    if not known:
+        return Detail("There is no such field. This object has others.")
+    return Detail("There is no such field. This object has {fields}.", fields=known)
+
+
+def _message(error: dict[str, Any]) -> str:
+    """Return the message of an error, unless it may quote the input."""
+    msg: str = error.get("msg", "")
+    context = error.get("ctx") or {}
+    if not set(context) <= SCHEMA_CONTEXT:
+        return Detail("This is not valid here.")
+    if isinstance(msg, Detail):
+        return msg
+    listed = {name: _LISTED.split(context[name]) for name in _LISTS if name in context}
+    return Detail.of_kind(error["type"], msg, {**context, **listed})
 
 
 def _no_number(_: str) -> Any:

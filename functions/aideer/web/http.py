@@ -3,7 +3,6 @@
 A handler file imports `app` to declare its route, and `handler` as Lambda's entry. Each Lambda function loads one such file.
 """
 
-import base64
 import functools
 import json
 from collections.abc import Callable
@@ -21,15 +20,17 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.shared.json_encoder import Encoder
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from aideer.core.errors import AideerError, Busy, Forbidden, NotFound, TooLarge, UnsupportedMediaType, traceback_summary
+from aideer.core import texts
+from aideer.core.errors import AideerError, Busy, Forbidden, Internal, NotFound, traceback_summary
 from aideer.core.logs import logger
 from aideer.core.warmth import answers_pings
 from aideer.web import bodies, origin
+from aideer.web.answers import without_body
+from aideer.web.bodies import InvalidRequest
 from aideer.web.openapi import add_usual_headers
 from aideer.web.validation import RequestValidation, body_type, declared_type
 
 _LONG = ("/api/v1/chats", "/api/v1/users/me/avatar")
-_BODILESS = (204, 304)
 _serialize = functools.partial(json.dumps, separators=(",", ":"), ensure_ascii=False, cls=Encoder)
 
 app = APIGatewayHttpResolver(
@@ -42,21 +43,28 @@ app._request_validation_middleware = RequestValidation()  # type: ignore[no-unty
 
 _charges: list[Callable[[int], AideerError | None]] = []
 
-refusals: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""By path: a function that gives a refusal, as Lambda returns it, the form that this endpoint's standard requires."""
+refusals: dict[str, Callable[[dict[str, Any], AideerError], dict[str, Any]]] = {}
+"""By path: a function that gives a refusal, as Lambda returns it, the form that this endpoint's standard requires.
+
+It also gets the error, whose texts are English."""
+_refused: AideerError = Internal()
+"""The error of the newest refusal. A process answers one request at a time."""
 
 
 @answers_pings
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a request to any HTTP endpoint (Lambda's entry). If the template routes HEAD, it is GET without the body."""
+    # AWS sends names in lower case, and the SAM CLI does not.
+    headers = {name.lower(): value for name, value in event["headers"].items()}
+    texts.accept_language.set(headers.get("accept-language"))
     try:
-        origin.require_domain(event["headers"])
+        origin.require_domain(headers)
     except Forbidden as error:
         return _refuse(error)  # in no endpoint's own form: it has reached none
     answer = _resolve(event, context)
     shape = refusals.get(event["rawPath"]) if answer["statusCode"] >= HTTPStatus.BAD_REQUEST else None
-    return shape(answer) if shape else answer
+    return shape(answer, _refused) if shape else answer
 
 
 def on_answer(charge: Callable[[int], AideerError | None]) -> None:
@@ -71,9 +79,9 @@ def _resolve(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         whole = handler(
             {**event, "requestContext": {**event["requestContext"], "http": {**request, "method": "GET"}}}, context
         )
-        return _without_body(whole)
+        return without_body(whole)
     if len(event.get("body") or "") > bodies.SIZE and not event["rawPath"].startswith(_LONG):
-        answer = _refuse(TooLarge("too_large", f"A body can have at most {bodies.SIZE} characters here."))
+        answer = _refuse(bodies.too_large())
     else:
         _charges.clear()
         answer = _charge(app.resolve(event, context), request["method"])
@@ -95,16 +103,6 @@ def _refuse(error: AideerError) -> dict[str, Any]:
     return {"statusCode": refusal.status_code, "headers": headers, "body": refusal.body, "isBase64Encoded": False}
 
 
-def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
-    """Return the response to a HEAD (RFC 9110, section 9.3.2): the headers of GET, including its length."""
-    body = answer.get("body") or ""
-    length = len(base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode())
-    headers = (
-        answer["headers"] if answer["statusCode"] in _BODILESS else {**answer["headers"], "Content-Length": str(length)}
-    )
-    return {**answer, "headers": headers, "body": "", "isBase64Encoded": False}
-
-
 @app.exception_handler(AideerError)
 def _answer_declared(error: AideerError) -> Response[Any]:
     return _answer(error)
@@ -121,7 +119,7 @@ def _answer_unauthenticated(error: DependencyResolutionError) -> Response[Any]:
 
 @app.exception_handler(RequestValidationError)
 def _invalid(error: RequestValidationError) -> Response[Any]:
-    return _validation_error(bodies.public_errors(body_type(app.context["_route"]), error.errors()))
+    return _answer(InvalidRequest(bodies.public_errors(body_type(app.context["_route"]), error.errors())))
 
 
 @app.exception_handler([UnicodeDecodeError, ValueError])
@@ -129,16 +127,12 @@ def _unreadable(error: ValueError) -> Response[Any]:
     # Only the body's parser may raise these bare (not UTF-8, multipart without a boundary). From a handler they are bugs.
     if "_route_args" in app.context and error.__traceback__ and _raised_in_handler(error):
         return _answer_failure(error)
-    return _validation_error([bodies.UNREADABLE])
+    return _answer(InvalidRequest([bodies.UNREADABLE]))
 
 
 @app.exception_handler(RequestUnsupportedContentType)
 def _answer_unsupported(_: RequestUnsupportedContentType) -> Response[Any]:
-    return _answer(
-        UnsupportedMediaType(
-            "unsupported_media_type", f"This call takes a body of the type {declared_type(app.context['_route'])}."
-        )
-    )
+    return _answer(bodies.wrong_type(declared_type(app.context["_route"])))
 
 
 @app.not_found
@@ -152,10 +146,12 @@ def _unknown(error: Exception) -> Response[Any]:
 
 
 def _answer(error: AideerError) -> Response[Any]:
+    global _refused
+    _refused = error
     return Response(
         status_code=error.status,
         content_type="application/json",
-        headers=dict(error.headers),
+        headers=dict(error.answer_headers()),
         body=_serialize(error.body()),
     )
 
@@ -167,16 +163,7 @@ def _answer_failure(error: Exception) -> Response[Any]:
         if aws_errors.is_unavailable(error):
             return _answer(Busy())
     logger.error("unhandled", extra={"error": type(error).__name__, "at": traceback_summary(error)})
-    return Response(
-        status_code=500,
-        content_type="application/json",
-        body=_serialize({"detail": "The service had an internal error.", "code": "internal"}),
-    )
-
-
-def _validation_error(detail: list[dict[str, Any]]) -> Response[Any]:
-    body = _serialize({"detail": detail, "code": "validation_error"})
-    return Response(status_code=422, content_type="application/json", body=body)
+    return _answer(Internal())
 
 
 def _raised_in_handler(error: BaseException) -> bool:

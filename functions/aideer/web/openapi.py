@@ -64,10 +64,12 @@ def describe(
     return {"summary": summary, "responses": responses, "security": None if public else [{"bearerAuth": []}]}
 
 
+NOT_MODIFIED = {304: "The version that If-None-Match names is the current one."}
+"""For `describe(also=NOT_MODIFIED)`."""
 ASSET_ANSWERS: dict[str, Any] = {
     "errors": (404,),
     "headers": {"ETag": {"description": "Quoted, for If-None-Match.", "schema": {"type": "string"}}},
-    "also": {304: "The version that If-None-Match names is the current one."},
+    "also": NOT_MODIFIED,
 }
 """Arguments of `describe` for a large constant text (assets.py)."""
 

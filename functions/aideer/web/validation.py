@@ -20,6 +20,7 @@ from aws_lambda_powertools.event_handler.openapi.exceptions import (
 )
 from aws_lambda_powertools.event_handler.openapi.params import File, Form
 
+from aideer.core.texts import Detail
 from aideer.web.bodies import JSON, media_type
 
 FIELDS = 100
@@ -48,8 +49,7 @@ class RequestValidation(OpenAPIRequestValidationMiddleware):
         solve_dependencies(dependant=build_dependency_tree(route.func), request=app.request, dependency_cache=solved)
         known = [field.alias for field in route.dependant.query_params]
         if route.path not in EXTENSIBLE and not set(app.current_event.get("queryStringParameters") or ()) <= set(known):
-            msg = f"There is no such query parameter. This call takes {', '.join(known) or 'none'}."
-            raise RequestValidationError([{"loc": ("query",), "msg": msg, "type": "extra_forbidden"}])
+            raise RequestValidationError([{"loc": ("query",), "msg": _unknown(known), "type": "extra_forbidden"}])
         _require_single("query", known, parse_qs(app.current_event.get("rawQueryString") or "", True))
         return super().handler(app, next_middleware)
 
@@ -89,6 +89,12 @@ def body_type(route: Any) -> Any:
     return next((field.field_info.annotation for field in route.dependant.body_params), None)
 
 
+def _unknown(known: list[str]) -> Detail:
+    if not known:
+        return Detail("There is no such query parameter. This call takes none.")
+    return Detail("There is no such query parameter. This call takes {parameters}.", parameters=known)
+
+
 def _require_single(place: str, known: Collection[str], sent: Mapping[str, list[Any]]) -> None:
     """Raise RequestValidationError if a known parameter comes more than once.
 
@@ -96,5 +102,5 @@ def _require_single(place: str, known: Collection[str], sent: Mapping[str, list[
     ignored.
     """
     if repeated := [name for name in known if len(sent.get(name, ())) > 1]:
-        msg = "This parameter may come only once."
+        msg = Detail("This parameter may come only once.")
         raise RequestValidationError([{"loc": (place, name), "msg": msg, "type": "repeated"} for name in repeated])
