@@ -56,6 +56,18 @@ def _remove_chat(data: dict[str, Any], deadline: float) -> bool:
     return chat_deletion.remove(data, deadline)
 
 
+def _remove_chats(data: dict[str, Any], deadline: float) -> bool:
+    from aideer.tasks import mass_deletion
+
+    return mass_deletion.remove_contents(data, deadline)
+
+
+def _remove_all_chats(data: dict[str, Any], deadline: float) -> bool:
+    from aideer.tasks import mass_deletion
+
+    return mass_deletion.remove_all(data, deadline)
+
+
 def _remove_user(data: dict[str, Any], deadline: float) -> bool:
     from aideer.accounts import deletion
 
@@ -75,13 +87,29 @@ def _remove_replaced_avatar(data: dict[str, Any], _: float) -> bool:
     return True
 
 
+def _remove_unused_upload(data: dict[str, Any], _: float) -> bool:
+    from aideer.uploads import uploads
+
+    return uploads.remove_unused(data["upload_id"])
+
+
+def _make_title(data: dict[str, Any], deadline: float) -> bool:
+    from aideer.tasks import auto_titles
+
+    return auto_titles.make(data, deadline)
+
+
 WORKERS: dict[str, Worker] = {
     "generation": _remove_generation,
     "copy": _remove_copy,
     "preset_version": _remove_preset_version,
     "chat": _remove_chat,
+    "chats": _remove_chats,
+    "all_chats": _remove_all_chats,
     "user": _remove_user,
     "user_last": _finish_user,
     "avatar": _remove_replaced_avatar,
+    "upload": _remove_unused_upload,
+    "title": _make_title,
 }
 """The workers by kind of job. Each imports the modules that only its own kind needs."""

@@ -5,7 +5,7 @@ from aws_lambda_powertools.event_handler import Response
 from aideer.accounts import wechat_login
 from aideer.accounts.wechat_login import FromBrowser
 from aideer.schemas.sessions import ReturnedCode, State, TokensResponse
-from aideer.security.callers import Address
+from aideer.security.callers import Address, Agent
 from aideer.web.http import app, handler
 from aideer.web.openapi import NO_STORE, describe
 
@@ -22,8 +22,8 @@ __all__ = ["handler"]
     ),
 )
 def callback(
-    browser: FromBrowser, address: Address, state: State, code: ReturnedCode = None
+    browser: FromBrowser, address: Address, agent: Agent, state: State, code: ReturnedCode = None
 ) -> Response[TokensResponse]:
     """A first sign-in registers the user. If a mini program already has a user with the same unionid, it is the same user."""
-    tokens = wechat_login.finish(browser, code, state, address)
+    tokens = wechat_login.finish(browser, code, state, address, agent)
     return Response(status_code=200, content_type="application/json", body=tokens, headers=NO_STORE)

@@ -13,7 +13,7 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/avatar", **describe("Set one's picture", errors=(413, 415)))
+@app.post("/api/v1/users/me/avatar", **describe("Set one's picture", errors=(413, 415, 429)))
 def set_avatar(
     user: Visitor,
     avatar_file: Annotated[UploadFile, File(description="JPEG, PNG, WebP, GIF, AVIF, BMP or TIFF, at most 4 MB.")],

@@ -10,7 +10,7 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.post("/api/v1/users/me/likes/chat/<id>", **describe("Like a chat", errors=(400, 403, 404, 409)))
+@app.post("/api/v1/users/me/likes/chat/<id>", **describe("Like a chat", errors=(400, 403, 404, 409, 429)))
 def like(user: Visitor, id: ChatId) -> DoneResponse:
     """Like a chat that you may read."""
     likes.like(user, "chat", id)

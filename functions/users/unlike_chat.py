@@ -10,7 +10,7 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/users/me/likes/chat/<id>", **describe("Take back the like of a chat", errors=(400, 403, 404)))
+@app.delete("/api/v1/users/me/likes/chat/<id>", **describe("Take back the like of a chat", errors=(400, 403, 404, 429)))
 def unlike(user: Visitor, id: ChatId) -> DoneResponse:
     """Remove your like, even if the chat was deleted or made private since."""
     likes.unlike(user, "chat", id)

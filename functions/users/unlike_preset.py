@@ -10,7 +10,9 @@ from aideer.web.openapi import describe
 __all__ = ["handler"]
 
 
-@app.delete("/api/v1/users/me/likes/preset/<id>", **describe("Take back the like of a preset", errors=(400, 403, 404)))
+@app.delete(
+    "/api/v1/users/me/likes/preset/<id>", **describe("Take back the like of a preset", errors=(400, 403, 404, 429))
+)
 def unlike(user: Visitor, id: PresetId) -> DoneResponse:
     """Remove your like, even if the preset was deleted or made private since."""
     likes.unlike(user, "preset", id)
