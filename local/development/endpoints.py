@@ -157,7 +157,8 @@ def find_example_ids(endpoint: Endpoint, root: Path) -> dict[str, str]:
         event = json.loads(path.read_text(encoding="utf-8"))
         segments = event.get("routeKey", "").split("/")
         for name, value in event.get("pathParameters", {}).items():
-            known.setdefault((segments[segments.index(f"{{{name}}}") - 1], name), value)
+            if f"{{{name}}}" in segments:  # a route that takes all paths below it has {path+}
+                known.setdefault((segments[segments.index(f"{{{name}}}") - 1], name), value)
     return {name: known.get((before, name), f"TODO-{name}") for name, before in endpoint.parameters.items()}
 
 

@@ -25,7 +25,9 @@ A directive in the last user message changes the answer, so any client can rehea
     usage      one of USAGES: a fault of the usage
     tail       one of TAILS: the data after the finish_reason
     form       one of FORMS: the format of the event stream
+    tool       the answer calls this tool, if the request offers it: tool=get_weather
     cut_emoji  emoji arrive as two halves of a surrogate pair
+    echo       the answer is the message itself, without the directive: the lines below it stay as they are
     details    the text endpoint reports reasoning tokens separately, as some models do; the multimodal endpoint always does
 
 With enable_search, it also searches for Chinese questions, and for other questions if forced_search is set. The header
@@ -46,7 +48,7 @@ import uuid
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from aiohttp import web
@@ -62,6 +64,8 @@ from local.simulators.dashscope_scenarios import (
     URL_ERROR,
     Scenario,
     as_json,
+    call_pieces,
+    called_tool,
     images_of,
     refusal,
     text_of,
@@ -192,6 +196,9 @@ class Server(Simulation):
             if failed := self._failed(request, scenario, said, bill):
                 return failed
             answer = self._answer(scenario, model, parameters, sum(map(images_of, messages)))
+            if tool := called_tool(scenario, messages, parameters):
+                answer = replace(answer, finish_reason="tool_calls", calls=call_pieces(tool, scenario.text))
+                answer.tokens = [token for token in answer.tokens if token[0]]
             if scenario.fail == "no_usage":
                 scenario.usage = "none"
             frames = Frames(parameters, messages, scenario, bill, multimodal, _has_searched(scenario, parameters))
@@ -239,6 +246,8 @@ class Server(Simulation):
             if scenario.fail == "empty"
             else prose.answer(scenario.text, wanted, images=images, cut_emoji=scenario.cut_emoji)
         )
+        if scenario.echo:
+            said = prose.pieces(scenario.text)
         if parameters.get("response_format"):
             said = prose.pieces(as_json("".join(said), parameters["response_format"]))
         if scenario.fail == "huge":

@@ -42,6 +42,7 @@ class Frames:
     _content: str = ""
     _reasoning: str = ""
     _told: int = 0
+    _calls: list[dict[str, Any]] = field(default_factory=list)
     _text_tokens: int = field(init=False)
     _image_tokens: int = field(init=False)
 
@@ -90,6 +91,14 @@ class Frames:
         body = self._body("", "", "tool_calls")
         call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
         body["output"]["choices"][0]["message"]["tool_calls"] = [call]
+        return body
+
+    def call(self, piece: dict[str, Any]) -> dict[str, Any]:
+        """Return the event of one more piece of a call of a tool."""
+        self.bill.output_tokens += 1
+        self._calls.append(piece)
+        body = self._body("", "", "null")
+        body["output"]["choices"][0]["message"]["tool_calls"] = [piece]
         return body
 
     def error(self, code: str, message: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -114,11 +115,13 @@ class Scenario:
     at: int = 3
     cut_emoji: bool = False
     details: bool = False
+    echo: bool = False
     search: int | None = None
     cached: int = 0
     tail: str = ""
     usage: str = ""
     form: str = ""
+    tool: str = ""
 
     @classmethod
     def read(cls, text: str) -> "Scenario":
@@ -145,7 +148,9 @@ class Scenario:
                 self.usage = value
             case ["form", value] if value in FORMS:
                 self.form = value
-            case [("cut_emoji" | "details") as name]:
+            case ["tool", value] if re.fullmatch(r"[\w-]+", value):
+                self.tool = value
+            case [("cut_emoji" | "details" | "echo") as name]:
                 setattr(self, name, True)
             case ["search"]:
                 self.search = 3
@@ -227,6 +232,8 @@ def _of_parameters(model: str, messages: list[dict[str, Any]], parameters: dict[
     thinking = parameters.get("enable_thinking")
     if thinking and not (stream and parameters.get("incremental_output")):
         return f'{prefix}The incremental_output parameter must be "true" when enable_thinking is true'
+    if message := _of_tools(parameters.get("tools"), parameters.get("tool_choice")):
+        return f"{prefix}{message}"
     kind = parameters["response_format"].get("type") if isinstance(parameters.get("response_format"), dict) else None
     if kind not in (None, "text", "json_object", "json_schema"):
         return f"{prefix}Unknown format of response_format."
@@ -235,6 +242,30 @@ def _of_parameters(model: str, messages: list[dict[str, Any]], parameters: dict[
     if kind == "json_object" and not any("json" in text_of(message).lower() for message in messages):
         return f"{prefix}'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
     return ""
+
+
+def _of_tools(tools: Any, choice: Any) -> str:
+    for tool in tools or ():
+        if not isinstance(tool, dict) or tool.get("type") != "function" or not tool.get("function", {}).get("name"):
+            return "Input should be a valid tool: parameters.tools"
+    if choice not in (None, "auto", "none") and not (isinstance(choice, dict) and choice.get("type") == "function"):
+        return "tool_choice is one of the strings that should be ['none', 'auto']"
+    return ""
+
+
+def called_tool(
+    scenario: Scenario, messages: list[dict[str, Any]], parameters: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the function that the answer calls, or None. It is the one that tool_choice names, or the directive `tool`.
+
+    The answer to a tool's result calls none.
+    """
+    choice = parameters.get("tool_choice")
+    named = choice["function"]["name"] if isinstance(choice, dict) else scenario.tool
+    if choice == "none" or messages[-1]["role"] == "tool":
+        return None
+    functions = [tool["function"] for tool in parameters.get("tools") or ()]
+    return next((function for function in functions if function["name"] == named), None)
 
 
 def instance_of(schema: Any, text: str) -> Any:
@@ -255,6 +286,17 @@ def instance_of(schema: Any, text: str) -> Any:
         case "null":
             return None
     return text
+
+
+def call_pieces(function: dict[str, Any], text: str) -> list[dict[str, Any]]:
+    """Return the pieces of a call of this function, as DashScope streams them: later ones have an empty id and no name."""
+    arguments = json.dumps(instance_of(function.get("parameters"), text.strip()), ensure_ascii=False)
+    first = {"name": function["name"], "arguments": ""}
+    pieces = [{"index": 0, "id": f"call_{zlib.crc32(text.encode()):08x}", "type": "function", "function": first}]
+    for start in range(0, len(arguments), 12):
+        rest = {"arguments": arguments[start : start + 12]}
+        pieces.append({"index": 0, "id": "", "type": "function", "function": rest})
+    return pieces
 
 
 def as_json(text: str, response_format: Any) -> str:

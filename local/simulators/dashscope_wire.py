@@ -4,7 +4,8 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -21,6 +22,8 @@ class Answer:
     tokens: list[tuple[bool, str]]
     finish_reason: str
     delay_seconds: float
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    """The pieces of a call of a tool, each an event of its own."""
 
 
 class HungUpError(Exception):
@@ -49,6 +52,9 @@ async def wire(request: web.Request, scenario: Scenario, answer: Answer, frames:
             yield b": keepalive\n\n"
         number += 1
         yield event(number, frames.add(token, is_reasoning=is_reasoning), form=form)
+    for call in answer.calls:
+        number += 1
+        yield event(number, frames.call(call), form=form)
     last = event(number + 1, frames.end(answer.finish_reason), form=form)
     if scenario.tail == "more_usage":
         # Send it in one piece with the finish_reason, as a provider does.

@@ -13,8 +13,9 @@ openid follows from the name and the application. The unionid follows from the n
     POST /__fail?path=/sns/jscode2session&errcode=-1&times=2      the next calls fail; or with how=http503, html, drop or stall
     GET  /__requests, POST /__reset
 
-A code works once, for five minutes. Access tokens live two hours, and a repeated request returns the same token. Signed requests
-need WeChat's signature. Tests run it in their own process: `with Server() as server: ... server.base_url`.
+A code works once, for five minutes. Without an app id, WeChat's developer tools always give the code MOCK_CODE. Here it signs one
+user in, again and again. Access tokens live two hours, and a repeated request returns the same token. Signed requests need
+WeChat's signature. Tests run it in their own process: `with Server() as server: ... server.base_url`.
 """
 
 import argparse
@@ -40,6 +41,10 @@ from local.simulators.base import Simulation
 from local.stack.settings import SIMULATED_WECHAT
 
 CODE_SECONDS = 300
+MOCK_CODE = "the code is a mock one"
+"""The code that wx.login has in WeChat's developer tools with the app id `touristappid`."""
+TOURIST = "tourist"
+"""The user of that code."""
 TOKEN_SECONDS = 7200
 APPS = {
     "mini": (SIMULATED_WECHAT["wechat_appid"], SIMULATED_WECHAT["wechat_secret"]),
@@ -235,6 +240,8 @@ class Server(Simulation):
         if not text:
             return None, _NO_CODE
         with self._lock:
+            if text == MOCK_CODE:
+                self._state.codes[text] = _Code("mini", openid(TOURIST), unionid(TOURIST), time.time())
             code = self._state.codes.get(text)
             if code is None or code.app != app or time.time() > code.made_at + CODE_SECONDS:
                 return None, _BAD_CODE

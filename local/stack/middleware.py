@@ -53,7 +53,8 @@ class Guard:
                 send, f"This stack does not answer to {host or 'a request without Host'}: ALLOWED_HOSTS may name it."
             )
             return
-        listed = bool(origin) and ("*" in self._origins or origin.lower() in self._origins)
+        is_own = origin == f"http://{host}"  # a browser needs no CORS there, and the page's modules are many answers
+        listed = bool(origin) and not is_own and ("*" in self._origins or origin.lower() in self._origins)
 
         async def guarded(message: Any) -> None:
             if message["type"] == "http.response.start":

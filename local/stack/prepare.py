@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from local.stack import prices
+from local.stack import prices, uploads_door
 from local.stack.processes import ROOT, Processes, Sockets
 from local.stack.settings import DEFAULT_ADMIN, SIMULATED_WECHAT, Settings
 from local.stack.state import Stack
@@ -75,6 +75,9 @@ def connect(template: Template, settings: Settings, sockets: Sockets) -> None:
         "MOST_CHATS": str(settings.most_chats),
         "LEASE_SECONDS": f"{settings.lease_seconds:g}",
         "STREAM_BASE_URL": settings.url,
+        "PUBLIC_BASE_URL": settings.url,
+        "V1_BASE_URL": settings.url,
+        "UPLOADS_ORIGIN": f"{settings.url}{uploads_door.PREFIX}",
         "METRICS_NAMESPACE": "",
         "PROVIDER_REGION": settings.provider_region,
     }

@@ -177,6 +177,7 @@ def environment(
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "STREAM_BASE_URL": "http://127.0.0.1:8000",
+        "V1_BASE_URL": "http://127.0.0.1:8000",
     }
     own = {
         name: value for name, value in own_environment().items() if name.startswith(("AWS_", "NO_PROXY", "no_proxy"))

@@ -1,4 +1,4 @@
-"""The server on PORT: the stream's ASGI app, and the API Gateway for all other requests.
+"""The server on PORT: the stream's ASGI app, the one of /v1, and the API Gateway for all other requests.
 
 The gateway is also served under /gateway. There, GET /api/v1/tasks/{id}/stream calls the function that waits and returns the text
 so far. Clients that cannot stream use it.
@@ -20,7 +20,6 @@ from typing import Any
 import uvicorn
 from a2wsgi import WSGIMiddleware
 
-from local.stack import welcome
 from local.stack.edge import Edge
 from local.stack.gateway import Gateway
 from local.stack.invocation import Context, InvocationError, TimedOutError, run
@@ -30,12 +29,16 @@ from local.stack.reload import Reloader
 from local.stack.settings import Settings, hide_secrets
 from local.stack.state import Stack
 from local.stack.template import Function, Template
+from local.stack.uploads_door import UploadsDoor
 from local.stack.workers import Pool
 
 STREAM_MODULE = "tasks.stream"
-STREAM_PATH = re.compile(r"/api/v1/tasks/(?:[^/]+/)?stream")
+URL_APPS = {STREAM_MODULE: "TasksStreamFunction", "v1.serve": "V1ServeFunction"}
+"""The modules of ASGI apps behind Lambda URLs, and their functions."""
+V1_PREFIX = "/v1/"
+STREAM_PATH = re.compile(r"/api/v1/tasks/(?:[^/]+/)?stream|/api/v1/ui/.*")
 GATEWAY_PREFIX = "/gateway"
-PRELOADED = ("aideer.tasks.executor", "aideer.tasks.asking")
+PRELOADED = ("aideer.tasks.executor", "aideer.tasks.asking", "aideer.ai_sdk.door", "aideer.completions.door")
 """Modules that the stream's app imports at its first request. Loading them early keeps that time out of the first token."""
 POLL_THREADS = 8
 THREADS = 64
@@ -88,12 +91,13 @@ def make_admin(template: Template, pool: Pool, settings: Settings) -> None:
         sys.exit(f"ERROR ADMIN_USERNAME {settings.admin_username} cannot be made an administrator: {error}")
 
 
-def stream_app(template: Template) -> App:
-    """Return the stream's app with the CORS of its deployed Lambda URL."""
+def url_app(template: Template, module: str) -> App:
+    """Return the app of a Lambda URL with the CORS of its deployed URL."""
     from starlette.middleware.cors import CORSMiddleware
 
-    app: App = importlib.import_module(STREAM_MODULE).app
-    url = next(iter(template.urls), {})
+    app: App = importlib.import_module(module).app
+    target = {"Ref": URL_APPS[module]}
+    url: dict[str, Any] = next((url for url in template.urls if url["TargetFunctionArn"] == target), {})
     cors = template.resolve(url.get("Cors", {}), {})
     if not cors:
         return app
@@ -108,8 +112,8 @@ def stream_app(template: Template) -> App:
     )
 
 
-def dispatcher(stream: App, gateway: App) -> App:
-    """Return the app that gives each request to the stream or to the gateway."""
+def dispatcher(stream: App, v1: App, gateway: App) -> App:
+    """Return the app that gives each request to the stream, to /v1 or to the gateway."""
 
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -118,6 +122,8 @@ def dispatcher(stream: App, gateway: App) -> App:
             await gateway({**scope, "path": scope["path"].removeprefix(GATEWAY_PREFIX)}, receive, send)
         elif STREAM_PATH.fullmatch(scope["path"]):
             await stream(scope, receive, send)
+        elif scope["path"].startswith(V1_PREFIX):
+            await v1(scope, receive, send)
         else:
             await gateway(scope, receive, send)
 
@@ -125,8 +131,7 @@ def dispatcher(stream: App, gateway: App) -> App:
 
 
 def guarded(app: App, settings: Settings) -> App:
-    """Return the app with the page at `/`, reachable from this machine and from the listed hosts and origins."""
-    app = welcome.at_root(app, welcome.page(settings, os.environ.get("WECHAT_OPEN_URL", "")))
+    """Return the app, reachable from this machine and from the listed hosts and origins."""
     own = loopback_hosts(settings.port)
     origins = {*(f"http://{host}" for host in own), *settings.allowed_origins}
     return RequestLog(Guard(app, own | set(settings.allowed_hosts), origins), say)
@@ -173,9 +178,12 @@ def main() -> None:
         return runner.invoke(function.context(), event)
 
     gateway = Edge(WSGIMiddleware(Gateway(template, settings.port, invoke).wsgi, workers=THREADS))
-    os.environ.update(Stack.wait(settings.state_dir).environment)
+    stack = Stack.wait(settings.state_dir)
+    os.environ.update(stack.environment)
     sys.path.insert(0, str(ROOT / "functions"))
-    app = guarded(dispatcher(stream_app(template), gateway), settings)
+    stream, v1 = (url_app(template, module) for module in URL_APPS)
+    api = dispatcher(stream, v1, gateway)
+    app = guarded(UploadsDoor(api, stack.endpoint, stack.resources["UploadsBucket"]["Ref"]), settings)
     for module in PRELOADED:
         importlib.import_module(module)
     if not pool.wait_until_ready(READY_SECONDS):

@@ -73,10 +73,21 @@ THROTTLES = (
     "answer",
     "answer_day",
     "stop",
+    "avatar",
     "copy",
     "replace",
+    "delete_chats",
     "preset",
+    "upload",
+    "upload_size",
+    "search",
     "read",
+    "write",
+    "share",
+    "shared",
+    "shared_read",
+    "feedback",
+    "key",
 )
 """The rate limits of aideer/security/limits.py."""
 UNTHROTTLED = "all=1000000/60"
