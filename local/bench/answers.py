@@ -42,6 +42,11 @@ class Answer:
         """Milliseconds from `started` to the last text."""
         return (self.arrivals[-1][0] - self.started) * 1000
 
+    @property
+    def whole_ms(self) -> float:
+        """Milliseconds from the first request to the last text."""
+        return (self.arrivals[-1][0] - self.asked) * 1000
+
     def delays_ms(self, ends: list[int], pace_ms: float) -> list[float]:
         """Return how late each token was, in milliseconds. `ends` are the code points after each token."""
         moments, arrivals = [], iter(self.arrivals)

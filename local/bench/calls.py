@@ -8,20 +8,28 @@ Round = tuple[str, ...]
 """Calls that are made at the same time."""
 
 ASKED = "POST /tasks/stream"
+OPENED = "POST /tasks/stream, a new chat"
+READ = "POST /tasks/stream, a chat to be read"
 QUEUED = "POST /tasks, GET /tasks/{id}/stream"
+COMPLETED = "POST /v1/chat/completions"
 BEFORE_THE_MODEL: dict[str, tuple[Round, ...]] = {
-    ASKED: (("GetItem Chats", "GetItem Records", "UpdateItem Records"), ("Query Messages",), ("TransactWriteItems",)),
+    ASKED: (("TransactWriteItems",),),
+    OPENED: (("GetItem Presets",), ("TransactWriteItems",)),
+    READ: (("GetItem Chats",), ("Query Messages",), ("TransactWriteItems",)),
     QUEUED: (
-        ("GetItem Chats", "GetItem Records", "UpdateItem Records"),
+        ("GetItem Chats",),
         ("Query Messages",),
         ("SendMessage", "TransactWriteItems"),
         ("UpdateItem Tasks",),
         ("Query Messages",),
     ),
+    COMPLETED: (("GetItem Records",), ("TransactWriteItems",)),
 }
-"""By way: the rounds of calls for a question in an open chat, with an Idempotency-Key.
+"""By way: the rounds of calls for a question with an Idempotency-Key.
 
-The process knows the preset and the secrets by now.
+ASKED goes on in a chat in which this process has just answered. READ is in a chat that it does not know, and so is QUEUED.
+COMPLETED has an API key, whose record is read, and no Idempotency-Key, because no client of OpenAI's API sends one. The
+process knows the preset's version and the secrets by now.
 """
 
 

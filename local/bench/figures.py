@@ -5,14 +5,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from local.bench.answers import Answer
-from local.bench.calls import ASKED, BEFORE_THE_MODEL, QUEUED, describe
+from local.bench.calls import ASKED, BEFORE_THE_MODEL, COMPLETED, OPENED, QUEUED, READ, describe
 from local.bench.memory import Memory
-from local.bench.ways import COMPATIBLE, LITELLM, RELAY, STRAIGHT, Way
+from local.bench.ways import COMPATIBLE, LITELLM, LITELLM_BEFORE, RELAY, SDK, SDK_COMPATIBLE, STRAIGHT, Way
 
 CASES = ((100, 20, 1.01), (1000, 1, 1.02))
 """(tokens, milliseconds between two tokens, target of the last token against the provider alone)."""
-ORDER = (STRAIGHT, RELAY, ASKED, QUEUED, COMPATIBLE, LITELLM)
+ORDER = (
+    *(STRAIGHT, RELAY, ASKED, OPENED, READ, QUEUED),
+    *(COMPATIBLE, COMPLETED, LITELLM, LITELLM_BEFORE, SDK_COMPATIBLE, SDK),
+)
 """The rows of a table."""
+COMPLETED_LATER_MS, COMPLETED_WHOLE = 5.0, 1.01
+"""Targets of /v1 against POST /tasks/stream: its first token, and its last one, both from the request."""
 READY_SECONDS, MEMORY_MB = 6.0, 700.0
 
 
@@ -44,6 +49,10 @@ class Case:
     def lasts_ms(self, way: str) -> list[float]:
         """Return the times of the last token, in ms."""
         return [answer.last_ms for answer in self.answers[way]]
+
+    def median_whole_ms(self, way: str) -> float:
+        """Return the median of the times from the request to the last token, in ms."""
+        return statistics.median(answer.whole_ms for answer in self.answers[way])
 
     def later_ms(self, way: str) -> float:
         """Return how much later than straight the first token comes, by medians, in ms."""
@@ -81,11 +90,24 @@ def make_case_report(case: Case) -> str:
     lines = [f"### {case.tokens:,} tokens, one every {case.pace_ms:g} ms", "", _ways_table(case), ""]
     if ASKED in case.answers:
         lines += [f"Targets of `{ASKED}`:", ""]
-        if LITELLM in case.answers:
-            verdict = judge(case.later_ms(ASKED), round(case.later_ms(LITELLM), 1), " ms")
-            lines.append(f"- first token: {case.later_ms(ASKED):.1f} ms later than straight, LiteLLM's {verdict}")
+        for way in [name for name in (ASKED, OPENED, READ) if {name, LITELLM} <= case.answers.keys()]:
+            verdict = judge(case.later_ms(way), round(case.later_ms(LITELLM), 1), " ms")
+            lines.append(
+                f"- first token, `{way}`: {case.later_ms(way):.1f} ms later than straight, LiteLLM's {verdict}"
+            )
         ratio = case.last_ratio(ASKED)
         lines += [f"- last token: {ratio:.3f} ×, {judge(ratio, case.last_target, ' ×')}", ""]
+    if {ASKED, COMPLETED} <= case.answers.keys():
+        later = statistics.median(case.firsts_ms(COMPLETED)) - statistics.median(case.firsts_ms(ASKED))
+        ratio = case.median_whole_ms(COMPLETED) / case.median_whole_ms(ASKED)
+        lines += [f"Targets of `{COMPLETED}`:", ""]
+        lines += [
+            f"- first token: {later:+.1f} ms against `{ASKED}`, {judge(round(later, 1), COMPLETED_LATER_MS, ' ms')}"
+        ]
+        lines += [
+            f"- last token, from the request: {ratio:.3f} × `{ASKED}`, {judge(round(ratio, 3), COMPLETED_WHOLE, ' ×')}"
+        ]
+        lines += [""]
     return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ from local.bench.figures import (
     make_start_report,
 )
 from local.bench.memory import measure_memory
-from local.bench.rivals import NO_LITELLM, run_litellm, run_relay, to_compatible
+from local.bench.rivals import NO_CLIENTS, NO_LITELLM, run_litellm, run_openai, run_relay, to_compatible
 from local.bench.ways import Aideer, Way, to_provider
 from local.clients.client import Client, NoStackError, RefusedError
 from local.stack.ephemeral import EphemeralStack, EphemeralStackError, run_ephemeral
@@ -50,11 +50,20 @@ A bare client (`http.client`) asks the simulated provider for the same tokens in
 
 - **the provider alone**: straight to the simulated DashScope.
 - **bare SDK relay**: uvicorn and DashScope's SDK pass the text on (`local/bench/relay.py`). No accounts, no credits, no storage.
-- **`POST /tasks/stream`**: through AIDeer, the question and its answer in one request.
+- **`POST /tasks/stream`**: through AIDeer, the question and its answer in one request. The question follows an answer in its chat,
+  which the same process has made, so that process knows the chat.
+- **`POST /tasks/stream`, a new chat**: the question opens its chat.
+- **`POST /tasks/stream`, a chat to be read**: the process does not know the chat, as after ten minutes, or if another process has
+  made the answer before.
 - **`POST /tasks`, `GET /tasks/{id}/stream`**: through AIDeer, by the queue and a stream that is opened as soon as the task is
   accepted. `POST /tasks` has a connection that is open.
-- **LiteLLM proxy**: the pinned version of requirements-litellm.txt, with one model, one key and no database. It speaks OpenAI's
-  protocol with DashScope. So it is compared with **the provider alone, OpenAI's protocol**.
+- **`POST /v1/chat/completions`**: through AIDeer by OpenAI's protocol, with an API key. So it is compared with **the provider
+  alone, OpenAI's protocol**.
+- **LiteLLM proxy**: the pinned version of requirements-litellm.txt, with one key and no database. It speaks OpenAI's protocol with
+  DashScope.
+- **LiteLLM proxy before AIDeer**: the same proxy, but AIDeer's `/v1` is its provider.
+- **openai-python to AIDeer**: the pinned version of requirements-clients.txt asks `/v1`, in a process of its own
+  (`local/bench/openai_asks.py`). It is compared with **openai-python to the provider**. Both include what openai-python takes.
 
 All ways run in one run, one after the other, and each round begins with another way. Everything is warm, and the texts are
 compared. A difference is one of medians.
@@ -96,18 +105,22 @@ def measure(case: Case, ways: Sequence[Way], repetitions: int) -> None:
 
 @contextlib.contextmanager
 def open_ways(
-    trial: EphemeralStack, folder: Path, say: Console, *, litellm: bool = True
+    trial: EphemeralStack, folder: Path, say: Console, *, others: bool = True
 ) -> Iterator[tuple[Aideer, list[Way]]]:
-    """Start the other servers, and yield AIDeer and all ways. Say it if LiteLLM is not there."""
+    """Start the other programs, and yield AIDeer and all ways. Say which of `others`, LiteLLM and openai-python, is not there."""
     provider = Stack.wait(trial.state_dir).environment["DASHSCOPE_HTTP_BASE_URL"]
     compatible, to_compatible_provider = to_compatible(provider)
     with contextlib.ExitStack() as stack:
         aideer = Aideer(trial.url, stack.enter_context(Client(trial.url)))
-        ways = [to_provider(provider), stack.enter_context(run_relay(provider, folder)), *aideer.ways]
-        if litellm and (proxy := stack.enter_context(run_litellm(compatible, folder))):
-            ways += [to_compatible_provider, proxy]
-        elif litellm:
-            say.print(NO_LITELLM, soft_wrap=True)
+        ways = [to_provider(provider), stack.enter_context(run_relay(provider, folder)), to_compatible_provider]
+        ways += aideer.ways
+        if others:
+            proxies = stack.enter_context(run_litellm(compatible, aideer, folder))
+            sdk = stack.enter_context(run_openai(compatible, aideer))
+            for found, without in ((proxies, NO_LITELLM), (sdk, NO_CLIENTS)):
+                if not found:
+                    say.print(without, soft_wrap=True)
+            ways += [*proxies, *sdk]
         yield aideer, ways
 
 

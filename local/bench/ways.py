@@ -1,4 +1,4 @@
-"""The ways to an answer: the provider alone, the bare relay, the LiteLLM proxy, and AIDeer's two.
+"""The ways to an answer: the provider alone, the bare relay, the LiteLLM proxy, and AIDeer's own.
 
 All of them ask for the same tokens with the same bare client (`http.client`). A way's stream has a connection of its own, and its
 opening counts. Each way has a way straight to the provider beside it, in the same protocol.
@@ -15,13 +15,15 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from local.bench.answers import Answer, BenchError, pause_collector, read_parts, split_events
-from local.bench.calls import ASKED, QUEUED
+from local.bench.calls import ASKED, COMPLETED, OPENED, QUEUED, READ
 from local.clients.client import Client, RefusedError
 
 MODEL = "qwen-plus"
 PROMPT = "You are a benchmark."
 EARLIER = "This is an earlier message of the chat."
 """Without it, AIDeer would not have to read the chat's messages."""
+FIRST = "/sim tokens=8 delay=0"
+"""The question before the measured one, in a chat that goes on."""
 MAX_TOKENS = 2048
 API_KEY = "sk-bench"
 TIMEOUT_SECONDS = 60.0
@@ -29,6 +31,9 @@ STRAIGHT = "the provider alone"
 COMPATIBLE = "the provider alone, OpenAI's protocol"
 RELAY = "bare SDK relay"
 LITELLM = "LiteLLM proxy"
+LITELLM_BEFORE = "LiteLLM proxy before AIDeer"
+SDK_COMPATIBLE = "openai-python to the provider"
+SDK = "openai-python to AIDeer"
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def to_provider(base_url: str) -> Way:
     def ask(question: str) -> Answer:
         body = {
             "model": MODEL,
-            "input": {"messages": _messages(question)},
+            "input": {"messages": make_messages(question)},
             "parameters": {"result_format": "message", "incremental_output": True, "max_tokens": MAX_TOKENS},
         }
         url = urlsplit(f"{base_url}/services/aigc/text-generation/generation")
@@ -58,11 +63,11 @@ def to_provider(base_url: str) -> Way:
     return Way(STRAIGHT, STRAIGHT, ask)
 
 
-def to_completions(name: str, base_url: str, key: str = API_KEY) -> Way:
-    """Return a way by OpenAI's protocol: straight to the provider, or through LiteLLM."""
+def to_completions(name: str, base_url: str, key: str = API_KEY, model: str = MODEL) -> Way:
+    """Return a way by OpenAI's protocol: straight to the provider, to AIDeer, or through LiteLLM."""
 
     def ask(question: str) -> Answer:
-        body = {"model": MODEL, "messages": _messages(question), "max_tokens": MAX_TOKENS, "stream": True}
+        body = {"model": model, "messages": make_messages(question), "max_tokens": MAX_TOKENS, "stream": True}
         url = urlsplit(f"{base_url}/chat/completions")
         return _collect(*_post(url, body, {"Authorization": f"Bearer {key}"}), _read_completion)
 
@@ -73,16 +78,16 @@ def to_relay(base_url: str) -> Way:
     """Return the way through the bare relay (relay.py)."""
 
     def ask(question: str) -> Answer:
-        body = {"model": MODEL, "messages": _messages(question), "max_tokens": MAX_TOKENS}
+        body = {"model": MODEL, "messages": make_messages(question), "max_tokens": MAX_TOKENS}
         return _collect(*_post(urlsplit(base_url), body, {}), lambda event: str(json.loads(event["data"])["content"]))
 
     return Way(RELAY, STRAIGHT, ask)
 
 
 class Aideer:
-    """The two ways through AIDeer, as a user of its own with one preset.
+    """The ways through AIDeer, as a user of its own with one preset.
 
-    Each question has a chat of its own, opened beforehand with one earlier message.
+    Each question has a chat of its own. Most are opened beforehand: with one earlier message, or with a question and its answer.
     """
 
     def __init__(self, url: str, client: Client) -> None:
@@ -97,9 +102,18 @@ class Aideer:
             "messages": [{"role": "system", "content": PROMPT}],
         }
         self._preset_id = client.call("POST", "/presets", preset)["id"]
+        self.v1 = f"{url}/v1"
+        self.key = str(client.call("POST", "/users/me/keys", {"name": "Bench"})["key"])
+        """An API key of the user, for `v1`."""
         self.accepted_ms: list[float] = []
         """The durations of POST /tasks."""
-        self.ways = (Way(ASKED, STRAIGHT, self._ask), Way(QUEUED, STRAIGHT, self._queue))
+        self.ways = (
+            Way(ASKED, STRAIGHT, lambda question: self._ask(self._go_on(question))),
+            Way(OPENED, STRAIGHT, lambda question: self._ask(self._open(question))),
+            Way(READ, STRAIGHT, lambda question: self._ask(self._question(question))),
+            Way(QUEUED, STRAIGHT, self._queue),
+            to_completions(COMPLETED, self.v1, self.key),
+        )
 
     def time_calls(self, times: int) -> list[float]:
         """Return the times of calls that do nothing, in ms."""
@@ -112,9 +126,9 @@ class Aideer:
                 taken.append((time.perf_counter() - began) * 1000)
         return taken
 
-    def _ask(self, question: str) -> Answer:
+    def _ask(self, body: dict[str, Any]) -> Answer:
         url = self._url._replace(path="/api/v1/tasks/stream")
-        began, received = _post(url, self._question(question), self._headers())
+        began, received = _post(url, body, self._headers())
         [started] = [moment for moment, event in split_events(received) if event.get("event") == "start"]
         return _check_end(received, _collect(began, received, _read_stream, started))
 
@@ -136,6 +150,16 @@ class Aideer:
         self.accepted_ms.append((opened - asked) * 1000)
         return _check_end(received, _collect(asked, received, _read_stream, opened))
 
+    def _open(self, *questions: str) -> dict[str, Any]:
+        messages = [{"role": "user", "content": content} for content in (EARLIER, *questions)]
+        return {"chat": {"preset_id": self._preset_id, "title": "Bench"}, "messages": messages}
+
+    def _go_on(self, question: str) -> dict[str, Any]:
+        """Let a question and its answer open a chat, and return the next question."""
+        _, received = _post(self._url._replace(path="/api/v1/tasks/stream"), self._open(FIRST), self._headers())
+        [start] = [json.loads(event["data"]) for _, event in split_events(received) if event.get("event") == "start"]
+        return {"chat_id": start["chat_id"], "messages": [{"role": "user", "content": question}]}
+
     def _question(self, question: str) -> dict[str, Any]:
         messages = [{"role": "user", "content": EARLIER}]
         chat = self._client.call(
@@ -151,7 +175,8 @@ class Aideer:
         }
 
 
-def _messages(question: str) -> list[dict[str, str]]:
+def make_messages(question: str) -> list[dict[str, str]]:
+    """Return the prompt of a question: what AIDeer makes of the preset, the earlier message and the question."""
     said = {"system": (PROMPT,), "user": (EARLIER, question)}
     return [{"role": role, "content": content} for role, contents in said.items() for content in contents]
 
