@@ -25,7 +25,22 @@ OPENAPI = FUNCTIONS / "docs" / "openapi.json"
 HEAD = Path(__file__).with_suffix(".md")
 PAGE = ROOT / "docs" / "api.md"
 BASE_PATH = "/api/v1"
-RESOURCES = ("users", "session", "avatars", "likes", "credits", "presets", "chats", "tasks", "codes", "prices", "admin")
+RESOURCES = (
+    "config",
+    "users",
+    "session",
+    "avatars",
+    "likes",
+    "credits",
+    "presets",
+    "chats",
+    "uploads",
+    "tasks",
+    "ui",
+    "codes",
+    "prices",
+    "admin",
+)
 """The order of the resources. Others follow."""
 WHO = {
     "Visitor": "who is signed in",
@@ -42,6 +57,9 @@ STREAMS = {
     ("post", "/api/v1/tasks/stream"): "users",
     ("get", "/api/v1/tasks/{id}/stream"): "the owner, by token or ticket",
     ("get", "/api/v1/tasks/{id}/poll"): "the owner, by token or ticket",
+    ("post", "/api/v1/ui/chat"): "users",
+    ("get", "/api/v1/ui/chat/{id}/stream"): "the owner of the chat",
+    ("post", "/api/v1/ui/chat/{id}/stop"): "the owner of the chat",
 }
 """The permitted callers of the calls that have no handler with a resolver."""
 _EACH = {60: "a minute", 900: "in 15 minutes", 3600: "an hour", 86400: "a day"}
@@ -147,9 +165,12 @@ def _list_errors(path: Path) -> Iterator[tuple[str, str, str]]:
 
 def _words(detail: ast.expr) -> str:
     """Return a detail as text, with … for inserted values."""
-    if isinstance(detail, ast.JoinedStr):
-        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in detail.values)
-    return str(ast.literal_eval(detail)) if isinstance(detail, ast.Constant) else ""
+    match detail:
+        case ast.Call(func=ast.Name(id="Detail"), args=[ast.Constant(value=str(template))]):
+            return re.sub(r"\{\w+\}", "…", template)
+        case ast.Constant(value=str(text)):
+            return text
+    return ""
 
 
 def _parse(path: Path) -> ast.Module:

@@ -1,6 +1,6 @@
-"""Pack the assets of the documentation for a built function: `make build` runs this for each function of functions/docs.
+"""Pack the assets of a built function: `make build` runs this for each function of functions/docs, and for the web client's.
 
-Run it as its own process, because it imports the handlers. They make each asset from the sources in functions/.
+Run it as its own process, because it imports the handlers' modules. They make each asset from the sources in functions/.
 """
 
 import argparse
@@ -9,13 +9,21 @@ import sys
 from pathlib import Path
 
 from local.docs import openapi
+from local.stack.template import ROOT
 
-MODULES = ("docs.openapi", "docs.page")
+SITE = "web.file"
+"""The module that serves the web client."""
+MODULES = ("docs.openapi", "docs.page", SITE)
+
+SOURCES = ROOT / "functions" / "web" / "site"
 
 
 def pack(module: str, folder: Path) -> None:
     """Write the asset of a handler's module for the handlers in a folder."""
     openapi.set_environment()
+    if module == SITE:
+        importlib.import_module("aideer.web.site").pack(SOURCES, folder)
+        return
     importlib.import_module(module).ASSET.pack(folder)
 
 

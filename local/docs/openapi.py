@@ -25,8 +25,10 @@ EXAMPLES = Path(__file__).with_name("examples.yaml")
 
 _DESCRIPTION = """The backend of an AI chat product: sign in, pick a preset, chat, watch the answer arrive, pay for it with credits.
 
-Errors are `{"detail": …, "code": "stable_snake_case"}`. Times are ISO 8601 in UTC. Lists take `limit`, `cursor` or `offset`, and
-say how to go on in `Link` and `X-Next-Cursor`. `Idempotency-Key` makes the repetition of a POST harmless for 24 hours."""
+Errors are `{"detail": …, "code": "stable_snake_case"}`. `detail` is English, or Chinese if `Accept-Language` prefers it, and
+`Content-Language` says which. So are the reasons of failed tasks. `code` is the same in both. Times are ISO 8601 in UTC. Lists take
+`limit`, `cursor` or `offset`, and say how to go on in `Link` and `X-Next-Cursor`. `Idempotency-Key` makes the repetition of a POST
+harmless for 24 hours."""
 
 _DETAILS: dict[str, Any] = {
     "type": "array",
@@ -122,6 +124,9 @@ _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "tasks_ask": _SIGNED_IN,
     "tasks_stream": [*_SIGNED_IN, {"ticket": []}],
     "tasks_poll": [*_SIGNED_IN, {"ticket": []}],
+    "ui_ask": _SIGNED_IN,
+    "ui_resume": _SIGNED_IN,
+    "ui_stop": _SIGNED_IN,
 }
 """Operations that take another credential than an access token."""
 
@@ -129,6 +134,7 @@ _OAUTH = {"session_create"}
 """Operations with the refusals of RFC 6749, section 5.2: a bad form is 400 there."""
 
 _TAGS = {
+    "config": "What a front end begins with.",
     "session": "Signing in, going on, and signing out.",
     "users": "Oneself, and others as far as one may see them.",
     "avatars": "Users' pictures.",
@@ -138,19 +144,28 @@ _TAGS = {
     "prices": "The prices of the models.",
     "presets": "Prompts with a model and its parameters.",
     "chats": "Conversations, and their messages.",
+    "changes": "What changed in one's chats, so that a device can keep a copy.",
+    "shared": "Chats, as anybody reads them by a link.",
+    "uploads": "Images and documents for messages.",
+    "search": "Words in one's own chats.",
     "tasks": "Answers, as they are made.",
+    "ui": "Chats in the form of the AI SDK (useChat).",
     "admin": "For administrators only.",
     "health": "Whether it answers.",
     "docs": "This document.",
 }
-_IDS = {
+_IDS: dict[str, str | int] = {
     "users": "01980c2f-1a2b-7c3d-8e4f-5a6b7c8d9e0f",
     "presets": "01980c2f-2b3c-7d4e-9f50-6b7c8d9e0f1a",
     "preset": "01980c2f-2b3c-7d4e-9f50-6b7c8d9e0f1a",
     "chats": "01980c2f-3c4d-7e5f-a061-7c8d9e0f1a2b",
+    "messages": 1,
+    "uploads": "01980c2f-9a1b-7c2d-8e3f-4a5b6c7d8e9f",
     "chat": "01980c2f-3c4d-7e5f-a061-7c8d9e0f1a2b",
     "tasks": "01980c2f-4d5e-7f60-b172-8d9e0f1a2b3c",
     "codes": "DEER7-WXYZ2-MNPQ3-HJKT4",
+    "shares": "01980c2f-5e6f-7071-8283-94a5b6c7d8e9",
+    "shared": "q1SVs4GZr0nS8eYJ2kPpX5c7uFhLw9aTbMdEoRiKjNg",
 }
 """Examples of a path's parameter, by the path segment before it."""
 _CHALLENGE = '`Bearer`; with `error="invalid_token"` where a token was sent (RFC 6750).'
@@ -290,7 +305,7 @@ def _exemplify(path: str, operation: dict[str, Any], examples: dict[str, Any]) -
     """Add examples to requests and answers, in JSON, in a form or as text. An error has its own example, or that of its status."""
     own = examples["operations"].get(operation["operationId"].removesuffix("_at_root"), {})
     for parameter in operation.get("parameters", []):
-        if parameter["in"] == "path" and (example := _IDS.get(path.partition("/{")[0].rpartition("/")[2])):
+        if parameter["in"] == "path" and (example := _IDS.get(_find_segment(path, parameter["name"]))):
             parameter["example"] = example
     for body in operation.get("requestBody", {}).get("content", {}).values():
         if "request" in own:
@@ -311,6 +326,11 @@ def _name_form(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
             name = operation["operationId"].title().replace("_", "") + "Form"
             schemas[name] = {**schemas.pop(made), "title": name}
             body["schema"]["$ref"] = f"#/components/schemas/{name}"
+
+
+def _find_segment(path: str, parameter: str) -> str:
+    """Return the segment of a path before one of its parameters."""
+    return path.partition(f"/{{{parameter}}}")[0].rpartition("/")[2]
 
 
 def _tag(path: str) -> str:

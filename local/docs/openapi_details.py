@@ -33,7 +33,7 @@ UNEXPECTED = {
 NAMES = {"etag": "ETag", "www-authenticate": "WWW-Authenticate"}
 """Headers whose name does not capitalise each word."""
 LICENCE = {"name": "MIT", "identifier": "MIT"}
-OTHER_TYPES = {"chats_export": "text/markdown", "codes_create": "text/csv"}
+OTHER_TYPES = {"chats_export": "text/markdown", "codes_create": "text/csv", "codes_list": "text/csv"}
 """Second media types of a 200, by operation. Client generators support only one. The parameter `format` selects the other."""
 
 Schemas = dict[str, Any]
