@@ -80,9 +80,11 @@ def table() -> str:
 
 
 def _list_abuses() -> list[Abuse]:
-    from aideer.chats import messages
+    from aideer.chats import chat_lists, chat_search, messages
+    from aideer.security import budgets
     from aideer.security.limits import DEFAULTS, Kind
     from aideer.tasks import stream_access
+    from aideer.uploads import attachments, document_reader, document_text
     from tasks import stop
 
     def a_day(kind: Kind) -> float:
@@ -95,7 +97,9 @@ def _list_abuses() -> list[Abuse]:
     followers = DEFAULTS["follow"].times
     displaced = DEFAULTS["resume"].times / DEFAULTS["resume"].seconds * stream_access.CHECK_SECONDS
     copied, replaced = messages.COPIED_READS * MB, messages.REPLACED_READS * MB
-    page = messages.PAGE_BYTES
+    page, appended = messages.PAGE_BYTES, messages.TRANSACTION_BYTES
+    titles, text = chat_search.TITLES, document_text.MOST_BYTES / 1024
+    named = attachments.MOST * text
     kept = 3  # a version, the head, and half of it in four indexes
     return [
         Abuse(
@@ -156,6 +160,80 @@ def _list_abuses() -> list[Abuse]:
             "test_of_fifty_readers_at_once_each_byte_counts",
         ),
         Abuse(
+            f"new messages of {appended / 1e6:.0f} MB in all, and their removal",
+            Request(3, reads=10, writes=2 * 2 * appended / 1024 + 60),
+            f"{DEFAULTS['write'].times / 1000:,.0f} MB an hour",
+            DEFAULTS["write"].times * 1024 * 24 / (appended + budgets.CHANGE_BYTES),
+            "test_of_fifty_writers_at_once_each_byte_counts",
+        ),
+        Abuse(
+            "changes of chats, short messages, likes and settings",
+            # The chat has as many branches as it may have. Its item has 16 KB then.
+            Request(0.2, reads=20, writes=2 * 16 + 10),
+            f"{DEFAULTS['write'].times / 1000:,.0f} MB an hour; a change counts as {budgets.CHANGE_BYTES // 1024} KB",
+            DEFAULTS["write"].times * 1024 * 24 / budgets.CHANGE_BYTES,
+            "test_a_change_counts_what_it_writes_and_what_it_removes",
+        ),
+        Abuse(
+            "new share links to chats of 16 MB",
+            Request(5, reads=copied / 4096, writes=25),
+            said("share"),
+            a_day("share"),
+            "test_of_fifty_shares_at_once_as_many_are_made_as_the_limit_says",
+        ),
+        Abuse(
+            "pages of 4 MB that strangers read by the user's share links",
+            Request(0.5, reads=page / 4096 + 6, writes=4, sent=page),
+            f"{DEFAULTS['shared_read'].times / 1000:,.0f} MB an hour",
+            DEFAULTS["shared_read"].times * 1024 * 24 / page,
+            "test_strangers_read_so_much_of_one_users_shares_from_any_address",
+            route=50,
+        ),
+        Abuse(
+            "ratings of answers of 400 KB",
+            Request(0.3, reads=2 * 400 / 4, writes=2 * 400 + 20),
+            said("feedback"),
+            a_day("feedback"),
+            "test_of_fifty_ratings_at_once_as_many_are_made_as_the_limit_says",
+        ),
+        Abuse(
+            f"searches in the titles of {titles:,} chats of 16 KB",
+            Request(2, reads=titles * 4, writes=3),
+            f"{DEFAULTS['read'].times / 1000:,.0f} MB an hour; a title counts as {chat_lists.LOOK_BYTES // 1024} KB",
+            DEFAULTS["read"].times * 1024 * 24 / (titles * chat_lists.LOOK_BYTES),
+            "test_of_many_searches_each_title_counts_as_reading",
+        ),
+        Abuse(
+            "searches of a user with few chats",
+            Request(0.2, reads=4, writes=3),
+            said("search"),
+            a_day("search"),
+            "test_of_fifty_searches_at_once_as_many_are_made_as_the_limit_says",
+        ),
+        Abuse(
+            f"uploads of documents with {text:.0f} KB of text, and their removal",
+            # A function with 1.5 GB reads the document. Its text is written twice in transactions, and deleted.
+            Request(1.5 * document_reader.SECONDS + 1, reads=2 * text / 4 + 20, writes=5 * text + 40),
+            said("upload"),
+            a_day("upload"),
+            "test_of_fifty_uploads_at_once_as_many_are_opened_as_the_limit_says",
+        ),
+        Abuse(
+            f"messages that name {attachments.MOST} such documents",
+            Request(1, reads=named / 4, writes=2 * named + 30, sent=named * 1024),
+            f"{DEFAULTS['read'].times / 1000:,.0f} MB an hour",
+            DEFAULTS["read"].times * 24 / named,
+            "test_texts_of_completed_and_named_documents_count_as_reading",
+        ),
+        Abuse(
+            "new avatar images of 4 MB",
+            # A function with 1.5 GB draws it. The put and the removal in S3 cost as a million requests of an API do.
+            Request(1.5 * 2 + 5, reads=10, writes=20),
+            said("avatar"),
+            a_day("avatar"),
+            "test_of_fifty_new_avatars_at_once_as_many_are_drawn_as_the_limit_says",
+        ),
+        Abuse(
             "passwords that are hashed",
             Request(0.15, reads=3, writes=3),
             said("hash"),
@@ -165,7 +243,7 @@ def _list_abuses() -> list[Abuse]:
     ]
 
 
-_EACH = {60: "a minute", 900: "in 15 minutes", 3600: "an hour"}
+_EACH = {60: "a minute", 900: "in 15 minutes", 3600: "an hour", 86400: "a day"}
 
 
 def _usd(amount: float) -> str:

@@ -29,18 +29,18 @@ LATE_SECONDS = 0.1
 # DynamoDB, in request units. Writing 1 KB takes one unit, or two in a transaction. A consistent read of 4 KB takes one unit.
 # tests/integration/test_costs.py counts these calls.
 WRITES = {
-    "append: message and chat, and the chat in an index": 2 * 2 + 2,
-    "ask: task (2 KB, and in an index), user, chat, idempotency, the check of failed answers, two counters": 2 * 2
+    "append: message, chat and its mark, and the chat in an index": 3 * 2 + 2,
+    "ask: task (2 KB, and in an index), user, chat and its mark, idempotency, the check of failed answers, two counters": 2
+    * 2
     + 1
-    + 6 * 2,
-    "ask: count it before it is priced": 1,
+    + 7 * 2,
     "claim the task, count the stream": 4 + 1,
     "log, once a second": SECONDS,
-    "settle: message (3 KB), entry, user, task, chat, statistics, two indexes": 6 + 2 + 2 + 4 + 2 + 2 + 3,
+    "settle: message (3 KB), entry, user, task, chat and its mark, statistics, two indexes": 6 + 2 + 2 + 4 + 4 + 2 + 3,
 }
 READS = {
     "append: user, chat": 2,
-    "ask: idempotency, chat, preset, 20 messages of 1 KB": 3 + 5,
+    "ask: chat, preset, 20 messages of 1 KB": 2 + 5,
     "stream: user, 20 messages": 1 + 5,
     "the stream's end: user, chat, message": 1 + 1 + 1,
     "look for a stop, every 0.7 s": 14,
@@ -67,7 +67,7 @@ SWEEP_SECONDS = 0.3
 IDLE_POLLS = 2 * 5 * MONTH / 20
 """Lambda polls each queue with five pollers, 20 s each time."""
 SECRETS = 4
-METRICS, ALARM_METRICS = 54, 46
+METRICS, ALARM_METRICS = 66, 50
 SECRET_READS = 2 * 12 * 720
 """Reads of one environment that is always running, one every five minutes."""
 

@@ -2,6 +2,8 @@
 
 DynamoDB restores into a new table, but the stack keeps using its own table. The command skips equal items, so it can be
 interrupted and repeated. With --exactly, it deletes items that the copy does not have. Stop all other writes meanwhile.
+
+Feeds of changes (`changes#<user>` in Records) are deleted instead. Each begins anew, so cursors from before answer 410 `resync`.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 Item = dict[str, Any]
 BATCH = 25
 PAGE = 100
+FEED = "changes#"
 
 
 def restore(dynamodb: Any, copy: str, table: str, *, exactly: bool) -> tuple[int, int]:
@@ -31,11 +34,20 @@ def restore(dynamodb: Any, copy: str, table: str, *, exactly: bool) -> tuple[int
                 if request := requested(item, there.get(_text(key(item)))):
                     yield request
 
-    written = _write(dynamodb, table, differing(copy, table, lambda old, now: None if old == now else _put(old)))
-    if not exactly:
+    def put(old: Item, now: Item | None) -> Item | None:
+        return None if old == now or _is_feed(old) else _put(old)
+
+    def delete(now: Item, old: Item | None) -> Item | None:
+        return {"DeleteRequest": {"Key": key(now)}} if _is_feed(now) or (exactly and not old) else None
+
+    written = _write(dynamodb, table, differing(copy, table, put))
+    if not exactly and "pk" not in keys:
         return written, 0
-    gone = differing(table, copy, lambda now, old: None if old else {"DeleteRequest": {"Key": key(now)}})
-    return written, _write(dynamodb, table, gone)
+    return written, _write(dynamodb, table, differing(table, copy, delete))
+
+
+def _is_feed(item: Item) -> bool:
+    return str(item.get("pk", {}).get("S", "")).startswith(FEED)
 
 
 def _put(item: Item) -> Item:

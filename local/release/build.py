@@ -23,9 +23,14 @@ from local.stack import prices
 from local.stack.template import ROOT, Template
 
 BUILD = ROOT / ".aws-sam" / "build"
-LIMITS = {True: 120, False: 60}
-"""The largest size of a function in MB, unpacked and with its layers: with DashScope's SDK, and without."""
-DASHSCOPE = "DashscopeLayer"
+LIMIT = 60
+"""The largest size of a function in MB, unpacked and with its layers."""
+HIGHER_LIMITS = (
+    ({"DashscopeLayer"}, 120),
+    ({"DashscopeLayer", "ImagingLayer"}, 130),
+    ({"DocumentsLayer"}, 75),
+)
+"""The same, by layers that need more. A function that reads documents also has the layers of images and of the tokenizer."""
 COMPILE = """
 import compileall, json, sys
 from py_compile import PycInvalidationMode
@@ -53,7 +58,8 @@ class Built:
     @property
     def limit(self) -> int:
         """The largest permitted size in MB."""
-        return LIMITS[any(layer.name == DASHSCOPE for layer in self.layers)]
+        names = {layer.name for layer in self.layers}
+        return max([LIMIT, *(limit for layers, limit in HIGHER_LIMITS if layers <= names)])
 
     @property
     def size(self) -> float:
@@ -107,11 +113,13 @@ def compile_all(functions: list[Built]) -> bool:
 
 
 def pack_assets(functions: list[Built]) -> None:
-    """Write the packed assets of the documentation beside the built handlers that serve them."""
+    """Write packed assets beside the built handlers that serve them. No function needs the sources of the web client then."""
     for function in functions:
         if function.module in assets.MODULES:
-            command = [sys.executable, "-m", "local.docs.assets", function.module, str(function.folder / "docs")]
+            folder = function.folder / function.module.partition(".")[0]
+            command = [sys.executable, "-m", "local.docs.assets", function.module, str(folder)]
             subprocess.run(command, cwd=ROOT, check=True)
+        shutil.rmtree(function.folder / "web" / "site", ignore_errors=True)
 
 
 def _python() -> str | None:

@@ -1,10 +1,12 @@
 """Lambda's concurrency in the account, and the parameters that follow from it.
 
-Every stream and every request takes one unit while it runs. Streams last for seconds, so without a cap they take all of it. A cap
-is reserved concurrency, which Lambda takes away from all other functions of the account. It always leaves 100 units unreserved.
+Every stream and every request takes one unit while it runs. Streams and completions last for seconds, so without a cap they take
+all of it. A cap is reserved concurrency, which Lambda takes away from all other functions of the account. It always leaves 100
+units unreserved.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,9 +15,7 @@ from local.release.findings import Finding, fine, refusal, warning
 
 UNRESERVED = 100
 """The units that Lambda keeps for functions without a reservation."""
-PRODUCTION_SHARE, OTHER_SHARE = 0.5, 0.05
-"""The share of the account's limit that the streams of production, and those of another stage, may use."""
-LEAST_STREAMS = 10
+LEAST = 10
 """Below this a cap refuses more than it protects."""
 WANTED = 1000
 """The limit of an ordinary account, for which the defaults of the template are made."""
@@ -31,39 +31,62 @@ REQUEST = (
 
 
 @dataclass(frozen=True)
+class Cap:
+    """A parameter that caps one function."""
+
+    function: str
+    what: str
+    """What the function runs, in the plural."""
+    production: float
+    """The share of the account's limit that production may use."""
+    other: float
+    """The share of another stage."""
+
+
+CAPS = {
+    "StreamConcurrency": Cap("TasksStreamFunction", "streams", 0.5, 0.05),
+    "CompletionConcurrency": Cap("V1ServeFunction", "completions of /v1", 0.2, 0.02),
+}
+"""By parameter. An earlier one gets its share first."""
+
+
+@dataclass(frozen=True)
 class Concurrency:
-    """An account's limit in one region, what is unreserved of it, and what this stack's streams have reserved already."""
+    """An account's limit in one region, what is unreserved of it, and what this stack has reserved already, by parameter."""
 
     limit: int
     unreserved: int
-    own: int = 0
+    own: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, lambda_: Any, stream_function: str | None) -> "Concurrency":
-        """Ask Lambda. Without a stack there is no streaming function yet. Raise ClientError if the caller may not ask."""
+    def of(cls, lambda_: Any, functions: Mapping[str, str]) -> "Concurrency":
+        """Ask Lambda. `functions` are the names of those that exist, by parameter. Raise ClientError if the caller may not ask."""
         settings = lambda_.get_account_settings()["AccountLimit"]
-        own = 0
-        if stream_function:
-            own = lambda_.get_function_concurrency(FunctionName=stream_function).get("ReservedConcurrentExecutions", 0)
+        own = {
+            name: lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions", 0)
+            for name, function in functions.items()
+        }
         return cls(settings["ConcurrentExecutions"], settings["UnreservedConcurrentExecutions"], own)
 
-    @property
-    def room(self) -> int:
-        """The most that this stack's streams can reserve."""
-        return max(0, self.unreserved + self.own - UNRESERVED)
+    def room(self, name: str, kept: Mapping[str, str]) -> int:
+        """Return the most that one cap can reserve beside what the operator has said of the others."""
+        others = sum(int(said) for other in CAPS.keys() - {name} if (said := kept.get(other, "")).isdecimal())
+        return max(0, self.unreserved + sum(self.own.values()) - UNRESERVED - others)
 
-    def streams(self, *, production: bool) -> str:
-        """Return the StreamConcurrency of a stack that says none: its share, or "" if the account is too small for one."""
-        share = int(self.limit * (PRODUCTION_SHARE if production else OTHER_SHARE))
-        cap = min(share, self.room)
-        return str(cap) if cap >= LEAST_STREAMS else ""
+    def share(self, name: str, kept: Mapping[str, str], *, production: bool) -> str:
+        """Return a cap of which the operator says nothing: its share, or "" if the account is too small for one."""
+        share = int(self.limit * (CAPS[name].production if production else CAPS[name].other))
+        cap = min(share, self.room(name, kept))
+        return str(cap) if cap >= LEAST else ""
 
-    def parameters(self, kept: dict[str, str], *, production: bool) -> dict[str, str]:
-        """Return the parameters to deploy with: the account's limit, and the operator's own cap or a share."""
-        streams = kept.get("StreamConcurrency") or self.streams(production=production)
-        return {"AccountConcurrency": str(self.limit), "StreamConcurrency": streams}
+    def parameters(self, kept: Mapping[str, str], *, production: bool) -> dict[str, str]:
+        """Return the parameters to deploy with: the account's limit, and the operator's own caps or shares."""
+        caps = {name: kept.get(name, "") for name in CAPS}
+        for name in CAPS:
+            caps[name] = caps[name] or self.share(name, caps, production=production)
+        return {"AccountConcurrency": str(self.limit), **caps}
 
-    def findings(self, kept: dict[str, str], region: str, partition: str, *, production: bool) -> list[Finding]:
+    def findings(self, kept: Mapping[str, str], region: str, partition: str, *, production: bool) -> list[Finding]:
         """Return what the operator should know about the limit and the caps."""
         found = []
         address = INCREASE.format(region=region, site=SITES.get(partition, SITES["aws"]))
@@ -76,7 +99,8 @@ class Concurrency:
             )
         else:
             found.append(fine(f"Lambda runs up to {self.limit:,} requests and streams at one time in this account."))
-        found.append(self._streams(kept.get("StreamConcurrency", ""), production=production))
+        caps = self.parameters(kept, production=production)
+        found += [self._cap(name, kept.get(name, ""), caps, production=production) for name in CAPS]
         queued = kept.get("QueueConcurrency", "100")
         if not queued.isdecimal():
             found.append(refusal(f"QueueConcurrency is {queued}. It must be a number from 2 to 1000."))
@@ -89,23 +113,23 @@ class Concurrency:
             )
         return found
 
-    def _streams(self, said: str, *, production: bool) -> Finding:
-        share = self.streams(production=production)
+    def _cap(self, name: str, said: str, caps: Mapping[str, str], *, production: bool) -> Finding:
+        what, share = CAPS[name].what, self.share(name, caps, production=production)
         if said == UNCAPPED:
-            return warning("StreamConcurrency is none, so streams can take the room of all other requests.")
+            return warning(f"{name} is none, so {what} can take the room of all other requests.")
         if said and not said.isdecimal():
-            return refusal(f"StreamConcurrency is {said}. It must be a number, none, or empty.")
-        if said and int(said) > self.room:
+            return refusal(f"{name} is {said}. It must be a number, none, or empty.")
+        if said and int(said) > (room := self.room(name, caps)):
             return refusal(
-                f"StreamConcurrency is {said}, and Lambda would refuse it: of {self.limit} this account can reserve "
-                f"{self.room} here, because {UNRESERVED} stay unreserved. Set it to {share or UNCAPPED}."
+                f"{name} is {said}, and Lambda would refuse it: of {self.limit} this account can reserve "
+                f"{room} here, because {UNRESERVED} stay unreserved. Set it to {share or UNCAPPED}."
             )
         if said and share and int(said) < int(share) // 2:
-            return warning(f"StreamConcurrency is {said}. The account's limit would allow {share} by now.")
+            return warning(f"{name} is {said}. The account's limit would allow {share} by now.")
         if said or share:
-            return fine(f"Streams may use {said or share} of it, so that other requests have room.")
+            return fine(f"{what[0].upper()}{what[1:]} may use {said or share} of it, so that other requests have room.")
         return warning(
-            "The account's limit is too small to keep room for other requests than streams, so streams are not capped."
+            f"The account's limit is too small to keep room for other requests than {what}, so {what} are not capped."
         )
 
 

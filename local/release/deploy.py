@@ -164,6 +164,8 @@ def admin(where: Where) -> None:
         kind = result.get("errorType", "error") if isinstance(result, dict) else "error"
         raise OperationError(f"The function answered {kind}. {HINTS.get(kind, 'make logs tells more.')}")
     print(f"{username} is an administrator of {where.stack}: {result['user_id']}")
+    if preset_id := result.get("preset_id"):  # an earlier release's function makes none
+        print(f"The first public preset is made, so that users can chat: {preset_id}")
 
 
 def destroy(where: Where) -> None:

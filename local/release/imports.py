@@ -16,6 +16,8 @@ from local.stack.template import ROOT, Template
 PAGE = ROOT / "docs" / "performance.md"
 TITLE = "## Functions"
 REPETITIONS = 3
+AT_ONCE = 30
+"""The most functions of one container. An argument of a command can have 128 KB."""
 NUMBERS = {
     "AUDIT_DAYS": "180",
     "SIGNUP_CREDITS": "0",
@@ -120,7 +122,9 @@ def measure_imports(functions: list[Built], *, bytecode: bool, code: dict[str, s
         for function in functions
     ]
     script = f"import os; os.environ['SCRIPT'] = {IMPORT!r}\n{IMPORT}"
-    answers: dict[str, Any] = json.loads(docker.python(script, BUILD, "all", json.dumps(jobs)))
+    answers: dict[str, Any] = {}
+    for start in range(0, len(jobs), AT_ONCE):
+        answers |= json.loads(docker.python(script, BUILD, "all", json.dumps(jobs[start : start + AT_ONCE])))
     if broken := {name: answer["error"] for name, answer in answers.items() if "error" in answer}:
         raise BuildError(
             "\n".join(f"{name} cannot be imported in Lambda's image: {said}" for name, said in broken.items())

@@ -170,8 +170,8 @@ ACTIONS: dict[str, tuple[Rights, ...]] = {
             "s3",
             "CreateBucket DeleteBucket ListBucket GetBucket* GetEncryptionConfiguration GetLifecycleConfiguration "
             "GetAccelerateConfiguration GetAnalyticsConfiguration GetIntelligentTieringConfiguration GetInventoryConfiguration "
-            "GetMetricsConfiguration GetReplicationConfiguration PutBucketOwnershipControls PutBucketPublicAccessBlock "
-            "PutBucketTagging PutBucketVersioning PutEncryptionConfiguration PutLifecycleConfiguration",
+            "GetMetricsConfiguration GetReplicationConfiguration PutBucketCORS PutBucketOwnershipControls "
+            "PutBucketPublicAccessBlock PutBucketTagging PutBucketVersioning PutEncryptionConfiguration PutLifecycleConfiguration",
             BUCKET,
         ),
     ),

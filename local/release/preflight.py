@@ -4,6 +4,7 @@ Every check adds findings, and none ends the others, so one run shows all of the
 out. Only a refusal stops the deployment.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,6 @@ WITHOUT_URLS = frozenset(
     }
 )
 """Regions without Lambda URLs, by Lambda's guide of 2025 ("Creating and managing Lambda function URLs")."""
-STREAM = "TasksStreamFunction"
 BROKEN = {
     "ROLLBACK_COMPLETE": "Its first deployment failed. Delete it: {delete}",
     "ROLLBACK_FAILED": "Its first deployment failed, and so did cleaning up. Delete it: {delete}",
@@ -183,7 +183,7 @@ class Preflight:
 
     def _concurrency(self, stack: dict[str, Any] | None, overrides: dict[str, str]) -> None:
         lambda_ = self.client("lambda")
-        self.concurrency = Concurrency.of(lambda_, self._stream_function() if stack else None)
+        self.concurrency = Concurrency.of(lambda_, self._capped_functions() if stack else {})
         production = self.stage.is_production
         self.findings += self.concurrency.findings(overrides, self.region, self.partition, production=production)
         if self.concurrency.limit < concurrency.WANTED and (
@@ -196,15 +196,17 @@ class Preflight:
             text = f"Functions use {used / 2**30:.1f} of {limit / 2**30:.0f} GB of storage in this account and region. "
             self.findings.append(warning(text + "Delete functions or old versions, or ask AWS for more."))
 
-    def _stream_function(self) -> str | None:
-        try:
-            answer = self.client("cloudformation").describe_stack_resource(
-                StackName=self.stack, LogicalResourceId=STREAM
-            )
-        except ClientError:
-            return None
-        name: str | None = answer["StackResourceDetail"].get("PhysicalResourceId")
-        return name
+    def _capped_functions(self) -> dict[str, str]:
+        """Return the names of the functions that caps are for, as far as the stack has them, by the cap's parameter."""
+        functions = {}
+        for parameter, cap in concurrency.CAPS.items():
+            with contextlib.suppress(ClientError):
+                answer = self.client("cloudformation").describe_stack_resource(
+                    StackName=self.stack, LogicalResourceId=cap.function
+                )
+                if name := answer["StackResourceDetail"].get("PhysicalResourceId"):
+                    functions[parameter] = name
+        return functions
 
     def _roles(self, stack: dict[str, Any] | None) -> None:
         """Refuse if the account cannot hold the stack's roles."""
