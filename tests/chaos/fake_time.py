@@ -14,14 +14,14 @@ import botocore.endpoint
 from botocore.retries.quota import RetryQuota
 
 from aideer.accounts import deletion, wechat_users
-from aideer.chats import chats, likes
+from aideer.chats import likes
 from aideer.core import clock
 from aideer.data import batch_write, retry, transactions
 from aideer.security import password_hashing
 from aideer.tasks import control, executor, leases, streaming
 
 _PATIENT = (
-    (retry, chats, likes, wechat_users),
+    (retry, likes, wechat_users),
     *((batch_write,), (control,), (deletion,), (leases,), (transactions,), (botocore.endpoint,)),
 )
 """Modules that pause. Pauses count against the patience of their own group only: deadlines from elsewhere are in real time."""

@@ -18,9 +18,12 @@ from uuid import uuid4
 
 import jobs.run
 import tasks.on_queued
+from aideer.accounts import api_keys
 from aideer.billing import credits, pricing
+from aideer.chats import change_feed
 from aideer.core import aws, clock, settings
 from aideer.core.usage import Usage
+from aideer.data import changes
 from aideer.data import jobs as jobs_of_system
 from aideer.data.base import new_id
 from aideer.data.models import Chat, Code, CreditEntry, Identity, Message, Preset, Record, Task, User
@@ -36,6 +39,7 @@ from tests.chaos.fake_time import Clock
 from tests.chaos.fault_injection import Abandoned, Attempt, Wire, actor
 from tests.events import Stream, parse
 from tests.support import Answer, Api, Context, Person, http_event, make_chat, sweep
+from v1 import serve as v1_function
 
 CREDITS_LOST, CREDITS_CREATED = "credits lost", "credits created"
 ANSWERS_LOST, BILLED_TWICE, CALLED_TWICE = "answers lost", "answers billed twice", "model called twice for a task"
@@ -44,6 +48,15 @@ STUCK, BROKEN = "chats blocked or holds left", "promises broken"
 OUTCOMES = (CREDITS_LOST, CREDITS_CREATED, ANSWERS_LOST, BILLED_TWICE, CALLED_TWICE, UNPAID, STUCK, BROKEN)
 REPLACED_SECONDS = 21 * 60
 SWEEP_SECONDS = 65
+
+
+def completions_of(user_id: str) -> str:
+    """In the place of the chat that completions do not have. All of a user in a case ask the same question."""
+    return f"completions of {user_id}"
+
+
+def _place(task: Task) -> str:
+    return task.chat_id or completions_of(task.user_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,7 @@ class Violation:
 class Bill:
     """What the provider told of one call, as far as an executor has read it."""
 
+    model: str
     prompt: str
     usage: Usage = field(default_factory=Usage)
     thought: bool = False
@@ -75,7 +89,7 @@ def noted_bills() -> Iterator[None]:
     real = dashscope.stream
 
     async def noting(model: str, messages: Any, *arguments: Any, **more: Any) -> AsyncGenerator[Chunk, None]:
-        bill = Bill(json.dumps(messages, ensure_ascii=False))
+        bill = Bill(model, json.dumps(messages, ensure_ascii=False))
         _bills.append(bill)
         async with aclosing(real(model, messages, *arguments, **more)) as answer:
             async for chunk in answer:
@@ -108,6 +122,24 @@ class Viewing:
         return parse(self.sent[: self.sent.rfind("\n\n") + 2])
 
 
+class UiViewing(Viewing):
+    """What a client of the AI SDK has been sent so far."""
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """The ids that the first chunk tells, if that has been sent whole."""
+        first, whole, _ = self.sent.partition("\n\n")
+        if self.status != 200 or not whole:
+            return {}
+        metadata: dict[str, Any] = json.loads(first.partition("data: ")[2])["messageMetadata"]
+        return metadata
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client knows the end of the answer, good or bad."""
+        return self.status == 200 and self.sent.endswith("data: [DONE]\n\n") and "stream_broken" not in self.sent
+
+
 def accepted(tasks: Iterable[Task]) -> list[Task]:
     """The tasks that were accepted. A fence is none, and it can have a chat that was never opened."""
     return [task for task in tasks if not (task.closed_by or "").startswith("fence#")]
@@ -127,6 +159,8 @@ class World:
         _bills.clear()
         self.people: list[Person] = []
         self.granted: dict[str, int] = {}
+        self.cursors: dict[str, str] = {}
+        """Of the users' feeds of changes, before they had any chat."""
         self.chats: dict[str, Chat] = {}
         """As they were made."""
         self.gone: set[str] = set()
@@ -135,6 +169,8 @@ class World:
         """Users whose deletion was."""
         self.acknowledged: dict[str, list[str]] = defaultdict(list)
         """By chat: contents that must be in it."""
+        self.rewritten: set[str] = set()
+        """Tasks whose answers a user has changed or removed."""
         self.codes: list[str] = []
         self.viewings: list[Viewing] = []
         self.model_calls = 1
@@ -162,6 +198,7 @@ class World:
         someone = Person(user.id, name, "none", pair["access_token"], pair["refresh_token"])
         self.people.append(someone)
         self.granted[user.id] = balance
+        self.cursors[user.id] = change_feed.read(user, None, 1).next
         return someone
 
     def chat(self, owner: Person, directive: str = "/sim tokens=4 delay=1", **parameters: Any) -> Chat:
@@ -247,7 +284,9 @@ class World:
         return viewing, thread
 
     def asked(self, owner: Person, key: str, body: dict[str, Any]) -> Viewing:
-        """POST /tasks/stream in the same way, waited for."""
+        """POST /tasks/stream in the same way, waited for. A body of the AI SDK's is sent to POST /ui/chat."""
+        if is_ui(body):
+            return self.asked_ui(owner, key, body)
         viewing = Viewing("")
         scope = question_scope(owner.token, key)
         thread = threading.Thread(target=self._watch, args=(viewing, scope, json.dumps(body).encode()))
@@ -256,6 +295,24 @@ class World:
         if start := viewing.start:
             viewing.task_id = start["task_id"]
             self.viewings.append(viewing)
+        return viewing
+
+    def asked_ui(self, owner: Person, key: str, body: dict[str, Any]) -> UiViewing:
+        """POST /ui/chat in the same way, waited for."""
+        viewing = UiViewing("")
+        scope = ui_scope(owner.token, key)
+        thread = threading.Thread(target=self._watch, args=(viewing, scope, json.dumps(body).encode()))
+        thread.start()
+        thread.join()
+        return viewing
+
+    def completed(self, key: str, body: dict[str, Any], headers: dict[str, str]) -> Viewing:
+        """POST /v1/chat/completions by an API key, in the same way, waited for."""
+        viewing = Viewing("")
+        arguments = (viewing, completion_scope(key, headers), json.dumps(body).encode(), v1_function.app)
+        thread = threading.Thread(target=self._watch, args=arguments)
+        thread.start()
+        thread.join()
         return viewing
 
     def watched(self, task_id: str, url: str) -> Viewing:
@@ -282,14 +339,16 @@ class World:
             raise Abandoned
         return told[0]
 
-    def _watch(self, viewing: Viewing, scope: dict[str, Any], body: bytes = b"") -> None:
+    def _watch(
+        self, viewing: Viewing, scope: dict[str, Any], body: bytes = b"", app: Any = stream_function.app
+    ) -> None:
         actor.set("executor")
 
         async def process() -> None:
             loop, main = asyncio.get_running_loop(), asyncio.current_task()
             assert main
             with self._wire.mourned("executor", lambda: loop.call_soon_threadsafe(main.cancel)):
-                await call(scope, viewing, body)
+                await call(scope, viewing, body, app=app)
 
         try:
             asyncio.run(process())  # which ends what goes on after the answer, as Lambda freezes it
@@ -318,6 +377,8 @@ class World:
                 break
             self.clock.ahead += REPLACED_SECONDS
             sweep()
+        if self.messages or self.open_tasks():  # a job has had a title's task accepted
+            self.rest()
 
     def _due(self) -> bool:
         for pk, sk in sorted(self.job_keys):
@@ -334,11 +395,17 @@ class World:
         for someone in self.people:
             theirs = [task for task in stored if task.user_id == someone.id]
             yield from (self._end(someone, theirs) if someone.id in self.ended else self._money(someone, theirs))
+            if someone.id in self.cursors.keys() - self.ended:  # a user that has just signed up has no chat
+                yield from self._feed(someone)
         for chat_id in self.chats:
             yield from self._chat(chat_id, [task for task in stored if task.chat_id == chat_id])
         for task in stored:
-            replaced = any(new.status == "finished" and new.replaces == task.answer_n for new in stored)
-            yield from self._answer(task, replaced=bool(replaced and task.answer_n))
+            replaced = any(
+                new.status == "finished" and (new.thread, new.replaces) == (task.thread, task.answer_n)
+                for new in stored
+            )
+            replaced = bool(replaced and task.answer_n) or task.id in self.rewritten
+            yield from self._answer(task, replaced=replaced)
         yield from self._asked(stored)
         yield from self._redeemed()
         if self._due():
@@ -360,12 +427,13 @@ class World:
         ):
             if amount != due:
                 yield Violation(CREDITS_LOST if amount < due else CREDITS_CREATED, f"{which}: {amount}, not {due}")
+        yield from self._keys(someone, entries, stored)
         still_open = {task.id: task.hold for task in stored if task.status in ("pending", "running")}
         if dict(user.holds.attribute_values) != still_open:
             yield Violation(STUCK, f"I3: holds {user.holds.attribute_values}, open {still_open}")
         counted = Record.query(f"uncovered#{someone.id}", consistent_read=True)
         paid = spent + sum(record.uncovered or 0 for record in counted)
-        if (bill := sum(self._bill(task) for task in self._by_chat(accepted(stored)))) > paid:
+        if (bill := sum(self._bill(tasks) for tasks in self._by_chat(accepted(stored)))) > paid:
             yield Violation(UNPAID, f"I6: {paid} of {bill}")
         for task in stored:
             billed = sum(entry.task_id == task.id for entry in entries)
@@ -374,14 +442,45 @@ class World:
             if task.status in ("pending", "running"):
                 yield Violation(STUCK, f"a task that stays {task.status}")
 
-    def _by_chat(self, stored: list[Task]) -> list[Task]:
-        return list({task.chat_id: task for task in stored}.values())
+    def _keys(self, someone: Person, entries: list[CreditEntry], stored: list[Task]) -> Iterator[Violation]:
+        """The room of each API key is its limit less what it has spent and holds."""
+        for key in api_keys.list_all(someone.user, someone.id):
+            spent = -sum(entry.amount for entry in entries if entry.key_id == key.id)
+            held = sum(int(task.hold) for task in stored if task.is_open and task.key and task.key["id"] == key.id)
+            if key.credits_used != spent + held:
+                yield Violation(STUCK, f"a key that counts {key.credits_used}, of {spent} and {held}")
 
-    def _bill(self, task: Task) -> int:
-        """What the provider bills for all tasks of this task's chat."""
-        marker = self.acknowledged[task.chat_id][0].split()[-1]
+    def _feed(self, someone: Person) -> Iterator[Violation]:
+        """Whoever follows the feed of changes is told of each chat that is not as it was made."""
+        told, _ = self.follow(someone, self.cursors[someone.id])
+        for chat_id, made in self.chats.items():
+            now = self.stored_chat(chat_id)
+            changed = now is None or now.deleted or now.version != made.version
+            if changed and made.owner_id == someone.id and chat_id not in told:
+                yield Violation(BROKEN, "a change of a chat that the feed does not tell")
+
+    def follow(self, someone: Person, cursor: str) -> tuple[set[str], str]:
+        """The chats that a user's feed tells from a cursor on, and the cursor after them."""
+        told: set[str] = set()
+        while True:
+            page = change_feed.read(someone.user, cursor, 50)
+            told |= {change.chat_id for change in page.changes}
+            cursor = page.next
+            if not page.more:
+                return told, cursor
+
+    def _by_chat(self, stored: list[Task]) -> list[list[Task]]:
+        chats: defaultdict[str, list[Task]] = defaultdict(list)
+        for task in stored:
+            chats[_place(task)].append(task)
+        return list(chats.values())
+
+    def _bill(self, stored: list[Task]) -> int:
+        """What the provider bills for the tasks of one chat, each by the tariff of its model."""
+        marker = self.acknowledged[_place(stored[0])][0].split()[-1]
+        tariffs = {task.model: task.tariff for task in stored}
         bills = [bill for bill in _bills if marker in bill.prompt]
-        return sum(pricing.compute_cost(task.tariff, bill.usage, thought=bill.thought) for bill in bills)
+        return sum(pricing.compute_cost(tariffs[bill.model], bill.usage, thought=bill.thought) for bill in bills)
 
     def _end(self, someone: Person, stored: list[Task]) -> Iterator[Violation]:
         if list(User.query(someone.id, consistent_read=True)):
@@ -394,6 +493,8 @@ class World:
             "chats": list(Chat.by_create_time.query(someone.id)),
             "presets": list(Preset.by_owner.query(someone.id)),
             "likes": list(Record.query(f"likes#{someone.id}", consistent_read=True)),
+            "a feed of changes": list(Record.query(changes.key(someone.id), consistent_read=True)),
+            "API keys": list(Record.query(f"api_keys#{someone.id}", consistent_read=True)),
             "a note of an administrator": list(Record.query("administrators", Record.sk == someone.id)),
         }
         for what in (name for name, items in left.items() if items):
@@ -412,18 +513,49 @@ class World:
         if chat.active_task:
             status = {task.id: task.status for task in stored}.get(chat.active_task, "no task")
             yield Violation(STUCK, f"a chat blocked by a {status}")
-        messages = list(Message.query(chat.thread, consistent_read=True))
-        if len(messages) != chat.message_count:
-            yield Violation(BROKEN, f"message_count {chat.message_count} of {len(messages)}")
-        if any(message.n >= chat.next_n for message in messages):
+        shown = self.shown(chat)
+        if len(shown) != chat.message_count:
+            yield Violation(BROKEN, f"message_count {chat.message_count} of {len(shown)}")
+        if any(message.n >= chat.next_n for message in shown):
             yield Violation(BROKEN, "a message beyond next_n")
-        contents = [message.content for message in messages]
+        yield from self._branches(chat)
+        stored_threads = chat.tree.threads
+        contents = [message.content for thread in stored_threads for message in self._thread(thread)]
         for content in self.acknowledged[chat_id]:
             if contents.count(content) != 1:
                 yield Violation(BROKEN, f"{contents.count(content)} of a message that was accepted once")
-        for thread in threads - {chat.thread}:
+        for thread in threads.difference(stored_threads):
             if list(Message.query(thread, consistent_read=True, limit=1)):
-                yield Violation(STUCK, "a replaced thread that is still there")
+                yield Violation(STUCK, "a thread that is still there, and no branch of the chat")
+
+    def _thread(self, thread: str) -> list[Message]:
+        return list(Message.query(thread, consistent_read=True))
+
+    def shown(self, chat: Chat) -> list[Message]:
+        """The messages of a chat's shown path."""
+        return [
+            message
+            for segment in chat.path
+            for message in self._thread(segment.thread)
+            if segment.clip(int(message.n), int(message.n))
+        ]
+
+    def _branches(self, chat: Chat) -> Iterator[Violation]:
+        """Each branch has the messages that it counts, and can be shown to its end."""
+        if not chat.branches:
+            return
+        for branch_id, thread in zip(chat.tree.ids, chat.tree.threads, strict=True):
+            tree = chat.tree
+            tree.show(branch_id)
+            unshown = Chat(**chat.attribute_values)
+            fields = tree.to_fields()
+            unshown.branch, unshown.branches = fields["branch"], fields["branches"]
+            unshown.message_count, unshown.next_n = fields["message_count"], fields["next_n"]
+            path = self.shown(unshown)
+            if len(path) != fields["message_count"] or any(message.n >= fields["next_n"] for message in path):
+                yield Violation(BROKEN, f"branch {branch_id} counts {fields}, and has {len(path)} messages")
+            if not self._thread(thread) and branch_id != "main":
+                yield Violation(BROKEN, f"branch {branch_id} has no message")
 
     def stored_chat(self, chat_id: str) -> Chat | None:
         """A chat as stored."""
@@ -436,7 +568,7 @@ class World:
         if task.status in ("pending", "running"):
             return
         kept = tasks_of_users.read_text(task)
-        chat = self.stored_chat(task.chat_id)
+        chat = self.stored_chat(_place(task))
         # A title's text is the chat's title, a new answer that failed leaves the old one, and what is deleted is gone.
         has_message = (
             chat is not None and task.answer_n and not replaced and not (task.replaces and task.status == "failed")
@@ -475,7 +607,11 @@ class World:
 
     def count_calls(self, marker: str) -> int:
         """How often the model was asked with this text."""
-        return sum(marker in said for said in self._prompts())
+        return len(self.find_prompts(marker))
+
+    def find_prompts(self, marker: str) -> list[str]:
+        """The prompts with this text."""
+        return [said for said in self._prompts() if marker in said]
 
     def _prompts(self) -> list[str]:
         requests = self._provider.requests()
@@ -483,8 +619,8 @@ class World:
 
     def _asked(self, stored: list[Task]) -> Iterator[Violation]:
         asked = self._prompts()
-        tasks = sorted(accepted(stored), key=lambda task: task.chat_id)
-        for chat_id, chat_tasks in itertools.groupby(tasks, key=lambda task: task.chat_id):
+        tasks = sorted(accepted(stored), key=_place)
+        for chat_id, chat_tasks in itertools.groupby(tasks, key=_place):
             marker = self.acknowledged[chat_id][0].split()[-1]
             calls, allowed = sum(marker in said for said in asked), self.model_calls * len(list(chat_tasks))
             if calls > allowed:
@@ -530,8 +666,14 @@ class World:
                 self.job_keys.add((item["pk"]["S"], item["sk"]["S"]))
 
 
-async def call(scope: dict[str, Any], viewing: Viewing, body: bytes, heard: Callable[[Viewing], object] = bool) -> None:
-    """Call the streaming door, noting what is sent as it is sent. `heard` is called after each part."""
+async def call(
+    scope: dict[str, Any],
+    viewing: Viewing,
+    body: bytes,
+    heard: Callable[[Viewing], object] = bool,
+    app: Any = stream_function.app,
+) -> None:
+    """Call the streaming door, or another app, noting what is sent as it is sent. `heard` is called after each part."""
     never = asyncio.Event()
     received = [body]
 
@@ -548,13 +690,43 @@ async def call(scope: dict[str, Any], viewing: Viewing, body: bytes, heard: Call
             viewing.text_shown.set()
         heard(viewing)
 
-    await stream_function.app(scope, receive, send)
+    await app(scope, receive, send)
 
 
 def question_scope(token: str, key: str) -> dict[str, Any]:
     """A POST /tasks/stream."""
     headers = {"authorization": f"Bearer {token}", "idempotency-key": key, "content-type": "application/json"}
     return _request("POST", "/api/v1/tasks/stream", "", headers)
+
+
+def completion_scope(key: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    """A POST /v1/chat/completions."""
+    sent = {"authorization": f"Bearer {key}", "content-type": "application/json", **(headers or {})}
+    return _request("POST", "/v1/chat/completions", "", sent)
+
+
+def ui_scope(token: str, key: str) -> dict[str, Any]:
+    """A POST /ui/chat. The key counts for a regeneration alone."""
+    headers = {"authorization": f"Bearer {token}", "idempotency-key": key, "content-type": "application/json"}
+    return _request("POST", "/api/v1/ui/chat", "", headers)
+
+
+def is_ui(body: dict[str, Any]) -> bool:
+    """Whether a body is the AI SDK's."""
+    return "trigger" in body
+
+
+def ui_body(chat_id: str, content: str, message_id: str | None = None, **more: Any) -> dict[str, Any]:
+    """A body of the AI SDK's, with one message."""
+    message = {"id": message_id or uuid4().hex[:16], "role": "user", "parts": [{"type": "text", "text": content}]}
+    return {"id": chat_id, "trigger": "submit-message", "messages": [message], **more}
+
+
+def find_contents(body: dict[str, Any]) -> list[str]:
+    """The messages that a question brings. To answer again brings none."""
+    if not is_ui(body):
+        return [message["content"] for message in body.get("messages", [])]
+    return [body["messages"][-1]["parts"][0]["text"]] if body["trigger"] == "submit-message" else []
 
 
 def _request(method: str, path: str, query: str, headers: dict[str, str] | None = None) -> dict[str, Any]:

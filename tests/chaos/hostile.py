@@ -181,7 +181,7 @@ class Hostile(RuleBasedStateMachine):
     @acts
     def ask_again(self, work: Work) -> None:
         assert work.closed
-        last = prompts.read_last(work.talk.chat.thread)
+        last = prompts.read_last(work.talk.chat.path)
         good = int(last.n) if last is not None and last.role == "assistant" else None
         if again := self._accepted(work.talk, good, lambda: admission.regenerate(self._caller, work.id, self._once)):
             self._deliver(again)

@@ -16,10 +16,12 @@ from uuid import uuid4
 
 from aideer.core import settings
 from aideer.core.errors import AideerError
-from aideer.data.models import Chat, CreditEntry
+from aideer.data.models import Chat, CreditEntry, Record
+from aideer.security import api_keys as stored_keys
+from tests.api_keys import make_key
 from tests.chaos import victim
 from tests.chaos.cases import Lab
-from tests.chaos.harness import BROKEN, CALLED_TWICE, Violation, World
+from tests.chaos.harness import BROKEN, CALLED_TWICE, Violation, World, completions_of, find_contents, ui_body
 from tests.support import Person
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +117,8 @@ def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
     chats = {content: world.chat(person) for content, person in appended.items()}
     works |= asked
     works |= {name: ["ask_and_watch", who.token, name, json.dumps(body)] for name, (who, body) in questions.items()}
+    completed = _completions(world, people)
+    works |= {name: ["complete", key, json.dumps(body)] for name, (_, key, body) in completed.items()}
     works |= {content: ["append", person.id, chats[content].id, content] for content, person in appended.items()}
     works |= {"delete": ["delete", people[0].id, deleted.id], "sweep": ["sweep", people[0].id]}
     order = [[name, *work] for name, work in works.items()]
@@ -129,6 +133,8 @@ def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
     world.clock.ahead += settings.LEASE_SECONDS + 1  # a killed executor is one whose lease runs out
     for name, (person, body) in questions.items():
         violations += _ask_again(world, person, name, body, done.get(name))
+    for name, (person, key, body) in completed.items():
+        violations += _complete_again(world, person, key, body, done.get(name))
     for name, work in asked.items():
         task_id = _again(world, victim.ask, *work[1:])
         world.note_task(task_id)
@@ -161,21 +167,72 @@ def strike(lab: Lab, where: Victims, after_seconds: float | None) -> Kill:
 
 
 def _questions(world: World, people: list[Person]) -> dict[str, tuple[Person, dict[str, Any]]]:
-    """Questions for POST /tasks/stream, by their keys: in stored chats, in new ones, and for another answer."""
+    """Questions for POST /tasks/stream, by their keys: in old and new chats and branches, for another answer or its rest.
+
+    Those of the AI SDK are for POST /ui/chat.
+    """
     first, second, third = people
     old = world.accepted(third, world.chat(third, QUESTION), stream=False)["task_id"]
+    compared = world.accepted(second, world.chat(second, QUESTION), stream=False)["task_id"]
+    cut_off = world.accepted(first, world.chat(first, QUESTION, max_tokens=5), stream=False)["task_id"]
+    branched, edited = world.chat(third, QUESTION), world.chat(first, QUESTION)
+    world.accepted(third, branched, stream=False)
+    world.accepted(first, edited, stream=False)
+    regenerated = world.chat(second, QUESTION)
+    world.accepted(second, regenerated, stream=False)
     world.rest()
 
     def say() -> list[dict[str, str]]:
         return [{"role": "user", "content": f"{QUESTION} {uuid4().hex}"}]
+
+    def say_ui(chat_id: str, **more: Any) -> dict[str, Any]:
+        return ui_body(chat_id, f"{QUESTION} {uuid4().hex}", **more)
 
     opened = {"preset_id": world.chat(second).preset_id, "title": "Opened"}
     return {
         "message-0": (first, {"chat_id": world.chat(first).id, "messages": say()}),
         "message-1": (second, {"chat_id": world.chat(second).id, "messages": say()}),
         "chat-0": (second, {"chat": opened, "messages": say()}),
+        "branch-0": (third, {"chat_id": branched.id, "branch_at": 2, "messages": say()}),
         "again-0": (third, {"regenerate": old}),
+        "model-0": (second, {"regenerate": compared, "model": "qwen-max"}),
+        "rest-0": (first, {"continues": cut_off}),
+        "ui-message-0": (third, say_ui(world.chat(third).id)),
+        "ui-chat-0": (first, say_ui(uuid4().hex[:16], preset_id=world.chat(first).preset_id)),
+        "ui-edit-0": (first, say_ui(edited.id, message_id="1", messageId="1")),
+        "ui-again-0": (second, say_ui(regenerated.id) | {"trigger": "regenerate-message"}),
     }
+
+
+def _completions(world: World, people: list[Person]) -> dict[str, tuple[Person, str, dict[str, Any]]]:
+    """Completions by API keys and by a token, streamed and not: by whom, by which key, and what is sent."""
+    streamed = (False, True, True)
+    made = {}
+    for number, (person, stream) in enumerate(zip(people, streamed, strict=True)):
+        question = f"{QUESTION} {uuid4().hex}"
+        world.acknowledged[completions_of(person.id)].append(question)
+        key = person.token if person is people[-1] else make_key(person, credit_limit=100_000).key
+        body = {"model": "qwen-plus", "messages": [{"role": "user", "content": question}], "stream": stream}
+        made[f"complete-{number}"] = (person, key, body)
+    return made
+
+
+def _complete_again(
+    world: World, person: Person, key: str, body: dict[str, Any], told: str | None
+) -> Iterator[Violation]:
+    """Repeat a completion as OpenAI's clients do, which have not seen its end."""
+    viewing = world.completed(key, body, {"x-stainless-retry-count": "1"})
+    scope = f"{person.id}#{'session' if key == person.token else stored_keys.find(key).id}"
+    [noted] = Record.query(f"completion#{scope}", consistent_read=True)  # one question, so one record of the attempts
+    task_id = noted.data["task_id"]
+    world.note_task(task_id)
+    if told not in (None, task_id) or victim.find_completion(viewing.sent) not in (None, task_id):
+        yield Violation(BROKEN, "another task of the same completion")
+    if not viewing.sent:
+        yield Violation(BROKEN, "a repeated completion was not answered")
+    calls = world.count_calls(body["messages"][0]["content"])
+    if calls > 1:
+        yield Violation(CALLED_TWICE, f"{calls} calls for one completion")
 
 
 def _ask_again(world: World, person: Person, key: str, body: dict[str, Any], told: str | None) -> Iterator[Violation]:
@@ -188,15 +245,15 @@ def _ask_again(world: World, person: Person, key: str, body: dict[str, Any], tol
     if told not in (None, task_id):
         yield Violation(BROKEN, "another task of the same key")
     world.note_task(task_id)
-    for message in body.get("messages", []):
+    for content in find_contents(body):
         if chat_id in world.chats:
-            world.acknowledged[chat_id].append(message["content"])
+            world.acknowledged[chat_id].append(content)
         else:
-            world.adopt(chat_id, message["content"])
-        calls = world.count_calls(message["content"])
+            world.adopt(chat_id, content)
+        calls = world.count_calls(content)
         if calls > 1:
             yield Violation(CALLED_TWICE, f"{calls} calls for one question")
-    if "chat" in body:
+    if key in ("chat-0", "ui-chat-0"):
         others = world.chats.keys() - {chat_id}
         opened = [chat.id for chat in Chat.by_create_time.query(person.id) if chat.id not in others]
         if opened != [chat_id]:

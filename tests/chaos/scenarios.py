@@ -9,13 +9,27 @@ from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from aideer.accounts import api_keys
 from aideer.billing import topups
 from aideer.chats import likes
-from aideer.core import aws, settings
+from aideer.core import aws, clock, settings
+from aideer.data import jobs
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, Identity, Message, Preset, Record, Task, User
-from aideer.tasks import leases, stream_log
-from tests.chaos.harness import ANSWERS_LOST, BROKEN, STUCK, Violation, World, accepted
+from aideer.security import api_keys as stored_keys
+from aideer.tasks import conversations, leases, stream_log
+from tests.api_keys import complete, find_room, make_key
+from tests.chaos.harness import (
+    ANSWERS_LOST,
+    BILLED_TWICE,
+    BROKEN,
+    STUCK,
+    Violation,
+    World,
+    accepted,
+    completions_of,
+    ui_body,
+)
 from tests.support import Answer, Person, sweep
 
 SCENARIOS: list[type["Scenario"]] = []
@@ -156,6 +170,8 @@ class AskAndStream(Scenario):
 
     name = "POST /tasks/stream with a message"
     tries = 3
+    earlier: frozenset[str] = frozenset()
+    """The tasks of earlier questions."""
 
     def prepare(self) -> None:
         self.chat = self.world.chat(self.me)
@@ -184,7 +200,7 @@ class AskAndStream(Scenario):
                 self.world.adopt(task.chat_id, self.question)
 
     def kept(self) -> Iterator[Violation]:
-        real = accepted(self.world.tasks())
+        real = [task for task in accepted(self.world.tasks()) if task.id not in self.earlier]
         if len(real) != 1:
             yield Violation(BROKEN, f"{len(real)} tasks of one key")
         if not self.succeeded:
@@ -194,6 +210,35 @@ class AskAndStream(Scenario):
             said = sum(message.content == self.question for message in thread)
             if said != 1:
                 yield Violation(BROKEN, f"the question is stored {said} times")
+
+
+class AskFurther(AskAndStream):
+    name = "POST /tasks/stream in a chat that the process has just answered in"
+
+    def prepare(self) -> None:
+        super().prepare()
+        first = {"role": "user", "content": "/sim tokens=4 delay=1"}
+        viewing = self.world.asked(self.me, "before", {"chat_id": self.chat.id, "messages": [first]})
+        assert "event: close" in viewing.sent
+        self.earlier = frozenset({viewing.task_id})
+        assert (self.me.id, self.chat.id) in conversations._remembered
+
+
+class AskAfterChange(AskFurther):
+    name = "POST /tasks/stream in such a chat that has changed since"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.said = uuid4().hex
+        body = {"messages": [{"role": "user", "content": self.said}]}
+        answer = self.world.api("chats.append", "POST", f"/chats/{self.chat.id}/messages", json=body, user=self.me)
+        assert answer.status == 200, answer.body
+        self.world.acknowledged[self.chat.id].append(self.said)
+
+    def kept(self) -> Iterator[Violation]:
+        yield from super().kept()
+        if any(self.said not in prompt for prompt in self.world.find_prompts(self.question)):
+            yield Violation(BROKEN, "asked with messages that had changed")
 
 
 class AskInNewChat(AskAndStream):
@@ -230,6 +275,403 @@ class AskAgain(AskAndStream):
             yield Violation(BROKEN, f"{len(new)} tasks, {len(messages)} messages after an answer was made again")
 
 
+# --- the AI SDK's door
+
+
+class AskByUi(AskAndStream):
+    """A client sends its message again, as it is, until it knows the end of the answer."""
+
+    name = "POST /ui/chat with a message"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.sent = ui_body(self.chat.id, self.question)
+
+    def body(self) -> dict[str, Any]:
+        return self.sent
+
+    def _ask(self) -> Answer:
+        viewing = self.world.asked_ui(self.me, "once", self.body())
+        broke_off = viewing.status in (0, 200) and not viewing.ended
+        return Answer(503 if broke_off else viewing.status, {}, viewing.sent)
+
+
+class OpenByUi(AskByUi):
+    name = "POST /ui/chat with a new chat"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.sent = ui_body(uuid4().hex[:16], self.question, preset_id=self.chat.preset_id)
+
+    def kept(self) -> Iterator[Violation]:
+        yield from super().kept()
+        opened = [chat for chat in Chat.by_create_time.query(self.me.id) if chat.id != self.chat.id]
+        if len(opened) != 1:
+            yield Violation(BROKEN, f"{len(opened)} chats of one id")
+
+
+class EditByUi(AskByUi):
+    name = "POST /ui/chat with an edited message"
+
+    def prepare(self) -> None:
+        super().prepare()
+        before = ui_body(self.chat.id, "/sim tokens=4 delay=1")
+        viewing = self.world.asked_ui(self.me, "before", before)
+        assert viewing.ended
+        self.earlier = frozenset({viewing.start["task_id"]})
+        message_id = before["messages"][0]["id"]
+        self.sent = ui_body(self.chat.id, self.question, message_id, messageId=message_id)
+
+    def kept(self) -> Iterator[Violation]:
+        yield from super().kept()
+        branches = Chat.get(self.chat.id, consistent_read=True).tree.ids
+        if len(branches) != 2:
+            yield Violation(BROKEN, f"{len(branches)} branches after one edit")
+
+
+class RegenerateByUi(AskAgain, AskByUi):
+    name = "POST /ui/chat for another answer"
+
+    def body(self) -> dict[str, Any]:
+        return {**self.sent, "id": self.chat.id, "trigger": "regenerate-message"}
+
+
+# --- completions by API keys
+
+
+class Complete(Scenario):
+    """A client repeats the request as OpenAI's clients do, until it has seen the end."""
+
+    name = "POST /v1/chat/completions"
+    tries = 3
+    more: ClassVar[dict[str, Any]] = {}
+    limit = 100_000
+
+    def prepare(self) -> None:
+        self.key = make_key(self.me, credit_limit=self.limit)
+        self.question = f"/sim tokens=8 delay=2 {uuid4().hex}"
+        self.world.acknowledged[completions_of(self.me.id)].append(self.question)
+
+    def act(self) -> None:
+        self.told(self._ask)
+
+    def _ask(self) -> Answer:
+        attempt = len(self.answers) - 1
+        if attempt:  # the client waits, and so the lease of a process that died is over
+            self.world.clock.ahead += settings.LEASE_SECONDS + 1
+        body = {"model": "qwen-plus", "messages": [{"role": "user", "content": self.question}], **self.more}
+        viewing = self.world.completed(self.key.key, body, {"x-stainless-retry-count": str(attempt)})
+        whole = viewing.sent.endswith("data: [DONE]\n\n" if self.more else "}") and '"error"' not in viewing.sent
+        broke_off = viewing.status in (0, 200) and not whole  # the client saw no end, or an error in its place
+        return Answer(503 if broke_off else viewing.status, {}, viewing.sent)
+
+    def check(self) -> Iterator[Violation]:
+        yield from self.kept()  # 502 is the answer to a retry whose first attempt has failed
+
+    def kept(self) -> Iterator[Violation]:
+        stored = accepted(self.world.tasks())
+        finished = [task for task in stored if task.status == "finished"]
+        if len(finished) > 1:
+            yield Violation(BILLED_TWICE, f"{len(finished)} completions for one request and its retries")
+        if self.succeeded and (not finished or finished[0].id not in self.succeeded[-1].body):
+            yield Violation(BROKEN, "a client was told of a completion that is not stored")
+        if not self.answers[-1]:
+            yield Violation(BROKEN, "never answered")
+        spent = sum(int(task.credits) for task in finished)
+        if find_room(stored_keys.digest(self.key.key)) != self.limit - spent:
+            yield Violation(STUCK, "room of the key that no completion holds or has spent")
+
+
+class CompleteStreamed(Complete):
+    name = "POST /v1/chat/completions, streamed"
+    more: ClassVar[dict[str, Any]] = {"stream": True}
+
+
+class SweepCompletion(Complete):
+    name = "sweep of a completion whose process died"
+    tries = 1
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.task = complete(stored_keys.find(self.key.key), 300)
+        self.world.clock.ahead += settings.LEASE_SECONDS + 1
+
+    def act(self) -> None:
+        with suppress(Exception):  # an invocation that failed: the next minute's comes
+            sweep()
+
+    def kept(self) -> Iterator[Violation]:
+        if Task.get(self.task.id, consistent_read=True).status != "failed":
+            yield Violation(STUCK, "a completion that was not swept")
+        if find_room(stored_keys.digest(self.key.key)) != self.limit:
+            yield Violation(STUCK, "room of the key that no completion holds")
+
+
+# --- branches, another model, the rest of an answer
+
+LONG = "/sim tokens=12 delay=1"
+
+
+class Talked(Scenario):
+    """A chat with a question, its answer, and another question at n = 3."""
+
+    parameters: ClassVar[dict[str, Any]] = {}
+
+    def talk(self, directive: str = "/sim tokens=4 delay=1") -> None:
+        self.chat = self.world.chat(self.me, directive, **self.parameters)
+        self.old = self.world.accepted(self.me, self.chat, stream=False)["task_id"]
+        self.world.rest()
+
+    def ask_further(self) -> None:
+        self.said = uuid4().hex
+        body = {"messages": [{"role": "user", "content": self.said}]}
+        answer = self.world.api("chats.append", "POST", f"/chats/{self.chat.id}/messages", json=body, user=self.me)
+        assert answer.status == 200, answer.body
+        self.world.acknowledged[self.chat.id].append(self.said)
+
+    def stored(self) -> Chat:
+        return Chat.get(self.chat.id, consistent_read=True)
+
+    def shown(self) -> list[Message]:
+        return self.world.shown(self.stored())
+
+    def new(self) -> list[Task]:
+        return [task for task in accepted(self.world.tasks()) if task.id != self.old]
+
+    def branched(self, question: str) -> Iterator[Violation]:
+        """There is one branch beside the main one. It is shown, and the other one is whole."""
+        chat, shown = self.stored(), self.shown()
+        new = self.new()
+        if len(new) != 1 or len(chat.branches or ()) != 2 or chat.branch == "main":
+            yield Violation(BROKEN, f"{len(new)} tasks and branches {chat.branches} of one key")
+            return
+        answers = [4] if new[0].text_length else []
+        if [message.n for message in shown] != [1, 2, 3, *answers] or shown[2].content != question:
+            yield Violation(BROKEN, f"the branch has {[(message.n, message.content) for message in shown]}")
+        main = [message.content for message in Message.query(chat.thread, consistent_read=True)]
+        if len(main) != 3 or main[2] != self.said:
+            yield Violation(ANSWERS_LOST, f"the main branch has {main}")
+
+    def continued(self) -> Iterator[Violation]:
+        """There is one answer: the first part alone if the second failed, else both with the sum of their costs."""
+        new, messages = self.new(), self.shown()
+        if len(new) != 1 or [message.role for message in messages] != ["user", "assistant"]:
+            yield Violation(BROKEN, f"{len(new)} tasks, {len(messages)} messages of a continued answer")
+            return
+        task, old, answer = new[0], Task.get(self.old, consistent_read=True), messages[1]
+        said = stream_log.read_text(old.id).content
+        due = (old.id, len(said), old.credits)
+        if task.status != "failed" and task.text_length:
+            due = (task.id, len(said) + task.text_length, old.credits + task.credits)
+        if (answer.task_id, len(answer.content), answer.credits) != due or not answer.content.startswith(said):
+            yield Violation(ANSWERS_LOST, f"{(answer.task_id, answer.content, answer.credits)}, not {due}")
+
+    def answered_by(self, model: str) -> Iterator[Violation]:
+        """There is one answer, of the other model if that has finished, and the chat's preset is as it was."""
+        new, messages = self.new(), self.shown()
+        if len(new) != 1 or [message.role for message in messages] != ["user", "assistant"]:
+            yield Violation(BROKEN, f"{len(new)} tasks, {len(messages)} messages after an answer was made again")
+            return
+        due = (new[0].id, model) if new[0].status == "finished" else (self.old, "qwen-plus")
+        if (messages[1].task_id, messages[1].model) != due or new[0].model != model:
+            yield Violation(BROKEN, f"answered by {messages[1].model}, not {due}")
+        if self.stored().preset_id != self.chat.preset_id:
+            yield Violation(BROKEN, "the chat has another preset")
+
+
+class Branching(Talked):
+    """A question in the place of an earlier one."""
+
+    def prepare(self) -> None:
+        self.talk()
+        self.ask_further()
+        self.question = uuid4().hex
+        self.world.acknowledged[self.chat.id].append(self.question)
+
+    def body(self) -> dict[str, Any]:
+        question = {"role": "user", "content": self.question}
+        return {"chat_id": self.chat.id, "branch_at": 3, "messages": [question]}
+
+    def kept(self) -> Iterator[Violation]:
+        yield from super().kept()
+        yield from self.branched(self.question)
+
+
+class OtherModel(Talked):
+    """An answer of another model."""
+
+    def prepare(self) -> None:
+        self.talk()
+
+    def body(self) -> dict[str, Any]:
+        return {"regenerate": self.old, "model": "qwen-max"}
+
+    def kept(self) -> Iterator[Violation]:
+        yield from super().kept()
+        yield from self.answered_by("qwen-max")
+
+
+class Rest(Talked):
+    """The rest of an answer."""
+
+    parameters: ClassVar[dict[str, Any]] = {"max_tokens": 5}
+
+    def prepare(self) -> None:
+        self.talk(LONG)
+
+    def body(self) -> dict[str, Any]:
+        return {"continues": self.old}
+
+    def kept(self) -> Iterator[Violation]:
+        yield from super().kept()
+        yield from self.continued()
+
+
+class AskOnce(Talked):
+    """POST /tasks about a chat that has an answer, with a key, until it is told."""
+
+    tries = 3
+
+    def body(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def act(self) -> None:
+        headers = {"Idempotency-Key": "once"}
+        body = {"stream": False, **self.body()}
+        self.told(lambda: self.world.api("tasks.create", "POST", "/tasks", json=body, user=self.me, headers=headers))
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.succeeded:
+            yield Violation(BROKEN, "never told that it is accepted")
+        if {answer.json["task_id"] for answer in self.succeeded} - {task.id for task in self.new()}:
+            yield Violation(BROKEN, "accepted, and not there")
+
+
+class BranchOff(Branching, AskOnce):
+    name = "POST /tasks with branch_at"
+
+
+class AnotherModel(OtherModel, AskOnce):
+    name = "POST /tasks for an answer of another model"
+
+
+class GoOn(Rest, AskOnce):
+    name = "POST /tasks for the rest of an answer"
+
+
+class AskOnceAndStream(Talked, AskAndStream):
+    """POST /tasks/stream in the same way."""
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.succeeded:
+            yield Violation(BROKEN, f"never answered: {[answer and answer.status for answer in self.answers]}")
+
+
+class BranchAndStream(Branching, AskOnceAndStream):
+    name = "POST /tasks/stream with branch_at"
+
+
+class AnotherModelStreamed(OtherModel, AskOnceAndStream):
+    name = "POST /tasks/stream for an answer of another model"
+
+
+class GoOnAndStream(Rest, AskOnceAndStream):
+    name = "POST /tasks/stream for the rest of an answer"
+
+
+class ChangeOne(Talked):
+    """A change of a message or of the shown branch, by a client that takes the chat as it is."""
+
+    tries = 3
+
+    def prepare(self) -> None:
+        self.talk()
+        self.ask_further()
+        self.world.accepted(self.me, self.chat, stream=False)
+        self.world.rest()
+
+    def call(self, function: str, method: str, path: str, **body: Any) -> None:
+        path, headers = f"/chats/{self.chat.id}/{path}", {"If-Match": "*"}
+        self.told(lambda: self.world.api(function, method, path, user=self.me, headers=headers, **body))
+
+
+class EditOne(ChangeOne):
+    name = "PUT /chats/{id}/messages/{n}"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.world.acknowledged[self.chat.id].remove(self.said)
+        self.other = uuid4().hex
+
+    def act(self) -> None:
+        self.call("chats.message_update", "PUT", "messages/3", json={"content": self.other})
+
+    def kept(self) -> Iterator[Violation]:
+        shown = self.shown()
+        if not self.succeeded or [message.n for message in shown] != [1, 2, 3, 4] or shown[2].content != self.other:
+            yield Violation(BROKEN, f"not edited: {[message.content for message in shown]}")
+
+
+class RemoveFollowing(ChangeOne):
+    name = "DELETE /chats/{id}/messages/{n} with all that follow"
+    left: ClassVar[list[int]] = [1, 2]
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.world.acknowledged[self.chat.id].remove(self.said)
+        self.world.rewritten |= {task.id for task in self.new()}
+
+    def act(self) -> None:
+        self.call("chats.message_delete", "DELETE", "messages/3?following=true")
+
+    def kept(self) -> Iterator[Violation]:
+        told = [answer.status for answer in self.answers if answer]
+        if not {200, 404} & set(told) or [message.n for message in self.shown()] != self.left:
+            yield Violation(BROKEN, f"told {told}, and shown {[message.n for message in self.shown()]}")
+
+
+class SwitchBack(Branching, ChangeOne):
+    name = "PUT /chats/{id}/branch"
+
+    def prepare(self) -> None:
+        super().prepare()
+        body = self.body()
+        body.pop("chat_id")
+        self.world.accepted(self.me, self.chat, stream=False, **body)
+        self.world.rest()
+        self.branch = self.stored().branch
+
+    def act(self) -> None:
+        self.call("chats.branch", "PUT", "branch", json={"branch": "main"})
+
+    def kept(self) -> Iterator[Violation]:
+        chat, shown = self.stored(), [message.content for message in self.shown()]
+        if not self.succeeded or chat.branch != "main" or shown[2:] != [self.said]:
+            yield Violation(BROKEN, f"shown {chat.branch}: {shown}")
+        branch = [message.n for message in Message.query(f"{chat.thread}#{self.branch}", consistent_read=True)]
+        if branch != [3, 4]:
+            yield Violation(ANSWERS_LOST, f"the other branch has {branch}")
+
+
+class RemoveBranch(SwitchBack):
+    name = "DELETE /chats/{id}/messages/{n} that ends a branch"
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.world.acknowledged[self.chat.id].remove(self.question)
+        self.world.rewritten |= {task.id for task in self.new()}
+        self.version = self.stored().version
+
+    def act(self) -> None:
+        path, headers = f"/chats/{self.chat.id}/messages/3?following=true", {"If-Match": f'"{self.version}"'}
+        self.told(lambda: self.world.api("chats.message_delete", "DELETE", path, user=self.me, headers=headers))
+
+    def kept(self) -> Iterator[Violation]:
+        chat, told = self.stored(), [answer.status for answer in self.answers if answer]
+        if not {200, 412} & set(told) or chat.branches or [message.n for message in self.shown()] != [1, 2, 3]:
+            yield Violation(BROKEN, f"told {told}, and left {chat.branches}")
+
+
 # --- the engine
 
 
@@ -264,6 +706,64 @@ class Title(Unwatched):
             yield Violation(BROKEN, f"a {self.ended().status} title task, and the title {title}")
 
 
+class AnswerThenTitle(Unwatched):
+    """In a chat with auto_title. The title comes as the system goes on by itself."""
+
+    name = "answer of a chat that waits for a title"
+
+    def prepare(self) -> None:
+        self.chat = self.world.chat(self.me, self.question)
+        Chat(self.chat.id).update([Chat.auto_title.set(True), Chat.title_source.set(Chat.MESSAGE)])
+        accepted = self.world.accepted(self.me, self.chat, **self.body)
+        self.task_id, self.url = accepted["task_id"], accepted["stream_url"]
+
+    def titles(self) -> list[Task]:
+        return [task for task in self.world.tasks() if task.type == Task.TITLE]
+
+    def kept(self) -> Iterator[Violation]:
+        titles, chat = self.titles(), Chat.get(self.chat.id, consistent_read=True)
+        if len(titles) != (self.ended().status == "finished"):
+            yield Violation(BROKEN, f"{len(titles)} titles of a {self.ended().status} answer")
+        if [task.id for task in titles] != [chat.title_task] * len(titles):
+            yield Violation(BROKEN, "a title's task that the chat does not know")
+        ended = [task.status for task in titles]
+        if (chat.title_source == Chat.MODEL) != (ended == ["finished"]):
+            yield Violation(BROKEN, f"title tasks {ended}, and a title of {chat.title_source}")
+
+
+class WatchedThenTitle(AnswerThenTitle):
+    name = "answer with a viewer of a chat that waits for a title"
+    body: ClassVar[dict[str, Any]] = {}
+
+    def act(self) -> None:
+        self.world.watched(self.task_id, self.url)
+
+
+class WorkTitle(AnswerThenTitle):
+    name = "job that has a title made"
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().act()
+        self.world.messages.clear()
+
+    def act(self) -> None:
+        for body in self.world.jobs[:]:
+            if self.world.work(body):
+                self.world.jobs.remove(body)
+
+
+class WishedTitle(WorkTitle):
+    name = "title of a chat that waited for it"
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().act()
+
+    def act(self) -> None:
+        Unwatched.act(self)
+
+
 class AnswerAgain(Unwatched):
     name = "answer made again"
 
@@ -280,6 +780,51 @@ class AnswerAgain(Unwatched):
         of_new = messages[-1].task_id == self.task_id
         if len(messages) != 2 or of_new != (self.ended().status == "finished"):
             yield Violation(BROKEN, "neither the old answer nor the new one")
+
+
+class AnswerInBranch(BranchOff, Unwatched):
+    name = "answer in a branch"
+
+    def prepare(self) -> None:
+        BranchOff.prepare(self)
+        self.world.messages.clear()
+        BranchOff.act(self)
+        assert self.succeeded
+        self.task_id = self.succeeded[0].json["task_id"]
+
+    def act(self) -> None:
+        Unwatched.act(self)
+
+    def kept(self) -> Iterator[Violation]:
+        yield from self.branched(self.question)
+
+
+class RestOfAnswer(AnswerInBranch):
+    name = "rest of an answer"
+    parameters: ClassVar[dict[str, Any]] = {"max_tokens": 5}
+
+    def prepare(self) -> None:
+        self.talk(LONG)
+        self.world.messages.clear()
+        BranchOff.act(self)
+        assert self.succeeded
+        self.task_id = self.succeeded[0].json["task_id"]
+
+    def body(self) -> dict[str, Any]:
+        return {"continues": self.old}
+
+    def kept(self) -> Iterator[Violation]:
+        yield from self.continued()
+
+
+class RestWatched(RestOfAnswer):
+    name = "rest of an answer with a viewer"
+
+    def body(self) -> dict[str, Any]:
+        return {"continues": self.old, "stream": True}
+
+    def act(self) -> None:
+        self.world.watched(self.task_id, self.answers[0].json["stream_url"])  # type: ignore[union-attr]
 
 
 class Refused(Unwatched):
@@ -722,6 +1267,44 @@ class DeleteChat(Scenario):
             yield Violation(BROKEN, "not deleted in three tries")
 
 
+class DeleteAll(DeleteChat):
+    name = "delete all chats, of which one waits for an answer"
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("chats.delete_all", "DELETE", "/chats?confirm=all", user=self.me))
+        if self.succeeded:
+            self.world.gone.add(self.chat.id)
+
+
+class ReadChanges(Scenario):
+    name = "GET /changes"
+    tries = 3
+
+    def prepare(self) -> None:
+        self.chats = [self.world.chat(self.me) for _ in range(3)]
+        self.cursor = self.world.cursors[self.me.id]
+        for chat in self.chats[:2]:
+            body = {"messages": [{"role": "user", "content": (said := uuid4().hex)}]}
+            path = f"/chats/{chat.id}/messages"
+            self.world.api("chats.append", "POST", path, json=body, user=self.me)
+            self.world.acknowledged[chat.id].append(said)
+        gone = self.chats[1].id
+        self.world.api("chats.delete", "DELETE", f"/chats/{gone}", user=self.me)
+        self.world.gone.add(gone)
+
+    def act(self) -> None:
+        self.told(lambda: self.world.api("changes.list", "GET", f"/changes?since={self.cursor}&limit=1", user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        if not self.succeeded:
+            yield Violation(BROKEN, "not told in three tries")
+        for page in (answer.json for answer in self.succeeded):
+            told = {change["chat_id"] for change in page["changes"]}
+            told |= self.world.follow(self.me, page["next"])[0]
+            if told != {chat.id for chat in self.chats[:2]}:
+                yield Violation(BROKEN, f"told {len(told)} of two changes")
+
+
 class SweepJob(Replace):
     name = "sweep that hands a job over"
 
@@ -757,6 +1340,19 @@ class WorkDeleted(WorkReplaced):
         task = self.world.tasks()[0].id
         self.told(lambda: self.world.api("chats.delete", "DELETE", f"/chats/{self.chat.id}", user=self.me))
         Chat(self.chat.id).update([Chat.active_task.set(task)])  # as if the deletion had not got as far as to stop it
+        self.world.gone.add(self.chat.id)
+        sweep()
+
+    def kept(self) -> Iterator[Violation]:
+        yield from ()
+
+
+class WorkAll(WorkReplaced):
+    name = "job that deletes all chats, of which one waits for an answer"
+
+    def prepare(self) -> None:
+        DeleteChat.prepare(self)  # type: ignore[arg-type]
+        jobs.create("all_chats", 0, user_id=self.me.id, before=clock.timestamp())
         self.world.gone.add(self.chat.id)
         sweep()
 
@@ -915,6 +1511,50 @@ class ChangePassword(Scenario):
             yield Violation(BROKEN, f"not changed once: token_version {version}")
 
 
+class MakeKey(Scenario):
+    name = "POST /users/me/keys"
+    tries = 3
+
+    def act(self) -> None:
+        body = {"name": "Laptop", "credit_limit": 100}
+        self.told(lambda: self.world.api("users.create_key", "POST", "/users/me/keys", json=body, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        listed = {key.id for key in api_keys.list_all(self.me.user, self.me.id)}
+        if not {answer.json["id"] for answer in self.succeeded} <= listed:
+            yield Violation(BROKEN, "a key that was made and is not there")
+        if len(listed) > len(self.answers) or not self.succeeded:
+            yield Violation(BROKEN, f"{len(listed)} keys of {len(self.answers)} requests")
+
+
+class ChangeKey(MakeKey):
+    name = "PUT /users/me/keys/{key_id}"
+    left: ClassVar[list[tuple[str, int | None]]] = [("Phone", 500)]
+
+    def prepare(self) -> None:
+        super().act()
+        self.key_id = self.succeeded[0].json["id"]
+        self.answers.clear()
+
+    def act(self) -> None:
+        path, body = f"/users/me/keys/{self.key_id}", {"name": "Phone", "credit_limit": 500}
+        self.told(lambda: self.world.api("users.update_key", "PUT", path, json=body, user=self.me))
+
+    def kept(self) -> Iterator[Violation]:
+        listed = [(key.name, key.credit_limit) for key in api_keys.list_all(self.me.user, self.me.id)]
+        if listed != self.left or not self.answers[-1]:
+            yield Violation(BROKEN, f"the keys are {listed}")
+
+
+class RevokeKey(ChangeKey):
+    name = "DELETE /users/{id}/keys/{key_id}"
+    left: ClassVar[list[tuple[str, int | None]]] = []
+
+    def act(self) -> None:
+        path = f"/users/me/keys/{self.key_id}"
+        self.told(lambda: self.world.api("users.delete_key", "DELETE", path, user=self.me))
+
+
 class DeleteUser(Scenario):
     name = "DELETE /users/{id}"
     tries = 3
@@ -930,6 +1570,7 @@ class DeleteUser(Scenario):
         likes.like(self.me.user, "preset", self.liked)
         self.code = self.world.code(100)
         topups.redeem(self.me.user, self.code, IdempotentRequest(self.me.id, "redeem", None, ""))
+        make_key(self.me)
         self.world.accepted(self.me, self.world.chat(self.me))
         self.world.messages.clear()
 

@@ -8,8 +8,9 @@ import asyncio
 import importlib
 import json
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,8 +24,9 @@ from aideer.schemas.credits import NewRedemption
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, chat_deletion, executor, sweeper
 from tests import prices
-from tests.chaos.harness import Viewing, call, question_scope
+from tests.chaos.harness import UiViewing, Viewing, call, completion_scope, is_ui, question_scope, ui_scope
 from tests.support import caller
+from v1 import serve as v1_function
 
 
 def say(*words: str) -> None:
@@ -63,7 +65,7 @@ def sweep(_: User) -> str:
 
 
 async def ask_and_watch(name: str, token: str, key: str, body: str) -> None:
-    """POST /tasks/stream, whose client relies on the task of the start event."""
+    """POST /tasks/stream, or POST /ui/chat, whose client relies on the task of the first event."""
     told: list[str] = []
 
     def hear(viewing: Viewing) -> None:
@@ -71,9 +73,32 @@ async def ask_and_watch(name: str, token: str, key: str, body: str) -> None:
             told.append(viewing.start["task_id"])
             say("done", name, *told)
 
-    await call(question_scope(token, key), Viewing(""), body.encode(), hear)
+    if is_ui(json.loads(body)):
+        await call(ui_scope(token, key), UiViewing(""), body.encode(), hear)
+    else:
+        await call(question_scope(token, key), Viewing(""), body.encode(), hear)
 
 
+async def complete(name: str, key: str, body: str) -> None:
+    """POST /v1/chat/completions, whose client relies on the completion's id."""
+    told: list[str] = []
+
+    def hear(viewing: Viewing) -> None:
+        if not told and (task_id := find_completion(viewing.sent)):
+            told.append(task_id)
+            say("done", name, task_id)
+
+    await call(completion_scope(key), Viewing(""), body.encode(), hear, app=v1_function.app)
+
+
+def find_completion(sent: str) -> str | None:
+    """The task of a completion, if its client has got the id."""
+    found = re.search(r'"id": ?"chatcmpl-([^"]+)"', sent)
+    return found[1] if found else None
+
+
+WATCHED: dict[str, Callable[..., Awaitable[None]]] = {"ask_and_watch": ask_and_watch, "complete": complete}
+"""The requests that the process's own event loop answers."""
 WORKS: dict[str, Callable[..., str]] = {
     "ask": ask,
     "redeem": redeem,
@@ -91,12 +116,12 @@ def do(name: str, what: str, user_id: str, *arguments: Any) -> None:
 async def work(answers: list[str], works: list[list[str]]) -> None:
     """Everything at once."""
     loop = asyncio.get_running_loop()
-    questions = [[name, *arguments] for name, what, *arguments in works if what == "ask_and_watch"]
-    works = [each for each in works if each[1] != "ask_and_watch"]
+    watched = [WATCHED[what](name, *arguments) for name, what, *arguments in works if what in WATCHED]
+    works = [each for each in works if each[1] not in WATCHED]
     with ThreadPoolExecutor(8) as pool:
         await asyncio.gather(
             *(executor.execute(task_id, clock.now() + 60) for task_id in answers),
-            *(ask_and_watch(*question) for question in questions),
+            *watched,
             *(loop.run_in_executor(pool, do, *each) for each in works),
             return_exceptions=True,
         )
@@ -104,7 +129,8 @@ async def work(answers: list[str], works: list[list[str]]) -> None:
 
 
 def main() -> None:
-    importlib.import_module("aideer.tasks.asking")  # else each child imports it
+    for module in ("aideer.tasks.asking", "aideer.ai_sdk.door"):  # else each child imports it
+        importlib.import_module(module)
     prices.bill_by(prices.FOLDER)
     for line in sys.stdin:
         wanted = json.loads(line)
