@@ -11,8 +11,8 @@ MOST_METRICS = 10
 RESOURCES = Template().document["Resources"]
 ALARMS = {name: r["Properties"] for name, r in RESOURCES.items() if r["Type"] == "AWS::CloudWatch::Alarm"}
 TABLES = {name: r["Properties"] for name, r in RESOURCES.items() if r["Type"] == "AWS::DynamoDB::Table"}
-SELDOM_WRITTEN = {"PresetsTable"}
-"""Its indexes are left out: four metrics for what nobody writes often."""
+SELDOM_WRITTEN = {"PresetsTable", "UploadsTable"}
+"""Their indexes are left out: five metrics for what nobody writes often."""
 
 
 def watched(metric: str) -> Counter[tuple[str, ...]]:

@@ -9,9 +9,9 @@ import yaml
 from local.simulators.dashscope import FAILS
 from local.stack.template import ROOT, Template
 
-README, CONTRIBUTING, CONFIGURATION, TOUR = (
+README, CONTRIBUTING, CONFIGURATION, TOUR, ARCHITECTURE = (
     (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/tour.md")
+    for name in ("README.md", "CONTRIBUTING.md", "docs/configuration.md", "docs/tour.md", "docs/architecture.md")
 )
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
@@ -106,11 +106,12 @@ def test_commands_are_the_makefile_s() -> None:
 
 
 def test_contributors_are_told_every_step_of_the_checks() -> None:
-    steps = re.findall(r"^step \w+ (make [a-z0-9-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    code = re.sub(r" #.*|^#.*", "", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    steps = set(re.findall(r"\b(make [a-z0-9-]+)", code))
     checks = CONTRIBUTING.partition("## Check your change")[2].partition("\n## ")[0]
     parts = {"make deployed": "make e2e", "make samlocal": "make e2e", "make web-adapter": "make e2e"}
-    assert len(steps) > 8
-    assert [step for step in steps if f"`{parts.get(step, step)}" not in checks] == []
+    assert len(steps) > 15
+    assert [step for step in sorted(steps) if f"`{parts.get(step, step)}" not in checks] == []
 
 
 def test_github_runs_the_checks_and_may_write_nothing() -> None:
@@ -119,3 +120,16 @@ def test_github_runs_the_checks_and_may_write_nothing() -> None:
     assert workflow["permissions"] == {"contents": "read"}
     assert "permissions" not in job
     assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+
+
+def test_tables_have_their_heads() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")):
+        lines = ["", *page.read_text(encoding="utf-8").splitlines(), ""]
+        begun = [n for n, line in enumerate(lines) if line.startswith("|") and not lines[n - 1].startswith("|")]
+        assert [lines[n] for n in begun if not re.fullmatch(r"\|( *:?-+:? *\|)+", lines[n + 1])] == [], page
+
+
+def test_the_architecture_names_the_folders_of_endpoints() -> None:
+    said = ARCHITECTURE.partition("of the endpoints are ")[2].partition(". ")[0]
+    routed = [f.module for f in Template().functions.values() if any(event.type == "HttpApi" for event in f.events)]
+    assert set(re.findall(r"`(\w+)`", said)) == {module.partition(".")[0] for module in routed}

@@ -10,15 +10,16 @@ import pytest
 
 from local.stack.template import ROOT, Template
 from tests.conformance import check_schema
-from tests.route_matrix import CALLS, STREAMED, Call, row
+from tests.route_matrix import CALLS, SITE, STREAMED, Call, row
 
 DOCUMENT = json.loads((ROOT / "functions/docs/openapi.json").read_text(encoding="utf-8"))
 ROUTED = {
-    (event.properties["Method"].upper(), event.properties["Path"]): function
+    route: function
     for function in Template().functions.values()
     for event in function.events
     if event.type == "HttpApi" and event.properties["Method"] != "HEAD"
-} | {STREAMED: next(function for function in Template().functions.values() if not function.runs_here)}
+    if (route := (event.properties["Method"].upper(), event.properties["Path"])) not in SITE
+} | dict.fromkeys(STREAMED, next(function for function in Template().functions.values() if not function.runs_here))
 OPERATIONS = {
     (method.upper(), path): operation
     for path, operations in DOCUMENT["paths"].items()
@@ -28,10 +29,14 @@ REQUESTS = {
     str(path.relative_to(ROOT)): event
     for path in sorted((ROOT / "events").glob("*/*.json"))
     if "routeKey" in (event := json.loads(path.read_text(encoding="utf-8")))
+    and event["routeKey"] != "$default"  # a Lambda URL's
+    and tuple(event["routeKey"].split(" ", 1)) not in SITE
 }
 """The events that are requests, by their files."""
 EVENTS = {tuple(event["routeKey"].split(" ", 1)) for event in REQUESTS.values()}
-without_streamed = pytest.mark.parametrize("call", [call for key, call in CALLS.items() if key != STREAMED], ids=str)
+without_streamed = pytest.mark.parametrize(
+    "call", [call for key, call in CALLS.items() if key not in STREAMED], ids=str
+)
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=str)
 
 

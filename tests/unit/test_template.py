@@ -34,6 +34,7 @@ MODELS = {
     "CodesTable": models.Code,
     "RecordsTable": models.Record,
     "AuditTable": models.AuditRecord,
+    "UploadsTable": models.Upload,
 }
 
 each_function = pytest.mark.parametrize("name", FUNCTIONS)
@@ -98,6 +99,9 @@ def test_policies_are_exact(name: str) -> None:
         if target == "${AvatarsBucket.Arn}/avatars/*":
             assert kind == "Fn::Sub"
             logical_id, allowed = "AvatarsBucket", {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
+        elif target in ("${UploadsBucket.Arn}/incoming/*", "${UploadsBucket.Arn}/images/*"):
+            assert kind == "Fn::Sub"
+            logical_id, allowed = "UploadsBucket", {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
         elif kind == "Fn::Sub":
             match = re.fullmatch(r"\$\{(\w+)\.Arn\}/index/(\*|\w+)", target)
             assert match
@@ -121,6 +125,13 @@ def test_policies_are_exact(name: str) -> None:
                 "AWS::S3::Bucket": {"s3:ListBucket"},
                 "AWS::SecretsManager::Secret": {"secretsmanager:GetSecretValue"},
             }[RESOURCES[logical_id]["Type"]]
+            if logical_id == "DeadLetters":  # administrators look at them and put them back
+                allowed = {
+                    "sqs:ReceiveMessage",
+                    "sqs:ChangeMessageVisibility",
+                    "sqs:GetQueueAttributes",
+                    "sqs:DeleteMessage",
+                }
             assert kind == ("Ref" if "secretsmanager:GetSecretValue" in allowed else "Fn::GetAtt")
         assert actions
         assert set(actions) <= allowed, f"no function does {set(actions) - allowed} with {logical_id}, and {name} may"
@@ -142,6 +153,7 @@ def test_only_signing_in_and_what_changes_how_touch_identities() -> None:
         "UsersSetPasswordFunction",
         "UsersLinkWechatFunction",
         "UsersLinkPasswordFunction",
+        "UsersCreateKeyFunction",
         "SessionCreateFunction",
         "SessionWechatTokenFunction",
         "SessionWechatRefreshFunction",
@@ -159,7 +171,11 @@ def test_only_what_no_request_waits_for_reads_whole_tables() -> None:
 @pytest.mark.parametrize(
     ("variable", "secret", "functions"),
     [
-        ("DASHSCOPE_SECRET_ARN", "ProvidersSecret", {"TasksStreamFunction", "TasksOnQueuedFunction"}),
+        (
+            "DASHSCOPE_SECRET_ARN",
+            "ProvidersSecret",
+            {"TasksStreamFunction", "TasksOnQueuedFunction", "V1ServeFunction"},
+        ),
         (
             "WECHAT_SECRET_ARN",
             "WechatSecret",
@@ -168,12 +184,13 @@ def test_only_what_no_request_waits_for_reads_whole_tables() -> None:
                 "SessionCreateFunction",
                 "SessionWechatTokenFunction",
                 "SessionWechatRefreshFunction",
+                "ConfigGetFunction",  # it tells whether this sign-in is set up
             },
         ),
         (
             "WECHAT_WEBSITE_SECRET_ARN",
             "WechatWebsiteSecret",
-            {"SessionWechatAuthorizeFunction", "SessionWechatCallbackFunction"},
+            {"SessionWechatAuthorizeFunction", "SessionWechatCallbackFunction", "ConfigGetFunction"},
         ),
     ],
 )
@@ -232,7 +249,7 @@ def test_the_environment_is_what_settings_reads() -> None:
     }
     declared = GLOBALS["Environment"]["Variables"]
     given = {name for name in declared if not name.startswith(("POWERTOOLS_", "AWS_"))}
-    assert read - {"AWS_LAMBDA_INITIALIZATION_TYPE"} == given - {"DEPLOYED_WITH"}, (
+    assert read - {"AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_ENDPOINT_URL", "AWS_REGION"} == given - {"DEPLOYED_WITH"}, (
         "Lambda's own, and the stamp of make deploy"
     )
     for function in FUNCTIONS.values():
@@ -413,13 +430,18 @@ def test_nothing_travels_to_a_queue_in_the_clear_or_lies_there_so() -> None:
     assert sorted(guarded) == sorted(queues)
 
 
-def test_a_wildcard_is_one_of_four_that_have_a_reason() -> None:
-    """Indexes of one table; pictures of one bucket; what is denied to all. A new kind of it wants its reason here."""
+def test_a_wildcard_is_one_of_five_that_have_a_reason() -> None:
+    """Indexes of one table; pictures of one bucket; files of one folder of another; what is denied to all.
+
+    A new kind of it wants its reason here.
+    """
     for name in FUNCTIONS:
         for _, resource in statements(name):
             if "*" in str(resource):
                 assert re.fullmatch(
-                    r"\$\{\w+Table\.Arn\}/index/\*|\$\{AvatarsBucket\.Arn\}/avatars/\*", resource["Fn::Sub"]
+                    r"\$\{\w+Table\.Arn\}/index/\*|\$\{AvatarsBucket\.Arn\}/avatars/\*"
+                    r"|\$\{UploadsBucket\.Arn\}/(incoming|images)/\*",
+                    resource["Fn::Sub"],
                 )
     assert not [
         name for name in FUNCTIONS if any("*" in action for actions, _ in statements(name) for action in actions)
@@ -430,6 +452,9 @@ def test_cross_origin_rules_are_the_parameters_on_both_doors() -> None:
     origins = {"Ref": "AllowedOrigins"}
     assert RESOURCES["Api"]["Properties"]["CorsConfiguration"]["AllowOrigins"] == origins
     assert {str(url["Cors"]["AllowOrigins"]) for url in of_type("AWS::Lambda::Url").values()} == {str(origins)}
+    [rule] = RESOURCES["UploadsBucket"]["Properties"]["CorsConfiguration"]["CorsRules"]
+    assert rule["AllowedOrigins"] == origins
+    assert set(rule["AllowedMethods"]) == {"GET", "HEAD", "POST"}, "browsers post files, and change none"
 
 
 def test_the_signing_key_is_made_by_aws_and_has_room_for_its_predecessor() -> None:
@@ -439,20 +464,31 @@ def test_the_signing_key_is_made_by_aws_and_has_room_for_its_predecessor() -> No
     assert made["PasswordLength"] >= 64
 
 
-def test_pictures_are_private_and_encrypted_stored_and_on_their_way() -> None:
-    bucket = RESOURCES["AvatarsBucket"]["Properties"]
+@pytest.mark.parametrize("name", ["AvatarsBucket", "UploadsBucket"])
+def test_pictures_are_private_and_encrypted_stored_and_on_their_way(name: str) -> None:
+    bucket = RESOURCES[name]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(bucket["PublicAccessBlockConfiguration"]) == 4
     assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
     assert bucket["BucketEncryption"]
-    [statement] = RESOURCES["AvatarsBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    [statement] = RESOURCES[f"{name}Policy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
+def test_a_posted_file_is_gone_after_a_day_and_no_rule_removes_what_records_know() -> None:
+    rules = RESOURCES["UploadsBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    removing = [rule for rule in rules if "ExpirationInDays" in rule]
+    assert [(rule["Prefix"], rule["ExpirationInDays"], rule["Status"]) for rule in removing] == [
+        ("incoming/", 1, "Enabled")
+    ]
+
+
 def test_only_what_takes_in_pictures_has_pillow() -> None:
     assert {name for name, f in FUNCTIONS.items() if {"Ref": "ImagingLayer"} in f.get("Layers", [])} == {
-        "UsersAvatarSetFunction"
+        "UsersAvatarSetFunction",
+        "UploadsCompleteFunction",
+        "TasksStreamFunction",  # images within requests of the AI SDK
     }
 
 
@@ -461,6 +497,14 @@ def test_only_what_prices_a_prompt_has_the_vocabulary() -> None:
         "TasksCreateFunction",
         "TasksQuoteFunction",
         "TasksRegenerateFunction",
+        "JobsRunFunction",  # the titles of chats with auto_title
+        "UploadsCompleteFunction",
+    }
+
+
+def test_only_what_takes_in_documents_has_their_readers() -> None:
+    assert {name for name, f in FUNCTIONS.items() if {"Ref": "DocumentsLayer"} in f.get("Layers", [])} == {
+        "UploadsCompleteFunction"
     }
 
 
@@ -507,7 +551,7 @@ def test_layers_agree_on_versions() -> None:
     def pins(path: str) -> set[str]:
         return {line.partition(" ;")[0] for line in (ROOT / path).read_text().splitlines() if line[:1].isalnum()}
 
-    for layer in ("core", "web", "dashscope", "imaging"):
+    for layer in ("core", "web", "dashscope", "imaging", "documents"):
         assert pins(f"layers/{layer}/requirements.txt") <= pins("requirements-dev.txt")
 
 

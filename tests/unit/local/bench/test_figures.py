@@ -6,10 +6,10 @@ import pytest
 
 from local.bench import figures
 from local.bench.answers import Answer, split_events
-from local.bench.calls import ASKED, QUEUED
+from local.bench.calls import ASKED, COMPLETED, OPENED, QUEUED, READ
 from local.bench.figures import Case
 from local.bench.memory import Memory
-from local.bench.ways import COMPATIBLE, LITELLM, STRAIGHT, Way
+from local.bench.ways import COMPATIBLE, LITELLM, LITELLM_BEFORE, SDK, SDK_COMPATIBLE, STRAIGHT, Way
 
 
 def answer(*arrivals: tuple[float, str]) -> Answer:
@@ -57,15 +57,18 @@ def test_the_percentile_of_few_values_is_one_of_them() -> None:
 
 def case_of(**firsts: float) -> Case:
     """Two answers of two tokens in each way, the first token so many seconds after asking."""
-    names = {"straight": STRAIGHT, "asked": ASKED, "queued": QUEUED, "compatible": COMPATIBLE, "litellm": LITELLM}
+    names = {"straight": STRAIGHT, "compatible": COMPATIBLE, "litellm": LITELLM}
+    names |= {"asked": ASKED, "opened": OPENED, "read": READ, "queued": QUEUED, "completed": COMPLETED}
+    names |= {"before": LITELLM_BEFORE, "sdk_straight": SDK_COMPATIBLE, "sdk": SDK}
+    straights = {"compatible": COMPATIBLE, "litellm": COMPATIBLE, "completed": COMPATIBLE, "before": COMPATIBLE}
+    straights |= {"sdk_straight": SDK_COMPATIBLE, "sdk": SDK_COMPATIBLE}
     case = Case(tokens=2, pace_ms=100, last_target=1.01)
     for key, first in firsts.items():
-        straight = COMPATIBLE if key in ("compatible", "litellm") else STRAIGHT
         for _ in range(2):
             made = Answer(10.0, 10.0)
             made.add(10 + first, "a")
             made.add(10 + first + 0.1, "b")
-            case.add(Way(names[key], straight, Mock()), made)
+            case.add(Way(names[key], straights.get(key, STRAIGHT), Mock()), made)
     return case
 
 
@@ -77,17 +80,37 @@ def test_each_way_is_compared_with_the_provider_in_its_own_protocol() -> None:
 
 
 def test_the_table_has_a_row_for_each_way_and_names_the_targets() -> None:
-    text = figures.make_case_report(case_of(litellm=0.21, compatible=0.2, queued=0.13, asked=0.12, straight=0.1))
+    firsts = {"litellm": 0.21, "queued": 0.13, "read": 0.125, "opened": 0.11, "asked": 0.12}
+    text = figures.make_case_report(case_of(**firsts, compatible=0.2, straight=0.1))
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     assert {len(row) for row in rows} == {10}
     assert [row[0] for row in rows[2:]] == [
-        *("| the provider alone", "| `POST /tasks/stream`", "| `POST /tasks, GET /tasks/{id}/stream`"),
+        *("| the provider alone", "| `POST /tasks/stream`"),
+        *("| `POST /tasks/stream, a new chat`", "| `POST /tasks/stream, a chat to be read`"),
+        "| `POST /tasks, GET /tasks/{id}/stream`",
         *("| the provider alone, OpenAI's protocol", "| LiteLLM proxy"),
     ]
     asked = rows[3]
-    assert (asked[1], asked[3], asked[6], asked[9]) == ("120.0 ms", "+20.0 ms", "1.100 ×", "3 |")
-    assert "- first token: 20.0 ms later than straight, LiteLLM's ≤ 10 ms: **missed**" in text
+    assert (asked[1], asked[3], asked[6], asked[9]) == ("120.0 ms", "+20.0 ms", "1.100 ×", "1 |")
+    assert "- first token, `POST /tasks/stream`: 20.0 ms later than straight, LiteLLM's ≤ 10 ms: **missed**" in text
+    assert (
+        "- first token, `POST /tasks/stream, a new chat`: 10.0 ms later than straight, LiteLLM's ≤ 10 ms: met" in text
+    )
+    assert "- first token, `POST /tasks/stream, a chat to be read`: 25.0 ms later" in text
     assert "- last token: 1.100 ×, ≤ 1.01 ×: **missed**" in text
+
+
+def test_v1_has_targets_of_its_own_and_rows_through_other_programs() -> None:
+    firsts = {"sdk": 0.35, "before": 0.4, "completed": 0.126, "asked": 0.12, "sdk_straight": 0.3}
+    text = figures.make_case_report(case_of(**firsts, compatible=0.2, straight=0.1))
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert [row[0].strip("| ") for row in rows[4:]] == [
+        *(COMPATIBLE, f"`{COMPLETED}`", "LiteLLM proxy before AIDeer"),
+        *("openai-python to the provider", "openai-python to AIDeer"),
+    ]
+    assert rows[-1][3] == "+50.0 ms"
+    assert f"- first token: +6.0 ms against `{ASKED}`, ≤ 5 ms: **missed**" in text
+    assert f"- last token, from the request: 1.027 × `{ASKED}`, ≤ 1.01 ×: **missed**" in text
 
 
 def test_without_litellm_its_target_is_left_out() -> None:
@@ -97,10 +120,10 @@ def test_without_litellm_its_target_is_left_out() -> None:
 
 
 def test_the_report_of_the_calls_says_how_many_come_one_after_the_other() -> None:
-    assert (
-        f"- `{ASKED}`: 3. GetItem Chats beside GetItem Records beside UpdateItem Records, then Query Messages, then"
-        in figures.make_calls_report()
-    )
+    report = figures.make_calls_report()
+    assert f"- `{ASKED}`: 1. TransactWriteItems." in report
+    assert f"- `{READ}`: 3. GetItem Chats, then Query Messages, then TransactWriteItems." in report
+    assert "then SendMessage beside TransactWriteItems, then" in report
 
 
 def test_memory_that_the_system_does_not_divide_is_left_blank() -> None:

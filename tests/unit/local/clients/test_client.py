@@ -11,6 +11,7 @@ from rich.console import Console
 
 from local.clients import chat, client
 from local.clients.client import Client, End, LostError, NoStackError, Piece, RefusedError, Start
+from tests.pauses import clock_with
 
 TEXT = "你好\u2028👩‍🚀 café"
 END = {
@@ -270,7 +271,7 @@ def test_a_repeated_question_waits_as_long_as_a_limit_asks(
     connected: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(client.time, "sleep", pauses.append)
+    monkeypatch.setattr(client, "time", clock_with(pauses.append))
     later = httpx.Response(429, json=TOO_MANY, headers={"Retry-After": "7"})
     server = Server(httpx.ReadTimeout("lost"), later, streamed(begun(0, len(TEXT), ends=True)))
     assert asked(connected(server))[0] == TEXT
@@ -281,7 +282,7 @@ def test_a_followed_answer_waits_as_long_as_a_limit_asks(
     connected: Callable[[Server], Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(client.time, "sleep", pauses.append)
+    monkeypatch.setattr(client, "time", clock_with(pauses.append))
     later = httpx.Response(429, json=TOO_MANY, headers={"Retry-After": "2"})
     server = Server(broken(begun(0, 3)), later, streamed(stream(3, len(TEXT), ends=True)))
     assert asked(connected(server))[0] == TEXT

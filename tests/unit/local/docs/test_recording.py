@@ -33,7 +33,7 @@ def test_it_stands_still_for_readers_who_do_not_want_movement() -> None:
 
 
 def test_it_shows_both_commands_both_questions_and_their_bills() -> None:
-    for words in ("make run", "AIDeer is ready", "make chat", *QUESTIONS):
+    for words in ("make run", "Open http://127.0.0.1:", "make chat", *QUESTIONS):
         assert words in TEXT
     assert len(set(re.findall(r"\d+ credits for \d+ tokens in, \d+ out · [\d,]+ left", TEXT))) == len(QUESTIONS)
 

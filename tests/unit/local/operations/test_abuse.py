@@ -30,8 +30,9 @@ def test_every_limit_saves_most_of_what_a_user_could_cost() -> None:
 
 
 def test_the_assumptions_are_the_templates_and_the_domains() -> None:
-    api = Template().document["Resources"]["Api"]["Properties"]
-    assert api["DefaultRouteSettings"]["ThrottlingRateLimit"] == abuse.ROUTE
+    resources = Template().document["Resources"]
+    assert resources["UploadsCompleteFunction"]["Properties"]["MemorySize"] == 1536
+    assert resources["Api"]["Properties"]["DefaultRouteSettings"]["ThrottlingRateLimit"] == abuse.ROUTE
     assert messages.COPIED_READS == 16
     assert messages.REPLACED_READS == 32
     assert {DEFAULTS[kind].seconds for kind in ("copy", "replace", "preset", "read")} == {3600}

@@ -35,7 +35,7 @@ def test_the_tables_are_written_in_the_place_of_the_old_ones(tmp_path: Path) -> 
 def test_a_month_by_hand() -> None:
     """10 million answers, the greatest shares, without the code."""
     month = costs.Use.of(10_000_000).costs()
-    assert math.isclose(month["DynamoDB, a million write units"], 10 * 60 * 0.625)
+    assert math.isclose(month["DynamoDB, a million write units"], 10 * 65 * 0.625)
     gb_seconds = 10_000_000 * ((10.5 + 0.1) * 0.5 + 4 * 0.06) + 30 * 24 * 60 * 0.3
     gb_seconds += 30 * 24 * 12 * (costs.PINGED * 0.002 + 2 * 0.25)
     assert math.isclose(month["Lambda, GB-s"], gb_seconds * 0.0000166667)

@@ -115,6 +115,13 @@ def test_limits_are_honoured(server: Server) -> None:
     assert "reasoning_content" not in post(server, "/sim think=5", {**STREAMED, "enable_thinking": False})
 
 
+def test_an_echo_is_the_message_as_it_stands(server: Server) -> None:
+    text = "# Title\n\n    code  <b>\n| a |\n|---|\n🦌 你好"
+    tokens = contents(post(server, f"/sim echo delay=0\n{text}", STREAMED))
+    assert "".join(tokens) == text
+    assert len(tokens) > 10
+
+
 def test_a_cut_emoji_is_two_escapes(server: Server) -> None:
     answer = post(server, "/sim tokens=20 cut_emoji 🙂", STREAMED)
     assert "\\ud83d" in answer

@@ -1,8 +1,7 @@
-"""Who may reach the local stack, from which pages, what its first page says, and the line for each request."""
+"""Who may reach the local stack, from which pages, what the console says first, and the line for each request."""
 
 import re
 from collections.abc import AsyncIterator
-from html.parser import HTMLParser
 from typing import Any
 
 import httpx
@@ -108,6 +107,14 @@ async def test_a_foreign_name_reaches_nothing(host: str) -> None:
             assert "ALLOWED_HOSTS" in answer.json()["message"]
 
 
+async def test_a_page_of_the_stack_itself_needs_no_cors_and_one_under_its_other_name_does() -> None:
+    async with client() as http:
+        own = await http.get("/api/v1/users/me", headers={"Origin": "http://127.0.0.1:8000"})
+        other = await http.get("/api/v1/users/me", headers={"Origin": "http://localhost:8000"})
+    assert (own.text, cors(own)) == ("a secret", {})
+    assert cors(other)["access-control-allow-origin"] == "http://localhost:8000"
+
+
 async def test_a_listed_name_reaches_the_stack_with_its_port_or_with_any() -> None:
     async with client(ALLOWED_HOSTS="app.example, tunnel.example:444") as http:
         status = {
@@ -123,83 +130,22 @@ def test_no_other_name_is_ever_let_in(host: str) -> None:
     assert guard._knows(host.lower()) == (host.lower() in {"127.0.0.1:8000", "localhost:8000", "[::1]:8000"})
 
 
-# The first page
+# The first words on the console
 
 
-class Reader(HTMLParser):
-    """Notes every address in a page, and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.tags: list[str] = []
-        self.words: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("href", "src", "action")]
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
-
-
-async def test_the_first_page_says_what_runs_and_how_to_begin() -> None:
-    async with client() as http:
-        answer = await http.get("/")
-    page = Reader(answer.text)
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert {"/docs", "/openapi.json"} <= set(page.addresses)
-    for said in (" / ".join(DEFAULT_ADMIN), "make chat", "make demo", "DASHSCOPE_API_KEY", "ministack"):
-        assert said in page.text
-
-
-async def test_the_first_page_needs_nothing_from_elsewhere() -> None:
-    async with client() as http:
-        answer = await http.get("/")
-    page = Reader(answer.text)
-    assert all(address.startswith(("/", "data:")) and not address.startswith("//") for address in page.addresses)
-    assert "script" not in page.tags
-    assert "url(" not in answer.text
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
-
-
-async def test_the_first_page_shows_no_secret_and_escapes_what_it_shows() -> None:
-    variables = {
-        "ADMIN_USERNAME": "<b>ann",
-        "ADMIN_PASSWORD": "geheim-1",
-        "DASHSCOPE_API_KEY": "sk-geheim",
-        "STATE_DIR": "/tmp/a<i>",
-    }
-    async with client(**variables) as http:
-        page = (await http.get("/")).text
-    console = welcome.text(Settings.read(variables), "")
-    for shown in (page, console):
-        assert "geheim" not in shown
-        assert "(ADMIN_PASSWORD)" in shown
-    assert "<b>ann" not in page
-    assert "<i>" not in page
-    assert "&lt;b&gt;ann" in page
-
-
-async def test_only_the_root_is_the_page() -> None:
-    async with client() as http:
-        head = await http.head("/")
-        assert (head.status_code, head.content) == (200, b"")
-        assert int(head.headers["content-length"]) > 500
-        assert (await http.post("/")).status_code == 404
-        assert (await http.get("/index.html")).status_code == 404
-
-
-def test_the_printed_address_is_the_page_s_and_its_commands_reach_this_stack() -> None:
+def test_the_first_line_says_what_to_open_and_its_commands_reach_this_stack() -> None:
     settings = Settings.read({"PORT": "8431", "STATE_DIR": "/tmp/a b"})
-    assert welcome.text(settings, "").splitlines()[0] == "AIDeer is ready: http://127.0.0.1:8431"
-    for shown in (welcome.text(settings, ""), Reader(welcome.page(settings, "")).text):
-        assert "PORT=8431 STATE_DIR='/tmp/a b' make chat" in shown
+    shown = welcome.text(settings, "")
+    assert shown.splitlines()[0] == "Open http://127.0.0.1:8431"
+    assert "PORT=8431 STATE_DIR='/tmp/a b' make chat" in shown
+    assert " / ".join(DEFAULT_ADMIN) in shown
+
+
+def test_the_first_words_tell_no_secret() -> None:
+    variables = {"ADMIN_USERNAME": "ann", "ADMIN_PASSWORD": "geheim-1", "DASHSCOPE_API_KEY": "sk-geheim"}
+    shown = welcome.text(Settings.read(variables), "")
+    assert "geheim" not in shown
+    assert "(ADMIN_PASSWORD)" in shown
 
 
 # The line for each request
