@@ -22,6 +22,10 @@ from local.stack.template import ROOT, Function, Template
 from tests.e2e.cloud import until
 
 ADMIN = {"username": "admin", "password": "admin123"}
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAGElEQVR42mNkaGAgCTAxMIxqGNUwXDUAALsfAKDGFHgbAAAAAElFTkSuQmCC"
+)
+"""A PNG of 16×16 pixels."""
 ENDED = ("finished", "stopped", "failed")
 
 
@@ -101,6 +105,56 @@ class Someone:
         return str(task_id)
 
     @cached_property
+    def answer(self) -> str:
+        """The n of the chat's answer."""
+        self.task  # noqa: B018 - makes it
+        return str(self.call("GET", f"/chats/{self.chat}")["messages"][-1]["n"])
+
+    @cached_property
+    def share(self) -> dict[str, str]:
+        """A link to the chat."""
+        made: dict[str, str] = self.call("POST", f"/chats/{self.chat}/shares", {})
+        return made
+
+    @cached_property
+    def key(self) -> str:
+        """The id of an API key."""
+        return str(self.call("POST", "/users/me/keys", {"name": "Laptop"})["id"])
+
+    @cached_property
+    def avatar(self) -> str:
+        """The name of the user's picture."""
+        headers = {"Authorization": f"Bearer {self.tokens['access_token']}"}
+        files = {"avatar_file": ("a.png", PICTURE, "image/png")}
+        answer = httpx.post(f"{self.place.url}/api/v1/users/me/avatar", files=files, headers=headers, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["avatar_url"]).rpartition("/")[2]
+
+    @cached_property
+    def upload(self) -> str:
+        """An image that is ready."""
+        upload_id = self.posted
+        self.call("POST", f"/uploads/{upload_id}/complete")
+        return upload_id
+
+    @cached_property
+    def illustrated(self) -> str:
+        """A chat whose first message is an uploaded image."""
+        preset = {"title": "Test", "type": "chat_generation", "parameters": {"model": "qwen3.5-plus"}, "messages": []}
+        message = {"role": "user", "type": "image", "content": f"upload:{self.upload}"}
+        preset_id = self.call("POST", "/presets", preset)["id"]
+        return str(self.call("POST", "/chats", {"preset_id": preset_id, "title": "Test", "messages": [message]})["id"])
+
+    @property
+    def posted(self) -> str:
+        """An image that was posted as a browser posts it."""
+        announced = self.call("POST", "/uploads", {"name": "a.png", "type": "image/png", "size": len(PICTURE)})
+        form = announced["post"]
+        answer = httpx.post(form["url"], data=form["fields"], files={"file": PICTURE}, timeout=60)
+        assert answer.status_code == 204, answer.text
+        return str(announced["id"])
+
+    @cached_property
     def code(self) -> str:
         return str(self.place.admin.call("POST", "/codes", {"value": 50})["redeem_code"])
 
@@ -133,12 +187,29 @@ IDS: dict[str, Callable[[Someone], str]] = {
     "presets": lambda who: who.preset,
     "preset": lambda who: who.preset,
     "chats": lambda who: who.chat,
+    "messages": lambda who: "1",
     "chat": lambda who: who.chat,
     "tasks": lambda who: who.task,
     "users": lambda who: who.id,
     "codes": lambda who: who.code,
+    "shares": lambda who: who.share["id"],
+    "shared": lambda who: who.share["token"],
+    "uploads": lambda who: who.upload,
+    "sessions": lambda who: str(who.tokens["session_id"]),
+    "avatars": lambda who: who.avatar,
+    "keys": lambda who: who.key,
 }
 """What an id in a path is of, by what stands before it."""
+OWN_IDS: dict[str, dict[str, Callable[[Someone], str]]] = {
+    "uploads.complete": {"uploads": lambda who: who.posted},
+    "chats.upload": {"chats": lambda who: who.illustrated},
+    "chats.rate": {"messages": lambda who: who.answer},
+    "chats.unrate": {"messages": lambda who: who.answer},
+    "shared.upload": {
+        "shared": lambda who: str(who.call("POST", f"/chats/{who.illustrated}/shares", {})["token"]),
+    },
+}
+"""What an id in a path is of, in one call alone."""
 NAMES: dict[str, Callable[[Someone], Any]] = {
     "preset_id": lambda who: who.preset,
     "chat_id": lambda who: who.chat,
@@ -163,11 +234,12 @@ OWN: dict[str, dict[str, Callable[[Someone], Any]]] = {
 BEFORE: dict[str, Callable[[Someone], Any]] = {
     "users.unlike_preset": lambda who: who.call("POST", f"/users/me/likes/preset/{who.preset}"),
     "users.unlike_chat": lambda who: who.call("POST", f"/users/me/likes/chat/{who.chat}"),
+    "chats.unrate": lambda who: who.call("PUT", f"/chats/{who.chat}/messages/{who.answer}/feedback", {"rating": "up"}),
 }
 """What must have happened."""
 WECHAT = {"session.wechat_refresh", "users.link_password"}
 """Calls of somebody who came by WeChat."""
-ADMINS = re.compile(r"codes\..*|admin\..*|users\.(list|grant|set_password|delete)")
+ADMINS = re.compile(r"codes\..*|admin\..*|users\.(list|grant|ledger|set_password|delete)")
 
 
 def call(function: Function, who: Someone) -> httpx.Response:
@@ -189,7 +261,9 @@ def prepared(function: Function, who: Someone) -> httpx.Request:
         BEFORE[function.module](who)
     known = NAMES | OWN.get(function.module, {})
     query = {name: known[name](who) if name in known else value for name, value in parse_qsl(made["rawQueryString"])}
-    url = f"{who.place.url}{_path(route, made['rawPath'], who)}{'?' + urlencode(query) if query else ''}"
+    url = (
+        f"{who.place.url}{_path(function.module, route, made['rawPath'], who)}{'?' + urlencode(query) if query else ''}"
+    )
     return httpx.Request(method, url, content=_body(made, known, who), headers=_headers(function, made, who))
 
 
@@ -212,11 +286,12 @@ def _headers(function: Function, made: dict[str, Any], who: Someone) -> dict[str
     return headers
 
 
-def _path(route: str, path: str, who: Someone) -> str:
+def _path(module: str, route: str, path: str, who: Someone) -> str:
+    ids = IDS | OWN_IDS.get(module, {})
     parts = path.split("/")
     for place, part in enumerate(route.split("/")):
-        if part.startswith("{"):
-            parts[place] = IDS[parts[place - 1]](who)
+        if part.startswith("{") and not part.endswith("+}"):  # such a path names a file, which is there
+            parts[place] = ids[parts[place - 1]](who)
     return "/".join(parts)
 
 

@@ -35,6 +35,7 @@ from local.stack.template import ROOT, Function, Template
 from tests.e2e.operator import CREDENTIALS, STACK
 
 STREAM = "TasksStreamFunction"
+V1 = "V1ServeFunction"
 
 
 @dataclass

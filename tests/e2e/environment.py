@@ -1,7 +1,7 @@
-"""An execution environment of the streaming function: Lambda's image, the built function with its layers, and the real web adapter.
+"""An execution environment of a streaming function: Lambda's image, the built function with its layers, and the real web adapter.
 
 Lambda starts the extensions of the layers, and the runtime beside them. The runtime's wrapper is the adapter's `bootstrap`, which
-becomes `stream.sh`. The adapter's extension is what speaks to the Runtime API.
+becomes the function's handler, such as `stream.sh`. The adapter's extension is what speaks to the Runtime API.
 """
 
 import contextlib
@@ -60,10 +60,12 @@ class Environment:
 
 
 @contextlib.contextmanager
-def environment(cloud: Cloud, folder: Path, *, held: bool = False, **variables: str) -> Iterator[Environment]:
-    """A new environment of the deployed function, with its role's credentials. `variables` replace the function's."""
-    [function] = [function for function in built() if function.name == STREAM]
-    configuration = cloud.configuration(STREAM)
+def environment(
+    cloud: Cloud, folder: Path, *, of: str = STREAM, held: bool = False, **variables: str
+) -> Iterator[Environment]:
+    """A new environment of a deployed function, with its role's credentials. `variables` replace the function's."""
+    [function] = [function for function in built() if function.name == of]
+    configuration = cloud.configuration(of)
     layers = opt(function, folder)
     shutil.copytree(web_adapter.layer(), layers, dirs_exist_ok=True)
     with RuntimeApi(cloud.host.bind) as api:
@@ -77,7 +79,7 @@ def environment(cloud: Cloud, folder: Path, *, held: bool = False, **variables: 
             "HELD": "1" if held else "",
             "AWS_ENDPOINT_URL": cloud.host.seen(cloud.endpoint),
         }
-        all_ = {**configuration["Environment"]["Variables"], **session(cloud, STREAM), **lambdas, **variables}
+        all_ = {**configuration["Environment"]["Variables"], **session(cloud, of), **lambdas, **variables}
         file = folder / f"{api.address.rpartition(':')[2]}.env"
         file.write_text("".join(f"{name}={value}\n" for name, value in all_.items()))
         name = f"aideer-adapter-{file.stem}"
@@ -95,7 +97,7 @@ def environment(cloud: Cloud, folder: Path, *, held: bool = False, **variables: 
         here = Environment(name, api)
         try:
             if not held:
-                until(lambda: api.is_idle or not here.is_running, 60, "the start of the streaming function")
+                until(lambda: api.is_idle or not here.is_running, 60, f"the start of {of}")
                 assert here.is_running, here.log
             yield here
         finally:

@@ -1,6 +1,6 @@
 """The streaming function's door under the web adapter, and the questions that people ask there.
 
-ROUTES has all that opens a stream from its start. A new route needs a class here, and a row there.
+ROUTES has all that opens a task's own stream from its start. A new route needs a class here, and a row there.
 """
 
 import json
@@ -127,8 +127,33 @@ class Asked(Question):
         return post("/api/v1/tasks/stream", body, **{"authorization": self.token, "idempotency-key": self.key})
 
 
+class UiAsked(Question):
+    """POST /ui/chat here. Its stream has another form: tests/ui_messages.py."""
+
+    def __init__(self, door: Door, directive: str = "tokens=5 delay=1") -> None:
+        super().__init__(door, directive)
+        self.message_id = new_key()
+
+    @property
+    def task_id(self) -> str:
+        answer = self.opened[0]
+        answer.wait_for_text("\n\n")
+        assert answer.status == 200, answer.text
+        return str(json.loads(answer.text.partition("data: ")[2].partition("\n")[0])["messageId"])
+
+    def event(self) -> dict[str, Any]:
+        parts = [{"type": "text", "text": message["content"]} for message in self.messages]
+        body = {"id": self.chat_id, "messages": [{"id": self.message_id, "role": "user", "parts": parts}]}
+        return post("/api/v1/ui/chat", body, authorization=self.token)
+
+    def call(self, method: str, verb: str) -> Invocation:
+        """GET /ui/chat/{id}/stream, or POST /ui/chat/{id}/stop."""
+        event = make_event(method, f"/api/v1/ui/chat/{self.chat_id}/{verb}", {"authorization": self.token})
+        return self.door.invoke(event)
+
+
 ROUTES: dict[str, type[Question]] = {"GET /tasks/{id}/stream": Followed, "POST /tasks/stream": Asked}
-"""All that opens a stream from its start. Each is tested in all ways that follow."""
+"""All that opens a task's stream from its start. Each is tested in all ways that follow."""
 
 
 def get(url: str, **headers: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.calls import Someone
-from tests.e2e.questions import Asked, Door, Followed, get, post
+from tests.e2e.questions import Asked, Door, Followed, UiAsked, get, post
 from tests.e2e.runtime_api import make_event
 
 
@@ -62,6 +62,14 @@ def too_long(door: Door) -> dict[str, Any]:
     return question.event()
 
 
+def ui(door: Door, id: str | None = None, **more: Any) -> dict[str, Any]:
+    """A question of the AI SDK's, with another chat or other fields."""
+    question = UiAsked(door)
+    question.chat_id = question.chat_id if id is None else id
+    event = question.event()
+    return {**event, "body": json.dumps(json.loads(event["body"]) | more)}
+
+
 REFUSALS = {
     "GET by nobody": Refusal(401, "unauthorized", lambda door: get(ended(door).path)),
     "GET with a wrong ticket": Refusal(401, "invalid_token", lambda door: get(f"{ended(door).path}?ticket=x")),
@@ -91,4 +99,15 @@ REFUSALS = {
         415, "unsupported_media_type", lambda door: question_with(door, **{"content-type": "text/plain"})
     ),
     "POST of nothing": Refusal(422, "validation_error", lambda door: question_with(door, {"messages": []})),
+    "UI: POST in a new chat of no preset": Refusal(
+        400, "preset_not_found", lambda door: ui(door, "new", preset_id="x")
+    ),
+    "UI: POST of nothing": Refusal(422, "validation_error", lambda door: ui(door, messages=[])),
+    "UI: POST of an unknown edit": Refusal(404, "message_not_found", lambda door: ui(door, messageId="99")),
+    "UI: GET by nobody": Refusal(401, "unauthorized", lambda door: get("/api/v1/ui/chat/x/stream")),
+    "UI: GET of another's chat": Refusal(
+        404,
+        "chat_not_found",
+        lambda door: with_token(get(f"/api/v1/ui/chat/{Asked(door).chat_id}/stream"), Someone(door.place)),
+    ),
 }

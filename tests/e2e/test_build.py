@@ -1,11 +1,14 @@
 """What `make build` has built: every function finds its modules compiled, by Lambda's own Python."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from local.release.build import Built, built
 from local.release.docker import Host
 from local.release.imports import BUDGETS, measure_budgets, measure_imports
+
+TRIES = 3
 
 
 def test_every_source_of_every_function_has_its_bytecode() -> None:
@@ -36,8 +39,13 @@ def compiled(folder: Path) -> set[Path]:
 
 
 def test_importing_costs_little_more_than_what_no_function_can_do_without(host: Host) -> None:
-    """A ratio within one run: a slow machine is slow for both."""
-    found = measure_budgets(built())
-    assert found.keys() == BUDGETS.keys()
+    """A ratio within one run: a slow machine is slow for both. Other work beside one of the two only spoils a try."""
+    found = dict.fromkeys(BUDGETS, math.inf)
+    for _ in range(TRIES):
+        measured = measure_budgets(built())
+        assert measured.keys() == BUDGETS.keys()
+        found = {name: min(ratio, measured[name]) for name, ratio in found.items()}
+        if all(ratio <= BUDGETS[name].ratio for name, ratio in found.items()):
+            break
     over = {name: round(ratio, 2) for name, ratio in found.items() if ratio > BUDGETS[name].ratio}
     assert not over, f"the budgets are { {name: budget.ratio for name, budget in BUDGETS.items()} }"

@@ -27,16 +27,19 @@ SAMPLE = {
 FUNCTIONS = [function for function in routed(Template()) if function.module in SAMPLE]
 NOT_NEEDED = {
     "users.like_preset": ("AuditTable",),
+    "users.usage": ("RecordsTable",),
+    "users.end_sessions": ("RecordsTable",),
     "session.create": ("WechatSecret",),
     "presets.create": ("AuditTable",),
     "presets.update": ("AuditTable",),
     "presets.delete": ("AuditTable",),
-    "chats.create": ("AuditTable",),
-    "tasks.create": ("AuditTable", "/index/"),
-    "tasks.quote": ("TasksTable",),
+    "chats.create": ("AuditTable", "UploadsTable"),
+    "tasks.create": ("AuditTable", "/index/", "UploadsTable"),
+    "tasks.quote": ("TasksTable", "UploadsTable"),
+    "changes.list": ("ChatsTable", "/index/"),
 }
 """Statements that the call of a function's event does not use. Acts of administrators, WeChat refreshes, answers made
-again and first chats use them; tests/permissions compares them with the calls of the other tests."""
+again, first chats, other sessions and much reading use them; tests/permissions compares them with the calls of the other tests."""
 KEPT = ("secretsmanager:", "PresetsTable")
 """What a process reads once: to see it refused, it must start anew."""
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SAM CLI's

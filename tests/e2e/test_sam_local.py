@@ -60,9 +60,10 @@ def sam_local(ground: Ground, command: str, folder: Path) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(120)
+            process.wait(600)  # it stops a hundred containers one by one
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 def environment() -> dict[str, str]:

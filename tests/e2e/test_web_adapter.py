@@ -30,6 +30,7 @@ from tests.e2e.questions import (
     Door,
     Followed,
     Question,
+    UiAsked,
     content_of,
     final_of,
     get,
@@ -39,6 +40,8 @@ from tests.e2e.questions import (
 from tests.e2e.refusals import REFUSALS, Refusal
 from tests.e2e.runtime_api import CONTENT_TYPE, URL_HOST, FunctionUrl, Invocation
 from tests.events import parse
+from tests.ui_messages import Shown
+from tests.windows import limit
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SAM CLI's
 each_route = pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES.keys())
@@ -204,6 +207,21 @@ def test_an_answer_whose_viewer_leaves_is_made_and_paid_before_its_response_ends
     assert parse(idle.invoke(question.resume("0")).wait().text).content == question.stored()["content"]
 
 
+def test_the_ai_sdks_stream_leaves_chunk_by_chunk_and_comes_again(idle: Door) -> None:
+    question = UiAsked(idle, "tokens=9 delay=20 fail=stall at=3")
+    answer = question.stream()
+    answer.wait_for(lambda: answer.text.count("text-delta") == 3, "the text before the provider's silence")
+    assert (answer.mode, answer.content_type, answer.status) == ("streaming", CONTENT_TYPE, 200)
+    assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
+    assert all(chunk.count(b"\n\n") == 1 and chunk.endswith(b"\n\n") for chunk in answer.body_chunks)
+    question.stop()  # by the API, because an environment has one invocation at a time
+    shown = Shown(answer.wait().text)
+    assert (shown.aborted, shown.finish, shown.text()) == (True, "stop", question.stored()["content"])
+    assert [question.call(*way).wait().status for way in (("GET", "stream"), ("POST", "stop"))] == [204, 204]
+    assert Shown(question.stream().wait().text).id == shown.id
+    question.check_settled("stopped")
+
+
 # Deadlines
 
 
@@ -234,7 +252,7 @@ def test_too_many_streams_are_refused_and_their_answers_are_made(
     cloud: Cloud, idle: Door, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     question = Followed(idle, "tokens=40 delay=20")
-    with environment(cloud, tmp_path_factory.mktemp("limited"), THROTTLES="stream=1/3600") as here:
+    with environment(cloud, tmp_path_factory.mktemp("limited"), THROTTLES=limit("stream", 1)) as here:
         assert question.stream(at=here).wait().status == 200
         question.ask_again()
         refused = question.stream(at=here)
@@ -247,7 +265,7 @@ def test_too_many_streams_are_refused_and_their_answers_are_made(
 
 def test_too_many_questions_are_refused(cloud: Cloud, idle: Door, tmp_path_factory: pytest.TempPathFactory) -> None:
     question = Asked(idle)
-    with environment(cloud, tmp_path_factory.mktemp("limited"), THROTTLES="answer=1/3600") as here:
+    with environment(cloud, tmp_path_factory.mktemp("limited"), THROTTLES=limit("answer", 1)) as here:
         assert question.stream(at=here).wait().status == 200
         question.key = "another"
         check_refused(question.stream(at=here).wait(), 429, "too_many_answers")
