@@ -141,7 +141,8 @@ class Client:
         self.post("/users", {"username": name, "password": "secret-123"})
         form = {"grant_type": "password", "username": name, "password": "secret-123"}
         tokens = self.http.post("/session/oauth2/token", data=form).json()
-        self.http.headers["Authorization"] = f"Bearer {tokens['access_token']}"
+        self.token: str = tokens["access_token"]
+        self.http.headers["Authorization"] = f"Bearer {self.token}"
         preset = {"title": "Test", "type": "chat_generation", "parameters": {"model": "qwen-plus"}, "messages": []}
         self.preset_id = self.post("/presets", preset)["id"]
 

@@ -135,7 +135,7 @@ def test_short_messages_are_read_no_further_than_they_can_be_sent(person: MakePe
     counted.clear()
     tariff = {**pricing.get_tariff("qwen-plus"), "max_input": 300}
     with pytest.raises(TooLarge):  # a message is more than its text
-        prompts.build(preset, chat.thread, 151, tariff)
+        prompts.build(preset, chat.path, 151, tariff)
     assert Counter(counted) == Counter([f"Query {settings.MESSAGES_TABLE}"])
 
 

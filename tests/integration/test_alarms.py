@@ -64,7 +64,7 @@ def test_all_of_it(deployed: Callable[..., str]) -> None:
     stack = deployed(
         AlarmTopic="arn:aws:sns:us-east-1:000000000000:operators", ErrorsTolerated="5", LogRetentionDays="7"
     )
-    assert len(resources(stack, "AWS::CloudWatch::Alarm")) == 10
+    assert len(resources(stack, "AWS::CloudWatch::Alarm")) == 11
     assert list(resources(stack, "AWS::CloudWatch::Dashboard")) == ["Overview"]
     assert list(resources(stack, "AWS::Logs::MetricFilter")) == ["ErrorsLogged"]
     assert len(resources(stack, "AWS::SQS::QueuePolicy")) == 3

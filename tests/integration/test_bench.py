@@ -13,14 +13,17 @@ from rich.console import Console
 from aideer.core import aws
 from aideer.data.base import connection
 from aideer.providers import dashscope
+from aideer.tasks import conversations
 from local.bench import figures, rivals, run
 from local.bench.answers import BenchError
-from local.bench.calls import ASKED, BEFORE_THE_MODEL, QUEUED, Round
+from local.bench.calls import ASKED, BEFORE_THE_MODEL, COMPLETED, OPENED, QUEUED, READ, Round
 from local.bench.memory import measure_memory
-from local.bench.ways import RELAY, STRAIGHT, Way, to_completions, to_provider
+from local.bench.ways import COMPATIBLE, RELAY, STRAIGHT, Way, to_completions, to_provider
 from local.simulators.dashscope import Server
 from local.stack.ephemeral import EphemeralStack
+from tests.api_keys import make_key
 from tests.capacity import TABLE_NAMES
+from tests.completion_client import complete
 from tests.integration.stacks import Stack, running
 from tests.stream_client import asked, streamed
 from tests.support import Api, Person, make_chat
@@ -39,10 +42,10 @@ def test_a_small_measurement(stack: Stack, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(run, "WARM_UP", 1)
     case = figures.Case(tokens=8, pace_ms=2, last_target=1.02)
     trial = EphemeralStack(stack.url, int(stack.url.rpartition(":")[2]), stack.state_dir, ready_seconds=0)
-    with run.open_ways(trial, tmp_path, Console(quiet=True), litellm=False) as (aideer, ways):
+    with run.open_ways(trial, tmp_path, Console(quiet=True), others=False) as (aideer, ways):
         run.measure(case, ways, 2)
         assert len(aideer.time_calls(2)) == 2
-    assert set(case.answers) == {STRAIGHT, RELAY, ASKED, QUEUED}
+    assert set(case.answers) == {STRAIGHT, COMPATIBLE, RELAY, ASKED, OPENED, READ, QUEUED, COMPLETED}
     assert {len(answers) for answers in case.answers.values()} == {2}
     assert case.answers[ASKED][0].started > case.answers[ASKED][0].asked  # it counts from the start event
     assert f"| `{ASKED}` |" in figures.make_case_report(case)
@@ -141,13 +144,20 @@ def test_the_calls_before_the_model_are_those_of_the_table(api: Api, person: Mak
     me = person()
     chat, question = make_chat(me, "hello"), {"role": "user", "content": "/sim tokens=2 delay=1"}
     body, token = {"chat_id": chat.id, "messages": [question]}, me.token
-    found = {}
+    found, api_key = {}, make_key(me).key
     for number in range(2):  # the first time, a process also reads the secrets and the preset
-        rounds.take()
-        assert asked(body, token, **{"Idempotency-Key": f"asked-{number}"}).status_code == 200
-        found[ASKED] = rounds.take()
+        opening = {"chat": {"preset_id": chat.preset_id}, "messages": [question]}
+        for way, sent in ((READ, body), (ASKED, body), (OPENED, opening)):
+            rounds.take()
+            assert asked(sent, token, **{"Idempotency-Key": f"{way}-{number}"}).status_code == 200
+            found[way] = rounds.take()
+        # The next question in this chat may be asked in any process: here, in one that knows nothing of it.
+        conversations._remembered.clear()
         key = {"Idempotency-Key": f"queued-{number}"}
         accepted = api("tasks.create", "POST", "/tasks", json=body, token=token, headers=key).json
         assert streamed(accepted["stream_url"].removeprefix("http://stream.test")).status_code == 200
         found[QUEUED] = rounds.take()
+        conversations._remembered.clear()
+        assert complete(api_key, "/sim tokens=2 delay=1").status_code == 200
+        found[COMPLETED] = rounds.take()
     assert found == BEFORE_THE_MODEL

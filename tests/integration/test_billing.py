@@ -262,7 +262,7 @@ def test_a_filtered_answer_is_billed_kept_and_left_out_of_the_next_prompt(
     from aideer.prompts import prompts
 
     preset = prompts.get_preset(chat.preset_id, int(chat.preset_version))
-    again = prompts.build(preset, chat.thread, 10, task.tariff)
+    again = prompts.build(preset, chat.path, 10, task.tariff)
     assert "Once upon" not in again.contents
     assert again.asks
     check_rules(me)

@@ -17,7 +17,7 @@ from aideer.core.usage import Usage
 from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Preset, Task, User
-from aideer.schemas.chats import READERS_FIELDS, NewMessage, NewMessages
+from aideer.schemas.chats import OWNERS_FIELDS, READERS_FIELDS, NewMessage, NewMessages
 from aideer.schemas.questions import NewTask
 from aideer.security import auth
 from aideer.tasks import admission, chat_deletion
@@ -167,8 +167,10 @@ def test_readers_of_a_shared_chat_see_what_was_said_and_nothing_else(api: Api, p
     answer = Message(chat.thread, 3, role="assistant", content="Hello", create_time=clock.timestamp())
     usage = Usage(424242, 434343, 444444)._asdict()
     sources = [{"index": 1, "title": secret, "url": f"https://{secret}.example", "site_name": secret}]
+    feedback = {"rating": "up", "tags": [secret], "comment": secret, "update_time": clock.timestamp()}
+    others = {"usage": usage, "credits": 454545, "sources": sources, "feedback": feedback}
     for name in names:
-        setattr(answer, name, {"usage": usage, "credits": 454545, "sources": sources}.get(name, secret))
+        setattr(answer, name, others.get(name, secret))
     answer.save()
     Chat(chat.id).update([Chat.message_count.add(1), Chat.next_n.add(1), Chat.version.add(1)])
     api("users.like_chat", "POST", f"/users/me/likes/chat/{chat.id}", user=reader)
@@ -185,9 +187,9 @@ def test_readers_of_a_shared_chat_see_what_was_said_and_nothing_else(api: Api, p
     assert secret in whole.body
     assert whole.json["message_count"] == 3
     assert [answer.status for answer in files] == [403, 403, 200, 200]
-    assert set(shown.json) == {*whole.json} - {"message_count", "active_task"}
+    assert set(shown.json) == {*whole.json} - {"message_count", *OWNERS_FIELDS}
     for message in (*shown.json["messages"], *copied.json["messages"], *own.json["messages"]):
-        assert set(message) == set(READERS_FIELDS)
+        assert set(message) == set(READERS_FIELDS) - {"upload"}
     for answer in (shown, copied, own, *files, *lists):
         assert not re.search(f"{secret}|4[2-5]4[2-5]4[2-5]|hidden", answer.body), answer.body
 
@@ -212,8 +214,12 @@ def test_a_chat_opens_with_its_messages_and_pins_the_presets_version(api: Api, p
         "preset_id": preset_id,
         "preset_version": 7,
         "title": "旅行 🙂",
+        "title_source": "person",
         "visibility": "private",
         "version": 1,
+        "pinned": False,
+        "archived": False,
+        "tags": [],
         "message_count": 2,
         "create_time": chat["create_time"],
         "update_time": chat["create_time"],
@@ -298,7 +304,6 @@ BAD_MESSAGES: list[Any] = [
 BAD_CHATS: list[Any] = [
     {},
     {"title": "t"},
-    {"preset_id": "x"},
     {"preset_id": "", "title": "t"},
     {"preset_id": "x" * 65, "title": "t"},
     {"preset_id": "\udfff", "title": "t"},

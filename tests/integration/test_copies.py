@@ -14,10 +14,11 @@ from aideer.billing import credits
 from aideer.billing.credits import Closer, Text
 from aideer.chats import chats, copies, messages, quota
 from aideer.core import clock
-from aideer.core.errors import AideerError, PreconditionFailed
+from aideer.core.errors import AideerError, PreconditionFailed, TooLarge
 from aideer.core.usage import Usage
 from aideer.data import jobs
 from aideer.data.base import new_id
+from aideer.data.branches import Segment
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Message, Preset, Record, Task
 from aideer.schemas.chats import READERS_FIELDS, ChatChange, NewMessage, NewMessages, PlacedMessage
@@ -149,7 +150,9 @@ def test_of_a_shared_chat_others_copy_what_they_see(api: Api, person: MakePerson
     assert (made["owner_id"], made["message_count"]) == (me.id, 2)
     assert all("hidden" not in str(m) for m in thread_of(made["id"]))
     for message in thread_of(made["id"]):
-        assert {name for name, value in message.items() if value is not None} == {"thread", *READERS_FIELDS}
+        assert {name for name, value in message.items() if value is not None} == {"thread", *READERS_FIELDS} - {
+            "upload"
+        }
     unseen = copy(api, chat.id, me, "upto=2")
     assert (unseen.status, unseen.json["code"]) == (422, "unknown_message"), "not even that it is there"
     assert [m["n"] for m in copy(api, chat.id, person(permission=2)).json["messages"]] == [1, 2, 3]
@@ -190,6 +193,21 @@ def test_what_is_longer_is_too_large_and_can_be_copied_in_part(
     fill(large, numbered(large, 13, content="x" * 100_000))
     assert copy(api, large.id, me).json["code"] == "too_large"
     assert copy(api, large.id, me, "upto=5").status == 200
+
+
+def test_a_branch_is_not_left_out_if_the_messages_before_it_use_the_reads_up(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = make_chat(person())
+    before = numbered(chat, 13, content="x" * 100_000)
+    branch = f"{chat.thread}#branch"
+    messages.write([*before, Message(branch, 14, role="user", content="Hi", create_time=clock.timestamp())])
+    path = (Segment(chat.thread, 1, 13), Segment(branch, 14))
+    monkeypatch.setattr(messages, "COPIED_READS", 1)  # and one more for the second segment
+    with pytest.raises(TooLarge):
+        messages.copy_thread(path, "new", None, own=True)
+    monkeypatch.setattr(messages, "COPIED_READS", 2)
+    assert len(messages.copy_thread(path, "new", None, own=True)) == 14
 
 
 # --- who may, and on what preset

@@ -20,6 +20,7 @@ from aideer.data.models import Code, Message, Task
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, leases
 from tests.faults import CONFLICT, INTERNAL, THROTTLED, answer_lost, refused
+from tests.pauses import clock_with
 from tests.support import Api, Person, caller, check_rules, make_chat
 
 MakePerson = Callable[..., Person]
@@ -62,7 +63,7 @@ def redeem(person: Person, text: str) -> str:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses between two tries are not what is tested here."""
-    monkeypatch.setattr(transactions.time, "sleep", lambda _: None)
+    monkeypatch.setattr(transactions, "time", clock_with())
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -297,7 +297,7 @@ def keep(config: Path, lines: str, stage: str = "default") -> None:
     config.write_text(config.read_text().replace(heading, f"{heading}{lines}\n"))
 
 
-SHARE = 'AccountConcurrency="1000" StreamConcurrency="500"'
+SHARE = 'AccountConcurrency="1000" StreamConcurrency="500" CompletionConcurrency="200"'
 
 
 def test_it_asks_for_everything_the_first_time_only(config: Path, became: list[list[str]]) -> None:
@@ -323,11 +323,15 @@ def test_the_accounts_limit_wins_over_what_was_kept_and_the_operators_cap_over_t
     run("deploy")
     run("deploy", "--parameter-overrides", "StreamConcurrency=none", "Metrics=false", "--no-confirm-changeset")
     assert became == [
-        ["deploy", "--parameter-overrides", 'AccountConcurrency="1000" StreamConcurrency="300"'],
         [
             "deploy",
             "--parameter-overrides",
-            'AccountConcurrency="1000" StreamConcurrency="none" Metrics="false"',
+            'AccountConcurrency="1000" StreamConcurrency="300" CompletionConcurrency="200"',
+        ],
+        [
+            "deploy",
+            "--parameter-overrides",
+            'AccountConcurrency="1000" StreamConcurrency="none" Metrics="false" CompletionConcurrency="200"',
             "--no-confirm-changeset",
         ],
     ]
@@ -371,7 +375,8 @@ def test_a_new_stage_asks_for_region_and_address_and_takes_from_production_only_
     assert "the stack aideer-staging, with tables and secrets of its own" in capsys.readouterr().out
     run("deploy")
     told = (
-        'ProviderRegion="singapore" AlarmEmail="staging@example.com" AccountConcurrency="1000" StreamConcurrency="50"'
+        'ProviderRegion="singapore" AlarmEmail="staging@example.com" AccountConcurrency="1000" StreamConcurrency="50" '
+        'CompletionConcurrency="20"'
     )
     assert became == [["deploy", "--parameter-overrides", told, "--config-env", "staging"]]
     assert "AWS sends an e-mail to staging@example.com" in capsys.readouterr().out

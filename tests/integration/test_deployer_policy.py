@@ -30,6 +30,7 @@ NOT_CALLS = {
     "s3:ListBucket",
     "s3:ListBucketVersions",
     "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketCORS",
     "s3:GetObjectVersion",
     "s3:DeleteObjectVersion",
     "cloudfront:CreateDistributionWithTags",

@@ -48,6 +48,9 @@ def test_without_a_domain_there_is_nothing_of_it() -> None:
     ("path", "origin_id"),
     [
         ("/api/v1/tasks/stream", "streams"),
+        ("/api/v1/ui/chat", "streams"),
+        ("/api/v1/ui/chat/zEvEPvEPlpQKyGYt/stream", "streams"),
+        ("/api/v1/ui/chat/zEvEPvEPlpQKyGYt/stop", "streams"),
         ("/api/v1/tasks/01980c2f-8d6c-7e42-a15b-7c8d9e0f1a2b/stream", "streams"),
         ("/api/v1/tasks/01980c2f-8d6c-7e42-a15b-7c8d9e0f1a2b/poll", "api"),
         ("/api/v1/tasks/01980c2f-8d6c-7e42-a15b-7c8d9e0f1a2b", "api"),
@@ -81,7 +84,7 @@ def test_without_a_lambda_url_everything_leads_to_the_api() -> None:
 
 def test_nothing_of_the_api_is_cached_and_no_stream_is_compressed() -> None:
     configuration = distribution()
-    for path in ("/api/v1/chats", "/api/v1/tasks/x/stream", "/api/v1/tasks/stream", "/"):
+    for path in ("/api/v1/chats", "/api/v1/tasks/x/stream", "/api/v1/tasks/stream", "/api/v1/ui/chat", "/"):
         found = behaviour(configuration, path)
         assert (found["CachePolicyId"], found["Compress"]) == (CACHING_DISABLED, False)
         assert found["OriginRequestPolicyId"] == ALL_VIEWER_EXCEPT_HOST, "the host is how AWS finds the API"
@@ -97,9 +100,9 @@ def test_the_documents_are_kept_as_long_as_they_say_and_apart_by_their_coding() 
     assert configuration["ParametersInCacheKeyAndForwardedToOrigin"]["EnableAcceptEncodingGzip"] is True
 
 
-def test_both_origins_wait_a_minute_use_tls_and_get_the_secret() -> None:
+def test_all_origins_wait_a_minute_use_tls_and_get_the_secret() -> None:
     configuration = distribution()
-    assert [each["Id"] for each in configuration["Origins"]] == ["api", "streams"]
+    assert [each["Id"] for each in configuration["Origins"]] == ["api", "streams", "v1"]
     for each in configuration["Origins"]:
         assert each["CustomOriginConfig"] == {
             "OriginProtocolPolicy": "https-only",
@@ -111,6 +114,7 @@ def test_both_origins_wait_a_minute_use_tls_and_get_the_secret() -> None:
         assert header["HeaderValue"] == "{{resolve:secretsmanager:OriginSecret-id:SecretString:current::}}"
     assert configuration["Origins"][0]["DomainName"] == "Api-id.execute-api.us-east-1.amazonaws.com"
     assert configuration["Origins"][1]["DomainName"] == "tasksstreamliveurl.lambda-url.on.test"
+    assert configuration["Origins"][2]["DomainName"] == "v1url.lambda-url.on.test"
 
 
 def test_the_viewers_address_replaces_what_the_viewer_wrote_on_every_path() -> None:
@@ -221,7 +225,7 @@ def test_the_address_of_the_previous_release_stays_and_the_new_one_is_the_aliase
         assert (url["AuthType"], url["InvokeMode"]) == ("NONE", "RESPONSE_STREAM")
     public = [p for p in stack.of_type("AWS::Lambda::Permission").values() if p["Principal"] == "*"]
     allowed = {(p["FunctionName"], p["Action"]): p for p in public}
-    targets = ("TasksStreamFunction-id", "TasksStreamFunctionAliaslive-id")
+    targets = ("TasksStreamFunction-id", "TasksStreamFunctionAliaslive-id", "V1ServeFunction-id")
     assert allowed.keys() == {
         (target, action) for target in targets for action in ("lambda:InvokeFunctionUrl", "lambda:InvokeFunction")
     }

@@ -12,7 +12,7 @@ from aideer.core import clock, settings
 from aideer.core.usage import Usage
 from aideer.data import jobs
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Chat, Record, Task
+from aideer.data.models import Chat, Message, Record, Task
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, chat_deletion, control, executor, leases, sweeper
 from jobs.run import WORKERS
@@ -21,7 +21,7 @@ from tests.chaos.fake_time import Clock, hurried
 from tests.ends import ENDS, Sum, Told
 from tests.executors import Executor, Run
 from tests.metered import PATIENCE_SECONDS, Call, Metered
-from tests.support import Person, caller, check_rules, make_chat, make_person
+from tests.support import Person, caller, check_rules, in_loop, make_chat, make_person
 
 INPUT = 500
 """Tokens of the question, as the provider counts them."""
@@ -330,6 +330,14 @@ def stopped_between(stage: Stage) -> None:
 def stopped_pending(stage: Stage) -> None:
     stage.accept()
     stage.stop()
+
+
+@act("a message became longer before anybody began")
+def longer(stage: Stage) -> None:
+    stage.accept()
+    assert stage.chat
+    Message(stage.chat.thread, 1).update([Message.content.set(f"{QUESTION}{'0123456789' * 900}")])
+    in_loop(executor.execute(stage.task_id, clock.now() + FAR))
 
 
 @act("never begun")

@@ -95,8 +95,9 @@ def consumer(queue: Queue, handler: Handler, function: Function) -> Iterator[Con
     yield consumer
     consumer.stop()
     handler.answer = lambda _: None
-    queue.send("the poller is waiting for this")
-    _wait_until(lambda: queue.count() == 0)
+    queue.send("the poller may be waiting for this")  # or it has ended already, and leaves it
+    poller = f"{function.module} poller"
+    _wait_until(lambda: not consumer.running and poller not in {thread.name for thread in threading.enumerate()})
 
 
 @pytest.mark.usefixtures("consumer")

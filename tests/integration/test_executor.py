@@ -298,7 +298,7 @@ def test_an_interrupted_answer_is_no_part_of_the_next_prompt(person: MakePerson)
     alone(task_id)
     chat = Chat.get(chat.id, consistent_read=True)
     prompt = prompts.build(
-        prompts.get_preset(chat.preset_id, 1), chat.thread, chat.next_n, pricing.get_tariff("qwen-plus")
+        prompts.get_preset(chat.preset_id, 1), chat.path, chat.next_n, pricing.get_tariff("qwen-plus")
     )
     assert [message["role"] for message in prompt.messages] == ["system", "user"]
     assert prompt.asks

@@ -22,12 +22,13 @@ README, TOUR, WECHAT = (
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tour.md", "docs/wechat.md")
 )
 JOURNEY = README.partition("## The journey in five calls")[2].partition("\n## ")[0]
-MORE_CALLS, WAYS_TO_ASK = (
-    TOUR.partition(f"## {title}")[2].partition("\n## ")[0] for title in ("More calls", "Ways to ask")
+MORE_CALLS, WAYS_TO_ASK, OF_A_FRONT_END = (
+    TOUR.partition(f"## {title}")[2].partition("\n## ")[0]
+    for title in ("More calls", "Ways to ask", "The calls of a front end")
 )
-BLOCKS, MORE, ASK, WECHAT_BLOCKS = (
+BLOCKS, MORE, ASK, FRONT_END, WECHAT_BLOCKS = (
     re.findall(r"^```bash\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    for page in (JOURNEY, MORE_CALLS, WAYS_TO_ASK, WECHAT)
+    for page in (JOURNEY, MORE_CALLS, WAYS_TO_ASK, OF_A_FRONT_END, WECHAT)
 )
 OUTPUT = [line.strip() for line in re.findall(r"^    (\S.*)$", JOURNEY, re.MULTILINE)]
 
@@ -88,6 +89,25 @@ def test_the_ways_to_ask_work_as_pasted(stack: Stack) -> None:
     assert first.splitlines()[0] == "event: start"
     assert parse(again).final == parse(first).final
     assert "And what do you eat?" in queued
+
+
+def test_the_calls_of_a_front_end_work_as_pasted(stack: Stack) -> None:
+    assert len(FRONT_END) == 4, "a chat, a branch, a file, what a page shows"
+    blocks = ["set -eu", *BLOCKS, ASK[0], *FRONT_END]
+    script = "\necho -----\n".join(blocks).replace("http://127.0.0.1:8000", stack.url)
+    done = ran(["bash", "-c", script.replace("\ncurl ", "\necho; curl ").replace("\nask ", "\necho; ask ")], stack)
+    assert done.returncode == 0, done.stderr
+    *_, asked, branched, filed, shown = done.stdout.split("-----\n")
+    assert "What do deer eat?" in parse(asked.strip() + "\n\n").content
+    switched = json.loads(branched.strip().split("\n")[-1])["messages"]
+    assert (switched[0]["content"], switched[0]["siblings"]["shown"]) == ("What do deer eat?", 1)
+    assert '"status":"ready"' in filed
+    assert "Sum this up." in filed
+    hits, shared, sessions, changes = map(json.loads, shown.strip().split("\n"))
+    assert "deer" in hits[0]["snippet"]
+    assert [message["type"] for message in shared["messages"]] == ["text", "text", "document", "text", "text"]
+    assert sessions[0]["current"]
+    assert changes["next"]
 
 
 def test_signing_in_by_wechat_works_as_pasted(stack: Stack) -> None:

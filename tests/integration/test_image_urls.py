@@ -279,7 +279,7 @@ def test_the_prompt_has_images_of_what_was_stored_before_addresses_were_checked(
     me = person()
     chat = make_chat(me, "hi", parameters={"model": SEEING})
     Message(chat.thread, 2, role="user", type="image", content="/etc/hostname", create_time=clock.timestamp()).save()
-    prompt = prompts.build(prompts.get_preset(chat.preset_id, 1), chat.thread, 3, pricing.get_tariff(SEEING))
+    prompt = prompts.build(prompts.get_preset(chat.preset_id, 1), chat.path, 3, pricing.get_tariff(SEEING))
     assert prompt.images == 1
 
     async def call() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,36 +11,46 @@ from uuid import uuid4
 import pytest
 from botocore.exceptions import ClientError
 
-from aideer.accounts import deletion, freshness, linking, password_changes
-from aideer.chats import cleanup, copies, presets, quota
+from aideer.accounts import avatars, deletion, freshness, image_processing, linking, password_changes
+from aideer.chats import chat_search, chats, cleanup, copies, feedback, likes, presets, quota, shares
 from aideer.core import aws, clock, settings
-from aideer.core.errors import Conflict, TooManyRequests
-from aideer.data.models import Chat, Preset, Record, Task, User
+from aideer.core.errors import AideerError, Conflict, TooManyRequests
+from aideer.data import lookup
+from aideer.data.base import new_id
+from aideer.data.idempotency import IdempotentRequest
+from aideer.data.models import Chat, Message, Preset, Record, Task, User
+from aideer.schemas.feedback import FeedbackChange
 from aideer.schemas.presets import PresetChange
 from aideer.schemas.questions import NewTask
+from aideer.schemas.shares import NewShare
+from aideer.schemas.uploads import NewUpload
 from aideer.schemas.users import PasswordChange
-from aideer.security import exhausted, limits, password_hashing, rate_limits, reading
+from aideer.security import budgets, exhausted, limits, password_hashing, rate_limits
 from aideer.security.limits import LIMITS, Limit
-from aideer.tasks import admission, control, leases, slots, stream_access, stream_log, streaming
+from aideer.tasks import admission, ask_limit, control, leases, slots, stream_access, stream_log, streaming
 from aideer.tasks.slots import Slot
+from aideer.uploads import uploads
 from tasks import stream
 from tests import faults
+from tests.api_keys import make_key
 from tests.events import parse
 from tests.stream_client import streamed, waited
 from tests.support import Answer, Api, Context, Person, accepted, caller, check_rules, in_loop, make_chat, viewer_of
+from tests.uploaded import make_upload
 
 MakePerson = Callable[..., Person]
 NOW = 1_800_000_000.0
 """A multiple of every window's length that is used here."""
 MANY = 50
+NAMING = {"role": "user", "type": "document"}
 
 
 @pytest.fixture(autouse=True)
 def _nothing_read_yet() -> Iterator[None]:
-    reading._unwritten.clear()
+    budgets._unwritten.clear()
     exhausted._ends.clear()
     yield
-    reading._unwritten.clear()
+    budgets._unwritten.clear()
     exhausted._ends.clear()
 
 
@@ -158,6 +169,108 @@ def test_a_repeated_ask_gets_its_answer_at_the_limit(api: Api, person: MakePerso
     assert ask(api, me, chat.id, "key").json["task_id"] == first.json["task_id"]
 
 
+def test_only_refused_asks_use_the_limit_up(api: Api, person: MakePerson, limit: Any) -> None:
+    limit("ask", 1)
+    me = person()
+    for _ in range(3):
+        assert ask(api, me, make_chat(me, "hello").id).status == 200
+    assert ask(api, me, "no-such-chat").status == 404
+    check_refusal(ask(api, me, "no-such-chat"), "too_many_asks", within=60)
+    check_rules(me)
+
+
+def test_every_refusal_of_an_ask_counts(
+    api: Api, person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that only the hold's transaction, or the search for an earlier answer, finds."""
+    limit("ask", 1)
+    me, visitor, collector = person(), person(permission=0), person()
+    chat = make_chat(me, "hello")
+    assert ask(api, me, chat.id, "key").status == 200
+    other, theirs = make_chat(me, "hello"), make_chat(visitor, "hello")
+    opened = {"chat": {"preset_id": make_chat(collector).preset_id}, "messages": [{"role": "user", "content": "hello"}]}
+    monkeypatch.setattr(settings, "MOST_CHATS", 1)
+    asks: list[tuple[Callable[[], Answer], str]] = [
+        (lambda: ask(api, me, other.id, "key"), "idempotency_key_reused"),
+        (lambda: ask(api, visitor, theirs.id), "visitor"),
+        (lambda: api("tasks.create", "POST", "/tasks", json=opened, user=collector), "too_many_chats"),
+    ]
+    for refused, code in asks:
+        assert refused().json["code"] == code
+        check_refusal(refused(), "too_many_asks", within=60)
+
+
+def test_after_a_refusal_asks_are_counted_before_they_are_priced(
+    api: Api, person: MakePerson, limit: Any, counted: list[str]
+) -> None:
+    limit("ask", 2)
+    me = person()
+    empty = make_chat(me)
+    for _ in range(2):
+        assert ask(api, me, empty.id).status == 422
+    full = make_chat(me, "hello")
+    counted.clear()
+    check_refusal(ask(api, me, full.id), "too_many_asks", within=60)
+    assert f"Query {settings.MESSAGES_TABLE}" not in counted
+
+
+def test_a_repeated_ask_counts(api: Api, person: MakePerson, limit: Any) -> None:
+    limit("ask", 2)
+    me = person()
+    chat = make_chat(me, "hello")
+    first = ask(api, me, chat.id, "key")
+    for _ in range(3):  # it gets its answer in any case
+        assert ask(api, me, chat.id, "key").json["task_id"] == first.json["task_id"]
+    check_refusal(quote(api, me, chat.id), "too_many_asks", within=60)
+
+
+def test_of_fifty_refused_asks_at_once_one_more_is_priced_than_the_limit_says(
+    person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process trusts one ask of a user at a time. The others are counted first."""
+    limit("ask", 7)
+    me, priced, real = person(), [], admission.PricedCall
+    wanted = NewTask(chat_id=make_chat(me).id)  # it has no question
+
+    def count_priced(*arguments: Any) -> Any:
+        priced.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(admission, "PricedCall", count_priced)
+
+    def refused(_: int) -> str:
+        try:
+            admission.create(caller(me.user), wanted, admission.identify(caller(me.user), wanted, None))
+        except AideerError as error:
+            return error.code
+        return "accepted"
+
+    codes = Counter(at_once(refused))
+    assert codes == {"last_message_not_user": 7, "too_many_asks": MANY - 7}
+    assert len(priced) <= 8
+
+
+def test_a_process_that_remembers_many_refused_users_trusts_the_oldest_again(
+    person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ask_limit, "_MOST", 2)
+    users = [person().id for _ in range(3)]
+    for user in users:
+        ask_limit.AskCount(user).refuse()
+    with ask_limit.count_ask(users[0]) as oldest, ask_limit.count_ask(users[2]) as newest:
+        assert (oldest._trusted, newest._trusted) == (True, False)
+
+
+def test_an_ask_that_is_refused_twice_counts_once(person: MakePerson, limit: Any) -> None:
+    limit("ask", 1)
+    me = person()
+    for expected in (None, "too_many_asks", "too_many_asks"):
+        with ask_limit.count_ask(me.id) as count:
+            for _ in range(2):
+                exceeded = count.refuse()
+                assert (exceeded and exceeded.code) == expected
+
+
 def test_a_revoked_token_does_not_use_up_the_users_asks(api: Api, person: MakePerson, limit: Any) -> None:
     limit("ask", 1)
     me = person()
@@ -187,7 +300,7 @@ def test_a_user_that_throttles_the_count_asks_no_more_often(
     me, other = person(), person()
     chat = make_chat(me, "hello")
     assert quote(api, me, chat.id).status == 200
-    check_refusal(ask(api, me, chat.id), "too_many_asks", within=60)
+    check_refusal(ask(api, me, "no-such-chat"), "too_many_asks", within=60)
     counted.clear()
     with faults.refused("UpdateItem", faults.THROTTLED, times=99):
         for call in (ask, quote):
@@ -831,7 +944,7 @@ def test_who_has_read_too_much_reads_nothing_more_until_the_window_ends(
     method: str,
     path: str,
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 1)
+    monkeypatch.setattr(budgets, "BATCH", 1)
     limit("read", 1, 3600)
     me, other = person(), person()
     task_id, chat = accepted(me, "hello")
@@ -851,11 +964,40 @@ def test_who_has_read_too_much_reads_nothing_more_until_the_window_ends(
     assert api(module, method, where, json=body, user=me).status == 200
 
 
+@pytest.mark.parametrize(
+    ("module", "method", "path", "body"),
+    [
+        ("chats.message_update", "PUT", "messages/1", {"content": "other"}),
+        ("chats.message_delete", "DELETE", "messages/1", None),
+        ("chats.branch", "PUT", "branch", {"branch": "main"}),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_what_changes_of_messages_show_counts_as_reading(
+    api: Api,
+    person: MakePerson,
+    limit: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    monkeypatch.setattr(budgets, "BATCH", 1)
+    limit("read", 1, 3600)
+    me = person()
+    chat = make_chat(me, "hello")
+    headers = {"If-Match": "*"}
+    changed = api(module, method, f"/chats/{chat.id}/{path}", json=body, user=me, headers=headers)
+    assert changed.status == 200, changed.body
+    check_refusal(api("chats.get", "GET", f"/chats/{chat.id}", user=me), "too_much_reading", within=3600)
+
+
 def test_small_reads_make_no_call_and_are_counted_all_the_same(
     api: Api, person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch, counted: list[str]
 ) -> None:
     limit("read", 1_000, 3600)
-    monkeypatch.setattr(reading, "BATCH", 2_000)
+    monkeypatch.setattr(budgets, "BATCH", 2_000)
     me = person()
     chat = make_chat(me, "x" * 700)
     writes = 0
@@ -871,7 +1013,7 @@ def test_small_reads_make_no_call_and_are_counted_all_the_same(
 def test_an_outage_of_the_count_refuses_no_reading(
     api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 1)
+    monkeypatch.setattr(budgets, "BATCH", 1)
     me = person()
     with faults.refused("UpdateItem", faults.THROTTLED, times=9):
         assert api("chats.list", "GET", "/chats", user=me).status == 200
@@ -880,7 +1022,7 @@ def test_an_outage_of_the_count_refuses_no_reading(
 def test_the_stream_of_an_ended_answer_counts_as_reading_and_a_running_one_does_not(
     person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 1)
+    monkeypatch.setattr(budgets, "BATCH", 1)
     limit("read", 1, 3600)
     me = person()
     task_id, _ = accepted(me, "hello")
@@ -895,7 +1037,7 @@ def test_the_stream_of_an_ended_answer_counts_as_reading_and_a_running_one_does_
 def test_polls_that_read_a_running_answer_again_and_again_count_as_reading(
     person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 1)
+    monkeypatch.setattr(budgets, "BATCH", 1)
     limit("read", 3, 3600)
     me = person()
     task = running(me)
@@ -919,19 +1061,190 @@ def test_a_refusal_of_reading_does_not_use_up_the_only_opening(person: MakePerso
 
 
 def test_a_process_remembers_so_many_readers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_USERS", 3)
+    monkeypatch.setattr(budgets, "_USERS", 3)
     for n in range(9):
-        reading.charge(f"user {n}", 1)
-    assert list(reading._unwritten) == ["user 6", "user 7", "user 8"]
+        budgets.charge(f"user {n}", 1)
+    assert [user for _, user in budgets._unwritten] == ["user 6", "user 7", "user 8"]
 
 
 def test_of_fifty_readers_at_once_each_byte_counts(
     person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "BATCH", 1)
+    monkeypatch.setattr(budgets, "BATCH", 1)
     limit("read", 10, 3600)
     me = person()
-    assert count_allowed(at_once(lambda _: reading.charge(me.id, 1024))) == 10
+    assert count_allowed(at_once(lambda _: budgets.charge(me.id, 1024))) == 10
+
+
+# Writing
+
+
+DEER = {"role": "user", "content": "deer"}
+WRITES: list[tuple[str, str, str, Any]] = [
+    ("chats.create", "POST", "/chats", {"preset_id": "{preset}", "messages": [DEER]}),
+    ("chats.append", "POST", "/chats/{chat}/messages", {"messages": [DEER]}),
+    ("chats.update", "PUT", "/chats/{chat}", {"title": "deer"}),
+    ("chats.message_update", "PUT", "/chats/{chat}/messages/1", {"content": "deer"}),
+    ("chats.message_delete", "DELETE", "/chats/{chat}/messages/2", None),
+    ("chats.branch", "PUT", "/chats/{chat}/branch", {"branch": "main"}),
+    ("users.like_chat", "POST", "/users/me/likes/chat/{chat}", None),
+    ("users.like_preset", "POST", "/users/me/likes/preset/{preset}", None),
+    ("users.unlike_chat", "DELETE", "/users/me/likes/chat/{chat}", None),
+    ("users.unlike_preset", "DELETE", "/users/me/likes/preset/{preset}", None),
+    ("users.set_settings", "PUT", "/users/me/settings", {"theme": "dark"}),
+    ("users.update", "PUT", "/users/{user}", {"nickname": "Deer"}),
+    ("users.update_key", "PUT", "/users/me/keys/{key}", {"name": "Deer"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "method", "path", "body"), WRITES, ids=lambda part: part if type(part) is str else ""
+)
+def test_who_has_changed_too_much_changes_nothing_more_until_the_window_ends(
+    api: Api,
+    person: MakePerson,
+    limit: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    counted: list[str],
+    module: str,
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    me, other = person(), person()
+    stored = {user.id: _branched(user) for user in (me, other)}
+    keys = {user.id: make_key(user).id for user in (me, other)}
+    if method == "DELETE" and "likes" in path:
+        for user in (me, other):
+            likes.like(user.user, "chat", stored[user.id].id)
+            likes.like(user.user, "preset", stored[user.id].preset_id)
+    monkeypatch.setattr(budgets, "BATCH", 1)
+    limit("write", 1, 3600)
+
+    def write(user: Person) -> Answer:
+        chat = stored[user.id]
+        sent = {key: chat.preset_id if value == "{preset}" else value for key, value in body.items()} if body else None
+        where = path.format(chat=chat.id, preset=chat.preset_id, user=user.id, key=keys[user.id])
+        return api(module, method, where, json=sent, user=user, headers={"If-Match": "*"})
+
+    budgets.charge_writing(me.id, 0)
+    for _ in range(2):  # the first refusal is DynamoDB's, and the second one the process's own
+        counted.clear()
+        check_refusal(write(me), "too_much_writing", within=3600)
+        changed = {call for call in counted if not call.startswith(("GetItem", "Query"))}
+        assert changed <= {f"UpdateItem {settings.RECORDS_TABLE}"}, "a counter alone"
+    assert write(other).status == 200, "somebody else"
+    at(monkeypatch, 3600)
+    assert write(me).status == 200
+
+
+def _branched(user: Person) -> Chat:
+    """A chat with two branches, of which it shows the newer: one message, and another in the place of the second one."""
+    chat = make_chat(user, "one", "two")
+    tree = chat.tree
+    tree.fork("other", after=1, before=1, next_n=3, count=1)
+    Chat(chat.id).update(chats.update_path(tree))
+    shown = Chat.get(chat.id, consistent_read=True)
+    Message(shown.shown_thread, 2, role="user", content="TWO", create_time=chat.create_time).save()
+    return shown
+
+
+def test_a_change_counts_what_it_writes_and_what_it_removes(
+    api: Api, person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit("write", 10**6, 3600)
+    monkeypatch.setattr(budgets, "BATCH", 1)
+    me = person()
+    chat = make_chat(me, "a", "b")
+
+    def count(module: str, method: str, path: str, body: Any = None) -> int:
+        counter, *_ = rate_limits._window("write", me.id)
+
+        def read() -> int:
+            record = lookup.find(Record, *counter)
+            return int(record.uses) if record else 0
+
+        before = read()
+        headers = {"If-Match": "*"}
+        assert api(module, method, f"/chats/{chat.id}{path}", json=body, user=me, headers=headers).status == 200
+        return read() - before
+
+    large = 50_000
+    least = budgets.CHANGE_BYTES // 1024
+    assert count("chats.update", "PUT", "", {"title": "deer"}) == least
+    new = {"messages": [{**DEER, "content": "x" * large}]}
+    assert least + large // 1024 <= count("chats.append", "POST", "/messages", new) <= least + large // 1024 + 2
+    assert count("chats.message_update", "PUT", "/messages/3", {"content": "deer"}) > large // 1024, "what it replaces"
+    assert count("chats.message_update", "PUT", "/messages/3", {"content": "x" * large}) > large // 1024
+    assert count("chats.message_delete", "DELETE", "/messages/3") > large // 1024, "what it removes"
+
+
+def test_a_removal_that_is_too_large_reads_little_more_than_it_may_remove_and_counts_it(
+    api: Api, person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch, counted: list[str]
+) -> None:
+    monkeypatch.setattr(budgets, "BATCH", 1)
+    limit("read", 4_000, 3600)
+    me = person()
+    chat = make_chat(me, *("x" * 300_000 for _ in range(30)))
+
+    def remove() -> Answer:
+        counted.clear()
+        where = f"/chats/{chat.id}/messages/1?following=true"
+        return api("chats.message_delete", "DELETE", where, user=me, headers={"If-Match": "*"})
+
+    for _ in range(3):  # the second one exceeds the budget, and the third one finds that
+        assert remove().json["code"] == "too_many_following"
+        assert counted.count(f"Query {settings.MESSAGES_TABLE}") <= 6, "of the 9 MB, 4"
+    check_refusal(remove(), "too_much_reading", within=3600)
+
+
+def test_an_outage_of_the_count_refuses_no_change(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "BATCH", 1)
+    me = person()
+    with faults.refused("UpdateItem", faults.THROTTLED, times=9):
+        budgets.charge_writing(me.id, 1024)
+
+
+def test_small_changes_make_no_call_for_their_count(
+    api: Api, person: MakePerson, limit: Any, counted: list[str]
+) -> None:
+    limit("write", 1_000, 3600)
+    me = person()
+    chat = make_chat(me, "deer")
+    for _ in range(budgets.BATCH // budgets.CHANGE_BYTES - 2):
+        counted.clear()
+        assert api("chats.update", "PUT", f"/chats/{chat.id}", json={"title": new_id()}, user=me).status == 200
+        assert f"UpdateItem {settings.RECORDS_TABLE}" not in counted
+
+
+def test_of_fifty_new_avatars_at_once_as_many_are_drawn_as_the_limit_says(
+    person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit("avatar", 7, 3600)
+    me = person()
+    drawn: list[bytes] = []
+    monkeypatch.setattr(image_processing, "make_avatar", lambda file: drawn.append(file) or b"the same picture")
+    assert count_allowed(at_once(lambda n: avatars.replace(me.user, b"%d" % n))) == 7
+    assert len(drawn) == 7
+    with named("too_many_avatars"):
+        avatars.replace(me.user, b"another")
+
+
+def test_no_byte_of_threads_at_once_is_lost() -> None:
+    at_once(lambda _: [budgets.charge("somebody", 7) for _ in range(100)])
+    assert budgets._unwritten["read", "somebody"] == MANY * 100 * 7
+
+
+def test_of_fifty_writers_at_once_each_byte_counts(
+    person: MakePerson, limit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "BATCH", 1)
+    kilobytes = budgets.CHANGE_BYTES // 1024 + 1
+    limit("write", 7 * kilobytes, 3600)
+    me = person()
+    assert count_allowed(at_once(lambda _: budgets.charge_writing(me.id, 1024))) == 7
 
 
 # Versions of presets
@@ -1051,3 +1364,111 @@ def test_the_page_of_the_documentation_can_be_switched_off(api: Api, monkeypatch
     for module, path in (("docs.page", "/docs"), ("docs.openapi", "/openapi.json"), ("docs.page", "/api/v1/docs")):
         answer = api(module, "GET", path)
         assert (answer.status, answer.json["code"]) == (404, "not_found")
+
+
+# --- share links
+
+
+def share(owner: Person, chat: Chat) -> str:
+    """The token of a new link."""
+    new = NewShare()
+    return shares.create(owner.user, chat.id, new, IdempotentRequest(owner.id, "shares", None, new)).token
+
+
+def test_of_fifty_shares_at_once_as_many_are_made_as_the_limit_says(
+    person: MakePerson, limit: Callable[..., None]
+) -> None:
+    owner = person()
+    chat = make_chat(owner, "a")
+    limit("share", 7, 3600)
+    made = [result for result in at_once(lambda _: share(owner, chat)) if isinstance(result, str)]
+    assert len(made) == len(set(made)) == 7
+
+
+def test_strangers_read_so_much_of_one_users_shares_from_any_address(
+    api: Api, person: MakePerson, limit: Callable[..., None]
+) -> None:
+    owner, other = person(), person()
+    limit("shared_read", 150, 3600)
+    first, second = (share(owner, make_chat(owner, "x" * 90_000)) for _ in range(2))
+    foreign = share(other, make_chat(other, "x" * 90_000))
+
+    def read(token: str, n: int) -> Answer:
+        return api("shared.get", "GET", f"/shared/{token}", address=f"198.51.100.{n}")
+
+    assert [read(first, n).status for n in range(4)] == [200, 200, 429, 429]
+    check_refusal(read(second, 5), "too_many_readers", within=3600)
+    assert read(foreign, 5).status == 200
+    assert api("chats.list", "GET", "/chats", user=owner).status == 200, "the owner's own reading has another budget"
+
+
+def test_of_fifty_ratings_at_once_as_many_are_made_as_the_limit_says(
+    person: MakePerson, limit: Callable[..., None]
+) -> None:
+    owner = person()
+    chat = make_chat(owner, *["a"] * MANY)
+    for n in range(1, MANY + 1):
+        Message(chat.thread, n).update([Message.role.set("assistant"), Message.model.set("qwen-plus")])
+    limit("feedback", 7, 3600)
+    wanted, user = FeedbackChange(rating="up"), owner.user
+    done = at_once(lambda n: feedback.change(user, chat.id, n + 1, wanted))
+    assert sum(not isinstance(result, TooManyRequests) for result in done) == 7
+
+
+# --- searches and uploads
+
+
+def test_of_fifty_searches_at_once_as_many_are_made_as_the_limit_says(
+    person: MakePerson, limit: Callable[..., None]
+) -> None:
+    me = person()
+    make_chat(me, "deer")
+    limit("search", 7)
+    assert count_allowed(at_once(lambda _: chat_search.search(me.user, "deer", "all", 20, None))) == 7
+
+
+def test_of_many_searches_each_title_counts_as_reading(person: MakePerson, limit: Callable[..., None]) -> None:
+    me = person()
+    for _ in range(64):
+        make_chat(me)
+    limit("read", 3 * 64, 3600)
+
+    def search() -> None:
+        chat_search.search(me.user, "moose", "titles", 20, None)
+
+    for _ in range(3):
+        search()
+    with named("too_much_reading"):
+        search()
+
+
+def test_of_fifty_uploads_at_once_as_many_are_opened_as_the_limit_says(
+    person: MakePerson, limit: Callable[..., None]
+) -> None:
+    me = person()
+    limit("upload", 7, 86400)
+    new = NewUpload(name="deer.png", type="image/png", size=100)
+
+    def create(_: int) -> str:
+        return uploads.create(me.user, new, IdempotentRequest(me.id, "POST /uploads", None, new)).id
+
+    assert count_allowed(at_once(create)) == 7
+
+
+def test_texts_of_completed_and_named_documents_count_as_reading(
+    api: Api, person: MakePerson, limit: Callable[..., None]
+) -> None:
+    me, other = person(), person()
+    limit("read", 500, 3600)
+    mine, theirs = (make_upload(owner, b"deer " * 50_000, "text/plain", "deer.txt") for owner in (me, other))
+    path, body = f"/chats/{make_chat(other).id}/messages", {"messages": [NAMING | {"content": f"upload:{theirs.id}"}]}
+
+    def complete() -> Answer:
+        return api("uploads.complete", "POST", f"/uploads/{mine.id}/complete", user=me)
+
+    def name() -> Answer:
+        return api("chats.append", "POST", path, json=body, user=other)
+
+    for call in (complete, name):
+        assert [call().status for _ in range(3)] == [200] * 3
+        check_refusal(call(), "too_much_reading", within=3600)

@@ -183,10 +183,13 @@ def test_no_page_reads_the_embedded_aws_where_the_keys_are(run: Run) -> None:
 
 def test_the_printed_address_leads_somewhere(run: Run) -> None:
     page = httpx.get(run.url)
-    assert page.status_code == 200
-    assert "make chat" in page.text
-    for address in re.findall(r'href="(/[^"]*)"', page.text):
-        assert httpx.get(f"{run.url}{address}").status_code == 200, address
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    addresses = re.findall(r' (?:href|src)="(/[^"]*)"', page.text)
+    assert len(addresses) > 5
+    for address in addresses:
+        answer = httpx.get(f"{run.url}{address}")
+        assert (answer.status_code, "immutable" in answer.headers["cache-control"]) == (200, True), address
 
 
 def test_a_body_in_chunks_arrives(run: Run) -> None:
@@ -199,7 +202,10 @@ def test_a_body_in_chunks_arrives(run: Run) -> None:
     assert (answer.status_code, answer.json()["username"]) == (200, name)
 
 
-@pytest.mark.parametrize("path", ["/api/v1/health", "/api/v1/prices", "/openapi.json", "/docs"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/health", "/api/v1/prices", "/api/v1/config", "/openapi.json", "/docs", "/", "/s/abc", "/web/aideer.js"],
+)
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 def test_head_is_get_without_its_body(run: Run, path: str, encoding: str) -> None:
     head, get = (

@@ -21,8 +21,9 @@ from aideer.data.transactions import Transaction
 from aideer.tasks import executor
 from tests import faults
 from tests.events import parse
-from tests.stream_client import asked, streamed, waited
+from tests.stream_client import asked, requested, streamed, waited
 from tests.support import Answer, Api, Person, accepted, check_rules, in_loop, make_chat
+from tests.ui_messages import Shown
 
 MakePerson = Callable[..., Person]
 MESSAGE = {"role": "user", "type": "text", "content": "hello", "visibility": True}
@@ -70,6 +71,21 @@ def ask(api: Api, me: Person) -> Answer:
     return Answer(answer.status_code, dict(answer.headers), answer.text)
 
 
+def ask_ui(api: Api, me: Person) -> Answer:
+    quota.make_room(me.id)
+    message = {"id": uuid4().hex, "role": "user", "parts": [{"type": "text", "text": "hello"}]}
+    body = {"id": uuid4().hex, "messages": [message], "preset_id": make_chat(me).preset_id}
+    answer = requested("POST", "/api/v1/ui/chat", body, me.token)
+    assert Shown(answer.text).finish == "stop"
+    again = requested("POST", "/api/v1/ui/chat", body, me.token)
+    assert Shown(again.text).id == Shown(answer.text).id
+    return Answer(answer.status_code, dict(answer.headers), answer.text)
+
+
+def make_key(api: Api, me: Person) -> Answer:
+    return api("users.create_key", "POST", "/users/me/keys", json={"name": "Laptop"}, user=me)
+
+
 def like_chat(api: Api, me: Person) -> Answer:
     return call(api, "users.like_chat", "POST", "/users/me/likes/chat/{id}", make_chat(me).id, me)
 
@@ -84,7 +100,20 @@ def call(api: Api, module: str, method: str, path: str, id: str, me: Person, bod
 
 @pytest.mark.parametrize(
     "act",
-    [sign_up, redeem, grant, create_preset, create_chat, append, create_task, ask, like_chat, like_preset],
+    [
+        sign_up,
+        redeem,
+        grant,
+        create_preset,
+        create_chat,
+        append,
+        create_task,
+        ask,
+        ask_ui,
+        like_chat,
+        like_preset,
+        make_key,
+    ],
 )
 def test_what_has_happened_is_not_taken_for_refused(
     api: Api, person: MakePerson, act: Callable[[Api, Person], Answer]

@@ -25,7 +25,9 @@ FUNCTIONS = {
     for function in policies.TEMPLATE.functions.values()
     for event in function.events
     if event.type == "HttpApi"
-} | {STREAMED: next(function.name for function in policies.TEMPLATE.functions.values() if not function.runs_here)}
+} | dict.fromkeys(
+    STREAMED, next(function.name for function in policies.TEMPLATE.functions.values() if not function.runs_here)
+)
 """Each route's function."""
 CELLS = [(*route, caller) for route in ROUTES for caller in (*FOREIGN, *PEOPLE)]
 

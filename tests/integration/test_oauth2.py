@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from aideer.accounts import oauth2, sessions
 from aideer.core import aws, clock, settings
+from aideer.core.errors import Unauthorized
 from aideer.security import auth, password_hashing, rate_limits
 from aideer.security.limits import Limit
 from tests import faults
@@ -127,7 +128,14 @@ def test_tokens_are_kept_by_nobody(api, person):
     for answer in (signed, refresh(api, signed.json["refresh_token"])):
         assert answer.status == 200
         assert (answer.headers["cache-control"], answer.headers["pragma"]) == ("no-store", "no-cache")
-        assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in", "stream_base"}
+        assert set(answer.json) == {
+            "access_token",
+            "refresh_token",
+            "token_type",
+            "expires_in",
+            "stream_base",
+            "session_id",
+        }
 
 
 def test_a_wrong_password_is_a_bad_grant(api, person):
@@ -335,12 +343,14 @@ def test_what_refreshing_costs(api, person, counted):
     me = person()
     counted.clear()
     refresh(api, me.refresh_token)
-    assert Counter(counted) == Counter([f"GetItem {settings.USERS_TABLE}", f"PutItem {settings.RECORDS_TABLE}"])
+    records = [f"PutItem {settings.RECORDS_TABLE}", f"UpdateItem {settings.RECORDS_TABLE}"]
+    assert Counter(counted) == Counter([f"GetItem {settings.USERS_TABLE}", *records])
 
 
 def test_a_description_says_nothing_that_rfc_6749_forbids():
-    answer = {"statusCode": 401, "headers": {}, "body": json.dumps({"detail": 'a "b" \\ é\n' * 100, "code": "c"})}
-    described = json.loads(oauth2.format_refusal(answer)["body"])["error_description"]
+    refused = Unauthorized("c", 'a "b" \\ é\n' * 100)
+    answer = {"statusCode": 401, "headers": {}, "body": json.dumps(refused.body())}
+    described = json.loads(oauth2.format_refusal(answer, refused)["body"])["error_description"]
     assert len(described) <= 500
     assert all(" " <= letter <= "~" and letter not in '"\\' for letter in described)
 

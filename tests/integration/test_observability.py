@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from aideer.billing import statistics
 from aideer.core import aws, clock, metrics, settings
 from aideer.core.errors import TooManyRequests
 from aideer.data.models import Task
@@ -166,6 +167,7 @@ def test_what_the_sweep_cannot_mend_is_named(person: MakePerson, lines: Any, mon
 def test_an_answer_is_counted_once_with_its_tokens_and_its_price(
     person: MakePerson, numbers: Any, counted: list[str]
 ) -> None:
+    before = sum(statistics.read(None, None).first_token.values())
     me = person()
     task_id, _ = accepted(me, "hello")
     answer = streamed(f"/api/v1/tasks/{task_id}/stream", authorization=f"Bearer {me.token}")
@@ -179,6 +181,7 @@ def test_an_answer_is_counted_once_with_its_tokens_and_its_price(
     [(all_of_it, _)] = named(numbers, "TimeToFirstToken")
     [(providers, _)] = named(numbers, "ProviderTimeToFirstToken")
     assert 0 < providers < all_of_it < 60_000
+    assert sum(statistics.read(None, None).first_token.values()) == before + 1
     assert not named(numbers, "Shortfalls")
     assert not named(numbers, "AnswersFailed")
 

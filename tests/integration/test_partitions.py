@@ -89,6 +89,22 @@ def test_where_nothing_streams_the_polling_door_is_handed_out(name: str) -> None
     assert streaming["STREAM_PATH"] == "stream"
 
 
+def test_clients_of_openais_api_are_sent_where_it_answers() -> None:
+    def told(region: str, **parameters: str) -> str:
+        return Stack(region, **parameters).variables("ConfigGetFunction")["V1_BASE_URL"]
+
+    assert told("us-east-1").startswith("https://v1url.")
+    assert told("us-east-1", **DOMAIN) == "https://chat.example.com"
+    assert told("us-east-1", **DOMAIN, WebAclArn="arn:aws:wafv2:us-east-1:123456789012:global/webacl/w/1").endswith(
+        ".com"
+    )
+    assert told("us-east-1", StreamBaseUrl="https://stream.example.com").startswith("https://v1url."), (
+        "of streams alone"
+    )
+    for region, parameters in (("us-east-1", {"LambdaUrl": "false"}), ("cn-north-1", {}), ("cn-north-1", DOMAIN)):
+        assert told(region, **parameters) == ""
+
+
 def test_a_domain_in_aws_china_is_the_http_apis_own() -> None:
     stack = Stack("cn-north-1", **DOMAIN)
     [domain] = stack.of_type("AWS::ApiGatewayV2::DomainName").values()

@@ -23,6 +23,7 @@ from local.simulators.wechat import Server as WeChat
 from tests import previous
 from tests.embedded_aws import empty_tables
 from tests.events import parse
+from tests.pauses import clock_with
 from tests.previous import Release, old_cost, read
 from tests.stream_client import streamed
 from tests.support import Api, Context, check_rules, in_loop, sweep
@@ -44,7 +45,7 @@ COSTS = read("costs")
 
 @pytest.fixture
 def release(monkeypatch: pytest.MonkeyPatch, weixin: WeChat) -> Iterator[Release]:
-    monkeypatch.setattr(audit.time, "sleep", lambda _: None)
+    monkeypatch.setattr(audit, "time", clock_with())
     yield Release(monkeypatch, weixin)
     empty_tables()
 
@@ -318,6 +319,17 @@ def test_old_tasks_are_stopped(api: Api, release: Release, monkeypatch: pytest.M
     assert release.task("pending").status == "stopped"
     assert release.task("running").stop_requested
     check_all(release)
+
+
+def test_old_tasks_tell_which_answer_they_replace_and_continue_none(api: Api, release: Release) -> None:
+    me, replacing = release.person("ada"), 0
+    for task in (each for each in Task.scan() if each.user_id == me.id and each.chat_id):
+        shown = api("tasks.get", "GET", f"/tasks/{task.id}", user=me, parameters={"id": task.id})
+        if shown.status == 200:
+            assert shown.json["replaces"] == task.replaces
+            assert shown.json["continued"] is (None if task.replaces is None else False)
+            replacing += task.replaces is not None
+    assert replacing
 
 
 def test_an_old_log_is_resumed(release: Release) -> None:

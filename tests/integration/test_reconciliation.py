@@ -29,6 +29,7 @@ from aideer.tasks.admission import create
 from reconciliation.run import handler
 from tests.embedded_aws import empty_tables
 from tests.faults import THROTTLED, answer_lost, refused
+from tests.pauses import clock_with
 from tests.support import Api, Context, Person, make_chat, recorded_calls
 
 MakePerson = Callable[..., Person]
@@ -39,7 +40,7 @@ URL = "/admin/reconciliation"
 def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin with empty tables: a run is over everything that there is. And do not wait between two looks."""
     empty_tables()
-    monkeypatch.setattr(audit.time, "sleep", lambda _: None)
+    monkeypatch.setattr(audit, "time", clock_with())
 
 
 def run() -> Run:
@@ -535,7 +536,7 @@ def test_half_a_transaction_that_shows_for_a_moment_is_no_drift(
         times.append(1)
         User(me.id).update([User.credits.add(9), User.money_version.add(1)])
 
-    monkeypatch.setattr(audit.time, "sleep", complete)
+    monkeypatch.setattr(audit, "time", clock_with(complete))
     ended = run()
     assert (times, found(ended), ended.moving) == ([1], [], 0)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aideer.billing import redeem_codes, topups
+from aideer.billing import code_lists, redeem_codes, topups
 from aideer.core import clock, settings
 from aideer.core.errors import AideerError, Conflict
 from aideer.data.base import connection
@@ -51,6 +51,7 @@ def test_a_code_is_made_and_looked_at(api, person):
         "state": "active",
         "expires_at": None,
         "batch": None,
+        "description": "Spring campaign",
         "create_time": made.json["create_time"],
     }
     assert get(api, admin, made.json["redeem_code"]).json == made.json
@@ -559,9 +560,17 @@ def test_no_spreadsheet_takes_a_code_for_a_formula(api, person):
 @example('a;"=1')
 def test_no_cell_is_a_formula_whatever_separates_cells(text):
     code = RedeemCodeResponse(
-        redeem_code=text, value=1, max_uses=1, used=0, state="active", expires_at=None, batch=text, create_time=""
+        redeem_code=text,
+        value=1,
+        max_uses=1,
+        used=0,
+        state="active",
+        expires_at=None,
+        batch=text,
+        description=text,
+        create_time="",
     )
-    table = redeem_codes.format_csv([code], text)
+    table = redeem_codes.format_csv([code])
     cells = next(islice(csv.reader(io.StringIO(table, newline="")), 1, None))
     assert len(cells) == 6
     assert not any(cell.startswith(("\t", "\r")) for cell in cells)
@@ -642,13 +651,96 @@ def test_a_list_shows_what_has_become_of_codes(api, person):
     assert [(code["used"], code["state"]) for code in shown] == [(1, "used_up"), (0, "revoked")]
 
 
+def test_a_grouped_list_shows_each_batch_once_and_every_other_code(api, person):
+    empty_tables()  # other tests leave codes of later days
+    admin = person(permission=2)
+    first = make(api, admin).json
+    batches = [make(api, admin, count=count, description=f"Of {count}").json for count in (120, 1, 45)]
+    last = [make(api, admin).json for _ in range(2)]
+    for limit in (1, 2, 3, 100):
+        shown, query = [], f"?group_batches=true&limit={limit}"
+        while query:
+            page = listed(api, admin, query)
+            assert len(page.json) <= limit
+            shown += page.json
+            query = (
+                cursor := page.headers.get("x-next-cursor")
+            ) and f"?group_batches=true&limit={limit}&cursor={cursor}"
+        assert [code["redeem_code"] for code in shown[:2]] == [code["redeem_code"] for code in last[::-1]]
+        assert shown[-1] == first
+        assert [(code["batch"], code["batch_size"], code["description"]) for code in shown[2:-1]] == [
+            (batch["batch"], len(batch["codes"]), f"Of {len(batch['codes'])}") for batch in batches[::-1]
+        ]
+    batch = batches[0]["batch"]
+    assert len(listed(api, admin, f"?group_batches=true&batch={batch}&limit=100").json) == 100
+    assert listed(api, admin, "?group_batches=true&offset=1").json["code"] == "offset_with_filter"
+
+
+def test_a_grouped_page_makes_a_bounded_number_of_calls(api, person, counted):
+    empty_tables()  # other tests leave codes of later days
+    admin = person(permission=2)
+    for _ in range(code_lists.ROUNDS + 2):
+        make(api, admin, count=31)  # more than one round reads
+    listed(api, admin)
+    counted.clear()
+    page = listed(api, admin, "?group_batches=true&limit=100")
+    assert len(page.json) == code_lists.ROUNDS
+    table = [f"GetItem {settings.USERS_TABLE}", f"PutItem {settings.AUDIT_TABLE}"]
+    rounds = [f"Query {settings.CODES_TABLE}", "BatchGetItem"] * code_lists.ROUNDS
+    assert Counter(counted) == Counter([*table, *rounds, "BatchGetItem"])
+    rest = listed(api, admin, f"?group_batches=true&cursor={page.headers['x-next-cursor']}")
+    assert len(rest.json) == 2
+    assert "x-next-cursor" not in rest.headers
+
+
+def test_a_batch_is_downloaded_whole_with_its_uses(api, person, counted):
+    admin = person(permission=2)
+    made = make(api, admin, count=101, description="Spring").json
+    used, revoked = sorted(code["redeem_code"] for code in made["codes"])[:2]
+    redeem(api, person(), used)
+    revoke(api, admin, revoked)
+    counted.clear()
+    answer = listed(api, admin, f"?batch={made['batch']}&format=csv&limit=1")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="codes.csv"'
+    names, *rows = csv.reader(io.StringIO(answer.body, newline=""))
+    assert names == ["redeem_code", "value", "max_uses", "expires_at", "batch", "description", "used", "state"]
+    assert [row[0] for row in rows] == sorted(code["redeem_code"] for code in made["codes"])
+    assert [row[5:] for row in rows[:3]] == [
+        ["Spring", "1", "used_up"],
+        ["Spring", "0", "revoked"],
+        ["Spring", "0", "active"],
+    ]
+    assert Counter(counted)["BatchGetItem"] == 2, "a hundred codes each"
+    assert Counter(counted)[f"PutItem {settings.AUDIT_TABLE}"] == 1
+
+
+def test_a_page_of_all_codes_comes_as_a_table_too(api, person):
+    admin = person(permission=2)
+    make(api, admin)
+    answer = listed(api, admin, "?format=csv&limit=1")
+    assert len(list(csv.reader(io.StringIO(answer.body, newline="")))) == 2
+    assert listed(api, admin, "?format=xml").json["code"] == "validation_error"
+
+
+def test_a_code_s_stored_answer_of_the_release_before_is_given_again(api, person, monkeypatch):
+    admin, key = person(permission=2), uuid4().hex
+    made = make(api, admin, key=key).json
+    stored = {name: value for name, value in made.items() if name != "description"}
+    monkeypatch.setattr(IdempotentRequest, "find_answer", lambda _: stored)
+    assert make(api, admin, key=key).json == made
+
+
 def test_a_cursor_is_good_for_its_own_list_alone(api, person):
     admin = person(permission=2)
     one, other = (make(api, admin, count=2).json["batch"] for _ in range(2))
     mine = listed(api, admin, f"?limit=1&batch={one}").headers["x-next-cursor"]
     everything = listed(api, admin, "?limit=1").headers["x-next-cursor"]
+    grouped = listed(api, admin, "?limit=1&group_batches=true").headers["x-next-cursor"]
     for query in (
         f"?cursor={mine}",
+        f"?cursor={grouped}",
+        f"?group_batches=true&cursor={everything}",
         f"?batch={other}&cursor={mine}",
         f"?batch={one}&cursor={everything}",
         "?cursor=x",

@@ -1,6 +1,7 @@
 """An answer made again, by each function that makes answers; and a task that the waiting door sends on to one of them."""
 
 import importlib
+import json
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -40,6 +41,40 @@ def test_the_new_answer_takes_the_place_of_the_old_one(
     assert [message.n for message in Message.query(chat.thread, consistent_read=True)] == [1, new.answer_n]
     assert new.replaces == old.answer_n
     check_rules(me)
+
+
+def start_event(body: str) -> dict[str, object]:
+    """The data of a stream's first event."""
+    name, _, data = body.split("\n\n")[0].removeprefix("retry: 500\n\n").split("\n")
+    assert name == "event: start"
+    return dict(json.loads(data.removeprefix("data: ")))
+
+
+def test_a_task_tells_whose_place_its_answer_takes_to_a_page_that_was_opened_since(
+    api: Api, person: MakePerson
+) -> None:
+    me = person()
+    chat = make_chat(me, "hello")
+    first = api("tasks.create", "POST", "/tasks", json={"chat_id": chat.id}, user=me).json
+    new = {"replaces": None, "continued": None}
+    assert start_event(streamed(first["stream_url"]).text) == {
+        "task_id": first["task_id"],
+        "chat_id": chat.id,
+        "position": 0,
+        **new,
+    }
+    path, parameters = f"/tasks/{first['task_id']}/regenerate", {"id": first["task_id"]}
+    again = api("tasks.regenerate", "POST", path, user=me, parameters=parameters).json
+    old = Task.get(first["task_id"], consistent_read=True)
+    in_its_place = {"replaces": old.answer_n, "continued": False}
+    for made in (streamed, streamed):  # by the executor itself, and by a follower that reads the log
+        told = start_event(
+            made(f"/api/v1/tasks/{again['task_id']}/stream?after=0", Authorization=f"Bearer {me.token}").text
+        )
+        assert {name: told[name] for name in in_its_place} == in_its_place
+    for task_id, expected in ((first["task_id"], new), (again["task_id"], in_its_place)):
+        shown = api("tasks.get", "GET", f"/tasks/{task_id}", user=me, parameters={"id": task_id}).json
+        assert {name: shown[name] for name in expected} == expected
 
 
 def test_the_door_that_cannot_stream_asks_for_an_answer(

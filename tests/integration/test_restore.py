@@ -6,6 +6,7 @@ from uuid import uuid4
 import botocore.session
 import pytest
 
+from aideer.data import changes
 from local.operations import restore
 
 
@@ -49,6 +50,15 @@ def test_exactly_leaves_nothing_else(dynamodb: Any, capsys: pytest.CaptureFixtur
     assert restore.main([copy, table, "--exactly"]) == 0
     assert capsys.readouterr().out == "0 written, 60 deleted\n"
     assert items(dynamodb, table) == {"a": "1"}
+
+
+@pytest.mark.parametrize("exactly", [["--exactly"], []])
+def test_feeds_of_changes_begin_anew(dynamodb: Any, exactly: list[str]) -> None:
+    copy = made(dynamodb, {"changes#u": "old", "a": "1"})
+    table = made(dynamodb, {"changes#u": "new", "changes#v": "new", "a": "2"})
+    assert restore.main([copy, table, *exactly]) == 0
+    assert items(dynamodb, table) == {"a": "1"}
+    assert changes.key("") == restore.FEED
 
 
 def test_a_table_that_is_not_there_is_an_error_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

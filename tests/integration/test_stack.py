@@ -1,6 +1,7 @@
 """The whole product from outside: the journey, viewers of every kind, and the death of any one process."""
 
 import base64
+import io
 import os
 import signal
 import socket
@@ -12,11 +13,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from PIL import Image
 
 from local.simulators import wechat
 from local.simulators.dashscope import Server
 from local.stack.processes import Processes
 from tests.integration.stacks import Client, Stack, running, until
+from tests.windows import limit
 
 pytestmark = pytest.mark.early
 
@@ -28,7 +31,7 @@ GRACE = 8.0
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
-    limits = "sign_in=5/600 all=1000000/60"
+    limits = f"{limit('sign_in', 5)} all=1000000/60"
     with running(folder, LEASE_SECONDS=str(LEASE), SWEEP_SECONDS=str(SWEEP), WORKERS="2", THROTTLES=limits) as started:
         yield started
 
@@ -66,6 +69,41 @@ def test_a_picture_goes_through_the_gateway_and_back(stack: Stack) -> None:
     refused = [upload(picture + b"\0" * size) for size in (4 * 1024 * 1024, 5_000_000, 11_000_000)]
     assert [answer.status_code for answer in refused] == [413, 413, 413]
     assert [next(iter(answer.json())) for answer in refused] == ["detail", "message", "message"]
+
+
+def test_a_page_uploads_a_photo_and_asks_about_it(stack: Stack) -> None:
+    me, held = Client(stack), io.BytesIO()
+    Image.new("RGB", (60, 40), "green").save(held, "JPEG")
+    photo = held.getvalue()
+    new = {"name": "deer.jpg", "type": "image/jpeg", "size": len(photo)}
+    announced = me.http.post("/uploads", json=new).json()
+    form, page = announced["post"], {"Origin": stack.url}
+    assert form["url"].startswith(f"{stack.url}/")
+    refused = httpx.post(form["url"], data=form["fields"], files={"file": photo + b"x"}, headers=page)
+    assert refused.status_code == 400
+    posted = httpx.post(form["url"], data=form["fields"], files={"file": photo}, headers=page)
+    assert posted.status_code == 204
+    assert "access-control-allow-origin" not in posted.headers, "the stack's own page needs no CORS"
+    foreign = httpx.post(
+        form["url"], data=form["fields"], files={"file": photo}, headers={"Origin": "https://evil.example"}
+    )
+    assert "access-control-allow-origin" not in foreign.headers
+    done = me.http.post(f"/uploads/{announced['id']}/complete").json()
+    shown = httpx.get(done["url"])
+    assert (shown.status_code, shown.headers["content-type"], shown.content[:3]) == (200, "image/jpeg", b"\xff\xd8\xff")
+    assert httpx.get(done["url"].partition("?")[0]).status_code == 403, "it needs its signature"
+    preset = {"title": "Seeing", "parameters": {"model": "qwen3.5-plus"}}
+    opened = {"preset_id": me.http.post("/presets", json=preset).json()["id"]}
+    messages = [
+        {"role": "user", "type": "image", "content": done["content"]},
+        {"role": "user", "content": "/sim tokens=12 What is it?"},
+    ]
+    answer = me.http.post(
+        "/tasks/stream", json={"chat": opened, "messages": messages}, headers={"Idempotency-Key": "photo"}
+    )
+    assert "I can see 1 image." in answer.text, answer.text
+    assert me.http.delete(f"/uploads/{done['id']}").status_code == 200
+    assert httpx.get(done["url"]).status_code == 404
 
 
 def test_who_guesses_a_password_is_stopped_wherever_they_say_that_they_are(stack: Stack) -> None:

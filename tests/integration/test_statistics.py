@@ -7,18 +7,21 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from aideer.accounts import sessions
-from aideer.billing import counters, credits, statistics
+from aideer.billing import counters, credits, days, statistics
 from aideer.billing.credits import Closer, Text
+from aideer.chats import feedback
 from aideer.core import clock, settings
 from aideer.core.usage import Usage
 from aideer.data.idempotency import IdempotentRequest
-from aideer.data.models import Record, Task
+from aideer.data.models import Message, Record, Task
+from aideer.schemas.feedback import FeedbackChange
 from aideer.schemas.questions import NewTask
 from aideer.tasks import admission, leases
 from tests import faults
 from tests.support import Context, caller, make_chat, make_person
 
-EMPTY = {"tasks": 0, "failed": 0, "input_tokens": 0, "output_tokens": 0, "credits": 0}
+TASKS = ("tasks", "failed", "input_tokens", "output_tokens", "credits", "rated_up", "rated_down")
+EMPTY = {**dict.fromkeys(TASKS, 0), "first_token": {}}
 
 
 @pytest.fixture
@@ -45,12 +48,13 @@ def stats(api, admin, query=""):
     return api("admin.stats", "GET", f"/admin/stats{query}", token=tokens["access_token"])
 
 
-def ended(person, output, model="qwen-plus", end="finished"):
-    """A task that came to this."""
+def ended(person, output, model="qwen-plus", end="finished", first_token_ms=None):
+    """A task that came to this. `first_token_ms` is set if a viewer waited for its first token."""
     chat = make_chat(person, "hello", parameters={"model": model})
     wanted = NewTask(chat_id=chat.id, stream=False)
     accepted = admission.create(caller(person.user), wanted, IdempotentRequest(person.id, "POST /tasks", None, wanted))
     task = leases.claim(accepted.task_id)
+    task.first_token_ms = first_token_ms
     closer = Closer.executor(task.executor)
     if end == "failed":
         return credits.release(task, closer, "upstream_error", Text())
@@ -74,17 +78,51 @@ def test_days_and_models_are_summed_up(api, admin, on):
     total = told["users"].pop("total")
     assert total >= 2
     assert told["users"] == {"signed_up": 2, "deleted": 0}
-    plus = {"tasks": 2, "failed": 1, "input_tokens": 200, "output_tokens": 30}
+    plus = {"tasks": 2, "failed": 1, "input_tokens": 200, "output_tokens": 30, "rated_up": 0, "rated_down": 0}
+    plus["first_token"] = {}
     plus["credits"] = first.credits + second.credits
-    most = {"tasks": 1, "failed": 0, "input_tokens": 100, "output_tokens": 30, "credits": third.credits}
+    most = {
+        "tasks": 1,
+        "failed": 0,
+        "input_tokens": 100,
+        "output_tokens": 30,
+        "credits": third.credits,
+        "rated_up": 0,
+        "rated_down": 0,
+        "first_token": {},
+    }
     assert told["models"] == [{"model": "qwen-max", **most}, {"model": "qwen-plus", **plus}]
-    assert {name: told[name] for name in EMPTY} == {name: plus[name] + most[name] for name in EMPTY}
+    assert {name: told[name] for name in TASKS} == {name: plus[name] + most[name] for name in TASKS}
     assert (told["from"], told["to"]) == ("2031-03-01", "2031-03-03")
     one, two, three = told["days"]
     assert (one["day"], one["tasks"], one["output_tokens"], one["signed_up"]) == ("2031-03-01", 1, 10, 1)
     assert (two["day"], two["tasks"], two["failed"], two["signed_up"]) == ("2031-03-02", 2, 1, 1)
     assert [(model["model"], model["tasks"]) for model in two["models"]] == [("qwen-max", 1), ("qwen-plus", 1)]
     assert three == {"day": "2031-03-03", "signed_up": 0, "deleted": 0, **EMPTY, "uncovered": {}, "models": []}
+
+
+def test_times_to_the_first_token_are_counted_by_day_and_model(api, admin, on):
+    on("2031-03-11")
+    me = make_person()
+    for milliseconds in (0, 250, 250.1, 16_000, 16_001, 90_000):
+        ended(me, 1, first_token_ms=milliseconds)
+    ended(me, 1, model="qwen-max", end="failed", first_token_ms=700)
+    ended(me, 1)  # nobody waited for it
+    on("2031-03-12")
+    ended(me, 1, first_token_ms=1_500)
+    before = stats(api, admin, "?from=2031-03-11&to=2031-03-12").json
+    on("2031-03-13", "02:00:00")
+    statistics.sum_finished_days()  # from here on, the sums of the days answer
+    on("2031-03-13")
+    told = stats(api, admin, "?from=2031-03-11&to=2031-03-12").json
+    assert {**told, "users": before["users"]} == before
+    of_plus = {"250": 2, "500": 1, "16000": 1, "more": 2}
+    assert told["first_token"] == {**of_plus, "1000": 1, "2000": 1}
+    assert [day["first_token"] for day in told["days"]] == [{**of_plus, "1000": 1}, {"2000": 1}]
+    assert [(model["model"], model["first_token"]) for model in told["days"][0]["models"]] == [
+        ("qwen-max", {"1000": 1}),
+        ("qwen-plus", of_plus),
+    ]
 
 
 def test_it_is_what_the_ledger_says(api, admin, on):
@@ -198,7 +236,7 @@ def test_only_administrators_look(api, person, permission):
     assert api("admin.stats", "GET", "/admin/stats").status == 401
 
 
-def test_a_look_costs_one_query_for_all_finished_days_and_nine_for_each_other(api, admin, on, counted):
+def test_a_look_costs_one_query_for_all_finished_days_and_ten_for_each_other(api, admin, on, counted):
     on("2031-09-01")
     me = make_person()
     for _ in range(5):
@@ -213,7 +251,7 @@ def test_a_look_costs_one_query_for_all_finished_days_and_nine_for_each_other(ap
         token = sessions.auth.issue_pair(admin.user, "password")["access_token"]
         counted.clear()
         assert api("admin.stats", "GET", f"/admin/stats?from={first}&to={last}", token=token).status == 200
-        expected = [f"GetItem {settings.USERS_TABLE}"] + [f"Query {settings.RECORDS_TABLE}"] * (2 + 9 * open_days)
+        expected = [f"GetItem {settings.USERS_TABLE}"] + [f"Query {settings.RECORDS_TABLE}"] * (2 + 10 * open_days)
         assert Counter(counted) == Counter(expected), "the sums, and the total"
 
 
@@ -273,7 +311,7 @@ def test_the_scheduled_function_adds_them_up(api, admin, on):
 
 def test_after_a_pause_every_missed_day_is_added_up_and_then_only_the_last(on):
     on("2032-06-01", "02:00:00")
-    assert statistics.sum_finished_days() == statistics.MOST_DAYS
+    assert statistics.sum_finished_days() == days.MOST_DAYS
     on("2032-06-01", "03:00:00")
     assert statistics.sum_finished_days() == 1
     on("2032-06-04", "02:00:00")
@@ -297,8 +335,7 @@ def test_what_is_counted_costs_no_call_of_its_own(person, counted):
     assert not [call for call in counted if call.startswith("UpdateItem")]
     counted.clear()
     ended(me, 5, end="failed")
-    asked = f"UpdateItem {settings.RECORDS_TABLE}"  # the count of asks (limits.py)
-    assert [call for call in counted if call.startswith("UpdateItem") and settings.RECORDS_TABLE in call] == [asked]
+    assert f"UpdateItem {settings.RECORDS_TABLE}" not in counted
 
 
 def test_days_are_utc(admin, on):
@@ -306,3 +343,54 @@ def test_days_are_utc(admin, on):
     assert datetime.fromtimestamp(clock.now(), UTC).date() == date(2031, 10, 1)
     ended(make_person(), 5)
     assert [item for key in counters.day_keys("2031-10-01") for item in Record.query(key)]
+
+
+def rated(person, chat, rating):
+    """The chat's first message, as an answer that its owner has rated so."""
+    Message(chat.thread, 1).update([Message.role.set("assistant"), Message.model.set("qwen-plus")])
+    feedback.change(person.user, chat.id, 1, FeedbackChange(rating=rating))
+
+
+def test_ratings_are_counted_by_day_model_and_preset_and_move_on_the_day_of_the_change(api, admin, on):
+    on("2034-03-01")
+    me = make_person()
+    first, second = make_chat(me, "a"), make_chat(me, "b")
+    rated(me, first, "up")
+    rated(me, second, "down")
+    on("2034-03-02")
+    rated(me, first, "down")
+    on("2034-03-04")
+    query = "?from=2034-03-01&to=2034-03-03"
+    told = stats(api, admin, query).json
+    by_day = [(day["rated_up"], day["rated_down"]) for day in told["days"]]
+    assert by_day == [(1, 1), (-1, 1), (0, 0)]
+    assert (told["rated_up"], told["rated_down"]) == (0, 2)
+    assert [(m["model"], m["rated_up"], m["rated_down"]) for m in told["models"]] == [("qwen-plus", 0, 2)]
+    assert {p["preset_id"]: (p["rated_up"], p["rated_down"]) for p in told["presets"]} == {
+        first.preset_id: (0, 1),
+        second.preset_id: (0, 1),
+    }
+    statistics.sum_finished_days()
+    assert "2034-03-02" in statistics._stored_sums("2034-03-01", "2034-03-03")
+    again = stats(api, admin, query).json
+    assert again | {"presets": sorted(again["presets"], key=str)} == told | {
+        "presets": sorted(told["presets"], key=str),
+        "users": again["users"],
+    }
+
+
+def test_a_sum_of_an_earlier_release_has_no_ratings(api, admin, on):
+    on("2034-04-02")
+    models = {"qwen-plus": {"tasks": 2, "failed": 0, "input_tokens": 1, "output_tokens": 1, "credits": 1}}
+    Record("statistics#sums", "2034-04-01", data={"models": models, "users": {}, "uncovered": {}}).save()
+    told = stats(api, admin, "?from=2034-04-01&to=2034-04-01").json
+    assert (told["tasks"], told["rated_up"], told["rated_down"], told["presets"]) == (2, 0, 0, [])
+
+
+def test_the_presets_of_a_day_and_of_a_response_are_bounded_to_those_with_the_most_ratings(monkeypatch):
+    counts = {statistics._RATED: Counter({f"p{n} rated_up": n for n in range(9)} | {"p3 rated_down": -20})}
+    monkeypatch.setattr(statistics, "_STORED_PRESETS", 2)
+    monkeypatch.setattr(statistics, "_PRESETS", 1)
+    stored = statistics._to_data(counts)["presets"]
+    assert stored == {"p3 rated_up": 3, "p3 rated_down": -20, "p8 rated_up": 8, "p8 rated_down": 0}
+    assert [(p.preset_id, p.rated_up, p.rated_down) for p in statistics._presets(counts)] == [("p3", 3, -20)]

@@ -240,13 +240,15 @@ def ends_session(person: Person, how: str) -> None:
     user = User(person.id)
     if how == "signed out":
         sign_out(person)
+    elif how == "ended elsewhere":
+        user.update([User.sessions.delete(set(person.user.sessions))])
     elif how == "deleted":
         user.update([User.deleted.set(True)])
     else:
         user.delete()
 
 
-@pytest.mark.parametrize("how", ["signed out", "deleted"])
+@pytest.mark.parametrize("how", ["signed out", "ended elsewhere", "deleted"])
 def test_the_executors_viewer_sees_nothing_more_after_the_session_and_the_answer_is_billed(
     person: MakePerson, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
@@ -287,7 +289,7 @@ def test_the_executors_viewer_sees_nothing_more_after_the_session_and_the_answer
 
 
 @pytest.mark.parametrize("interrupts", [True, False], ids=DOORS)
-@pytest.mark.parametrize("how", ["signed out", "deleted", "forgotten"])
+@pytest.mark.parametrize("how", ["signed out", "ended elsewhere", "deleted", "forgotten"])
 def test_a_follower_ends_with_the_session_and_is_told_no_end(
     person: MakePerson, monkeypatch: pytest.MonkeyPatch, how: str, interrupts: bool
 ) -> None:

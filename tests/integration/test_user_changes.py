@@ -1,22 +1,25 @@
 """Looking at users, listing them, and changing them: names, permissions, passwords."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
 
-from aideer.accounts import password_changes, users
+from aideer.accounts import deletion, password_changes, user_search, users
 from aideer.billing import credits
 from aideer.core import clock, settings
 from aideer.core.errors import AideerError, Busy
 from aideer.data.base import new_id
 from aideer.data.models import Identity, Record, User
 from aideer.schemas.users import PasswordChange, UserChange
-from aideer.security import auth, password_hashing, rate_limits
+from aideer.security import auth, password_hashing, public_names, rate_limits
 from aideer.security.limits import Limit
+from aideer.web import pagination
 from tests import faults
 from tests.support import Answer, Api, Person, recorded_calls
 
@@ -65,7 +68,8 @@ def test_oneself_and_administrators_see_all_of_a_user_and_others_who_they_are(ap
     assert get(api, me.id, admin).json == whole
     shown = get(api, me.id, other)
     assert shown.status == 200
-    assert shown.json == {"id": me.id, "nickname": me.username, "avatar": None}
+    name = public_names.get_public_name(me.user)
+    assert shown.json == {"id": me.id, "nickname": name, "avatar": None, "avatar_url": None}
 
 
 def test_who_is_unknown_is_not_there(api: Api, person: MakePerson) -> None:
@@ -122,6 +126,95 @@ def test_a_name_finds_exactly_its_user_in_any_spelling(api: Api, person: MakePer
     assert found["id"] == me.id
     for name in (me.username[:-1], "", "%20", "%00"):
         assert listed(api, admin, f"?username={name}").json == []
+
+
+def search(api: Api, admin: Person, text: str, limit: int) -> list[str]:
+    """Return the names on all pages of a search, and check that none is longer than `limit`."""
+    names, cursor = [], ""
+    while True:
+        page = listed(api, admin, f"?q={quote(text)}&limit={limit}{cursor}")
+        assert page.status == 200
+        assert len(page.json) <= limit
+        names += [user["username"] for user in page.json]
+        if "x-next-cursor" not in page.headers:
+            return names
+        cursor = f"&cursor={page.headers['x-next-cursor']}"
+
+
+def test_a_search_finds_all_names_that_begin_so_in_their_order(api: Api, person: MakePerson) -> None:
+    admin, start = person(permission=2), f"Fawn {uuid4().hex[:8]}"
+    names = [f"{start}{end}" for end in ("", "!", "a", "aa", "b", "z", "é", "鹿", "𠀀")]
+    for name in reversed(names):
+        users.change((one := person()).user, one.id, UserChange(username=name))
+    users.change((one := person()).user, one.id, UserChange(username=f"{start[:-1]}-"))
+    for limit in (1, 2, 3, 100):
+        assert search(api, admin, start, limit) == names
+    assert search(api, admin, f"{start}a", 1) == [f"{start}a", f"{start}aa"]
+    assert search(api, admin, f"{start}nobody", 5) == []
+
+
+def test_a_search_finds_the_whole_name_in_any_spelling_first(api: Api, person: MakePerson) -> None:
+    admin, name = person(permission=2), f"Doe {uuid4().hex[:8]}"
+    users.change((one := person()).user, one.id, UserChange(username=name))
+    users.change((other := person()).user, other.id, UserChange(username=f"{name.upper()} the second"))
+    for text in (name, name.upper()):
+        for limit in (1, 5):
+            assert search(api, admin, text, limit) == [name, f"{name.upper()} the second"]
+
+
+def test_a_search_finds_names_in_capital_and_small_letters(api: Api, person: MakePerson) -> None:
+    admin, tail = person(permission=2), uuid4().hex[:6]
+    start = f"éan{tail}"
+    names = [f"ÉAN{tail.upper()}a", f"Éan{tail}c", f"éAN{tail}", f"éan{tail}B", f"éan{tail}b1"]
+    others = [f"Éam{tail}", f"ÉAZ{tail}", f"éay{tail}", f"F{tail}"]
+    for name in (*names, *others):
+        users.change((one := person()).user, one.id, UserChange(username=name))
+    expected = [names[2], *sorted({*names} - {names[2]})]
+    for text in (start, start.upper(), unicodedata.normalize("NFD", start), f"Éan{tail}"):
+        for limit in (1, 2, 100):
+            assert search(api, admin, text, limit) == expected, (text, limit)
+
+
+def test_a_search_goes_on_where_a_page_has_read_enough(
+    api: Api, person: MakePerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, tail = person(permission=2), uuid4().hex[:6]
+    for each in ("Yab0", "Yac", "Yb", "yAb1", "yB2", "yab3"):
+        users.change((one := person()).user, one.id, UserChange(username=f"{each}{tail}"))
+    monkeypatch.setattr(user_search, "SEEKS", 1)
+    found = search(api, admin, "yab", 100)
+    assert [name for name in found if name.endswith(tail)] == [f"Yab0{tail}", f"yAb1{tail}", f"yab3{tail}"]
+
+
+def test_a_search_forgets_renamed_and_deleted_users(api: Api, person: MakePerson) -> None:
+    admin, user, start = person(permission=2), person(), f"Elk{uuid4().hex[:8]}"
+    users.change(user.user, user.id, UserChange(username=f"{start} one"))
+    users.change(user.user, user.id, UserChange(username=f"{start} two"))
+    assert search(api, admin, start, 5) == [f"{start} two"]
+    deletion.delete(user.user, user.id)
+    assert search(api, admin, start, 5) == []
+
+
+def test_a_search_is_bounded_and_refuses_what_is_not_its_own(api: Api, person: MakePerson) -> None:
+    admin, start = person(permission=2), f"Roe{uuid4().hex[:8]}"
+    for n in range(12):
+        users.change((one := person()).user, one.id, UserChange(username=f"{start}{n:02}"))
+    listed(api, admin)
+    with recorded_calls() as calls:
+        page = listed(api, admin, f"?q={start}&limit=5")
+    counts = Counter(call.split()[0] for call in calls)
+    queries = counts.pop("Query")
+    assert counts == {"GetItem": 2, "BatchGetItem": 1, "PutItem": 1}
+    assert queries % User.LIST_SHARDS == 0
+    assert queries <= user_search.SEEKS * User.LIST_SHARDS
+    cursor = page.headers["x-next-cursor"]
+    for query in (f"?q={start}x&cursor={cursor}", f"?cursor={cursor}", "?q=a&cursor=x", f"?q={'x' * 51}"):
+        assert listed(api, admin, query).status == 422, query
+    assert listed(api, admin, "?q=a&offset=1").json["code"] == "offset_with_filter"
+    assert listed(api, admin, "?q=").json == []
+    for after in ("!", "s", f"{start}{'x' * 1024}"):
+        forged = pagination.encode(f"users like {start}", [after])
+        assert listed(api, admin, f"?q={start}&cursor={forged}").json["code"] == "invalid_cursor"
 
 
 def test_only_administrators_list_users(api: Api, person: MakePerson) -> None:

@@ -15,6 +15,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from aideer.accounts import avatars, deletion, users
+from aideer.accounts import settings as own_settings
 from aideer.billing import audit, credits, topups
 from aideer.billing.audit import Audit, Findings
 from aideer.billing.credits import Closer, Text
@@ -52,7 +53,12 @@ def no_other_admins() -> None:
 def pictures(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Whose pictures were removed."""
     removed: list[str] = []
-    monkeypatch.setattr(avatars, "remove", removed.append)
+
+    def remove(user_id: str, _: float) -> bool:
+        removed.append(user_id)
+        return True
+
+    monkeypatch.setattr(avatars, "remove", remove)
     return removed
 
 
@@ -229,7 +235,9 @@ def calls_with_a_token() -> Iterator[tuple[str, str, str]]:
             if event.type != "HttpApi" or function.handler == "tasks.stream.handler":
                 continue
             method, path = event.properties["Method"], event.properties["Path"]
-            if document[path].get(method.lower(), {}).get("security") and not path.startswith("/api/v1/session"):
+            if document.get(path, {}).get(method.lower(), {}).get("security") and not path.startswith(
+                "/api/v1/session"
+            ):
                 yield function.handler.removesuffix(".handler"), method, path
 
 
@@ -319,6 +327,8 @@ def test_everything_that_is_theirs_goes_and_nothing_else(api: Api, person: MakeP
     Preset(liked, 0).update([Preset.visibility.set("public")])
     likes.like(me.user, "preset", liked)
     likes.like(other.user, "preset", liked)
+    own_settings.replace(me.user, {"theme": "dark"}, None)
+    own_settings.replace(other.user, {"theme": "light"}, None)
     voucher = code()
     topups.redeem(me.user, voucher.code, IdempotentRequest(me.id, "redeem", None, ""))
     delete(api, me.id, me)
@@ -332,6 +342,8 @@ def test_everything_that_is_theirs_goes_and_nothing_else(api: Api, person: MakeP
     assert list(Preset.query(mine[0].preset_id, consistent_read=True)) == []
     assert Preset.get(liked, 0, consistent_read=True).like_count == 1
     assert list(Record.query(f"likes#{me.id}")) == []
+    assert list(Record.query(f"settings#{me.id}")) == []
+    assert own_settings.read(other.user, None) == ({"theme": "light"}, 1)
     assert set(pictures) == {me.id}
     assert jobs_of(me.id, "user") + jobs_of(me.id, "user_last") == []
     assert len(thread(theirs)) == 1

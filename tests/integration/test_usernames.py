@@ -222,7 +222,7 @@ def test_others_are_not_shown_the_name_that_one_signs_in_with(api, person):
     me, other, admin = person(), person(), person(permission=2)
     api("users.update", "PUT", f"/users/{me.id}", json={"nickname": "Somebody"}, user=me)
     shown = api("users.get", "GET", f"/users/{me.id}", user=other)
-    assert shown.json == {"id": me.id, "nickname": "Somebody", "avatar": None}
+    assert shown.json == {"id": me.id, "nickname": "Somebody", "avatar": None, "avatar_url": None}
     assert me.username not in shown.body
     for viewer in (me, admin):
         assert api("users.get", "GET", f"/users/{me.id}", user=viewer).json["username"] == me.username

@@ -41,6 +41,7 @@ def test_signing_up_makes_a_user_who_can_sign_in(api):
         "nickname": name,
         "permission": 1,
         "avatar": None,
+        "avatar_url": None,
         "credits_left": 1_000_000,
         "credits_held": 0,
         "create_time": user["create_time"],
@@ -211,13 +212,13 @@ def test_making_the_same_administrator_again_changes_nothing(api):
     name = fresh_name()
     made = make_admin(name, "operators-secret")
     token = sign_in(api, name, "operators-secret").json["access_token"]
-    assert make_admin(name.upper(), "operators-secret") == made
+    assert make_admin(name.upper(), "operators-secret")["user_id"] == made["user_id"]
     assert api("users.me", "GET", "/users/me", token=token).status == 200
 
 
 def test_an_operator_makes_an_administrator_of_a_user(api, person):
     me = person()
-    assert make_admin(me.username, me.password) == {"user_id": me.id}
+    assert make_admin(me.username, me.password)["user_id"] == me.id
     assert api("users.me", "GET", "/users/me", user=me).json["permission"] == 2
 
 

@@ -102,7 +102,7 @@ def placed(body: Any, path: tuple[str | int, ...], value: Any) -> Any:
 # Types
 
 
-@pytest.mark.parametrize("name", JSON_BODIES)
+@pytest.mark.parametrize("name", [name for name, content in JSON_BODIES.items() if list(fields(content["schema"]))])
 def test_no_type_is_converted_into_another(api: Api, person: MakePerson, name: str) -> None:
     admin, content = person(permission=2), JSON_BODIES[name]
     tried = 0

@@ -116,7 +116,7 @@ def test_snapshots_and_waiting_environments_exclude_each_other() -> None:
 
 
 def test_executors_have_the_memory_of_what_mostly_waits() -> None:
-    executors = {"TasksStreamFunction", "TasksOnQueuedFunction"}
+    executors = {"TasksStreamFunction", "TasksOnQueuedFunction", "V1ServeFunction"}
     assert {name for name, f in TEMPLATE.functions.items() if f.memory == 512} == executors
 
 
@@ -143,7 +143,7 @@ def pinged(event: dict[str, Any]) -> dict[str, bool]:
 
 def test_everything_that_answers_people_is_pinged_where_its_requests_go() -> None:
     found = pinged(keep_warm(Stack()))
-    expected = REQUESTED | {"TasksStreamFunction", "TasksOnQueuedFunction"}
+    expected = REQUESTED | {"TasksStreamFunction", "TasksOnQueuedFunction", "V1ServeFunction"}
     assert found.keys() == expected, (
         "Add to KeepWarmRule and to a KeepWarmPolicy of template.yaml, or remove there: "
         f"{', '.join(sorted(expected ^ found.keys()))}"
@@ -154,7 +154,7 @@ def test_everything_that_answers_people_is_pinged_where_its_requests_go() -> Non
 def test_a_small_account_is_known_to_the_function() -> None:
     event = keep_warm(Stack(AccountConcurrency="10"))
     assert event["concurrency"] == 10
-    assert event["streaming"] == ["TasksStreamFunction-id:live"]
+    assert event["streaming"] == ["TasksStreamFunction-id:live", "V1ServeFunction-id"]
     assert keep_warm(Stack())["concurrency"] == 0, "an unknown one counts as small"
 
 

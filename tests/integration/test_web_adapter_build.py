@@ -41,7 +41,7 @@ def cargo(tmp_path: Path) -> MakeCargo:
 
 def test_the_tested_version_is_the_one_of_the_layer_in_the_template() -> None:
     text = (ROOT / "template.yaml").read_text(encoding="utf-8")
-    [version] = re.findall(r":layer:\$\{Name\}:(\d+)", text)
+    [version] = set(re.findall(r":layer:\$\{Name\}:(\d+)", text))
     assert int(version) == LAYER_VERSION, (
         f"{CRATE} {VERSION} is of layer {LAYER_VERSION}: find the version of the new layer"
     )

@@ -23,8 +23,9 @@ from aideer.data.models import CreditEntry, Identity, Record, User
 from aideer.providers import wechat
 from aideer.security import auth, limits, rate_limits
 from aideer.security.limits import Limit
-from local.simulators.wechat import APPS, openid, unionid
+from local.simulators.wechat import APPS, MOCK_CODE, TOURIST, openid, unionid
 from tests import faults
+from tests.pauses import clock_with
 from tests.support import Person, check_rules
 
 APPID = APPS["mini"][0]
@@ -56,7 +57,7 @@ def signed_in(api, weixin, name, **kwargs):
 @pytest.fixture
 def impatient(monkeypatch):
     """No pauses between attempts."""
-    monkeypatch.setattr(wechat.time, "sleep", lambda _: None)
+    monkeypatch.setattr(wechat, "time", clock_with())
 
 
 @pytest.fixture
@@ -81,9 +82,25 @@ def test_who_comes_for_the_first_time_is_registered(api, weixin):
     check_rules(me)
 
 
+def test_the_code_of_the_developer_tools_without_an_app_id_signs_one_user_in_again_and_again(api):
+    answers = [sign_in(api, MOCK_CODE.replace(" ", "%20")) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+    first, second = (answer.json for answer in answers)
+    assert claims(first["access_token"])["sub"] == claims(second["access_token"])["sub"]
+    assert claims(first["refresh_token"])["openid"] == openid(TOURIST)
+    assert refresh(api, second["refresh_token"]).status == 200
+
+
 def test_the_answer_is_a_pair_of_tokens_that_nobody_keeps(api, weixin):
     answer = sign_in(api, weixin.code(somebody()))
-    assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in", "stream_base"}
+    assert set(answer.json) == {
+        "access_token",
+        "refresh_token",
+        "token_type",
+        "expires_in",
+        "stream_base",
+        "session_id",
+    }
     assert answer.headers["cache-control"] == "no-store"
     for name in ("access", "refresh"):
         said = claims(answer.json[f"{name}_token"])
@@ -527,20 +544,21 @@ def test_what_signing_in_costs(api, weixin, counted):
     signed_in(api, weixin, somebody())
     counted.clear()
     signed_in(api, weixin, name)
-    assert counted == [*throttled, *[f"GetItem {identities}"] * 2, "TransactWriteItems"]
+    assert counted == [*throttled, *[f"GetItem {identities}"] * 2, *["TransactWriteItems"] * 2]
     counted.clear()
     signed_in(api, weixin, name)
-    assert counted == [*throttled, *[f"GetItem {identities}"] * 2, f"GetItem {users}"]
+    assert counted == [*throttled, *[f"GetItem {identities}"] * 2, f"GetItem {users}", "TransactWriteItems"]
     Record("wechat", f"access_token#{APPID}").delete()
     refresh(api, signed_in(api, weixin, somebody()).refresh_token)  # fetches WeChat's access token
     first = signed_in(api, weixin, name).refresh_token
     counted.clear()
     then = refresh(api, first).json["refresh_token"]
     begun = [f"GetItem {users}", f"UpdateItem {records}", f"GetItem {identities}"]
-    assert counted == [*begun, f"GetItem {records}", f"UpdateItem {identities}", f"PutItem {records}"]
+    noted = [f"PutItem {records}", f"UpdateItem {records}"]
+    assert counted == [*begun, f"GetItem {records}", f"UpdateItem {identities}", *noted]
     counted.clear()
     refresh(api, then)
-    assert Counter(counted) == Counter([*begun, f"PutItem {records}"]), "what WeChat said is remembered"
+    assert Counter(counted) == Counter([*begun, *noted]), "what WeChat said is remembered"
 
 
 # How often WeChat is asked

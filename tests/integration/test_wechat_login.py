@@ -114,7 +114,14 @@ def test_who_comes_back_is_signed_in(api, weixin):
     answer = come_back(api, weixin, somebody())
     assert answer.status == 200
     assert answer.headers["cache-control"] == "no-store"
-    assert set(answer.json) == {"access_token", "refresh_token", "token_type", "expires_in", "stream_base"}
+    assert set(answer.json) == {
+        "access_token",
+        "refresh_token",
+        "token_type",
+        "expires_in",
+        "stream_base",
+        "session_id",
+    }
     assert claims(answer.json["access_token"])["amr"] == "wechat"
     assert api("users.me", "GET", "/users/me", token=answer.json["access_token"]).status == 200
 
