@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +69,10 @@ def pytest_configure(config: pytest.Config) -> None:
     prices.bill_by(prices.FOLDER)
     config.stash[EMBEDDED_AWS] = aws
     from aideer.security import password_hashing
+    from tests import changes_rule
     from tests.recorder import Recorder
 
+    changes_rule.watch()
     password_hashing._hasher = functools.cache(lambda: argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     recorder = Recorder(aws.resources)
     recorder.start()
@@ -112,6 +115,17 @@ def _is_whole(config: pytest.Config) -> bool:
 
 def pytest_unconfigure() -> None:
     _running.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test fails if the product changed a chat without a mark meanwhile: tests/changes_rule.py."""
+    yield
+    if "aideer.data.changes" in sys.modules:  # not in tests/e2e
+        from tests import changes_rule
+
+        if broken := changes_rule.take_broken():
+            pytest.fail(broken[0], pytrace=False)
 
 
 @pytest.fixture(scope="session")

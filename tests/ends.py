@@ -119,6 +119,7 @@ ENDS = [
     _free("refused with an error", "failed, `upstream_error`"),
     _free("stopped between two throttled tries", "stopped, `stopped`"),
     _free("stopped before anybody began", "stopped, `stopped`"),
+    _free("a message became longer before anybody began", "failed, `prompt_changed`"),
     _free("never begun", "failed, `queue_timeout`"),
 ]
 

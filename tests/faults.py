@@ -30,11 +30,16 @@ def refused(operation: str, body: bytes, status: int = 400, times: int = 1) -> I
         if not left[0]:
             return None
         left[0] -= 1
-        headers = {"content-type": "application/x-amz-json-1.0", "content-length": str(len(body))}
-        return AWSResponse(request.url, status, headers, _Raw(body))
+        return respond(request, body, status)
 
     with _registered(f"before-send.dynamodb.{operation}", answer):
         yield
+
+
+def respond(request: Any, body: bytes, status: int = 400) -> AWSResponse:
+    """An error of DynamoDB, as the answer to a request."""
+    headers = {"content-type": "application/x-amz-json-1.0", "content-length": str(len(body))}
+    return AWSResponse(request.url, status, headers, _Raw(body))
 
 
 @contextlib.contextmanager
@@ -83,8 +88,25 @@ def doubted() -> Iterator[None]:
             calls.append(call)
         if calls.index(call) != 1:
             return None
-        headers = {"content-type": "application/x-amz-json-1.0", "content-length": str(len(REFUSED))}
-        return AWSResponse(request.url, 400, headers, _Raw(REFUSED))
+        return respond(request, REFUSED)
 
     with answer_lost("TransactWriteItems"), _registered("before-send.dynamodb.TransactWriteItems", answer):
+        yield
+
+
+class Died(BaseException):
+    """The end of a process in the middle of its work. No product code catches it."""
+
+
+@contextlib.contextmanager
+def dying(nth: int, *, after: bool) -> Iterator[None]:
+    """The nth call of DynamoDB (from 0) is this process's last one. It happens only if the process dies after it."""
+    left = [nth]
+
+    def die(**_: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Died
+
+    with _registered("after-call.dynamodb.*" if after else "before-call.dynamodb.*", die):
         yield

@@ -15,17 +15,26 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
+from botocore.signers import S3PostPresigner
+
 from local.stack.template import Template
 
 Call = tuple[str, str, str]
 """A function's logical id, an IAM action, and the logical id of what it was used on, with what follows it in an ARN:
 "TasksTable/index/open", "AvatarsBucket/avatars/"."""
 
-STREAM_SCRIPT = "tasks/stream.sh"
-STREAM_MODULE = "tasks.stream"
+STREAMING = {"tasks/stream.sh": "tasks.stream", "v1/serve.sh": "v1.serve"}
+"""The modules of ASGI apps, by the scripts that start them."""
 PARTS = {"Put": "PutItem", "Update": "UpdateItem", "Delete": "DeleteItem", "ConditionCheck": "ConditionCheckItem"}
 """A transaction needs no action of its own, only those of its parts."""
-SAME_ACTION = {"SendMessageBatch": "SendMessage", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+SAME_ACTION = {
+    "SendMessageBatch": "SendMessage",
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+}
+SIGNS_A_FORM = ("CreateBucket",)
+"""botocore builds the address of a signed form as if it made the bucket. A signed address of an object has its own operation."""
 TESTS = str(Path(__file__).parent)
 BOTTOMS = (__file__, "asyncio/events.py", "threading.py")
 """Files of the frames with which a handler's work begins: in its caller's stack, in a loop's, or in a thread's."""
@@ -41,28 +50,32 @@ class Recorder:
         self._named = {name: logical_id for logical_id, has in resources.items() for name in has.values()}
         functions = Template().functions.values()
         self._functions = {function.module: function.name for function in functions if function.runs_here}
-        [self._streaming] = [function.name for function in functions if function.handler == STREAM_SCRIPT]
+        self._streaming = {
+            STREAMING[function.handler]: function.name for function in functions if not function.runs_here
+        }
 
     def start(self) -> None:
         """Watch what is imported and called from now on. Before any import of a handler, with aideer's environment set."""
         from aideer.core import aws, settings
         from aideer.prompts import prompts
 
-        sys.meta_path.insert(0, _Watch(self._functions, self._watch))
+        sys.meta_path.insert(0, _Watch({**self._functions, **self._streaming}, self._watch))
         ThreadPoolExecutor.submit = _submit_in_context(ThreadPoolExecutor.submit)  # type: ignore[method-assign]
         aws.shared_session().register("before-parameter-build.*.*", self._called)
         # What a process keeps is read by whichever function comes first here, and by each of them when deployed.
         aws.read_secret = self._kept(aws.read_secret, "secretsmanager:GetSecretValue", lambda arn: arn)
+        S3PostPresigner.generate_presigned_post = self._signed(S3PostPresigner.generate_presigned_post)  # type: ignore[method-assign]
         prompts.get_preset = self._kept(prompts.get_preset, "dynamodb:GetItem", lambda *_: settings.PRESETS_TABLE)
 
     def _watch(self, module: Any) -> None:
-        module.handler = _running_as(self._functions[module.__name__], module.handler)
-        if module.__name__ == STREAM_MODULE:
-            module.app.add_middleware(_StreamingDoor, function=self._streaming)
+        if module.__name__ in self._functions:
+            module.handler = _running_as(self._functions[module.__name__], module.handler)
+        if module.__name__ in self._streaming:
+            module.app.add_middleware(_StreamingDoor, function=self._streaming[module.__name__])
 
     def _called(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         function = _function()
-        if function:
+        if function and model.name not in SIGNS_A_FORM:
             service = model.service_model.service_name
             for operation, resource in _uses(model.name, params):
                 action = f"{service}:{SAME_ACTION.get(operation, operation)}"
@@ -77,6 +90,19 @@ class Recorder:
         noted.__dict__.update(
             {name: getattr(read, name) for name in ("cache_clear", "cache_info") if hasattr(read, name)}
         )
+        return noted
+
+    def _signed(self, sign: Any) -> Any:
+        """Note a form that is signed for a browser: whoever posts it acts as the function that signed it."""
+
+        @functools.wraps(sign)
+        def noted(*arguments: Any, fields: Any, conditions: Any, **named: Any) -> Any:
+            if function := _function():
+                params = {"Bucket": _find_condition("bucket", conditions), "Key": fields["key"]}
+                for operation, used in _uses("PutObject", params):
+                    self.calls.add((function, f"s3:{operation}", self._logical(used)))
+            return sign(*arguments, fields=fields, conditions=conditions, **named)
+
         return noted
 
     def _logical(self, resource: str) -> str:
@@ -123,6 +149,11 @@ def _uses(operation: str, params: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield operation, params.get("SecretId", "")
 
 
+def _find_condition(name: str, conditions: Sequence[Any]) -> str:
+    """The value that a form's policy demands of a field."""
+    return next(str(condition[name]) for condition in conditions if isinstance(condition, dict) and name in condition)
+
+
 def _running_as(function: str, handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     @functools.wraps(handler)
     def watched(event: Any, context: Any) -> Any:
@@ -136,7 +167,7 @@ def _running_as(function: str, handler: Callable[[Any, Any], Any]) -> Callable[[
 
 
 class _StreamingDoor:
-    """The stream's app runs for the function behind the HTTP API too, whose handler has said so already."""
+    """An app of a Lambda URL. The stream's runs for the function behind the HTTP API too, whose handler has said so already."""
 
     def __init__(self, app: Any, function: str) -> None:
         self._app = app

@@ -15,29 +15,36 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-from aideer.accounts import wechat_sessions
+from aideer.accounts import api_keys, avatars, devices, wechat_sessions
 from aideer.accounts.users import password_key
 from aideer.billing import reconciliation, redeem_codes
-from aideer.chats import likes
+from aideer.chats import feedback, likes, shares
 from aideer.core import clock
 from aideer.data.base import new_id
 from aideer.data.idempotency import IdempotentRequest
 from aideer.data.models import Chat, Code, Identity, Message, Preset, Task, User
+from aideer.schemas.api_keys import NewApiKey
 from aideer.schemas.credits import CodeBatchResponse, NewCode
+from aideer.schemas.feedback import FeedbackChange, Rating
+from aideer.schemas.shares import NewShare, NewShareResponse
 from aideer.security import auth
 from aideer.tasks import control
+from aideer.uploads import references
 from local.simulators import wechat
 from local.stack.template import Template
-from tests.route_matrix import FOREIGN, STREAMED
-from tests.stream_client import asked, waited
+from tests.route_matrix import FOREIGN, SITE, STREAMED
+from tests.stream_client import requested, waited
 from tests.support import ADDRESS, Answer, Api, Person, make_chat, make_person
+from tests.ui_messages import said
+from tests.uploaded import make_upload, post_upload
 
 ROUTES = {
-    (event.properties["Method"].upper(), event.properties["Path"]): function.module
+    route: function.module
     for function in Template().functions.values()
     for event in function.events
     if event.type == "HttpApi" and event.properties["Method"] != "HEAD"
-} | {STREAMED: "tasks.ask"}
+    if (route := (event.properties["Method"].upper(), event.properties["Path"])) not in SITE
+} | dict(STREAMED)
 """Each route's handler module. HEAD is GET without the body: tests/unit/test_functions.py."""
 STREAM, POLL = ("GET", "/api/v1/tasks/{id}/stream"), ("GET", "/api/v1/tasks/{id}/poll")
 LEVELS = {"stranger": auth.USER, "visitor": auth.VISITOR, "owner": auth.USER, "admin": auth.ADMIN}
@@ -122,6 +129,25 @@ class World:
         answer.finish_reason = "stop"
         answer.save()
         return task
+
+    @functools.cached_property
+    def share(self) -> NewShareResponse:
+        """A link to the chat."""
+        return share(self.owner, self.chat)
+
+    @functools.cached_property
+    def upload(self) -> str:
+        """An image that no chat uses."""
+        return make_upload(self.owner).id
+
+    @functools.cached_property
+    def illustrated(self) -> Chat:
+        """A private chat with an uploaded image."""
+        chat = make_chat(self.owner)
+        upload = make_upload(self.owner)
+        content = references.to_content(upload.id)
+        Message(chat.thread, 1, role="user", type="image", content=content, create_time=clock.timestamp()).save()
+        return chat
 
     @functools.cached_property
     def preset(self) -> str:
@@ -219,6 +245,14 @@ def picture() -> Sent:
     return Sent(raw=body, headers={"Content-Type": "multipart/form-data; boundary=deer"})
 
 
+def pictured(world: World) -> Sent:
+    """Nothing but the address of the owner's picture."""
+    held = io.BytesIO()
+    Image.new("RGB", (8, 8), "green").save(held, "PNG")
+    shown = avatars.replace(world.owner.user, held.getvalue())
+    return Sent({"id": shown.id, "name": shown.avatar})
+
+
 def back_from_wechat(world: World) -> Sent:
     """What a browser sends that WeChat's page has sent back."""
     way = Api()("session.wechat_authorize", "GET", "/session/wechat/authorize")
@@ -245,6 +279,27 @@ def liked(world: World, kind: likes.Kind) -> Sent:
     return Sent({"id": preset.id if kind == "preset" else chat.id})
 
 
+def share(owner: Person, chat: Chat) -> NewShareResponse:
+    """A link to a chat."""
+    new = NewShare()
+    return shares.create(owner.user, chat.id, new, IdempotentRequest(owner.id, "shares", None, new))
+
+
+def make_key(owner: Person) -> str:
+    """The id of an API key."""
+    user = owner.user
+    user.session_id = next(iter(user.sessions or ()), None)
+    return api_keys.create(user, NewApiKey(name="Laptop")).id
+
+
+def rated(world: World, rating: Rating | None) -> dict[str, str]:
+    """The path's parameters of an answer that its owner has rated so."""
+    Message(world.task.thread, 2).update([Message.model.set("qwen-plus")])
+    feedback.change(world.owner.user, world.chat.id, 2, FeedbackChange(rating=rating, tags=[]))
+    return {"id": world.chat.id, "n": "2"}
+
+
+ANY_VERSION = {"If-Match": "*"}
 SENT: dict[str, Callable[[World], Sent]] = {
     "session.create": lambda w: Sent(
         form={"grant_type": "password", "username": w.owner.username, "password": w.owner.password}
@@ -260,16 +315,40 @@ SENT: dict[str, Callable[[World], Sent]] = {
     "users.avatar_set": lambda w: picture(),
     "users.redeem": lambda w: Sent(json={"redeem_code": w.code}),
     "users.grant": lambda w: Sent({"id": w.owner.id}, json={"amount": 5, "description": "A present"}),
+    "users.usage": lambda w: Sent(query="utc_offset=480"),
+    "users.set_settings": lambda w: Sent(json={"theme": "dark"}),
     "users.unlike_preset": lambda w: liked(w, "preset"),
     "users.unlike_chat": lambda w: liked(w, "chat"),
+    "users.end_session": lambda w: Sent({"id": str(devices.begin(w.owner.user, "password", "Phone").session_id)}),
+    "users.avatar_public": pictured,
+    "users.create_key": lambda w: Sent(json={"name": "Laptop", "credit_limit": 1000}),
+    "users.update_key": lambda w: Sent({"key_id": make_key(w.owner)}, json={"name": "Phone"}),
+    "users.delete_key": lambda w: Sent({"id": w.owner.id, "key_id": make_key(w.owner)}),
     "presets.create": lambda w: Sent(json={"title": "Deer", "parameters": {"model": "qwen-plus"}}),
     "presets.update": lambda w: Sent({"id": w.preset}, json={"title": "Moose"}),
     "chats.create": lambda w: Sent(json={"preset_id": w.preset, "title": "Deer"}),
     "chats.update": lambda w: Sent({"id": w.chat.id}, json={"title": "Moose"}),
+    "search.list": lambda w: Sent(query="q=deer"),
+    "chats.delete_all": lambda w: Sent(query="confirm=all"),
     "chats.append": lambda w: Sent({"id": w.chat.id}, json={"messages": [{"role": "user", "content": ADDITION}]}),
+    "chats.share": lambda w: Sent({"id": w.chat.id}, json={"expires_in": 3600}),
+    "chats.unshare": lambda w: Sent({"id": w.chat.id, "share_id": w.share.id}),
+    "shared.upload": lambda w: Sent({"token": share(w.owner, w.illustrated).token, "n": "1"}),
+    "chats.upload": lambda w: Sent({"id": w.illustrated.id, "n": "1"}),
+    "uploads.create": lambda w: Sent(json={"name": "deer.png", "type": "image/png", "size": 1000}),
+    "uploads.complete": lambda w: Sent({"id": post_upload(w.owner).id}),
+    "chats.rate": lambda w: Sent(rated(w, None), json={"rating": "down", "tags": ["wrong"], "comment": "No."}),
+    "chats.unrate": lambda w: Sent(rated(w, "up")),
+    "chats.message_update": lambda w: Sent(
+        {"id": w.chat.id, "n": "1"}, json={"content": ADDITION}, headers=ANY_VERSION
+    ),
+    "chats.message_delete": lambda w: Sent({"id": w.chat.id, "n": "1"}, headers=ANY_VERSION),
+    "chats.branch": lambda w: Sent({"id": w.chat.id}, json={"branch": "main"}, headers=ANY_VERSION),
     "tasks.create": lambda w: Sent(json={"chat_id": w.asked.id}),
     "tasks.ask": lambda w: Sent(json={"chat_id": w.asked.id}, headers={"Idempotency-Key": new_id()}),
     "tasks.quote": lambda w: Sent(json={"chat_id": w.asked.id}),
+    "ui.ask": lambda w: Sent(json={"id": w.chat.id, "messages": [said(ADDITION)]}),
+    "admin.set_config": lambda w: Sent(json={"announcement": {"text": "Deer"}}, headers={"If-Match": "*"}),
     "codes.create": lambda w: Sent(json={"value": 10}),
     "codes.delete_batch": lambda w: Sent(query=f"batch={w.batch}"),
     "admin.reconciliation": looked_over,
@@ -281,9 +360,11 @@ IDS: dict[str, Callable[[World], str]] = {
     "presets": lambda w: w.preset,
     "preset": lambda w: w.preset,
     "chats": lambda w: w.chat.id,
-    "chat": lambda w: w.chat.id,
+    "chat": lambda w: w.chat.id,  # of a like, and of /ui
     "tasks": lambda w: w.task.id,
     "codes": lambda w: w.code,
+    "shared": lambda w: w.share.token,
+    "uploads": lambda w: w.upload,
 }
 """What a path's parameter stands for, by the resource that it follows."""
 
@@ -301,8 +382,8 @@ def called(api: Api, method: str, path: str, request: Sent, token: str | None) -
     address = path.format(**request.path) + (f"?{request.query}" if request.query else "")
     if (method, path) in (STREAM, POLL):
         return waited(address, request.path["id"], token)
-    if (method, path) == STREAMED:
-        streamed = asked(request.json, token, **request.headers)
+    if (method, path) in STREAMED:
+        streamed = requested(method, address, request.json, token, **request.headers)
         return Answer(streamed.status_code, {k.lower(): v for k, v in streamed.headers.items()}, streamed.text)
     return api(
         ROUTES[method, path],

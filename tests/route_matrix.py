@@ -16,8 +16,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-STREAMED = ("POST", "/api/v1/tasks/stream")
-"""This call has no event: API Gateway cannot stream, so it goes to the Lambda URL."""
+STREAMED: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("POST", "/api/v1/tasks/stream"): "tasks.ask",
+        ("POST", "/api/v1/ui/chat"): "ui.ask",
+        ("GET", "/api/v1/ui/chat/{id}/stream"): "ui.resume",
+        ("POST", "/api/v1/ui/chat/{id}/stop"): "ui.stop",
+    }
+)
+"""These calls have no event: API Gateway cannot stream, so they go to the Lambda URL. Each has a name, as if it had a module."""
+SITE = frozenset(("GET", path) for path in ("/", "/admin", "/s/{token}", "/web/{path+}"))
+"""The web client's files are no calls of the API, so they are not in its document. tests/integration/test_site.py gets them."""
 ROOT = ("/docs", "/openapi.json")
 """These are at the root too."""
 EVERY_CALL = (422,)
@@ -62,17 +71,29 @@ PUT    /users/me/password               | access  | 200 400 403 422 429         
 PUT    /users/{id}/password             | access  | 200 400 403 404 422 429         | 403 403 403 200
 POST   /users/me/identities/wechat      | access  | 200 400 403 409 422 429 502     | 200 200 200 200
 POST   /users/me/identities/password    | access  | 200 400 403 409 422 429         | 200 200 200 200
-POST   /users/me/avatar                 | access  | 200 413 415 422                 | 200 200 200 200
+POST   /users/me/avatar                 | access  | 200 413 415 422 429             | 200 200 200 200
 GET    /users/me/avatar                 | access  | 200 304 422                     | 200 200 200 200
 GET    /users/{id}/avatar               | access  | 200 304 404 422                 | 200 200 200 200
 GET    /users/me/credits                | access  | 200 422                         | 200 200 200 200
 POST   /users/me/credits                | access  | 200 422 429                     | 200 200 200 200
 POST   /users/{id}/credits              | access  | 200 402 403 404 422             | 403 403 403 200
-POST   /users/me/likes/preset/{id}      | access  | 200 400 403 404 409 422         | 403 403 200 200
-DELETE /users/me/likes/preset/{id}      | access  | 200 400 403 404 422             | 200 200 200 200
-POST   /users/me/likes/chat/{id}        | access  | 200 400 403 404 409 422         | 403 403 200 200
-DELETE /users/me/likes/chat/{id}        | access  | 200 400 403 404 422             | 200 200 200 200
+POST   /users/me/likes/preset/{id}      | access  | 200 400 403 404 409 422 429     | 403 403 200 200
+DELETE /users/me/likes/preset/{id}      | access  | 200 400 403 404 422 429         | 200 200 200 200
+POST   /users/me/likes/chat/{id}        | access  | 200 400 403 404 409 422 429     | 403 403 200 200
+DELETE /users/me/likes/chat/{id}        | access  | 200 400 403 404 422 429         | 200 200 200 200
 GET    /users/me/likes                  | access  | 200                             | 200 200 200 200
+GET    /users/me/usage                  | access  | 200 422 429                     | 200 200 200 200
+GET    /users/me/settings               | access  | 200 304 422                     | 200 200 200 200
+PUT    /users/me/settings               | access  | 200 412 413 422 429             | 200 200 200 200
+GET    /users/me/sessions               | access  | 200                             | 200 200 200 200
+DELETE /users/me/sessions/{id}          | access  | 200 404 409 422                 | 404 404 200 404
+DELETE /users/me/sessions               | access  | 200 409 422                     | 200 200 200 200
+GET    /users/{id}/avatars/{name}       | anyone  | 200 304 404 422 503             | 200
+POST   /users/me/keys                   | access  | 200 403 409 422 429             | 200 403 200 200
+GET    /users/{id}/keys                 | access  | 200 403 404 422                 | 403 403 200 200
+PUT    /users/me/keys/{key_id}          | access  | 200 404 422 429                 | 404 404 200 404
+DELETE /users/{id}/keys/{key_id}        | access  | 200 403 404 422                 | 403 403 200 200
+GET    /users/{id}/credits              | access  | 200 403 404 422                 | 403 403 403 200
 
 POST   /codes                           | access  | 200 403 409 422                 | 403 403 403 200
 GET    /codes                           | access  | 200 403 422                     | 403 403 403 200
@@ -81,20 +102,42 @@ DELETE /codes/{code}                    | access  | 200 403 404 422             
 DELETE /codes                           | access  | 200 403 404 422                 | 403 403 403 200
 GET    /prices                          | anyone  | 200                             | 200
 
+GET    /config                          | anyone  | 200 304 503                     | 200
+
 POST   /presets                         | access  | 200 403 409 422 429             | 200 403 200 200
 GET    /presets                         | access  | 200 422 429                     | 200 200 200 200
 GET    /presets/{id}                    | access  | 200 403 404 422 429             | 403 403 200 200
 PUT    /presets/{id}                    | access  | 200 403 404 422 429             | 403 403 200 200
 DELETE /presets/{id}                    | access  | 200 403 404 422                 | 403 403 200 200
 
-POST   /chats                           | access  | 200 400 403 409 413 422         | 403 403 200 200
+POST   /chats                           | access  | 200 400 403 409 413 422 429     | 403 403 200 200
 GET    /chats                           | access  | 200 422 429                     | 200 200 200 200
 GET    /chats/{id}                      | access  | 200 304 403 404 422 429         | 403 403 200 200
 PUT    /chats/{id}                      | access  | 200 400 403 404 409 412 413 422 428 429 | 403 403 200 200
 DELETE /chats/{id}                      | access  | 200 403 404 422                 | 403 403 200 200
-POST   /chats/{id}/messages             | access  | 200 403 404 413 422             | 403 403 200 403
+POST   /chats/{id}/messages             | access  | 200 403 404 413 422 429         | 403 403 200 403
+PUT    /chats/{id}/messages/{n}         | access  | 200 403 404 409 412 422 428 429 | 403 403 200 200
+DELETE /chats/{id}/messages/{n}         | access  | 200 403 404 409 412 413 422 428 429 | 403 403 200 200
+PUT    /chats/{id}/branch               | access  | 200 403 404 409 412 422 428 429 | 403 403 200 200
 POST   /chats/{id}/copy                 | access  | 200 400 403 404 409 413 422 429 | 403 403 200 200
 GET    /chats/{id}/export               | access  | 200 403 404 422 429             | 403 403 200 200
+POST   /chats/{id}/shares               | access  | 200 403 404 409 413 422 429     | 403 403 200 403
+GET    /chats/{id}/shares               | access  | 200 403 404 422                 | 403 403 200 200
+DELETE /chats/{id}/shares/{share_id}    | access  | 200 403 404 422                 | 403 403 200 200
+PUT    /chats/{id}/messages/{n}/feedback | access | 200 403 404 422 429             | 403 403 200 403
+DELETE /chats/{id}/messages/{n}/feedback | access | 200 403 404 422 429             | 403 403 200 403
+GET    /shared/{token}                  | anyone  | 200 404 422 429 503             | 200
+GET    /shared/{token}/messages/{n}/upload | anyone | 200 404 422 429 503           | 200
+DELETE /chats                           | access  | 200 202 422 429                 | 200 200 200 200
+GET    /search                          | access  | 200 422 429                     | 200 200 200 200
+GET    /chats/{id}/messages/{n}/upload  | access  | 200 403 404 422                 | 403 403 200 200
+
+POST   /uploads                         | access  | 200 403 413 415 422 429         | 200 403 200 200
+GET    /uploads                         | access  | 200 422 429                     | 200 200 200 200
+GET    /uploads/{id}                    | access  | 200 404 422 429                 | 404 404 200 404
+POST   /uploads/{id}/complete           | access  | 200 403 404 409 422 429         | 404 403 200 404
+DELETE /uploads/{id}                    | access  | 200 404 422                     | 404 404 200 404
+GET    /changes                         | access  | 200 410 422 429                 | 200 200 200 200
 
 POST   /tasks                           | access  | 200 400 402 403 404 409 413 422 429     | 403 403 200 403
 POST   /tasks/quote                     | access  | 200 400 403 404 413 422 429     | 403 403 200 403
@@ -103,12 +146,20 @@ DELETE /tasks/{id}                      | access  | 200 404 422                 
 POST   /tasks/stream                    | access  | 200 400 402 403 404 409 413 422 429 | 403 403 200 403
 GET    /tasks/{id}/stream               | access  | 200 404 410 422 429             | 404 404 200 404
 GET    /tasks/{id}/poll                 | access  | 200 404 410 422 429             | 404 404 200 404
+POST   /ui/chat                         | access  | 200 400 402 403 404 409 413 422 429 | 404 403 200 404
+GET    /ui/chat/{id}/stream             | access  | 200 204 404 422 429             | 404 404 204 404
+POST   /ui/chat/{id}/stop               | access  | 200 202 204 404 422 429         | 404 404 204 404
 POST   /tasks/{id}/stop                 | access  | 200 202 404 422 429             | 404 404 200 404
 POST   /tasks/{id}/regenerate           | access  | 200 402 403 404 409 413 422 429     | 404 403 200 404
 
 GET    /admin/stats                     | access  | 200 403 422                     | 403 403 403 200
 GET    /admin/audit                     | access  | 200 403 422                     | 403 403 403 200
 GET    /admin/reconciliation            | access  | 200 403 404                     | 403 403 403 200
+GET    /admin/config                    | access  | 200 403                         | 403 403 403 200
+PUT    /admin/config                    | access  | 200 400 403 412 428             | 403 403 403 200
+GET    /admin/feedback                  | access  | 200 403 422                     | 403 403 403 200
+GET    /admin/dead-letters              | access  | 200 403                         | 403 403 403 200
+POST   /admin/dead-letters/redrive      | access  | 200 403                         | 403 403 403 200
 
 GET    /health                          | anyone  | 200                             | 200
 GET    /openapi.json                    | anyone  | 200 304 404                     | 200

@@ -38,11 +38,11 @@ at a time. It stops when that is more than the model's context holds, and is ref
 
 def seeded(owner: "Person", size: int) -> "Chat":
     """Give a user so many chats; the newest has so many messages, the last of them a question."""
-    from aideer.chats import messages
+    from aideer.chats import chat_marks, messages
     from aideer.core import clock
     from aideer.data import batch_write
     from aideer.data.base import new_id
-    from aideer.data.models import Chat, Message
+    from aideer.data.models import Chat, Message, Record
     from tests.support import make_chat
 
     main = make_chat(owner)
@@ -57,8 +57,8 @@ def seeded(owner: "Person", size: int) -> "Chat":
             visibility="private",
             version=1,
             generation=new_id(),
-            next_n=1,
-            message_count=0,
+            next_n=2,
+            message_count=1,
             create_time=clock.timestamp(now - n),
             update_time=clock.timestamp(now - size + n),
         )
@@ -67,6 +67,7 @@ def seeded(owner: "Person", size: int) -> "Chat":
     for start in range(0, len(others), batch_write.SIZE):
         batch_write.write(Chat, puts=[chat.serialize() for chat in others[start : start + batch_write.SIZE]])
     long_ago = clock.timestamp(now)
+    messages.write([Message(chat.thread, 1, role="user", content=TEXT, create_time=long_ago) for chat in others])
     messages.write(
         [
             Message(
@@ -76,6 +77,8 @@ def seeded(owner: "Person", size: int) -> "Chat":
         ]
     )
     main.update([Chat.next_n.set(size + 1), Chat.message_count.set(size), Chat.title.set("Chat 00000")])
+    main.update([Chat.pinned.set(True)])
+    Record(*chat_marks._key(owner.id), ids={main.id}).save()
     return main
 
 
@@ -87,6 +90,8 @@ def lists(api: "Api", owner: "Person", chat: "Chat", size: int) -> "dict[str, Bi
         for what, query in (("", ""), ("&cursor=… (in the middle)", f"&cursor={_middle(owner, by, size)}"))
     }
     pages["GET /chats?q=Chat&limit=5"] = "/chats?q=Chat&limit=5"
+    pages["GET /chats?archived=false&limit=5"] = "/chats?archived=false&limit=5"
+    pages["GET /chats?pinned=true&limit=5"] = "/chats?pinned=true&limit=5"
     bills = {name: _bill(api, "chats.list", "GET", path, owner) for name, path in pages.items()}
     for what, query in (
         ("", ""),
@@ -98,6 +103,15 @@ def lists(api: "Api", owner: "Person", chat: "Chat", size: int) -> "dict[str, Bi
     body = {"messages": [{"role": "user", "content": TEXT}]}
     bills["POST /chats/{id}/messages"] = _bill(api, "chats.append", "POST", f"/chats/{chat.id}/messages", owner, body)
     return bills
+
+
+def searching(api: "Api", owner: "Person") -> "dict[str, Bill]":
+    """Searches that find nothing, so that a page looks at as many chats as it may."""
+    return {
+        "GET /search?q=… (a page without a hit)": _bill(api, "search.list", "GET", "/search?q=moose", owner),
+        "GET /search?q=…&scope=titles": _bill(api, "search.list", "GET", "/search?q=moose&scope=titles", owner),
+        "GET /chats?tag=… (a page without a hit)": _bill(api, "chats.list", "GET", "/chats?tag=moose", owner),
+    }
 
 
 def asking(api: "Api", owner: "Person", chat: "Chat") -> "dict[str, Bill]":
@@ -158,7 +172,7 @@ def report() -> str:
         owner = make_person(balance=10**9)
         chat = seeded(owner, size)
         api = Api()
-        bills = {**lists(api, owner, chat, size), **asking(api, owner, chat)}
+        bills = {**lists(api, owner, chat, size), **searching(api, owner), **asking(api, owner, chat)}
         if size == max(SIZES):
             other = seeded(make_person(balance=10**9), size)
             stranger = make_person(balance=10**9)
@@ -196,7 +210,9 @@ def main() -> int:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="aideer-scale-")))
         os.environ.update(running.enter_context(resources.run_stack(folder)).environment)
         os.environ.update(SIGNUP_CREDITS="0", STREAM_BASE_URL="http://stream.test", POWERTOOLS_LOG_LEVEL="ERROR")
-        print(report(), end="")
+        with contextlib.redirect_stdout(sys.stderr):  # the metrics that the product prints
+            page = report()
+        print(page, end="")
     return 0
 
 

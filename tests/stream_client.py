@@ -24,14 +24,18 @@ def streamed(path: str, **headers: str) -> httpx.Response:
 
 def asked(body: Any, token: str | None = None, /, **headers: str) -> httpx.Response:
     """POST /tasks/stream, at the Lambda URL's door."""
+    return requested("POST", "/api/v1/tasks/stream", body, token, **headers)
+
+
+def requested(method: str, path: str, body: Any, token: str | None = None, /, **headers: str) -> httpx.Response:
+    """A call at the Lambda URL's door, to its end. The body is bytes, or is sent as JSON. None is no body."""
 
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(stream.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://stream.test") as client:
             sent = {**({"Authorization": f"Bearer {token}"} if token else {}), **headers}
-            if isinstance(body, bytes):
-                return await client.post("/api/v1/tasks/stream", content=body, headers=sent)
-            return await client.post("/api/v1/tasks/stream", json=body, headers=sent)
+            content = {"content": body} if body is None or isinstance(body, bytes) else {"json": body}
+            return await client.request(method, path, headers=sent, **content)
 
     return in_loop(ask())
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from aideer.billing import credits
 from aideer.core import aws, clock
+from aideer.data import batch_write
 from aideer.data.base import connection, new_id
 from aideer.data.models import Chat, CreditEntry, Identity, Message, Preset, Task, User
 from aideer.security import auth, password_hashing
@@ -170,17 +171,27 @@ def caller(user: User) -> auth.Bearer:
 
 def viewer_of(user_id: str) -> stream_access.Viewer:
     """This user as somebody who watches a stream by their newest token."""
-    return stream_access.Viewer(user_id, User.get(user_id, consistent_read=True).token_version)
+    user = User.get(user_id, consistent_read=True)
+    return stream_access.Viewer(user_id, user.token_version, next(iter(user.sessions or ()), None))
 
 
 def make_person(permission: int = 1, balance: int | None = None) -> Person:
     """A new user straight through the domain, signed in."""
     name = f"u{uuid4().hex[:12]}"
     now = clock.timestamp()
-    user = User(new_id(), username=name, nickname=name, permission=permission, create_time=now, update_time=now)
+    session_id = uuid4().hex[:16]
+    user = User(
+        new_id(),
+        username=name,
+        nickname=name,
+        permission=permission,
+        sessions={session_id},
+        create_time=now,
+        update_time=now,
+    )
     identity = Identity(f"password#{name}", user_id=user.id, password_hash=password_hashing.hash_password("secret-123"))
     credits.sign_up(user, identity, 1_000_000 if balance is None else balance)
-    pair = auth.issue_pair(User.get(user.id, consistent_read=True), "password")
+    pair = auth.issue_pair(User.get(user.id, consistent_read=True), "password", session_id=session_id)
     return Person(user.id, name, "secret-123", pair["access_token"], pair["refresh_token"])
 
 
@@ -257,6 +268,34 @@ def make_chat(owner: Person, *questions: str, parameters: dict[str, Any] | None 
         Message(chat.thread, n, role="user", content=question, create_time=now).save()
     chat.save()
     return chat
+
+
+def make_chats(owner: Person, count: int, **fields: Callable[[int], Any]) -> list[Chat]:
+    """So many chats without messages, the newest last. `fields` give the values that depend on a chat's number."""
+    now = clock.now()
+    made = []
+    for n in range(count):
+        at = clock.timestamp(now - count + n)
+        chat = Chat(
+            new_id(),
+            owner_id=owner.id,
+            preset_id="p",
+            preset_version=1,
+            title=f"Chat {n:05}",
+            visibility="private",
+            version=1,
+            generation=new_id(),
+            next_n=1,
+            message_count=0,
+            create_time=at,
+            update_time=at,
+        )
+        for name, choose in fields.items():
+            setattr(chat, name, choose(n))
+        made.append(chat)
+    for start in range(0, count, batch_write.SIZE):
+        batch_write.write(Chat, puts=[chat.serialize() for chat in made[start : start + batch_write.SIZE]])
+    return made
 
 
 def accepted(person: Person, question: str, **parameters: Any) -> tuple[str, Chat]:

@@ -1,0 +1,4 @@
+import * as sdk from "ai7";
+import { runWith } from "./usechat.mjs";
+
+runWith(sdk);
