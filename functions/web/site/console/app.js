@@ -3,7 +3,7 @@
  */
 import { addTexts, language, languageSetting, setLanguage, t } from "../shared/text.js";
 import { SignIn, explain, loadConfig, loadUser, signOut, signedIn, user } from "../shared/session.js";
-import { Announcer, Button, Deer, Dialogs, Empty, Icon, Menu, Notice, Spinner, Toasts, effect, html, render, signal, useEffect, useState } from "../shared/ui.js";
+import { Announcer, Button, Deer, Dialogs, Empty, Icon, Menu, Notice, Spinner, Toasts, effect, html, render, signal, useEffect, useLayoutEffect, useState } from "../shared/ui.js";
 import { reason } from "./calls.js";
 import { TextField } from "./parts.js";
 import { address, route } from "./routes.js";
@@ -124,11 +124,12 @@ function Page({ name }) {
   useEffect(() => {
     document.title = `${t(`console.page.${name}`)} · AIDeer`;
   }, [place, language.value]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!view) return;
     scrollTo(0, 0);
-    // A screen reader says where it is now. The first page is said by the browser itself.
-    if (moved) /** @type {HTMLElement|null} */ (document.querySelector("[data-heading]"))?.focus();
+    // A screen reader says where it is now. The first page is said by the browser itself. A person who types already is left alone.
+    const types = document.activeElement?.matches("input, textarea, select");
+    if (moved && !types) /** @type {HTMLElement|null} */ (document.querySelector("[data-heading]"))?.focus();
     moved = true;
   }, [view, place]);
   if (error) return html`<${Notice} kind="danger"><div class="row wrap between"><span>${t("error.network")}</span><${Button} small onClick=${load}>${t("ui.retry")}<//></div><//>`;

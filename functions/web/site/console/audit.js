@@ -1,7 +1,7 @@
 /** The audit trail: what administrators did with what is another's. */
 import { t } from "../shared/text.js";
-import { Button, html, useEffect, useState } from "../shared/ui.js";
-import { useList, withQuery } from "./calls.js";
+import { Button, html } from "../shared/ui.js";
+import { useForm, useList, withQuery } from "./calls.js";
 import { Heading, Id, ListTable, None, Select, TextField, Time, named } from "./parts.js";
 import { address, go } from "./routes.js";
 
@@ -16,9 +16,7 @@ const ACTIONS = [
 /** @param {{query: URLSearchParams}} props */
 export default function Audit({ query }) {
   const wanted = { admin: query.get("admin") ?? "", user: query.get("user") ?? "", action: query.get("action") ?? "" };
-  const [form, setForm] = useState(wanted);
-  // A link in the list, or the way back, changes the address and not the form.
-  useEffect(() => setForm(wanted), [query.toString()]);
+  const [form, setForm] = useForm(wanted);
   const list = useList(withQuery("/admin/audit", { limit: 50, ...wanted }));
   const set = (name) => (value) => setForm((before) => ({ ...before, [name]: value.trim() }));
   const apply = (event) => { event.preventDefault(); go(["audit"], form); };
@@ -30,7 +28,7 @@ export default function Audit({ query }) {
       <${TextField} label=${t("console.audit.user")} placeholder=${t("console.audit.id")} maxlength=${64} value=${form.user} onChange=${set("user")} autocomplete="off" spellcheck=${false} />
       <${Select} label=${t("console.audit.action")} value=${form.action} onChange=${set("action")} options=${[{ value: "", label: t("console.audit.every_action") }, ...ACTIONS.map((value) => ({ value, label: t(`console.action.${value}`) }))]} />
       <div class="row"><${Button} type="submit" icon="filter">${t("console.apply")}<//>
-      ${filtered && html`<${Button} kind="plain" onClick=${() => { setForm({ admin: "", user: "", action: "" }); go(["audit"]); }}>${t("console.show_all")}<//>`}</div>
+      ${filtered && html`<${Button} kind="plain" onClick=${() => go(["audit"])}>${t("console.show_all")}<//>`}</div>
     </form>
     <${ListTable} list=${list} label=${t("console.page.audit")} id=${(row) => row.id} empty=${{ icon: "shield", title: t(filtered ? "console.audit.none_found" : "console.audit.none") }} columns=${[
       { name: "time", label: t("console.time"), cell: (row) => html`<${Time} value=${row.create_time} />` },

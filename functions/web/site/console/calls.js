@@ -113,5 +113,20 @@ export function useList(path, pick = (data) => data) {
   };
 }
 
+/**
+ * Hold what is typed into a form. It begins with `from`, and begins anew when `from` changes: a link or the way back changes the address.
+ * This is done while drawing, because an effect runs after the page is shown, and would drop what was typed since.
+ * @template T
+ * @param {T} from a string, or a flat object
+ * @returns {[T, (change: T|((before: T) => T)) => void]}
+ */
+export function useForm(from) {
+  const key = JSON.stringify(from);
+  const [state, setState] = useState({ key, value: from });
+  if (state.key !== key) setState({ key, value: from });
+  const set = (/** @type {any} */ change) => setState((before) => ({ ...before, value: typeof change === "function" ? change(before.value) : change }));
+  return [state.key === key ? state.value : from, set];
+}
+
 /** Whether the API wants the password, because the sign-in is more than ten minutes old. @param {any} error */
 export const wantsPassword = (error) => error instanceof ApiError && error.code === "fresh_sign_in_required";

@@ -1,16 +1,14 @@
 /** Feedback: the answers that users have rated, with tags and comments. */
 import { t } from "../shared/text.js";
-import { Button, Empty, Icon, Segments, Spinner, html, useEffect, useState } from "../shared/ui.js";
-import { useList, withQuery } from "./calls.js";
+import { Button, Empty, Icon, Segments, Spinner, html } from "../shared/ui.js";
+import { useForm, useList, withQuery } from "./calls.js";
 import { Failure, Heading, Id, More, TextField, Time, named } from "./parts.js";
 import { address, go } from "./routes.js";
 
 /** @param {{query: URLSearchParams}} props */
 export default function Feedback({ query }) {
   const wanted = { rating: query.get("rating") ?? "", model: query.get("model") ?? "", preset_id: query.get("preset_id") ?? "" };
-  const [form, setForm] = useState(wanted);
-  // A link in the list, or the way back, changes the address and not the form.
-  useEffect(() => setForm(wanted), [query.toString()]);
+  const [form, setForm] = useForm(wanted);
   const list = useList(withQuery("/admin/feedback", { limit: 20, ...wanted }));
   const filtered = wanted.rating || wanted.model || wanted.preset_id;
   const set = (name) => (value) => setForm((before) => ({ ...before, [name]: value.trim() }));
@@ -23,7 +21,7 @@ export default function Feedback({ query }) {
       <${TextField} label=${t("console.model")} placeholder="qwen-plus" maxlength=${100} value=${form.model} onChange=${set("model")} autocomplete="off" spellcheck=${false} />
       <${TextField} label=${t("console.preset")} placeholder=${t("console.audit.id")} maxlength=${64} value=${form.preset_id} onChange=${set("preset_id")} autocomplete="off" spellcheck=${false} />
       <div class="row"><${Button} type="submit" icon="filter">${t("console.apply")}<//>
-      ${filtered && html`<${Button} kind="plain" onClick=${() => { setForm({ rating: "", model: "", preset_id: "" }); go(["feedback"]); }}>${t("console.show_all")}<//>`}</div>
+      ${filtered && html`<${Button} kind="plain" onClick=${() => go(["feedback"])}>${t("console.show_all")}<//>`}</div>
     </form>
     ${list.error && !list.items.length ? html`<${Failure} error=${list.error} retry=${list.reload} />`
       : !list.items.length && list.loading ? html`<div class="waiting"><${Spinner} /></div>`

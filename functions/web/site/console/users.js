@@ -1,8 +1,8 @@
 /** Users: the list, the search by name or id, and one user with the ledger and all actions. */
 import { user as me } from "../shared/session.js";
 import { formatNumber, t } from "../shared/text.js";
-import { Button, Icon, Segments, html, openDialog, toast, useEffect, useState } from "../shared/ui.js";
-import { ask, newKey, read, useList, useLoad, withQuery } from "./calls.js";
+import { Button, Icon, Segments, html, openDialog, toast, useState } from "../shared/ui.js";
+import { ask, newKey, read, useForm, useList, useLoad, withQuery } from "./calls.js";
 import { Amount, Figure, Figures, FormDialog, Heading, Id, ListTable, Loaded, None, Panel, Search, Select, TextField, Time, askAndDo, named } from "./parts.js";
 import { address, go } from "./routes.js";
 
@@ -22,8 +22,7 @@ function Permission({ permission }) {
 
 /** @param {{name: string}} props */
 function UserList({ name }) {
-  const [typed, setTyped] = useState(name);
-  useEffect(() => setTyped(name), [name]); // the way back changes the address
+  const [typed, setTyped] = useForm(name);
   const list = useList(withQuery("/users", { limit: 25, q: name }));
   const search = () => {
     const wanted = typed.trim();
@@ -32,7 +31,7 @@ function UserList({ name }) {
   };
   return html`
     <${Heading} title=${t("console.page.users")} text=${t("console.users.text")} />
-    <${Search} label=${t("console.users.search")} hint=${t("console.users.search_hint")} value=${typed} onChange=${setTyped} onSearch=${search} maxlength=${50} onClear=${name ? () => { setTyped(""); go(["users"]); } : undefined} />
+    <${Search} label=${t("console.users.search")} hint=${t("console.users.search_hint")} value=${typed} onChange=${setTyped} onSearch=${search} maxlength=${50} onClear=${name ? () => go(["users"]) : undefined} />
     <${ListTable} list=${list} label=${t("console.page.users")} id=${(row) => row.id} href=${(row) => address(["users", row.id])}
       empty=${name ? { icon: "users", title: t("console.users.not_found", { name }), text: t("console.users.not_found_text") } : { icon: "users", title: t("console.users.none") }}
       columns=${[

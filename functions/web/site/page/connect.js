@@ -3,7 +3,7 @@
  *
  * A new key is in the memory of this component alone, until its user closes it or leaves the page. It is in no storage and no address.
  */
-import { Button, Check, Dialog, Empty, Field, Icon, IconButton, Menu, Notice, Segments, Spinner, announce, confirm, copyText, html, openDialog, toast, useEffect, useId, useRef, useSignal } from "../shared/ui.js";
+import { Button, Check, Dialog, Empty, Field, Icon, IconButton, Menu, Notice, Segments, Spinner, announce, confirm, copyText, html, openDialog, toast, useEffect, useId, useLayoutEffect, useRef, useSignal } from "../shared/ui.js";
 import { ApiError, call, config, explain, showError, signOut, user } from "../shared/session.js";
 import { addTexts, formatFullTime, formatTime, t } from "../shared/text.js";
 import { Markdown } from "../shared/markdown.js";
@@ -75,10 +75,8 @@ export function Connect() {
       problem.value = explainKey(error);
     }
   };
-  useEffect(() => {
-    read();
-    heading.current.focus();
-  }, []);
+  useEffect(() => { read(); }, []);
+  useLayoutEffect(() => heading.current.focus(), []);
   const put = (/** @type {Key} */ key) => { keys.value = [key, ...(keys.value ?? []).filter((one) => one.id !== key.id)].sort((a, b) => (a.id < b.id ? 1 : -1)); };
   const drop = (/** @type {Key} */ key) => {
     keys.value = (keys.value ?? []).filter((one) => one.id !== key.id);
@@ -115,7 +113,7 @@ export function Connect() {
 /** The new key, this once. @param {{made: NewKey, onClose: () => void}} props */
 function Made({ made, onClose }) {
   const field = useRef(/** @type {HTMLInputElement} */ (/** @type {any} */ (null)));
-  useEffect(() => {
+  useLayoutEffect(() => {
     announce(t("connect.made", { name: made.name }));
     field.current.focus();
     field.current.select();

@@ -1,5 +1,5 @@
 /** Dialogs that are loaded when they are needed: search, credits, settings, share links, titles, tags and feedback. */
-import { Button, Check, Dialog, Empty, Field, Icon, IconButton, Notice, Segments, Spinner, confirm, copyText, html, openDialog, toast, useEffect, useRef, useSignal } from "../shared/ui.js";
+import { Button, Check, Dialog, Empty, Field, Icon, IconButton, Notice, Segments, Spinner, confirm, copyText, html, openDialog, toast, useEffect, useLayoutEffect, useRef, useSignal } from "../shared/ui.js";
 import { api, call, config, explain, loadUser, readPage, request, showError, signOut, user } from "../shared/session.js";
 import { formatFullTime, formatNumber, formatTime, has, languageSetting, t } from "../shared/text.js";
 import { changeSettings, theme } from "./settings.js";
@@ -64,7 +64,7 @@ function SearchDialog({ onClose }) {
     const timer = setTimeout(() => read(false), 250);
     return () => clearTimeout(timer);
   }, [query]);
-  useEffect(() => field.current.focus(), []);
+  useLayoutEffect(() => field.current.focus(), []);
 
   const recent = chats.value.slice(0, 8).map((chat) => ({ chat_id: chat.id, title: titleOf(chat), snippet: chat.last_message ?? "", update_time: chat.update_time }));
   const shown = query ? hits.value ?? [] : recent;

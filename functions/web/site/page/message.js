@@ -1,5 +1,5 @@
 /** One message of a chat, with what can be done with it. */
-import { Button, Icon, IconButton, Menu, Spinner, confirm, copyText, html, toast, useEffect, useRef, useSignal } from "../shared/ui.js";
+import { Button, Icon, IconButton, Menu, Spinner, confirm, copyText, html, toast, useEffect, useLayoutEffect, useRef, useSignal } from "../shared/ui.js";
 import { call, config, request, showError } from "../shared/session.js";
 import { formatBytes, t } from "../shared/text.js";
 import { Markdown } from "../shared/markdown.js";
@@ -78,7 +78,7 @@ function Editor({ message, onClose }) {
   const text = useSignal(message.content);
   const busy = useSignal(false);
   const ref = useRef(/** @type {HTMLTextAreaElement} */ (/** @type {any} */ (null)));
-  useEffect(() => {
+  useLayoutEffect(() => {
     ref.current.focus();
     ref.current.setSelectionRange(text.value.length, text.value.length);
   }, []);

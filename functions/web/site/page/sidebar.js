@@ -1,5 +1,5 @@
 /** The list of chats, and what belongs to the user. */
-import { Button, Deer, Icon, IconButton, Menu, confirm, html, saveFile, toast, useEffect, useRef } from "../shared/ui.js";
+import { Button, Deer, Icon, IconButton, Menu, confirm, html, saveFile, toast, useLayoutEffect, useRef } from "../shared/ui.js";
 import { request, showError, signOut, user } from "../shared/session.js";
 import { t } from "../shared/text.js";
 import { WindowedList } from "../shared/list.js";
@@ -144,7 +144,7 @@ export function Sidebar() {
   const frame = useRef(/** @type {HTMLElement} */ (/** @type {any} */ (null)));
   const me = user.value;
   const state = listState.value;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open || !narrow()) return undefined;
     const onKey = (event) => { if (event.key === "Escape") sidebarOpen.value = false; };
     addEventListener("keydown", onKey);
