@@ -18,7 +18,10 @@ __all__ = ["handler"]
         "Come back from WeChat's page",
         errors=(401, 403, 429, 502, 503),
         public=True,
-        also={303: "To the page that is set up for it, with `ticket` in the fragment: for POST /session/refresh."},
+        also={
+            303: "To the page that is set up for it, with `ticket` in the fragment: for POST /session/refresh. A refusal goes to this "
+            "page too, with its code as `error`."
+        },
     ),
 )
 def callback(

@@ -164,8 +164,9 @@ class Settings:
         integer = _number(environ, int, r"-?[0-9]{1,15}", "a whole number")
         decimal = _number(environ, float, r"-?[0-9]{1,9}(\.[0-9]{0,9})?", "a number")
         _refuse_halves(environ)
+        port = integer("PORT", DEFAULT_PORT, 1, 65535)
         return cls(
-            port=integer("PORT", DEFAULT_PORT, 1, 65535),
+            port=port,
             state_dir=state_dir(environ),
             workers=integer("WORKERS", 4, 1, 64),
             allowed_origins=_list(environ, "ALLOWED_ORIGINS", ORIGIN, "origins like https://app.example"),
@@ -179,7 +180,7 @@ class Settings:
             wechat_web_secret=_secret(environ, "WECHAT_WEB_SECRET"),
             wechat_base_url=_address(environ, "WECHAT_BASE_URL").rstrip("/"),
             wechat_open_url=_address(environ, "WECHAT_OPEN_URL").rstrip("/"),
-            wechat_login_page=_address(environ, "WECHAT_LOGIN_PAGE"),
+            wechat_login_page=_address(environ, "WECHAT_LOGIN_PAGE") or f"http://127.0.0.1:{port}/",
             admin_username=environ.get("ADMIN_USERNAME") or DEFAULT_ADMIN[0],
             admin_password=environ.get("ADMIN_PASSWORD") or DEFAULT_ADMIN[1],
             throttles=_throttles(environ),

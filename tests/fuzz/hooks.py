@@ -68,7 +68,9 @@ def _new_user() -> tuple[str, dict[str, str]]:
 
 def _wechat_code() -> str:
     """Of the simulated WeChat, which is where its sign-in leads to."""
-    way = requests.get(f"{URL}/session/wechat/authorize", allow_redirects=False, timeout=TIMEOUT).headers["Location"]
+    challenge = {"code_challenge": "c" * 43, "code_challenge_method": "S256"}
+    begun = requests.get(f"{URL}/session/wechat/authorize", challenge, allow_redirects=False, timeout=TIMEOUT)
+    way = begun.headers["Location"]
     there = way.partition("/connect/")[0]
     return requests.get(f"{there}/__code", params={"as": uuid4().hex}, timeout=TIMEOUT).json()["code"]
 

@@ -3,6 +3,7 @@
 Of each scenario some calls, in some of the ways; with EVERY_FAULT=1 all of them, in all ways (some minutes).
 """
 
+import dataclasses
 import os
 import random
 from collections.abc import Iterator
@@ -155,7 +156,10 @@ class Ticket(Scenario):
 class TicketForAPage(WebsiteAfterMiniProgram):
     def act(self) -> Answer:
         with mock.patch.object(settings, "WECHAT_LOGIN_PAGE", "https://app.test"):
-            return come_back(self.api, self.weixin, self.who)
+            answer = come_back(self.api, self.weixin, self.who)
+        # The page is told of the refusal. Its person then begins anew.
+        told_busy = answer.headers.get("location", "").endswith("#error=busy")
+        return dataclasses.replace(answer, status=503) if told_busy else answer
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,14 @@ def come_back(api, weixin, name):
     return callback(api, weixin.code(name, "web"), *begun(api))
 
 
+def error_of(answer):
+    """The refusal that a browser brings to the page."""
+    page, _, error = answer.headers["location"].partition("#error=")
+    assert (answer.status, answer.body, page, answer.headers["cache-control"]) == (303, "", PAGE, "no-store")
+    assert "content-type" not in answer.headers
+    return error
+
+
 def exchange(api, ticket, verifier=None, **kwargs):
     body = {"ticket": ticket, **({"code_verifier": verifier} if verifier else {})}
     return api("session.refresh", "POST", "/session/refresh", json=body, **kwargs)
@@ -280,8 +288,9 @@ def test_the_page_is_handed_a_ticket_for_tokens(api, weixin, page):
         ("https://a.test/#/login?x=1", "https://a.test/#/login?x=1&ticket=t"),
     ],
 )
-def test_a_ticket_travels_in_the_fragment_which_reaches_no_server(page, address):
-    assert wechat_login._with_ticket(page, "t") == address
+def test_a_ticket_travels_in_the_fragment_which_reaches_no_server(monkeypatch, page, address):
+    monkeypatch.setattr(settings, "WECHAT_LOGIN_PAGE", page)
+    assert wechat_login._page_with("ticket", "t") == address
 
 
 def test_a_ticket_is_good_once(api, weixin, page):
@@ -444,8 +453,8 @@ def test_no_other_challenge_is_put_into_a_state(api, weixin, page):
     state, cookie = begun(api)
     another, _ = begun(api, pkce("w" * 43))
     mixed = state[:8] + another[8:72] + state[72:]
-    assert callback(api, "code", mixed, cookie).json["code"] == "state_invalid"
-    assert callback(api, "code", state[:8] + state[72:] + "0" * 16, cookie).json["code"] == "state_invalid"
+    assert error_of(callback(api, "code", mixed, cookie)) == "state_invalid"
+    assert error_of(callback(api, "code", state[:8] + state[72:] + "0" * 16, cookie)) == "state_invalid"
     assert weixin.requests() == []
 
 
@@ -453,14 +462,35 @@ def test_a_sign_in_that_began_without_a_challenge_ends_in_no_ticket(api, weixin,
     """It began under release 0.1.0, or before there was a page."""
     state, cookie = begun(api)
     monkeypatch.setattr(settings, "WECHAT_LOGIN_PAGE", PAGE)
-    answer = callback(api, weixin.code(somebody(), "web"), state, cookie)
-    assert (answer.status, answer.json["code"]) == (401, "state_expired")
+    assert error_of(callback(api, weixin.code(somebody(), "web"), state, cookie)) == "state_expired"
 
 
 def test_without_a_page_the_browser_is_answered_tokens_with_a_challenge_too(api, weixin):
     assert callback(api, weixin.code(somebody(), "web"), *begun(api, pkce())).status == 200
     state, _ = begun(api, pkce())
     assert callback(api, "code", state, begun(api)[1]).json["code"] == "state_invalid", "and the cookie binds it"
+
+
+def test_every_refusal_leads_a_browser_back_to_the_page(api, weixin, page, monkeypatch, move_time):  # noqa: F811
+    """A person looks at this browser: JSON would be the end of the way."""
+    assert error_of(callback(api, None, *begun(api))) == "wechat_declined"
+    assert error_of(callback(api, "no-code-of-wechat", *begun(api))) == "wechat_code_invalid"
+    assert error_of(callback(api, "code", begun(api)[0], None)) == "state_invalid", "begun in another browser"
+    assert error_of(callback(api, "code", "s" * 5000, None)) == "validation_error"
+    begin = begun(api)
+    used = weixin.code(somebody(), "web")
+    assert ticket_of(callback(api, used, *begin))
+    assert error_of(callback(api, used, *begin)) == "wechat_code_used", "the browser's way back, or a reload"
+    begin = begun(api)
+    move_time(wechat_login.STATE_SECONDS + 1)
+    assert error_of(callback(api, "code", *begin)) == "state_expired"
+    monkeypatch.setitem(rate_limits.LIMITS, "wechat", Limit(1, 3600))
+    monkeypatch.setattr(clock, "now", lambda: 1_900_100_000.0)  # a window in which nobody else has tried
+    assert error_of(callback(api, "no-code", *begun(api))) == "wechat_code_invalid"
+    assert error_of(callback(api, "no-code", *begun(api))) == "too_many_attempts"
+    monkeypatch.setattr(clock, "now", lambda: 1_900_200_000.0)
+    monkeypatch.setattr(wechat, "exchange_website_code", lambda _: 1 / 0)
+    assert error_of(callback(api, "code", *begun(api))) == "internal"
 
 
 def test_a_ticket_tells_when_its_holder_signed_in(api, weixin, page, move_time):  # noqa: F811

@@ -1,15 +1,12 @@
 """The whole journey of a user on the chat page, by mouse and keyboard, against a real stack."""
 
-import base64
-import hashlib
 import json
 import secrets
 import struct
 import zlib
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
-from playwright.sync_api import FilePayload, Page, Route, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from tests.web.chat_page import chat_id, choose, composer, ended, open_account, questions, text_of, write
 from tests.web.conftest import OpenPage
@@ -60,42 +57,6 @@ def test_a_guest_needs_one_click(open_page: OpenPage) -> None:
     page.get_by_role("menuitem", name="Sign out").click()
     expect(page.get_by_role("heading", name="Welcome to AIDeer")).to_be_visible()
     assert page.evaluate("localStorage.getItem('aideer.tokens')") is None
-
-
-def test_wechat_hands_a_ticket_to_the_page_that_began(open_page: OpenPage, stack: Stack) -> None:
-    ada = stack.person(nickname="Ada of WeChat")
-    page = open_page("/")
-    config = {
-        **ada.get("/config"),
-        "sign_in": {"password": True, "wechat_website": True, "wechat_website_ticket": True},
-    }
-    began: dict[str, str] = {}
-    redeemed: dict[str, str] = {}
-
-    def authorize(route: Route) -> None:
-        began.update(parse_qsl(urlsplit(route.request.url).query))
-        route.fulfill(status=302, headers={"Location": f"{stack.url}/#ticket=one-time"})
-
-    def redeem(route: Route) -> None:
-        redeemed.update(route.request.post_data_json)
-        route.fulfill(json=ada.tokens)
-
-    page.route("**/api/v1/config", lambda route: route.fulfill(json=config))
-    page.route("**/session/wechat/authorize?*", authorize)
-    page.route("**/session/refresh", redeem)
-    page.reload()
-    page.get_by_role("button", name="Continue with WeChat").click()
-    expect(page.get_by_role("heading", name="What can I help with, Ada of WeChat?")).to_be_visible()
-    assert redeemed["ticket"] == "one-time"
-    digest = base64.urlsafe_b64encode(hashlib.sha256(redeemed["code_verifier"].encode()).digest())
-    assert began == {"code_challenge": digest.decode().rstrip("="), "code_challenge_method": "S256"}
-    assert "ticket" not in page.url, "the ticket is taken out of the address"
-
-
-def test_without_a_page_for_tickets_there_is_no_way_by_wechat(open_page: OpenPage) -> None:
-    page = open_page("/")
-    expect(page.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
-    expect(page.get_by_role("button", name="Continue with WeChat")).to_have_count(0)
 
 
 def test_a_wrong_password_is_a_sentence_in_the_users_language(open_page: OpenPage) -> None:

@@ -14,6 +14,7 @@ the ticket to the page's verifier.
 import base64
 import hashlib
 import hmac
+import json
 import re
 import secrets
 from typing import Annotated, Any, NamedTuple
@@ -24,10 +25,11 @@ from aws_lambda_powertools.shared.cookies import Cookie, SameSite
 
 from aideer.accounts import devices, login_tickets, wechat_users
 from aideer.core import aws, clock, settings
-from aideer.core.errors import BadRequest, Unauthorized
+from aideer.core.errors import AideerError, BadRequest, Unauthorized
 from aideer.providers import wechat
 from aideer.schemas.sessions import TokensResponse
 from aideer.security import rate_limits
+from aideer.web import http
 from aideer.web.http import app
 from aideer.web.openapi import NO_STORE
 
@@ -108,7 +110,7 @@ def finish(browser: Browser, code: str | None, state: str, address: str, device:
         person = wechat.exchange_website_code(code)
     user = wechat_users.get_or_create(person)
     if settings.WECHAT_LOGIN_PAGE:
-        raise SeeOther(_with_ticket(settings.WECHAT_LOGIN_PAGE, login_tickets.issue(user, person.openid, challenge)))
+        raise SeeOther(_page_with("ticket", login_tickets.issue(user, person.openid, challenge)))
     return devices.begin(user, "wechat", device, openid=person.openid)
 
 
@@ -151,11 +153,30 @@ def _wrong_state() -> Unauthorized:
     return Unauthorized("state_invalid", "This sign-in did not start in this browser. Start again.")
 
 
-def _with_ticket(page: str, ticket: str) -> str:
-    """Return the page's address with the ticket in its fragment. Browsers send a fragment to no server and in no Referer."""
+def lead_back(answer: dict[str, Any], _: AideerError) -> dict[str, Any]:
+    """Redirect a browser with a refusal to the page that receives tickets, if there is one.
+
+    `answer` is the refusal as Lambda returns it.
+
+    A person looks at this browser, and would otherwise see JSON. The page gets the refusal's code as `error` (RFC 6749, section
+    4.2.2.1) in the fragment.
+    """
+    if not settings.WECHAT_LOGIN_PAGE:
+        return answer
+    headers = {name: value for name, value in answer["headers"].items() if not name.lower().startswith("content-")}
+    location = _page_with("error", json.loads(answer["body"])["code"])
+    return {**answer, "statusCode": 303, "headers": {**headers, "Location": location, **NO_STORE}, "body": ""}
+
+
+http.refusals[_PATH] = lead_back
+
+
+def _page_with(name: str, value: str) -> str:
+    """Return the page's address with a value in its fragment. Browsers send a fragment to no server and in no Referer."""
+    page = settings.WECHAT_LOGIN_PAGE
     fragment = urlsplit(page).fragment
     joint = "#" if "#" not in page else "&" if "?" in fragment else "?"  # a fragment may be a route within the page
-    return f"{page}{joint}ticket={ticket}"
+    return f"{page}{joint}{name}={value}"
 
 
 def _cookie_name(callback: str) -> str:

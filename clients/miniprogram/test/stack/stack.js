@@ -8,7 +8,7 @@ export const BASE = process.env.AIDEER_URL ?? "";
 assert.ok(BASE, "AIDEER_URL is missing: run `make miniprogram`");
 
 /** The address of the simulated WeChat: the one that the website sign-in leads to. */
-const authorize = await fetch(`${BASE}/api/v1/session/wechat/authorize`, { redirect: "manual" });
+const authorize = await fetch(`${BASE}/api/v1/session/wechat/authorize?code_challenge=${"c".repeat(43)}&code_challenge_method=S256`, { redirect: "manual" });
 const WECHAT = new URL(authorize.headers.get("location") ?? "").origin;
 let people = 0;
 

@@ -190,15 +190,18 @@ function base64url(bytes) {
   return btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 }
 
+/** @type {Record<string, string>} What the page says of a refusal's code. Of all others it says that the sign-in did not work. */
+const WECHAT_REFUSALS = { wechat_declined: "session.wechat_declined", too_many_attempts: "session.wechat_too_often", wechat_too_often: "session.wechat_too_often" };
+
 /** Sign in with the ticket that WeChat's sign-in put into the address, and take it out of the address first. */
 export async function redeemTicket() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const ticket = fragment.get("ticket");
-  const refused = fragment.get("error") ?? fragment.get("code");
+  const refused = fragment.get("error");
   if (!ticket && !refused) return;
   history.replaceState(null, "", location.pathname + location.search);
   if (!ticket) {
-    endedBecause.value = t("session.wechat_failed");
+    endedBecause.value = t(WECHAT_REFUSALS[refused ?? ""] ?? "session.wechat_failed");
     return;
   }
   const verifier = sessionStorage.getItem(VERIFIER);

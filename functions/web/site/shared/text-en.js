@@ -25,6 +25,8 @@ export default {
   "session.or": "or with an account",
   "session.wechat": "Continue with WeChat",
   "session.wechat_failed": "The sign-in with WeChat did not work. Try again.",
+  "session.wechat_declined": "You did not allow the sign-in in WeChat.",
+  "session.wechat_too_often": "There were too many sign-ins with WeChat. Wait a few minutes, and try again.",
   "session.ended": "Your session has ended. Sign in again.",
 
   "error.network": "AIDeer cannot be reached. Check your connection and try again.",

@@ -25,6 +25,8 @@ export default {
   "session.or": "或使用账号",
   "session.wechat": "使用微信登录",
   "session.wechat_failed": "微信登录没有成功，请重试。",
+  "session.wechat_declined": "你在微信里没有同意登录。",
+  "session.wechat_too_often": "微信登录过于频繁，请过几分钟再试。",
   "session.ended": "登录已失效，请重新登录。",
 
   "error.network": "无法连接 AIDeer。请检查网络后重试。",
