@@ -69,7 +69,7 @@ def test_without_one_of_its_statements_a_function_is_refused(cloud: Cloud, place
 
 def _logged(cloud: Cloud, function: Function, since: float) -> bool:
     """Whether the refusal is in the log, of a call that could do without: such a task is queued by the sweep."""
-    for _ in range(20):
+    for _ in range(150):
         if cloud.complaints(function.name, since):
             return True
         time.sleep(0.1)  # a log may come a moment after the answer

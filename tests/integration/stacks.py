@@ -47,7 +47,11 @@ class Stack:
 
     def ready(self, seconds: float = 60) -> None:
         """Wait until any endpoint would answer."""
-        until(lambda: httpx.get(f"{self.url}/api/v1/health").status_code == 200, seconds, "ready")
+        until(self.answers, seconds, "ready")
+
+    def answers(self) -> bool:
+        """Whether any endpoint would answer now."""
+        return httpx.get(f"{self.url}/api/v1/health").status_code == 200
 
     def pid(self, kind: str) -> int:
         """The process of this kind: one of local.stack.processes, zygote (the workers' parent), or worker."""
@@ -100,6 +104,15 @@ def canonical(package: str) -> str:
 @contextlib.contextmanager
 def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     """A stack on a free port, ready."""
+    process, stack = _start(state_dir, environment)
+    try:
+        yield stack
+    finally:
+        os.kill(stack.pid("launcher"), signal.SIGINT)  # not always the one that was started here
+        process.wait(30)
+
+
+def _start(state_dir: Path, environment: dict[str, str], attempts: int = 3) -> tuple[subprocess.Popen[bytes], Stack]:
     with listener(0) as sock:
         port = sock.getsockname()[1]
     clean = {name: value for name, value in os.environ.items() if not name.endswith(("_TABLE", "_URL", "_ARN"))}
@@ -124,11 +137,14 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     )
     stack = Stack(f"http://127.0.0.1:{port}", state_dir)
     try:
-        stack.ready()
-        yield stack
-    finally:
-        os.kill(stack.pid("launcher"), signal.SIGINT)  # not always the one that was started here
-        process.wait(30)
+        until(lambda: process.poll() is not None or stack.answers(), 60, "ready")
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        raise
+    if process.poll() is None:
+        return process, stack
+    assert attempts > 1, f"it ended with {process.returncode}"  # another program may have taken the port since
+    return _start(state_dir, environment, attempts - 1)
 
 
 class Client:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, Route
 
 from tests.web.stack import Person, Stack
 
@@ -107,6 +107,19 @@ def wait_for(page: Page, expression: str, what: str = "", seconds: float = 15) -
             return value
         page.wait_for_timeout(50)
     raise AssertionError(f"not within {seconds} s: {what or expression}")
+
+
+def wait_for_copied(page: Page, text: str) -> None:
+    """Wait until the clipboard has this text."""
+    wait_for(page, f"navigator.clipboard.readText().then((text) => text === {json.dumps(text)})", f"{text!r} is copied")
+
+
+def wait_for_held(page: Page, held: list[Route], seconds: float = 15) -> None:
+    """Wait until a request is held."""
+    give_up_at = time.monotonic() + seconds
+    while not held:
+        assert time.monotonic() < give_up_at, "nothing was asked for"
+        page.wait_for_timeout(50)
 
 
 def violations(page: Page) -> list[str]:

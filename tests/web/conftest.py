@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.web.browser import Watch, launched, open_context
 from tests.web.stack import Person, Stack, running
+
+expect.set_options(timeout=20_000)  # for a machine that does much else; what is there at once costs no time
 
 
 class OpenPage(Protocol):

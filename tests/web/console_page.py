@@ -1,5 +1,6 @@
 """The console as an administrator sees it: the parts that tests find, and what they do again and again."""
 
+import re
 from typing import Any
 
 from playwright.sync_api import Locator, Page, Route, expect
@@ -21,6 +22,9 @@ PAGES = (
 def go(page: Page, place: str) -> None:
     """Open a page of the console, and wait until it shows what it has loaded."""
     page.goto(f"/admin#/{place}")
+    name = re.split("[/?]", place)[0]
+    if name in PAGES:  # within the console, only the fragment changes, and the page before may still be there
+        expect(page.locator(f"nav a[href='#/{name}']")).to_have_attribute("aria-current", "page")
     expect(page.locator("h1[data-heading]")).to_be_visible()
     settled(page)
 

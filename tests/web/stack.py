@@ -131,27 +131,40 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
     """Run a stack on a port of its own."""
-    port = free_port()
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    log = (state_dir / "console.log").open("wb")
-    process = subprocess.Popen(
-        [str(PYTHON), "-m", "local.stack.run"],
-        cwd=ROOT,
-        env={**kept, "PORT": str(port), "STATE_DIR": str(state_dir / "state"), **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    stack = Stack(f"http://127.0.0.1:{port}", state_dir / "state")
-
-    def ready() -> bool:
-        assert process.poll() is None, (state_dir / "console.log").read_text()
-        return httpx.get(f"{stack.url}/api/v1/health", trust_env=False).status_code == httpx.codes.OK
-
+    process, stack = _start(state_dir, environment)
     try:
-        until(ready, READY_SECONDS, "the stack is ready")
         yield stack
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
-        log.close()
+
+
+def _start(state_dir: Path, environment: dict[str, str], attempts: int = 3) -> tuple[subprocess.Popen[bytes], Stack]:
+    port = free_port()
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    with (state_dir / "console.log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(PYTHON), "-m", "local.stack.run"],
+            cwd=ROOT,
+            env={**kept, "PORT": str(port), "STATE_DIR": str(state_dir / "state"), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    stack = Stack(f"http://127.0.0.1:{port}", state_dir / "state")
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            return True
+        return httpx.get(f"{stack.url}/api/v1/health", trust_env=False).status_code == httpx.codes.OK
+
+    try:
+        until(ready, READY_SECONDS, "the stack is ready")
+    except BaseException:
+        process.send_signal(signal.SIGINT)
+        raise
+    if process.poll() is None:
+        return process, stack
+    # Another program may have taken the port since.
+    assert attempts > 1, (state_dir / "console.log").read_text()
+    return _start(state_dir, environment, attempts - 1)

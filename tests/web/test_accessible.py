@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.web.browser import DESKTOP, PHONE, TABLET
 from tests.web.conftest import OpenPage
+from tests.web.console_page import settled
 from tests.web.stack import ROOT, Person, Stack
 
 AXE = (ROOT / ".venv" / "node" / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
@@ -107,7 +108,8 @@ def test_the_console(open_page: OpenPage, stack: Stack, look: str) -> None:
     expect(links.nth(4)).to_be_visible()
     for n in range(links.count()):
         links.nth(n).click()
-        page.wait_for_load_state("networkidle")
+        expect(links.nth(n)).to_have_attribute("aria-current", "page")
+        settled(page)
         assert serious(page) == [], links.nth(n).inner_text()
 
 

@@ -158,10 +158,12 @@ def test_the_default_preset_is_one_of_the_public_ones(open_page: OpenPage, stack
     expect(choice.locator(f"option[value='{preset}']")).to_have_count(1)
     expect(choice.locator(f"option[value='{own}']")).to_have_count(0)
     choice.select_option(preset)
-    button(page, "Save").click()
+    with page.expect_response(lambda answer: answer.request.method == "GET" and answer.url.endswith("/admin/config")):
+        button(page, "Save").click()
     expect(toast(page)).to_contain_text("Saved")
     assert admin.get("/admin/config")["default_preset"] == preset
     settled(page)
+    expect(button(page, "Save")).to_be_disabled()
     expect(choice.locator(f"option[value='{before}']")).to_have_count(1)
     choice.select_option(before)
     button(page, "Save").click()

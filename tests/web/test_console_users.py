@@ -23,7 +23,7 @@ def credits_of(person: Person) -> int:
 
 def may_sign_in(stack: Stack, username: str, password: str) -> bool:
     form = {"grant_type": "password", "username": username, "password": password}
-    return httpx.post(f"{stack.url}/api/v1/session/oauth2/token", data=form, trust_env=False).is_success
+    return httpx.post(f"{stack.url}/api/v1/session/oauth2/token", data=form, timeout=30, trust_env=False).is_success
 
 
 def search(page: Page, text: str) -> None:

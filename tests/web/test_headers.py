@@ -26,7 +26,7 @@ FILES = sorted(path.relative_to(SITE) for path in SITE.rglob("*") if path.suffix
 @pytest.fixture
 def http(stack: Stack) -> httpx.Client:
     """A client that takes what it is sent, without decoding."""
-    with httpx.Client(base_url=stack.url, trust_env=False) as client:
+    with httpx.Client(base_url=stack.url, timeout=30, trust_env=False) as client:
         yield client
 
 
@@ -81,7 +81,7 @@ def test_a_tag_saves_the_second_transfer(http: httpx.Client) -> None:
     ],
 )
 def test_nothing_else_is_served(stack: Stack, path: str) -> None:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(timeout=30, trust_env=False) as client:
         request = client.build_request("GET", stack.url)
         request.url = request.url.copy_with(raw_path=path.encode())
         answer = client.send(request)

@@ -2,10 +2,10 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
-from tests.web.browser import PHONE, wait_for
-from tests.web.chat_page import chat_id, composer, ended, questions, text_of, write
+from tests.web.browser import PHONE, wait_for, wait_for_held
+from tests.web.chat_page import chat_id, composer, ended, open_account, questions, text_of, write
 from tests.web.conftest import OpenPage
 from tests.web.stack import PASSWORD, Stack
 
@@ -143,7 +143,7 @@ def test_a_screen_reader_is_told_when_an_answer_begins_and_ends(open_page: OpenP
     })()"""
     expect(composer(page)).to_be_visible()
     page.evaluate(said)
-    write(page, "/sim tokens=40 delay=10\nhello")
+    write(page, "/sim tokens=40 delay=60\nhello")
     expect(page.locator(".message.live")).to_have_attribute("aria-busy", "true")
     ended(page, 1)
     assert page.evaluate("said") == ["The answer begins.", "The answer is complete."]
@@ -220,11 +220,11 @@ def test_a_question_is_sent_to_the_chat_of_the_address_also_while_it_loads(open_
     chat = ada.chat("Slow to load")
     page = open_page("/", ada)
     expect(composer(page)).to_be_visible()
-    held = []
+    held: list[Route] = []
     page.route(f"**/api/v1/chats/{chat}?*", lambda route: held.append(route))
     page.evaluate("id => { location.hash = `#/chat/${id}`; }", chat)
     wait_for(page, f"location.hash === '#/chat/{chat}'")
-    page.wait_for_timeout(100)
+    wait_for_held(page, held)
     write(page, "/sim echo delay=0\nin the right chat")
     expect(questions(page)).to_have_count(0)
     for route in held:
@@ -234,3 +234,33 @@ def test_a_question_is_sent_to_the_chat_of_the_address_also_while_it_loads(open_
     ended(page, 1)
     assert text_of(page) == "in the right chat"
     assert [one["id"] for one in ada.get("/chats")] == [chat]
+
+
+def test_what_is_written_while_the_first_question_is_accepted_stays(open_page: OpenPage, stack: Stack) -> None:
+    """The new chat gets its id in between."""
+    page = open_page("/", stack.person())
+    held: list[Route] = []
+    page.route("**/api/v1/tasks/stream", lambda route: held.append(route))
+    write(page, "/sim echo delay=0\nthe first")
+    wait_for_held(page, held)
+    composer(page).fill("and then")
+    held[0].continue_()
+    ended(page, 1)
+    assert "/#/chat/" in page.url
+    expect(composer(page)).to_have_value("and then")
+    page.get_by_role("button", name="New chat").first.click()
+    expect(composer(page)).to_have_value("")
+
+
+def test_the_next_user_of_a_page_sees_no_draft(open_page: OpenPage, stack: Stack) -> None:
+    ada, bo = stack.person(), stack.person()
+    page = open_page("/", ada)
+    composer(page).fill("A secret of Ada's.")
+    page.locator("input[type=file]").set_input_files(FilePayload(name="a.txt", mimeType="text/plain", buffer=b"deer"))
+    expect(page.locator(".attachment")).to_be_visible()
+    open_account(page, "Sign out")
+    page.get_by_label("Name").fill(bo.username)
+    page.get_by_label("Password").fill(bo.password)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(composer(page)).to_have_value("")
+    expect(page.locator(".attachment")).to_have_count(0)

@@ -3,11 +3,14 @@
 import json
 import secrets
 import struct
+import time
 import zlib
 from pathlib import Path
+from typing import Any
 
-from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
 
+from tests.web.browser import wait_for_copied, wait_for_held
 from tests.web.chat_page import chat_id, choose, composer, ended, open_account, questions, text_of, write
 from tests.web.conftest import OpenPage
 from tests.web.stack import PASSWORD, Person, Stack
@@ -34,7 +37,7 @@ def test_a_stranger_signs_up_asks_and_pays_to_the_credit(open_page: OpenPage, st
     expect(page.get_by_role("heading", name="What can I help with")).to_be_visible()
     assert "/#/" in page.url or page.url.endswith("/")
 
-    write(page, "/sim tokens=40 delay=20\nWhat do deer eat?")
+    write(page, "/sim tokens=40 delay=100\nWhat do deer eat?")
     line = page.get_by_test_id("live-line")
     expect(line).to_contain_text("held for this answer")
     ended(page, 1)
@@ -146,8 +149,7 @@ def test_an_answer_is_copied_rated_and_branched_off(open_page: OpenPage, stack: 
     page = open_page(f"/#/chat/{chat}", ada, permissions=["clipboard-read", "clipboard-write"])
     answer = ended(page, 1)
     answer.get_by_role("button", name="Copy", exact=True).click()
-    expect(page.get_by_text("Copied.")).to_be_visible()
-    assert page.evaluate("navigator.clipboard.readText()") == "Deer **eat** `twigs`."
+    wait_for_copied(page, "Deer **eat** `twigs`.")
 
     answer.get_by_role("button", name="Good answer").click()
     expect(answer.get_by_role("button", name="Good answer")).to_have_attribute("aria-pressed", "true")
@@ -261,19 +263,84 @@ def test_a_code_is_redeemed_and_stands_in_the_ledger(open_page: OpenPage, stack:
     expect(page.get_by_text("0 credits in the last")).to_be_visible()
 
 
+def stored_as(page: Page, person: Person, wanted: dict[str, Any]) -> None:
+    """Wait until the stored settings are these. The page's requests that a test routes go on meanwhile."""
+    give_up_at = time.monotonic() + 20
+    while (stored := person.get("/users/me/settings")) != wanted:
+        assert time.monotonic() < give_up_at, stored
+        page.wait_for_timeout(50)
+
+
 def test_settings_hold_on_another_device(open_page: OpenPage, stack: Stack) -> None:
     ada = stack.person()
     page = open_page("/", ada)
     open_account(page, "Settings")
     page.get_by_role("radio", name="Dark").click()
-    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.get_by_role("radio", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     expect(page.get_by_role("heading", name="设置")).to_be_visible()
+    stored_as(page, ada, {"theme": "dark", "language": "zh"})
     phone = open_page("/", ada)
     expect(phone.locator("html")).to_have_attribute("data-theme", "dark")
     expect(phone.locator("html")).to_have_attribute("lang", "zh-CN")
     expect(phone.get_by_placeholder("随便问点什么")).to_be_visible()
     page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_settings_that_change_at_once_are_all_stored(open_page: OpenPage, stack: Stack) -> None:
+    ada = stack.person()
+    ada.put("/users/me/settings", {"theme": "light", "of_another_front_end": 1})
+    page = open_page("/", ada)
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    held: list[Route] = []
+    page.route("**/users/me/settings", lambda route: held.append(route) if not held else route.continue_())
+    open_account(page, "Settings")
+    page.get_by_role("radio", name="Dark").click()
+    wait_for_held(page, held)
+    page.get_by_role("radio", name="中文").click()
+    expect(page.get_by_role("heading", name="设置")).to_be_visible()
+    # Meanwhile another device stores a setting of its own.
+    ada.put("/users/me/settings", {"theme": "light", "of_another_front_end": 2})
+    held[0].continue_()
+    wanted = {"theme": "dark", "language": "zh", "of_another_front_end": 2}
+    stored_as(page, ada, wanted)
+
+
+def test_a_setting_that_another_device_changes_in_between_is_kept(open_page: OpenPage, stack: Stack) -> None:
+    ada = stack.person()
+    page = open_page("/", ada)
+    expect(composer(page)).to_be_visible()
+    held: list[Route] = []
+
+    def hold_the_first_put(route: Route) -> None:
+        if route.request.method == "PUT" and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/users/me/settings", hold_the_first_put)
+    open_account(page, "Settings")
+    page.get_by_role("radio", name="Dark").click()
+    wait_for_held(page, held)
+    ada.put("/users/me/settings", {"of_another_front_end": 1})
+    held[0].continue_()
+    wanted = {"theme": "dark", "of_another_front_end": 1}
+    stored_as(page, ada, wanted)
+
+
+def test_stored_settings_that_come_late_undo_no_choice(open_page: OpenPage, stack: Stack) -> None:
+    ada = stack.person()
+    ada.put("/users/me/settings", {"theme": "light"})
+    page = open_page("/admin", ada)  # the tokens are there, and the chat page is not yet open
+    held: list[Route] = []
+    page.route("**/users/me/settings", lambda route: held.append(route) if not held else route.continue_())
+    page.goto("/")
+    wait_for_held(page, held)
+    open_account(page, "Settings")
+    page.get_by_role("radio", name="Dark").click()
+    held[0].continue_()
+    stored_as(page, ada, {"theme": "dark"})
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
 
 

@@ -9,7 +9,7 @@ from tests.web.chat_page import answers, chat_id, composer, ended, questions, te
 from tests.web.conftest import OpenPage
 from tests.web.stack import Person, Stack
 
-SLOW = "/sim tokens=120 delay=40\nTell me about deer, 用中文和 emoji 🦌."
+SLOW = "/sim tokens=120 delay=90\nTell me about deer, 用中文和 emoji 🦌."
 GROWING = "document.querySelector('.message.live .markdown')?.innerText.length"
 
 
@@ -39,7 +39,7 @@ def test_a_reload_goes_on_with_the_same_answer(open_page: OpenPage, stack: Stack
 def test_an_answer_that_is_made_again_stays_in_its_place_after_a_reload(open_page: OpenPage, stack: Stack) -> None:
     ada = stack.person()
     chat = ada.chat("Once more")
-    first = ada.ask(chat, SLOW.replace("delay=40", "delay=0"))
+    first = ada.ask(chat, SLOW.replace("delay=90", "delay=0"))
     page = open_page(f"/#/chat/{chat}", ada)
     ended(page, 1)
     slow_down(ada, chat)
@@ -82,7 +82,7 @@ def test_an_answer_that_goes_on_shows_its_beginning_after_a_reload(open_page: Op
 def slow_down(person: Person, chat: str) -> None:
     """Let the next answer to the chat's question come slowly."""
     question = person.get(f"/chats/{chat}")["messages"][0]
-    content = question["content"].replace("delay=0", "delay=60")
+    content = question["content"].replace("delay=0", "delay=120")
     version = person.http.get(f"/chats/{chat}").json()["version"]
     person.put(f"/chats/{chat}/messages/{question['n']}", {"content": content}, **{"If-Match": f'"{version}"'})
 

@@ -5,7 +5,7 @@ import { FAIL, MOST_ASKS, THINK, VISION, require, run } from "./cases.mjs";
 
 export const PICTURE =
   "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAUElEQVR42pXCERaFAABE0becWcQsLAiCD0EQBEEQfAiCoAW2hnfPJUNVMlYlU1Xyq0rmqmSpStaqZKtK9qrkqErOquRflVxVyV2VPFXJW/UDj4L6AfhxDpsAAAAASUVORK5CYII=";
-const SLOW_ANSWER = "/sim tokens=60 delay=25";
+const SLOW_ANSWER = "/sim tokens=60 delay=120";
 const SECOND = 1000;
 
 export function runWith({ AbstractChat, DefaultChatTransport, generateId }) {

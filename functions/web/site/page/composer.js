@@ -1,18 +1,14 @@
 /** The field for a question, with its files, and the line with the credits. */
-import { Button, Icon, IconButton, Menu, Spinner, announce, batch, html, signal, toast, useEffect, useLayoutEffect, useRef, useSignal } from "../shared/ui.js";
+import { Button, Icon, IconButton, Menu, Spinner, announce, batch, html, toast, useEffect, useLayoutEffect, useRef, useSignal } from "../shared/ui.js";
 import { ApiError, call, config, explain, showError, user } from "../shared/session.js";
 import { formatBytes, t } from "../shared/text.js";
+import { attachments, drafts } from "./drafts.js";
 import { ask, bill, liveOf, returned, stop } from "./live.js";
 import { changeChat, chat, chatError, chatReady, chosenPreset, currentPreset, findModel, hasNewer, openChat, presets, route } from "./state.js";
 import { threadControl } from "./thread.js";
 
-/** @typedef {{key: number, name: string, size: number, kind: "image"|"document", state: "sending"|"ready"|"failed", problem: string,
- *   id?: string, content?: string, preview?: string, tokens?: number, upload?: any}} Attachment */
+/** @typedef {import("./drafts.js").Attachment} Attachment */
 
-/** Texts that are not sent yet, by chat. */
-const drafts = new Map();
-/** @type {import("../vendor/signals.js").Signal<Attachment[]>} */
-const attachments = signal([]);
 let lastKey = 0;
 
 /** Upload files, and attach them to the next question. @param {Iterable<File>} files */

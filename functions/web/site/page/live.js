@@ -5,6 +5,7 @@
 import { announce, batch, signal } from "../shared/ui.js";
 import { ApiError, api, explain, request, user } from "../shared/session.js";
 import { t } from "../shared/text.js";
+import { moveDraft } from "./drafts.js";
 import { chat, go, hasNewer, messages, openChat, refreshChat, route, takeChat, tell, upsertChat } from "./state.js";
 
 const ASKING = "aideer.asking";
@@ -188,6 +189,7 @@ function opened(live, start) {
     // The questions are stored: they are messages from now on.
     if (live.questions.value.length && (chat.value?.id === start.chat_id || (isNew && route.value.name === "new"))) {
       if (isNew) {
+        moveDraft(start.chat_id);
         chat.value = newChat(live, start);
         go({ name: "chat", id: start.chat_id }, { replace: true });
       }

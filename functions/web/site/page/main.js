@@ -6,6 +6,7 @@ import { Composer } from "./composer.js";
 import { ask, followActive, leaveAll, liveOf, repeatAsking, showChat } from "./live.js";
 import { loadSettings } from "./settings.js";
 import { Sidebar, chatActions, openLater, titleOf } from "./sidebar.js";
+import { forgetDrafts } from "./drafts.js";
 import { chat, chats, chosenPreset, closeChat, currentPreset, dropChat, forgetAll, go, listState, loadChats, loadPresets, onNews, presets, refreshChat, refreshChats, route, sidebarOpen } from "./state.js";
 import { Thread } from "./thread.js";
 
@@ -165,6 +166,7 @@ effect(() => {
     if (before) {
       leaveAll();
       forgetAll();
+      forgetDrafts();
       // The next one comes to the same page, but never to the chat of another one.
       if (!id && route.value.name !== "connect") go({ name: "new" }, { replace: true });
     }

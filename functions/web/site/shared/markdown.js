@@ -23,6 +23,8 @@ const AT_ONCE = 5000;
 const CHUNK = 16;
 /** Longer code is not highlighted. */
 const HIGHLIGHTED = 40_000;
+/** The most characters of code and formulas that a frame draws once their library has come. Longer ones have a frame of their own. */
+const CATCH_UP = 3000;
 /** The most parts of code that get their colors in one frame. */
 const COLORED = 500;
 /** Code up to this length is highlighted while it grows. */
@@ -457,7 +459,7 @@ class CodeBlock {
   }
 
   close() {
-    if (this.text.length <= HIGHLIGHTED) loadHighlighter(this.language).then(() => this.highlight());
+    if (this.text.length <= HIGHLIGHTED) loadHighlighter(this.language).then(() => drawSoon(this.text.length, () => this.highlight()));
   }
 
   highlight() {
@@ -481,6 +483,30 @@ class CodeBlock {
       if (parts.firstChild && this.code.isConnected) requestAnimationFrame(step);
     };
     requestAnimationFrame(step);
+  }
+}
+
+/** What waits for a frame: code and formulas that were written before their library was there. @type {{size: number, draw: () => void}[]} */
+const late = [];
+
+let lateFrame = 0;
+
+/** Draw something soon, with bounded work in each frame. @param {number} size @param {() => void} draw */
+function drawSoon(size, draw) {
+  late.push({ size, draw });
+  lateFrame ||= requestAnimationFrame(drawLate);
+}
+
+function drawLate() {
+  let room = CATCH_UP;
+  try {
+    do {
+      const { size, draw } = /** @type {{size: number, draw: () => void}} */ (late.shift());
+      room -= Math.max(size, 100);
+      draw();
+    } while (late.length && late[0].size <= room);
+  } finally {
+    lateFrame = late.length ? requestAnimationFrame(drawLate) : 0;
   }
 }
 
@@ -535,7 +561,7 @@ function renderFormula(place) {
   if (tex.length > 2000) return;
   if (!temml) {
     temmlLoading ??= import("../vendor/temml.js").then((module) => { temml = module.default; }, () => { temmlLoading = null; });
-    temmlLoading.then(() => { if (temml && place.isConnected) renderFormula(place); });
+    temmlLoading.then(() => drawSoon(tex.length, () => { if (temml && place.isConnected) renderFormula(place); }));
     return;
   }
   const display = place.dataset.display === "block";

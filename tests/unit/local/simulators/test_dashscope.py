@@ -363,6 +363,10 @@ def test_requests_are_listed_until_the_list_is_cleared(server: Server) -> None:
 
 
 def test_tokens_keep_to_their_deadlines(server: Server) -> None:
-    began = time.perf_counter()
-    post(server, "/sim tokens=300 delay=2", STREAMED)
-    assert 0.6 <= time.perf_counter() - began < 1.2  # relative sleeps would take more
+    def timed() -> float:
+        began = time.perf_counter()
+        post(server, "/sim tokens=300 delay=2", STREAMED)
+        return time.perf_counter() - began
+
+    # Relative sleeps would always take more. A busy machine may take more too, but not every time.
+    assert 0.6 <= next((took for took in (timed() for _ in range(10)) if took < 1.2), 99) < 1.2
