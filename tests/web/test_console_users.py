@@ -197,3 +197,35 @@ def test_a_look_is_recorded_with_its_reason_and_the_trail_is_filtered(open_page:
     expect(page.get_by_label("Administrator")).not_to_have_value("")
     page.go_back()
     expect(page.get_by_label("Administrator")).to_have_value("")
+
+
+def test_the_keys_of_a_user_are_listed_and_revoked(open_page: OpenPage, stack: Stack) -> None:
+    user = stack.person()
+    leaked = user.post("/users/me/keys", {"name": "Leaked", "models": ["qwen-plus"], "credit_limit": 500})
+    user.post("/users/me/keys", {"name": "Laptop"})
+    paused = user.post("/users/me/keys", {"name": "Old"})
+    user.put(f"/users/me/keys/{paused['id']}", {"disabled": True})
+    page = open_page(f"/admin#/users/{id_of(user)}", stack.admin())
+    button(page, "Show the keys").click()
+    expect(row(page, "Leaked")).to_contain_text(f"sk-…{leaked['hint']}")
+    expect(row(page, "Leaked")).to_contain_text("0 of 500")
+    expect(row(page, "Leaked")).to_contain_text("qwen-plus")
+    expect(row(page, "Laptop")).to_contain_text("All models")
+    expect(row(page, "Old")).to_contain_text("Paused")
+    assert leaked["key"] not in page.content()
+    button(page, "Revoke “Leaked”").click()
+    button(page, "Revoke").click()
+    expect(toast(page)).to_contain_text("“Leaked” is revoked.")
+    expect(row(page, "Leaked")).to_have_count(0)
+    assert {key["name"] for key in user.get("/users/me/keys")} == {"Laptop", "Old"}
+    headers = {"Authorization": f"Bearer {leaked['key']}"}
+    assert httpx.get(f"{stack.url}/v1/models", headers=headers, timeout=30, trust_env=False).status_code == 401
+    page.get_by_role("link", name="What administrators did here").click()
+    for what in ("Listed API keys", "Revoked an API key"):
+        expect(row(page, what).first).to_be_visible()
+
+
+def test_a_user_without_keys_says_so(open_page: OpenPage, stack: Stack) -> None:
+    page = open_page(f"/admin#/users/{id_of(stack.person())}", stack.admin())
+    button(page, "Show the keys").click()
+    expect(page.get_by_role("heading", name="This user has no API keys")).to_be_visible()

@@ -5,6 +5,7 @@ import { Button, Icon, Segments, html, openDialog, toast, useState } from "../sh
 import { ask, newKey, read, useForm, useList, useLoad, withQuery } from "./calls.js";
 import { Amount, Figure, Figures, FormDialog, Heading, Id, ListTable, Loaded, None, Panel, Search, Select, TextField, Time, askAndDo, named } from "./parts.js";
 import { address, go } from "./routes.js";
+import { UserKeys } from "./user-keys.js";
 
 const PERMISSIONS = [0, 1, 2];
 const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -91,7 +92,8 @@ function UserBody({ user }) {
         { name: "task", label: t("console.users.task"), cell: (row) => html`<${Id} value=${row.task_id} />` },
         { name: "amount", label: t("console.users.credits"), number: true, cell: (row) => html`<${Amount} value=${row.amount} />` },
       ]} />
-    <//>`;
+    <//>
+    <${UserKeys} user=${user} />`;
 }
 
 /** @param {{user: any, close: () => void, done: () => void}} props */

@@ -4,6 +4,7 @@
  * A new key is in the memory of this component alone, until its user closes it or leaves the page. It is in no storage and no address.
  */
 import { Button, Check, Dialog, Empty, Field, Icon, IconButton, Menu, Notice, Segments, Spinner, announce, confirm, copyText, html, openDialog, toast, useEffect, useId, useLayoutEffect, useRef, useSignal } from "../shared/ui.js";
+import { stateOf } from "../shared/key-state.js";
 import { ApiError, call, config, explain, showError, signOut, user } from "../shared/session.js";
 import { addTexts, formatFullTime, formatTime, t } from "../shared/text.js";
 import { Markdown } from "../shared/markdown.js";
@@ -52,14 +53,6 @@ const nameOf = (id) => listModels().find((one) => one.id === id)?.label ?? id;
 function explainKey(error) {
   if (error instanceof ApiError && error.status === 429) return `${explain(error)} ${t("connect.again", { minutes: Math.ceil((error.retryAfter ?? 60) / 60) })}`;
   return explain(error);
-}
-
-/** @param {Key} key @returns {{name: string, kind: string}} */
-function stateOf(key) {
-  if (key.expires_at && new Date(key.expires_at) <= new Date()) return { name: "expired", kind: "danger" };
-  if (key.disabled) return { name: "paused", kind: "warning" };
-  if (key.credit_limit !== null && key.credits_used >= key.credit_limit) return { name: "used_up", kind: "danger" };
-  return { name: "active", kind: "accent" };
 }
 
 export function Connect() {
