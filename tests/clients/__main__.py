@@ -27,6 +27,8 @@ from tests.integration.stacks import ADMIN, ROOT, Client, Stack, running
 
 FOLDER = Path(__file__).parent
 ENVIRONMENT = ROOT / ".venv" / "clients"
+PAGE_ORIGIN = "https://app.example"
+"""The origin of a page that uses the clients in a browser: PAGE of node/cases.mjs."""
 PAGE = ROOT / "docs" / "clients.md"
 BEGIN, END = "<!-- table: make clients -->\n", "<!-- end of the table -->\n"
 CHAT_BEGIN = "<!-- table: make clients, useChat -->\n"
@@ -145,7 +147,7 @@ def run_all(clients: list[str], case: str | None) -> list[Result]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aideer-clients-")))
         proxy = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         host = f"127.0.0.1:{proxy.getsockname()[1]}"
-        settings = {"THROTTLES": f"all=1000000/60 {LIMIT}", "ALLOWED_HOSTS": host}
+        settings = {"THROTTLES": f"all=1000000/60 {LIMIT}", "ALLOWED_HOSTS": host, "ALLOWED_ORIGINS": PAGE_ORIGIN}
         ours = stack.enter_context(running(folder / "stack", **settings))
         relay(proxy, ours.url)
 

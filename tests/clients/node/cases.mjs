@@ -22,6 +22,31 @@ export function require(condition, what) {
   if (!condition) throw new Error(typeof what === "string" ? what : JSON.stringify(what));
 }
 
+const PAGE = "https://app.example";
+const SAFE = new Set(["accept", "accept-language", "content-language", "range"]);
+
+/**
+ * A fetch that asks before each request whether a page of another origin may send it, as a browser does (CORS preflight). Browsers
+ * that let a page set User-Agent ask for it too.
+ */
+function asPage(send) {
+  return async (input, init) => {
+    const request = input instanceof Request ? input : null;
+    const headers = new Headers(init?.headers ?? request?.headers);
+    const answer = await send(request?.url ?? input, {
+      method: "OPTIONS",
+      headers: {
+        Origin: PAGE,
+        "Access-Control-Request-Method": init?.method ?? request?.method ?? "GET",
+        "Access-Control-Request-Headers": [...headers.keys()].filter((name) => !SAFE.has(name)).sort().join(","),
+      },
+    });
+    const text = await answer.text();
+    require(answer.ok && answer.headers.get("access-control-allow-origin"), `a page may not send ${[...headers.keys()]}: ${text}`);
+    return send(input, init);
+  };
+}
+
 /** Expect a refusal, and return its error. */
 export async function refused(call) {
   try {
@@ -37,6 +62,7 @@ export async function refused(call) {
  * A client of /ui/chat has a preset beside the token, case=token,preset.
  */
 export async function run(cases) {
+  globalThis.fetch = asPage(globalThis.fetch);
   const [baseURL, slowURL, ...pairs] = process.argv.slice(2);
   const keys = new Map(pairs.map((pair) => pair.split("=")));
   const slow = keys.has("slow") ? perform(cases, "slow", { baseURL: slowURL, apiKey: keys.get("slow") }) : null;
