@@ -19,8 +19,8 @@ __all__ = ["handler"]
         errors=(401, 403, 429, 502, 503),
         public=True,
         also={
-            303: "To the page that is set up for it, with `ticket` in the fragment: for POST /session/refresh. A refusal goes to this "
-            "page too, with its code as `error`."
+            303: "To the page that is set up for it, with `ticket` in the fragment: for POST /session/refresh. A refusal goes "
+            "to this page too, with its code as `error`."
         },
     ),
 )

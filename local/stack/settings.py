@@ -39,6 +39,8 @@ NAMES = (
     "SWEEP_SECONDS",
 )
 """Every variable that Settings reads."""
+NO_PAGE = "none"
+"""As WECHAT_LOGIN_PAGE: the callback of the website sign-in answers tokens, as in a deployment without WechatLoginPage."""
 SECRETS = ("DASHSCOPE_API_KEY", "WECHAT_SECRET", "WECHAT_WEB_SECRET", "ADMIN_PASSWORD")
 """Secrets. Functions read them as they do when deployed, and not from the environment."""
 
@@ -180,7 +182,7 @@ class Settings:
             wechat_web_secret=_secret(environ, "WECHAT_WEB_SECRET"),
             wechat_base_url=_address(environ, "WECHAT_BASE_URL").rstrip("/"),
             wechat_open_url=_address(environ, "WECHAT_OPEN_URL").rstrip("/"),
-            wechat_login_page=_address(environ, "WECHAT_LOGIN_PAGE") or f"http://127.0.0.1:{port}/",
+            wechat_login_page=_login_page(environ, port),
             admin_username=environ.get("ADMIN_USERNAME") or DEFAULT_ADMIN[0],
             admin_password=environ.get("ADMIN_PASSWORD") or DEFAULT_ADMIN[1],
             throttles=_throttles(environ),
@@ -261,6 +263,13 @@ def _address(environ: Mapping[str, str], name: str) -> str:
     if text and (not usable or re.search(r"[^!-~]", text)):
         raise SettingsError(f"{name}={text} is no address like https://example.com/path")
     return text
+
+
+def _login_page(environ: Mapping[str, str], port: int) -> str:
+    """Return the page that receives tickets: the stack's own, another one, or "" for none."""
+    if environ.get("WECHAT_LOGIN_PAGE") == NO_PAGE:
+        return ""
+    return _address(environ, "WECHAT_LOGIN_PAGE") or f"http://127.0.0.1:{port}/"
 
 
 def _list(environ: Mapping[str, str], name: str, pattern: str, noun: str) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
         return int(all_runs(options.url))
     with (
         tempfile.TemporaryDirectory(prefix="aideer-fuzz-") as folder,
-        running(Path(folder), SIGNUP_CREDITS="1000000000") as stack,
+        running(Path(folder), SIGNUP_CREDITS="1000000000", WECHAT_LOGIN_PAGE="none") as stack,
     ):
         return int(all_runs(stack.url))
 

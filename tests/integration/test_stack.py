@@ -263,7 +263,8 @@ def test_another_wechat_is_asked_where_one_is_named_and_its_website_ends_on_a_pa
         ticket = end.headers["location"].partition("#ticket=")[2]
         with httpx.Client(base_url=f"{stack.url}/api/v1") as another:
             stolen = another.get(back.headers["location"])
-            assert (stolen.status_code, stolen.json()["code"]) == (401, "state_invalid")
+            refused = (303, "https://app.test/login#error=state_invalid")
+            assert (stolen.status_code, stolen.headers["location"]) == refused
         assert browser.post("/session/refresh", json={"ticket": ticket}).status_code == 401, "of another page"
         held = {"ticket": ticket, "code_verifier": verifier}
         page = browser.post("/session/refresh", json=held).json()

@@ -158,8 +158,8 @@ class TicketForAPage(WebsiteAfterMiniProgram):
         with mock.patch.object(settings, "WECHAT_LOGIN_PAGE", "https://app.test"):
             answer = come_back(self.api, self.weixin, self.who)
         # The page is told of the refusal. Its person then begins anew.
-        told_busy = answer.headers.get("location", "").endswith("#error=busy")
-        return dataclasses.replace(answer, status=503) if told_busy else answer
+        error = answer.headers.get("location", "").partition("#error=")[2]
+        return dataclasses.replace(answer, status=503 if error == "busy" else 500) if error else answer
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from aideer.providers import wechat
 from aideer.security import rate_limits
 from aideer.security.limits import Limit
 from local.simulators.wechat import APPS
+from tests.integration.test_observability import lines  # noqa: F401
 from tests.integration.test_wechat import claims, move_time, refresh, signed_in, somebody  # noqa: F401
 from tests.support import make_person
 
@@ -491,6 +492,17 @@ def test_every_refusal_leads_a_browser_back_to_the_page(api, weixin, page, monke
     monkeypatch.setattr(clock, "now", lambda: 1_900_200_000.0)
     monkeypatch.setattr(wechat, "exchange_website_code", lambda _: 1 / 0)
     assert error_of(callback(api, "code", *begun(api))) == "internal"
+
+
+def test_a_fault_that_a_redirect_hides_from_metrics_is_logged_as_an_error(api, weixin, page, lines):  # noqa: F811
+    def errors():
+        return [(line["message"], line["code"]) for line in lines() if line["level"] == "ERROR"]
+
+    assert error_of(callback(api, None, *begun(api))) == "wechat_declined"
+    assert errors() == []
+    weixin.fail("/sns/oauth2/access_token", 40013)
+    assert error_of(come_back(api, weixin, somebody())) == "wechat_fault"
+    assert errors() == [("wechat sign-in", "wechat_fault")]
 
 
 def test_a_ticket_tells_when_its_holder_signed_in(api, weixin, page, move_time):  # noqa: F811

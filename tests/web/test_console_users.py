@@ -217,6 +217,7 @@ def test_the_keys_of_a_user_are_listed_and_revoked(open_page: OpenPage, stack: S
     button(page, "Revoke").click()
     expect(toast(page)).to_contain_text("“Leaked” is revoked.")
     expect(row(page, "Leaked")).to_have_count(0)
+    expect(button(page, "Hide the keys")).to_be_focused()
     assert {key["name"] for key in user.get("/users/me/keys")} == {"Laptop", "Old"}
     headers = {"Authorization": f"Bearer {leaked['key']}"}
     assert httpx.get(f"{stack.url}/v1/models", headers=headers, timeout=30, trust_env=False).status_code == 401

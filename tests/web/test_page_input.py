@@ -252,6 +252,27 @@ def test_what_is_written_while_the_first_question_is_accepted_stays(open_page: O
     expect(composer(page)).to_have_value("")
 
 
+def test_the_next_user_of_a_page_sees_no_question_that_was_refused(open_page: OpenPage, stack: Stack) -> None:
+    """It would have gone back into the field of the new chat, and its user was in another one."""
+    ada, bo = stack.person(), stack.person()
+    chat = ada.chat("Another one")
+    page = open_page("/", ada)
+    held: list[Route] = []
+    page.route("**/api/v1/tasks/stream", lambda route: held.append(route))
+    write(page, "A secret of Ada's.")
+    wait_for_held(page, held)
+    page.evaluate("id => { location.hash = `#/chat/${id}`; }", chat)
+    expect(page.get_by_role("heading", name="Another one")).to_be_visible()
+    with page.expect_response("**/api/v1/tasks/stream"):
+        held[0].fulfill(status=429, json={"detail": "Too many.", "code": "too_many_tasks"})
+    open_account(page, "Sign out")
+    page.get_by_label("Name").fill(bo.username)
+    page.get_by_label("Password").fill(bo.password)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_role("heading", name="What can I help with")).to_be_visible()
+    expect(composer(page)).to_have_value("")
+
+
 def test_the_next_user_of_a_page_sees_no_draft(open_page: OpenPage, stack: Stack) -> None:
     ada, bo = stack.person(), stack.person()
     page = open_page("/", ada)

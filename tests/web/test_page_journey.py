@@ -337,11 +337,14 @@ def test_stored_settings_that_come_late_undo_no_choice(open_page: OpenPage, stac
     page.route("**/users/me/settings", lambda route: held.append(route) if not held else route.continue_())
     page.goto("/")
     wait_for_held(page, held)
+    stale = held[0].fetch()
     open_account(page, "Settings")
     page.get_by_role("radio", name="Dark").click()
-    held[0].continue_()
     stored_as(page, ada, {"theme": "dark"})
-    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    with page.expect_response("**/users/me/settings"):
+        held[0].fulfill(response=stale)
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
 def test_a_new_password_keeps_this_device_and_ends_the_others(open_page: OpenPage, stack: Stack) -> None:

@@ -250,6 +250,8 @@ def test_code_and_formulas_whose_libraries_come_late_are_drawn_in_bounded_frames
     page.goto(f"/#/chat/{chat}")
     wait_for(page, f"document.querySelectorAll('.markdown pre').length === {parts}", "all is drawn", 60)
     assert page.locator(".markdown pre span, .markdown math").count() == 0
+    while len(held) < 3:  # the highlighter, its grammar, and the formulas
+        page.wait_for_timeout(50)
     page.evaluate(COUNT)
     for route in held:
         route.continue_()

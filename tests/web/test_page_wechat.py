@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from tests.web.browser import Watch
+from tests.web.chat_page import open_account
 from tests.web.conftest import OpenPage
 from tests.web.stack import Stack
 
@@ -85,3 +86,18 @@ def test_without_a_page_for_tickets_there_is_no_way_by_wechat(open_page: OpenPag
     page.reload()
     expect(page.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Continue with WeChat")).to_have_count(0)
+
+
+@pytest.mark.parametrize("error", ["constructor", "__proto__", "toString", "<img>", "x" * 2000])
+def test_any_error_in_a_link_is_a_sentence(open_page: OpenPage, error: str) -> None:
+    page = open_page(f"/#error={error}")
+    expect(page.get_by_text("The sign-in with WeChat did not work. Try again.")).to_be_visible()
+    expect(page.get_by_role("button", name="Continue with WeChat")).to_be_visible()
+
+
+def test_who_is_signed_in_already_is_told_at_once_and_not_later(open_page: OpenPage, stack: Stack) -> None:
+    page = open_page("/#error=wechat_declined", stack.person())
+    expect(page.locator(".toast")).to_contain_text("You did not allow the sign-in in WeChat.")
+    open_account(page, "Sign out")
+    expect(page.get_by_role("heading", name="Welcome to AIDeer")).to_be_visible()
+    expect(page.locator(".notice")).to_have_count(0)

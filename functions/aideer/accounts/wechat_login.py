@@ -17,6 +17,7 @@ import hmac
 import json
 import re
 import secrets
+from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from aws_lambda_powertools.shared.cookies import Cookie, SameSite
 from aideer.accounts import devices, login_tickets, wechat_users
 from aideer.core import aws, clock, settings
 from aideer.core.errors import AideerError, BadRequest, Unauthorized
+from aideer.core.logs import logger
 from aideer.providers import wechat
 from aideer.schemas.sessions import TokensResponse
 from aideer.security import rate_limits
@@ -163,9 +165,12 @@ def lead_back(answer: dict[str, Any], _: AideerError) -> dict[str, Any]:
     """
     if not settings.WECHAT_LOGIN_PAGE:
         return answer
+    code = json.loads(answer["body"])["code"]
+    if answer["statusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("wechat sign-in", extra={"code": code})  # as a redirect, no metric of statuses counts it
     headers = {name: value for name, value in answer["headers"].items() if not name.lower().startswith("content-")}
-    location = _page_with("error", json.loads(answer["body"])["code"])
-    return {**answer, "statusCode": 303, "headers": {**headers, "Location": location, **NO_STORE}, "body": ""}
+    headers = {**headers, "Location": _page_with("error", code), **NO_STORE}
+    return {**answer, "statusCode": 303, "headers": headers, "body": ""}
 
 
 http.refusals[_PATH] = lead_back

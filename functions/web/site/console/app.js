@@ -128,7 +128,7 @@ function Page({ name }) {
     if (!view) return;
     scrollTo(0, 0);
     // A screen reader says where it is now. The first page is said by the browser itself. A person who types already is left alone.
-    const types = document.activeElement?.matches("input, textarea, select");
+    const types = document.activeElement?.matches("main form :is(input, textarea, select)");
     if (moved && !types) /** @type {HTMLElement|null} */ (document.querySelector("[data-heading]"))?.focus();
     moved = true;
   }, [view, place]);

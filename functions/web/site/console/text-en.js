@@ -149,6 +149,7 @@ export default {
   "console.keys.title": "API keys",
   "console.keys.text": "With a key, a program spends this user's credits. A look at the keys is noted in the audit trail.",
   "console.keys.show": "Show the keys",
+  "console.keys.hide": "Hide the keys",
   "console.keys.none": "This user has no API keys",
   "console.keys.name": "Key",
   "console.keys.state": "State",

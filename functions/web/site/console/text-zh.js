@@ -149,6 +149,7 @@ export default {
   "console.keys.title": "API 密钥",
   "console.keys.text": "程序用密钥花费该用户的积分。查看密钥会记入审计日志。",
   "console.keys.show": "显示密钥",
+  "console.keys.hide": "隐藏密钥",
   "console.keys.none": "该用户没有 API 密钥",
   "console.keys.name": "密钥",
   "console.keys.state": "状态",

@@ -1,22 +1,26 @@
 /** The API keys of a user: an administrator looks at them, and revokes one that leaked. */
 import { stateOf } from "../shared/key-state.js";
 import { formatNumber, t } from "../shared/text.js";
-import { Button, Empty, html, useState } from "../shared/ui.js";
+import { Button, Empty, html, useId, useLayoutEffect, useState } from "../shared/ui.js";
 import { ask, read, useLoad } from "./calls.js";
 import { Loaded, Panel, Table, Time, askAndDo } from "./parts.js";
 
 /** The keys are read when they are wanted: each look is noted in the audit trail. @param {{user: any}} props */
 export function UserKeys({ user }) {
   const [shown, setShown] = useState(false);
+  const id = useId();
   return html`<${Panel} title=${t("console.keys.title")} text=${t("console.keys.text")}
-      actions=${!shown && html`<${Button} small icon="key" onClick=${() => setShown(true)}>${t("console.keys.show")}<//>`}>
-    ${shown && html`<${Keys} path=${`/users/${encodeURIComponent(user.id)}/keys`} />`}
+      actions=${html`<${Button} small icon="key" id=${id} aria-expanded=${String(shown)} onClick=${() => setShown(!shown)}>${t(shown ? "console.keys.hide" : "console.keys.show")}<//>`}>
+    ${shown && html`<${Keys} path=${`/users/${encodeURIComponent(user.id)}/keys`} button=${id} />`}
   <//>`;
 }
 
-/** @param {{path: string}} props */
-function Keys({ path }) {
+/** @param {{path: string, button: string}} props `button` gets the focus that goes with a revoked key */
+function Keys({ path, button }) {
   const loaded = useLoad((signal) => read(path, signal), path);
+  useLayoutEffect(() => {
+    if (document.activeElement === document.body) document.getElementById(button)?.focus();
+  }, [loaded.data]);
   const revoke = (key) => askAndDo({
     title: t("console.keys.revoke_title", { name: key.name }),
     text: t("console.keys.revoke_text"),

@@ -93,6 +93,7 @@ export function dismiss(chatId) {
 
 /** Leave all answers: they are made all the same. */
 export function leaveAll() {
+  returned.value = null;
   for (const live of lives.value.values()) live.abort.abort();
   lives.value = new Map();
   bill.value = null;

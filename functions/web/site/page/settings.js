@@ -1,6 +1,6 @@
 /** The user's settings: in this browser at once, and in the account for other devices. */
 import { signal } from "../shared/ui.js";
-import { request } from "../shared/session.js";
+import { request, user } from "../shared/session.js";
 import { languageSetting, setLanguage } from "../shared/text.js";
 
 const THEME = "aideer.theme";
@@ -42,24 +42,28 @@ export async function loadSettings() {
 /** @param {{theme?: string, language?: any}} changes */
 export async function changeSettings(changes) {
   changed += 1;
+  const owner = user.peek()?.id;
   if (changes.theme) applyTheme(changes.theme);
   if (changes.language) await setLanguage(changes.language);
-  storing = storing.catch(() => {}).then(() => store(changes, ATTEMPTS));
+  storing = storing.catch(() => {}).then(() => store(changes, owner, ATTEMPTS));
   return storing;
 }
 
 /**
  * Put changes into the stored settings. Other settings, and those of another device, stay as they are.
  * @param {{theme?: string, language?: any}} changes
+ * @param {string|undefined} owner whose settings they are: another user may have signed in since
  * @param {number} attempts
  * @returns {Promise<void>}
  */
-async function store(changes, attempts) {
+async function store(changes, owner, attempts) {
+  if (user.peek()?.id !== owner) return;
   const { headers, data } = await request("GET", PATH);
+  if (user.peek()?.id !== owner) return;
   try {
     await request("PUT", PATH, { body: { ...data, ...changes }, headers: { "If-Match": headers.get("ETag") ?? "*" } });
   } catch (error) {
     if (error.status !== 412 || attempts < 2) throw error;
-    await store(changes, attempts - 1); // another device was faster
+    await store(changes, owner, attempts - 1); // another device was faster
   }
 }

@@ -459,7 +459,7 @@ class CodeBlock {
   }
 
   close() {
-    if (this.text.length <= HIGHLIGHTED) loadHighlighter(this.language).then(() => drawSoon(this.text.length, () => this.highlight()));
+    if (this.text.length <= HIGHLIGHTED) loadHighlighter(this.language).then(() => drawSoon(this.text.length, () => { if (this.element.isConnected) this.highlight(); }));
   }
 
   highlight() {

@@ -163,6 +163,7 @@ async function begin() {
 /** End the session of this device. */
 export async function signOut() {
   await api.signOut();
+  endedBecause.value = "";
   signedIn.value = false;
   user.value = null;
 }
@@ -190,8 +191,9 @@ function base64url(bytes) {
   return btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 }
 
-/** @type {Record<string, string>} What the page says of a refusal's code. Of all others it says that the sign-in did not work. */
-const WECHAT_REFUSALS = { wechat_declined: "session.wechat_declined", too_many_attempts: "session.wechat_too_often", wechat_too_often: "session.wechat_too_often" };
+/** What the page says of a refusal's code. Of all others it says that the sign-in did not work. */
+const WECHAT_REFUSALS = { __proto__: null, // a link may name an error "constructor"
+  wechat_declined: "session.wechat_declined", too_many_attempts: "session.wechat_too_often", wechat_too_often: "session.wechat_too_often" };
 
 /** Sign in with the ticket that WeChat's sign-in put into the address, and take it out of the address first. */
 export async function redeemTicket() {
@@ -201,7 +203,9 @@ export async function redeemTicket() {
   if (!ticket && !refused) return;
   history.replaceState(null, "", location.pathname + location.search);
   if (!ticket) {
-    endedBecause.value = t(WECHAT_REFUSALS[refused ?? ""] ?? "session.wechat_failed");
+    const text = t(WECHAT_REFUSALS[refused ?? ""] ?? "session.wechat_failed");
+    if (signedIn.value) toast(text);
+    else endedBecause.value = text;
     return;
   }
   const verifier = sessionStorage.getItem(VERIFIER);

@@ -201,3 +201,13 @@ def test_a_folder_may_be_in_one_s_home(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert state_dir({"STATE_DIR": "~/x"}) == tmp_path / "x"
     with pytest.raises(SettingsError, match="is no folder"):
         state_dir({"STATE_DIR": "~nobody-at-all/x"})
+
+
+def test_a_website_sign_in_ends_on_the_stacks_own_page_unless_told_otherwise() -> None:
+    pages = {
+        "": "http://127.0.0.1:8123/",
+        "none": "",
+        "https://app.example/in": "https://app.example/in",
+    }
+    for value, page in pages.items():
+        assert Settings.read({"PORT": "8123", "WECHAT_LOGIN_PAGE": value}).wechat_login_page == page
