@@ -89,6 +89,7 @@ def test_a_stranger_signs_up_and_asks_within_the_same_budget(open_page: OpenPage
 def test_a_second_visit_asks_for_the_page_and_for_data_alone(open_page: OpenPage, stack: Stack) -> None:
     page = open_page("/", stack.person())
     expect(page.get_by_role("textbox", name="Your question")).to_be_visible()
+    page.wait_for_load_state("networkidle")  # what is still loading would be asked for again
     page.goto("about:blank")
     wire = Wire(page)
     page.goto("/")
