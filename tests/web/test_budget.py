@@ -94,7 +94,9 @@ def test_a_second_visit_asks_for_the_page_and_for_data_alone(open_page: OpenPage
     wire = Wire(page)
     page.goto("/")
     expect(page.get_by_role("textbox", name="Your question")).to_be_visible()
-    assert [address for address in wire.addresses if "/web/" in address] == []
+    again = [address for address in wire.addresses if "/web/" in address]
+    # The browser reads the tab's icon when it likes: on a busy machine, the first visit may be over by then.
+    assert [address for address in again if not address.endswith("/icons/deer.svg")] == []
 
 
 def test_highlighting_and_formulas_wait_for_an_answer_that_needs_them(open_page: OpenPage, stack: Stack) -> None:
