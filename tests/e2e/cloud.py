@@ -151,9 +151,10 @@ def ministack(folder: Path, host: Host) -> Iterator[str]:
     finally:
         process.terminate()  # it removes its containers
         try:
-            process.wait(60)
+            process.wait(180)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
