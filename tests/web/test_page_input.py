@@ -285,3 +285,17 @@ def test_the_next_user_of_a_page_sees_no_draft(open_page: OpenPage, stack: Stack
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(composer(page)).to_have_value("")
     expect(page.locator(".attachment")).to_have_count(0)
+
+
+def test_a_dialog_closes_with_the_session_that_another_tab_ends(open_page: OpenPage, stack: Stack) -> None:
+    ada = stack.person()
+    ada.chat("A secret of Ada's")
+    page = open_page("/", ada)
+    expect(composer(page)).to_be_visible()
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("dialog")).to_contain_text("A secret of Ada's")
+    second = page.context.new_page()
+    second.goto("/")
+    open_account(second, "Sign out")
+    expect(page.get_by_role("heading", name="Welcome to AIDeer")).to_be_visible()
+    expect(page.locator("dialog")).to_have_count(0)

@@ -1,5 +1,5 @@
 /** The chat page: starts, and puts its parts together. */
-import { Announcer, Button, Deer, Dialogs, Empty, Icon, IconButton, Menu, Notice, Spinner, Toasts, effect, html, render, signal, useEffect } from "../shared/ui.js";
+import { Announcer, Button, Deer, Dialogs, Empty, Icon, IconButton, Menu, Notice, Spinner, Toasts, closeDialogs, effect, html, render, signal, useEffect } from "../shared/ui.js";
 import { addTexts, t } from "../shared/text.js";
 import { SignIn, config, explain, loadConfig, loadUser, redeemTicket, showError, signedIn, user } from "../shared/session.js";
 import { Composer } from "./composer.js";
@@ -167,6 +167,7 @@ effect(() => {
       leaveAll();
       forgetAll();
       forgetDrafts();
+      closeDialogs();
       // The next one comes to the same page, but never to the chat of another one.
       if (!id && route.value.name !== "connect") go({ name: "new" }, { replace: true });
     }

@@ -224,6 +224,11 @@ export function openDialog(make) {
   return close;
 }
 
+/** Close all dialogs: what they show is the user's who has left. */
+export function closeDialogs() {
+  openDialogs.value = [];
+}
+
 /** The dialogs that `openDialog` and `confirm` have opened. Put it once into the page. */
 export function Dialogs() {
   return openDialogs.value.map((one) => html`<${Fragment} key=${one.id}>${one.render(() => { openDialogs.value = openDialogs.value.filter((other) => other.id !== one.id); })}<//>`);
