@@ -36,6 +36,7 @@ from local.stack import ministack_server, resources
 from local.stack.processes import listener
 from local.stack.state import ACCOUNT, REGION, Stack
 from local.stack.template import Template
+from tests.waiting import PATIENCE_SECONDS
 
 NAMES = {
     "AWS::DynamoDB::Table": "TableName",
@@ -131,7 +132,9 @@ class EmbeddedAws:
         own = ministack_server.environment(port, folder, services, persist=False)
         silent = logging.NullHandler()
         logging.getLogger().addHandler(silent)  # otherwise ministack adds a handler that writes to the console
-        with mock.patch.dict(os.environ, own):  # ministack reads it at the import and at the start
+        # Every few minutes and at the end, it looks for Docker. An engine that it cannot reach leaves an open socket behind.
+        self._running.enter_context(mock.patch.dict(os.environ, {"DOCKER_HOST": own["DOCKER_HOST"]}))
+        with mock.patch.dict(os.environ, own):  # ministack reads the rest at the import and at the start
             self._application = ministack_server.application(services)
             from ministack.services import cloudformation, dynamodb, s3, secretsmanager, sqs  # noqa: F401
 
@@ -169,7 +172,7 @@ class EmbeddedAws:
 
         def stop() -> None:
             server.should_exit = True
-            thread.join(10)
+            thread.join(PATIENCE_SECONDS)
 
         self._running.callback(stop)
         if not started.wait(START_SECONDS) or not server.started:

@@ -8,7 +8,7 @@ from typing import Any
 from aideer.core.usage import Usage
 from aideer.data.models import Task
 from aideer.tasks import executor
-from tests.metered import PATIENCE_SECONDS
+from tests.waiting import PATIENCE_SECONDS
 
 _executors: "dict[str, Executor]" = {}
 

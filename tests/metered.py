@@ -20,9 +20,8 @@ from aiohttp import web
 
 from aideer.core.usage import Usage
 from local.simulators.base import Simulation
+from tests.waiting import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 20.0
-"""Longer than anything here takes: who waits so long has found a fault."""
 _Step = Callable[[], Any]
 
 

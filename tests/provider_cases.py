@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.waiting import PATIENCE_SECONDS
+
 PACE = 0.2
 """How fast pauses pass here: a second of a case takes a fifth, and so must the patience of who is tested."""
 
@@ -96,7 +98,7 @@ def play(case: Case, *, pace: float = PACE, segment_bytes: int | None = None) ->
         finally:
             over.set()
             listening.shutdown(socket.SHUT_RDWR)
-            server.join(5)
+            server.join(PATIENCE_SECONDS)
 
 
 def _answer(

@@ -9,6 +9,7 @@ import httpx
 
 from tasks import stream
 from tests.support import Answer, Context, http_event, in_loop
+from tests.waiting import PATIENCE_SECONDS
 
 
 def streamed(path: str, **headers: str) -> httpx.Response:
@@ -56,7 +57,7 @@ def waited(path: str, task_id: str, token: str | None = None, **headers: str) ->
 
     thread = threading.Thread(target=invoke)
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE_SECONDS)
     [result] = results
     body = base64.b64decode(result["body"]).decode() if result["isBase64Encoded"] else result["body"]
     return Answer(result["statusCode"], result["headers"], body)

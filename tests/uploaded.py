@@ -12,6 +12,7 @@ from aideer.data.models import Upload
 from aideer.schemas.uploads import NewUpload, NewUploadResponse
 from aideer.uploads import processing, uploads
 from tests.support import Person
+from tests.waiting import PATIENCE_SECONDS
 
 PNG = "image/png"
 
@@ -32,7 +33,7 @@ def announce(owner: Person, file: bytes, media_type: str = PNG, name: str = "dee
 def post(form: dict[str, Any], file: bytes, **changed: str) -> httpx.Response:
     """Post a file with a form, as a browser does. `changed` are fields that the sender has changed."""
     fields = {name: str(value) for name, value in form["fields"].items()} | changed
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE_SECONDS) as client:
         return client.post(form["url"], data=fields, files={"file": ("deer", file)})
 
 

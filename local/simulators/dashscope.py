@@ -118,7 +118,7 @@ class Server(Simulation):
             self._seen.clear()
             self._throttled.clear()
 
-    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], timeout_seconds: float = 5) -> bool:
+    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], timeout_seconds: float = 60) -> bool:
         """Wait until the recorded requests meet a condition. Return False on a timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: condition(list(map(_to_json, self._seen))), timeout_seconds)

@@ -35,8 +35,9 @@ from jobs.run import WORKERS
 from tests.chaos.fake_time import Clock, hurried
 from tests.chaos.model import Shown
 from tests.executors import Executor, Run
-from tests.metered import PATIENCE_SECONDS, Call, Metered
+from tests.metered import Call, Metered
 from tests.support import Person, check_rules, make_chat, make_person
+from tests.waiting import PATIENCE_SECONDS
 
 BOUND = 120
 """Credits that a user may leave uncovered in a day, here."""

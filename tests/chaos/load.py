@@ -18,6 +18,7 @@ import httpx
 
 from tests.events import Stream, parse
 from tests.integration.stacks import ADMIN, Client, Stack, running
+from tests.waiting import PATIENCE_SECONDS
 
 STREAMS, TOKENS, DELAY_MS = 200, 100, 50
 ASKED, AT_ONCE, PAYABLE = 1_000, 125, 10
@@ -143,9 +144,13 @@ async def _ask_all(stack: Stack, me: Client, chats: list[str]) -> list[int]:
 
 def _give(stack: Stack, me: Client, amount: int) -> None:
     form = {"grant_type": "password", "username": ADMIN[0], "password": ADMIN[1]}
-    token = httpx.post(f"{stack.url}/api/v1/session/oauth2/token", data=form).json()["access_token"]
+    token = httpx.post(f"{stack.url}/api/v1/session/oauth2/token", data=form, timeout=PATIENCE_SECONDS).json()[
+        "access_token"
+    ]
     headers = {"Authorization": f"Bearer {token}"}
-    code = httpx.post(f"{stack.url}/api/v1/codes", json={"value": amount}, headers=headers).json()["redeem_code"]
+    code = httpx.post(
+        f"{stack.url}/api/v1/codes", json={"value": amount}, headers=headers, timeout=PATIENCE_SECONDS
+    ).json()["redeem_code"]
     me.post("/users/me/credits", {"redeem_code": code})
 
 

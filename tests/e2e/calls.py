@@ -19,7 +19,7 @@ import httpx
 from local.clients.client import Client
 from local.simulators import wechat
 from local.stack.template import ROOT, Function, Template
-from tests.e2e.cloud import until
+from tests.waiting import until
 
 ADMIN = {"username": "admin", "password": "admin123"}
 PICTURE = base64.b64decode(
@@ -101,7 +101,7 @@ class Someone:
     def task(self) -> str:
         """One that has ended: on_queued has answered."""
         task_id = self.call("POST", "/tasks", {"chat_id": self.chat, "stream": False})["task_id"]
-        until(lambda: self.call("GET", f"/tasks/{task_id}")["status"] in ENDED, 60, f"the end of task {task_id}")
+        until(lambda: self.call("GET", f"/tasks/{task_id}")["status"] in ENDED, f"the end of task {task_id}")
         return str(task_id)
 
     @cached_property

@@ -33,6 +33,7 @@ from local.stack.settings import SIMULATED_WECHAT
 from local.stack.state import REGION
 from local.stack.template import ROOT, Function, Template
 from tests.e2e.operator import CREDENTIALS, STACK
+from tests.waiting import until
 
 STREAM = "TasksStreamFunction"
 V1 = "V1ServeFunction"
@@ -146,7 +147,7 @@ def ministack(folder: Path, host: Host) -> Iterator[str]:
             [sys.executable, "-m", "tests.e2e.aws"], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
     try:
-        until(lambda: reached(f"{endpoint}/_ministack/health"), 60, "ministack")
+        until(lambda: reached(f"{endpoint}/_ministack/health"), "ministack")
         yield endpoint
     finally:
         process.terminate()  # it removes its containers
@@ -216,7 +217,7 @@ def streaming(cloud: Cloud, folder: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: reached(f"{url}/ready"), 60, "the streaming function")
+        until(lambda: reached(f"{url}/ready"), "the streaming function")
         yield url
     finally:
         (folder / "stream.log").write_text(docker.output("logs", name))
@@ -258,13 +259,3 @@ def reached(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait for a condition; its value."""
-    give_up_at = time.monotonic() + seconds
-    while time.monotonic() < give_up_at:
-        if value := condition():
-            return value
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s: {what}")

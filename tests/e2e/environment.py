@@ -12,8 +12,9 @@ from pathlib import Path
 
 from local.release import docker, web_adapter
 from local.release.build import built
-from tests.e2e.cloud import STREAM, Cloud, opt, session, until
+from tests.e2e.cloud import STREAM, Cloud, opt, session
 from tests.e2e.runtime_api import RuntimeApi
+from tests.waiting import until
 
 INIT = """
 for extension in /opt/extensions/*; do "$extension" & done
@@ -97,7 +98,7 @@ def environment(
         here = Environment(name, api)
         try:
             if not held:
-                until(lambda: api.is_idle or not here.is_running, 60, f"the start of {of}")
+                until(lambda: api.is_idle or not here.is_running, f"the start of {of}")
                 assert here.is_running, here.log
             yield here
         finally:

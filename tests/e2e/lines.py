@@ -10,6 +10,7 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from local.release.docker import Host
+from tests.waiting import PATIENCE_SECONDS
 
 Death = Literal["closed", "reset", "reset_when_used"]
 """The server closes the connection, the server or a gateway resets it, or it is reset by the next data of the client."""
@@ -50,12 +51,12 @@ class Line:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._serving.wait(10)
+        assert self._serving.wait(PATIENCE_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
 
     def cut(self, how: Death) -> int:
         """Let all open connections die. Return their number."""

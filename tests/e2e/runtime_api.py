@@ -17,13 +17,13 @@ from typing import Any
 from aiohttp import web
 
 from local.simulators.base import Simulation
+from tests.waiting import PATIENCE_SECONDS
 
 SEPARATOR = bytes(8)
 CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 URL_HOST = "abcdefghijklmnopqrstuvwxyz012345.lambda-url.us-east-1.on.aws"
 TIMEOUT_SECONDS = 660.0
 """The streaming function's, in template.yaml."""
-PATIENCE_SECONDS = 60.0
 
 
 class Invocation:

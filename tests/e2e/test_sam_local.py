@@ -22,7 +22,8 @@ from local.stack.resources import client, queue_url
 from local.stack.state import REGION
 from local.stack.template import ROOT, Function, Template
 from tests.e2e.calls import ADMIN, Place, Someone, call, event, routed
-from tests.e2e.cloud import CREDENTIALS, gateway, reached, until
+from tests.e2e.cloud import CREDENTIALS, gateway, reached
+from tests.waiting import until
 
 TEMPLATE = Template()
 ROUTED = routed(TEMPLATE)
@@ -55,7 +56,7 @@ def sam_local(ground: Ground, command: str, folder: Path) -> Iterator[str]:
         process = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: reached(url), 120, command)
+        until(lambda: reached(url), command)
         yield url
     finally:
         process.send_signal(signal.SIGINT)

@@ -16,10 +16,11 @@ from local.release.web_adapter import AdapterError, layer
 from local.simulators import wechat
 from local.simulators.dashscope import Server
 from tests.e2e.calls import Place, Someone
-from tests.e2e.cloud import V1, Cloud, api, until
+from tests.e2e.cloud import V1, Cloud, api
 from tests.e2e.environment import Environment, environment
 from tests.e2e.questions import get, post
 from tests.e2e.runtime_api import CONTENT_TYPE, TIMEOUT_SECONDS, FunctionUrl, Invocation
+from tests.waiting import until
 from tests.windows import limit
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SAM CLI's
@@ -233,6 +234,6 @@ def test_a_completion_under_way_is_made_and_paid_after_sigterm(cloud: Cloud, idl
         answer = question.ask(at=here)
         answer.wait_for(lambda: content_of(answer), "the first text")
         assert here.terminate() == 0
-        until(lambda: not here.is_running, 10, "the end of the environment")
+        until(lambda: not here.is_running, "the end of the environment")
     assert finish_of(answer) == "stop"
     question.check_settled()

@@ -21,7 +21,7 @@ from local.simulators import wechat
 from local.simulators.dashscope import Server
 from local.stack.settings import Settings
 from tests.e2e.calls import ADMIN, Place
-from tests.e2e.cloud import Cloud, api, until
+from tests.e2e.cloud import Cloud, api
 from tests.e2e.environment import environment
 from tests.e2e.lines import Death, Line
 from tests.e2e.questions import (
@@ -41,6 +41,7 @@ from tests.e2e.refusals import REFUSALS, Refusal
 from tests.e2e.runtime_api import CONTENT_TYPE, URL_HOST, FunctionUrl, Invocation
 from tests.events import parse
 from tests.ui_messages import Shown
+from tests.waiting import until
 from tests.windows import limit
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SAM CLI's
@@ -95,7 +96,7 @@ def test_an_invocation_waits_for_a_function_that_starts_later_than_lambdas_init_
     ):
         here.api.wait_until_idle()  # the adapter does not wait for longer than Lambda does
         early = here.api.invoke(get("/api/v1/tasks/none/stream"))
-        until(lambda: not here.api.is_idle, 10, "the invocation to be taken")
+        until(lambda: not here.api.is_idle, "the invocation to be taken")
         assert not early.over
         here.release()
         assert early.wait().status == 401
@@ -321,7 +322,7 @@ def test_an_answer_outlives_an_outage_and_its_log_lines_name_the_request(idle: D
     answer = question.stream()
     answer.wait_for(lambda: content_of(answer), "the first text")
     with idle.aws.outage():
-        until(lambda: '"message":"lease"' in idle.environment.log, 30, "a refused renewal of the lease")
+        until(lambda: '"message":"lease"' in idle.environment.log, "a refused renewal of the lease")
     question.stop()
     assert final_of(answer)["status"] == "stopped"
     question.check_settled("stopped")

@@ -49,7 +49,7 @@ def signed_in(url: str, name: str, password: str) -> tuple[AuthenticatedClient, 
 
 def until(condition: Callable[[], T | None]) -> T:
     """Ask again and again; what it is in the end."""
-    give_up_at = time.monotonic() + 60
+    give_up_at = time.monotonic() + 120
     while time.monotonic() < give_up_at:
         if (found := condition()) is not None:
             return found

@@ -12,9 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,10 @@ import httpx
 
 from local.stack.processes import Processes, listener
 from tests.events import Stream, parse
+from tests.waiting import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).parents[2]
 ADMIN = ("admin", "admin123")
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait for a condition; its value."""
-    give_up_at = time.monotonic() + seconds
-    while time.monotonic() < give_up_at:
-        with contextlib.suppress(httpx.HTTPError):
-            if value := condition():
-                return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 class Stack:
@@ -45,13 +34,13 @@ class Stack:
         self.url = url
         self.state_dir = state_dir
 
-    def ready(self, seconds: float = 60) -> None:
+    def ready(self) -> None:
         """Wait until any endpoint would answer."""
-        until(self.answers, seconds, "ready")
+        until(self.answers, "ready")
 
     def answers(self) -> bool:
         """Whether any endpoint would answer now."""
-        return httpx.get(f"{self.url}/api/v1/health").status_code == 200
+        return httpx.get(f"{self.url}/api/v1/health", timeout=10).status_code == 200
 
     def pid(self, kind: str) -> int:
         """The process of this kind: one of local.stack.processes, zygote (the workers' parent), or worker."""
@@ -109,7 +98,7 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
         yield stack
     finally:
         os.kill(stack.pid("launcher"), signal.SIGINT)  # not always the one that was started here
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
 
 
 def _start(state_dir: Path, environment: dict[str, str], attempts: int = 3) -> tuple[subprocess.Popen[bytes], Stack]:
@@ -137,7 +126,7 @@ def _start(state_dir: Path, environment: dict[str, str], attempts: int = 3) -> t
     )
     stack = Stack(f"http://127.0.0.1:{port}", state_dir)
     try:
-        until(lambda: process.poll() is not None or stack.answers(), 60, "ready")
+        until(lambda: process.poll() is not None or stack.answers(), "ready")
     except BaseException:
         process.send_signal(signal.SIGINT)
         raise
@@ -151,7 +140,7 @@ class Client:
     """One signed-in user of a stack."""
 
     def __init__(self, stack: Stack) -> None:
-        self.http = httpx.Client(base_url=f"{stack.url}/api/v1", timeout=30)
+        self.http = httpx.Client(base_url=f"{stack.url}/api/v1", timeout=PATIENCE_SECONDS)
         weakref.finalize(self, self.http.close)
         name = f"u{random.randrange(10**12)}"
         self.post("/users", {"username": name, "password": "secret-123"})
@@ -185,12 +174,12 @@ class Client:
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{task_id}")
 
-    def ended(self, task_id: str, seconds: float = 20) -> dict[str, Any]:
+    def ended(self, task_id: str) -> dict[str, Any]:
         def closed() -> dict[str, Any] | None:
             task = self.task(task_id)
             return task if task["status"] in ("finished", "stopped", "failed") else None
 
-        task: dict[str, Any] = until(closed, seconds, f"task {task_id} ends")
+        task: dict[str, Any] = until(closed, f"task {task_id} ends")
         return task
 
     def watch(self, url: str) -> Stream:

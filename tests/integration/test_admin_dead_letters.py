@@ -75,7 +75,7 @@ def test_letters_are_listed_with_what_became_of_their_tasks_and_jobs(api: Api, p
     admin = person(permission=2)
     failed, pending, gone = task("failed", "queue_timeout"), task("pending"), new_id()
     key = ("jobs#3", f"2026-11-22T13:20:00.000000Z#{new_id()}")
-    Record(*key, data={"kind": "chat"}).save()
+    Record(*key, data={"kind": "chat", "chat_id": new_id()}).save()
     for id in (failed, pending, gone):
         fail(TASKS, of_task(id))
     fail(JOBS, json.dumps({"pk": key[0], "sk": key[1]}))

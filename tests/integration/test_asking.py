@@ -28,6 +28,7 @@ from aideer.tasks import admission, control, conversations, fence, leases
 from local.simulators import dashscope
 from tests.stream_client import asked, streamed
 from tests.support import Api, Person, accepted, check_rules, in_loop, make_chat, sweep
+from tests.waiting import PATIENCE_SECONDS, until
 
 MakePerson = Callable[..., Person]
 QUESTION = {"role": "user", "content": "Who are you?"}
@@ -599,7 +600,7 @@ def test_the_connection_opens_beside_the_transaction_and_nothing_is_sent_before_
     with MutePort() as port:
 
         def watched(*arguments: Any) -> None:
-            assert port.opened.wait(5), "no connection before the transaction"
+            assert port.opened.wait(PATIENCE_SECONDS), "no connection before the transaction"
             hold(*arguments)
             time.sleep(0.05)  # what was sent by now would have come
             assert port.received == []
@@ -621,16 +622,14 @@ def test_a_refused_question_sends_nothing_over_its_connection(
     with MutePort() as port:
         monkeypatch.setattr(settings, "DASHSCOPE_HTTP_BASE_URL", port.base_url)
         assert ask(me, {"chat_id": chat.id, "messages": [QUESTION]}).status_code == 402
-        assert port.opened.wait(5)
+        assert port.opened.wait(PATIENCE_SECONDS)
         in_loop(dashscope_connections.close())
         assert until_received(port) == [b""]
 
 
 def until_received(port: MutePort) -> list[bytes]:
     """What came over the first connection until it was closed."""
-    give_up_at = time.monotonic() + 5
-    while not port.received and time.monotonic() < give_up_at:
-        time.sleep(0.01)
+    until(lambda: port.received, "the connection is closed")
     return port.received
 
 

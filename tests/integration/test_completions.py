@@ -5,7 +5,6 @@ import base64
 import hashlib
 import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from tests.api_keys import find_room, holder, make_key, new_task
 from tests.completion_client import QUESTION, call, chunks, complete, connected, deltas
 from tests.faults import answer_lost
 from tests.support import Api, Person, UsePrices, check_rules, in_loop, make_chat, sweep
+from tests.waiting import until
 from v1 import serve
 
 MakePerson = Callable[..., Person]
@@ -872,12 +872,11 @@ def settle_by_hand(task: Task, text: str) -> None:
 
 def wait_for_slots(me: Person, count: int) -> None:
     """Wait until so many followers of this user have slots."""
-    give_up_at = time.monotonic() + 20
-    while time.monotonic() < give_up_at:
-        found = list(Record.query(f"slots#{me.id}", consistent_read=True))
-        if found and len(found[0].data["slots"]) == count:
-            return
-    raise AssertionError("no slot")
+
+    def slots() -> int:
+        return sum(len(found.data["slots"]) for found in Record.query(f"slots#{me.id}", consistent_read=True))
+
+    until(lambda: slots() == count, f"{count} slots")
 
 
 # Cancelling

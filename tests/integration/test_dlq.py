@@ -75,7 +75,7 @@ def test_they_are_listed_with_where_they_came_from_and_what_became_of_it(
 ) -> None:
     failed, gone = task("failed", "queue_timeout"), json.dumps({"task_id": new_id()})
     key = ("jobs#3", f"2026-11-22T13:20:00.000000Z#{new_id()}")
-    Record(*key, data={"kind": "chat"}).save()
+    Record(*key, data={"kind": "chat", "chat_id": new_id()}).save()
     job, done = (json.dumps({"pk": pk, "sk": sk}) for pk, sk in (key, ("jobs#1", "2026")))
     die(settings.TASKS_QUEUE_URL, failed)
     die(settings.TASKS_QUEUE_URL, gone)

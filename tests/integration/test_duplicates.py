@@ -18,6 +18,7 @@ from tests.chaos.kills import victims
 from tests.events import parse
 from tests.faults import THROTTLED, refused
 from tests.support import in_loop, sweep, viewer_of
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_of_many_stops_and_an_end_one_counts(world: World) -> None:
     for _ in range(6):
         task_id, url = question(world, "/sim tokens=12 delay=4", stream=True)
         viewing, thread = world.watching(task_id, url)
-        viewing.text_shown.wait(10)
+        viewing.text_shown.wait(PATIENCE_SECONDS)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(control.request_stop, [task_id] * 8))
         thread.join()
@@ -201,7 +202,7 @@ def test_claims_of_many_threads_at_one_instant_are_one(world: World) -> None:
     gate = threading.Barrier(8)
 
     def claim(_: int) -> Task | None:
-        gate.wait(10)
+        gate.wait(PATIENCE_SECONDS)
         return leases.claim(task_id)
 
     with ThreadPoolExecutor(8) as pool:

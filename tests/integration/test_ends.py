@@ -20,8 +20,9 @@ from tests import ends
 from tests.chaos.fake_time import Clock, hurried
 from tests.ends import ENDS, Sum, Told
 from tests.executors import Executor, Run
-from tests.metered import PATIENCE_SECONDS, Call, Metered
+from tests.metered import Call, Metered
 from tests.support import Person, caller, check_rules, in_loop, make_chat, make_person
+from tests.waiting import PATIENCE_SECONDS
 
 INPUT = 500
 """Tokens of the question, as the provider counts them."""

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 import threading
-import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,8 +15,7 @@ from local.stack.event_sources import Consumer, Schedule, seconds_of
 from local.stack.resources import client
 from local.stack.state import Stack
 from local.stack.template import Event, Function
-
-SECONDS = 20.0
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 class Handler:
@@ -97,7 +95,10 @@ def consumer(queue: Queue, handler: Handler, function: Function) -> Iterator[Con
     handler.answer = lambda _: None
     queue.send("the poller may be waiting for this")  # or it has ended already, and leaves it
     poller = f"{function.module} poller"
-    _wait_until(lambda: not consumer.running and poller not in {thread.name for thread in threading.enumerate()})
+    until(
+        lambda: not consumer.running and poller not in {thread.name for thread in threading.enumerate()},
+        "the end of both threads",
+    )
 
 
 @pytest.mark.usefixtures("consumer")
@@ -106,7 +107,7 @@ class TestConsumer:
         queue.send("one")
         queue.send("two")
 
-        _wait_until(lambda: len(handler.events) == 2 and queue.count() == 0)
+        until(lambda: len(handler.events) == 2 and queue.count() == 0, "two deliveries")
         assert sorted(handler.bodies) == ["one", "two"]
         [record] = handler.events[0]["Records"]
         assert record["eventSourceARN"] == queue.arn
@@ -127,7 +128,7 @@ class TestConsumer:
         handler.answer = fail_once
         queue.send("one")
 
-        _wait_until(lambda: len(handler.events) == 2 and queue.count() == 0)
+        until(lambda: len(handler.events) == 2 and queue.count() == 0, "two deliveries")
         assert handler.bodies == ["one", "one"]
 
     def test_what_always_fails_ends_as_a_dead_letter(
@@ -139,21 +140,21 @@ class TestConsumer:
         handler.answer = fail
         queue.send("one")
 
-        _wait_until(lambda: dead_letters.count() == 1)
+        until(lambda: dead_letters.count() == 1, "a dead letter")
         assert handler.bodies == ["one", "one"]
         assert "KeyError" in capsys.readouterr().err
 
     def test_two_are_worked_on_at_once_and_the_others_wait(self, handler: Handler, queue: Queue) -> None:
         gate = threading.Event()
-        handler.answer = lambda _: gate.wait(SECONDS) and None
+        handler.answer = lambda _: gate.wait(PATIENCE_SECONDS) and None
         for _ in range(4):
             queue.send("slow")
 
-        _wait_until(lambda: len(handler.events) == 2)
+        until(lambda: len(handler.events) == 2, "two deliveries")
         assert not gate.wait(0.3)
         assert len(handler.events) == 2
         gate.set()
-        _wait_until(lambda: queue.count() == 0)
+        until(lambda: queue.count() == 0, "an empty queue")
 
 
 def test_a_schedule_goes_on_after_a_failure(
@@ -169,7 +170,7 @@ def test_a_schedule_goes_on_after_a_failure(
     handler.answer = fail
     Schedule(function, "Every", 0.01).start()
 
-    _wait_until(lambda: len(handler.events) == 3)
+    until(lambda: len(handler.events) == 3, "three deliveries")
     assert {event["detail-type"] for event in handler.events} == {"Scheduled Event"}
     assert len({event["id"] for event in handler.events}) == 3
     assert "KeyError" in capsys.readouterr().err
@@ -186,12 +187,5 @@ def test_how_often_a_schedule_comes(expression: str, seconds: float) -> None:
 def test_a_schedule_with_an_input_is_that_event(handler: Handler, function: Function) -> None:
     Schedule(function, "Every", 3600, '{"begin": true}').start()
 
-    _wait_until(lambda: bool(handler.events))
+    until(lambda: bool(handler.events), "an event")
     assert handler.events == [{"begin": True}]
-
-
-def _wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        threading.Event().wait(0.02)

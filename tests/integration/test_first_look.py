@@ -15,6 +15,7 @@ import pytest
 from local.clients.client import Client, End, Piece, Start
 from tests.events import parse
 from tests.integration.stacks import ROOT, Stack, only_running, running
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.early
 
@@ -42,7 +43,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def ran(command: list[str], stack: Stack, said: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PORT": stack.url.rpartition(":")[2], "STATE_DIR": str(stack.state_dir)}
     environment["PYTHONPATH"] = only_running()
-    return subprocess.run(command, cwd=ROOT, env=environment, input=said, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, input=said, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
 
 
 def test_the_readme_s_five_calls_work_as_pasted(stack: Stack) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.events import Stream, parse
-from tests.integration.stacks import Stack, running, until
+from tests.integration.stacks import Stack, running
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.early
 PASSWORD = "a long password of a page"
@@ -23,7 +24,9 @@ class Page:
 
     def __init__(self, stack: Stack, device: str) -> None:
         self.device = device
-        self.http = httpx.Client(base_url=f"{stack.url}/api/v1", headers={"Origin": stack.url}, timeout=30)
+        self.http = httpx.Client(
+            base_url=f"{stack.url}/api/v1", headers={"Origin": stack.url}, timeout=PATIENCE_SECONDS
+        )
 
     def call(self, method: str, path: str, status: int = 200, **request: Any) -> Any:
         """The JSON of an answer with this status."""
@@ -94,7 +97,7 @@ def test_a_front_end_makes_its_whole_journey(open_page: Callable[[str], Page]) -
     chat_id = first.start["chat_id"]
     chat, _ = page.chat(chat_id)
     assert chat["message_count"] == 2
-    until(lambda: page.chat(chat_id)[0]["title_source"] == "model", 30, "the model's title")
+    until(lambda: page.chat(chat_id)[0]["title_source"] == "model", "the model's title")
 
     # Ask with a photo.
     held = io.BytesIO()
@@ -102,7 +105,12 @@ def test_a_front_end_makes_its_whole_journey(open_page: Callable[[str], Page]) -
     new = {"name": "deer.jpg", "type": "image/jpeg", "size": len(held.getvalue())}
     announced = page.call("POST", "/uploads", json=new)
     form = announced["post"]
-    assert httpx.post(form["url"], data=form["fields"], files={"file": held.getvalue()}).status_code == 204
+    assert (
+        httpx.post(
+            form["url"], data=form["fields"], files={"file": held.getvalue()}, timeout=PATIENCE_SECONDS
+        ).status_code
+        == 204
+    )
     photo = page.call("POST", f"/uploads/{announced['id']}/complete")
     seeing = page.call("POST", "/presets", json={"title": "Seeing", "parameters": {"model": "qwen3.5-plus"}})
     question = [{"role": "user", "type": "image", "content": photo["content"]}, *asked("/sim tokens=12 What is it?")]
@@ -164,7 +172,7 @@ def test_a_front_end_makes_its_whole_journey(open_page: Callable[[str], Page]) -
     # Delete: a chat, all others, and oneself.
     page.call("DELETE", f"/chats/{seen.start['chat_id']}")
     page.http.delete("/chats", params={"confirm": "all"})
-    until(lambda: page.call("GET", "/chats") == [], 30, "no chat is left")
+    until(lambda: page.call("GET", "/chats") == [], "no chat is left")
     gone = page.call("GET", "/changes", params={"since": changed["next"]})
     assert {(change["chat_id"], change.get("deleted")) for change in gone["changes"]} == {
         (chat_id, True),

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import yaml
 from local.stack import prepare, resources
 from local.stack.processes import ROOT, listener, own_environment
 from local.stack.template import Template
+from tests.waiting import until
 
 
 def _table(key: str, *indexes: str) -> dict[str, Any]:
@@ -193,10 +192,7 @@ def test_what_was_written_survives_a_kill(tmp_path: Path, document: dict[str, An
         )
         sock.listen()
         resources.client("dynamodb", endpoint).put_item(TableName=table, Item={"id": {"S": "kept"}})
-    deadline = time.monotonic() + 30
-    while "kept" not in saved.read_text():
-        assert time.monotonic() < deadline, "it was not saved"
-        threading.Event().wait(0.05)
+    until(lambda: "kept" in saved.read_text(), "it is saved")
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 

@@ -26,13 +26,12 @@ from local.stack.processes import ROOT, Process, Processes, listener
 from local.stack.run import open_state_dir
 from local.stack.settings import SettingsError
 from local.stack.state import Stack as RunningStack
-from tests.integration.stacks import ADMIN, Client, Stack, only_running, until
+from tests.integration.stacks import ADMIN, Client, Stack, only_running
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = pytest.mark.early
 
 APP = "https://app.test"
-SECONDS = 150.0
-"""The longest that anything here may take on a busy machine."""
 
 
 class Run:
@@ -63,13 +62,13 @@ class Run:
     def start_stack(self) -> subprocess.Popen[bytes]:
         """`make run`, until it is ready."""
         launcher = self.start("local.stack.run")
-        until(lambda: launcher.poll() is not None or self.is_healthy(), SECONDS, "ready")
+        until(lambda: launcher.poll() is not None or self.is_healthy(), "ready")
         assert launcher.poll() is None, self.console
         return launcher
 
     def stop(self) -> int:
         """`make stop`, whatever there is."""
-        code = self.start("local.stack.stop").wait(SECONDS)
+        code = self.start("local.stack.stop").wait(PATIENCE_SECONDS)
         self._started.close()
         return code
 
@@ -84,14 +83,14 @@ class Run:
         return [process.name for process in processes if process.pid]
 
     def is_healthy(self) -> bool:
-        return httpx.get(f"{self.url}/api/v1/health", timeout=SECONDS).status_code == 200
+        return httpx.get(f"{self.url}/api/v1/health", timeout=PATIENCE_SECONDS).status_code == 200
 
     def kill(self, process: Process) -> None:
         """Kill a process, and wait until another does its work."""
         before = process.pid
         assert before
         os.kill(before, signal.SIGKILL)
-        until(lambda: process.pid not in (None, before), SECONDS, f"another {process.name}")
+        until(lambda: process.pid not in (None, before), f"another {process.name}")
 
 
 def endpoint(run: Run) -> str:
@@ -115,21 +114,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def test_the_console_says_what_there_is(run: Run) -> None:
-    until(lambda: f"{run.url}/docs" in run.console, SECONDS, "the console")
+    until(lambda: f"{run.url}/docs" in run.console, "the console")
 
     assert "DashScope" in run.console
     assert " / ".join(ADMIN) in run.console
 
 
 def test_each_request_is_a_line_on_the_console_without_its_query(run: Run) -> None:
-    httpx.get(f"{run.url}/api/v1/nothing-of-that-name?ticket=geheim", headers={"Authorization": "Bearer geheim"})
+    httpx.get(
+        f"{run.url}/api/v1/nothing-of-that-name?ticket=geheim",
+        headers={"Authorization": "Bearer geheim"},
+        timeout=PATIENCE_SECONDS,
+    )
     line = r"^GET /api/v1/nothing-of-that-name 404 \d+ ms$"
-    until(lambda: re.search(line, run.console, re.MULTILINE), SECONDS, "the line")
+    until(lambda: re.search(line, run.console, re.MULTILINE), "the line")
     me = Client(run.stack)
     me.watch(me.ask("/sim tokens=3")["stream_url"])
     until(
         lambda: re.search(r"^GET /api/v1/tasks/\S+/stream 200 \d+ ms$", run.console, re.MULTILINE),
-        SECONDS,
         "the stream",
     )
     for secret in ("geheim", "ticket", "secret-123", "Bearer"):
@@ -151,7 +153,7 @@ def test_no_answer_notices_the_death_of_who_watches(run: Run) -> None:
 def test_the_embedded_aws_comes_back_after_its_death(run: Run) -> None:
     run.kill(run.processes.ministack)
 
-    until(lambda: Client(run.stack).get("/users/me"), SECONDS, "the API")
+    until(lambda: Client(run.stack).get("/users/me"), "the API")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/tasks/1/stream", "/api/v1/users/me"])
@@ -161,7 +163,7 @@ def test_a_page_that_is_listed_may_read_answers_and_another_may_not(run: Run, pa
     def let_in(origin: str) -> list[str | None]:
         answers = [
             httpx.options(f"{run.url}{path}", headers={"Origin": origin, **asked}),
-            httpx.get(f"{run.url}{path}", headers={"Origin": origin}),
+            httpx.get(f"{run.url}{path}", headers={"Origin": origin}, timeout=PATIENCE_SECONDS),
         ]
         return [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]
 
@@ -173,22 +175,27 @@ def test_no_page_reads_the_embedded_aws_where_the_keys_are(run: Run) -> None:
     endpoint = RunningStack.wait(run.state_dir).endpoint
     call = {"X-Amz-Target": "secretsmanager.ListSecrets", "Content-Type": "application/x-amz-json-1.1"}
 
-    own = httpx.post(endpoint, headers=call, json={})
+    own = httpx.post(endpoint, headers=call, json={}, timeout=PATIENCE_SECONDS)
     assert own.status_code == 200
-    page = httpx.post(endpoint, headers={**call, "Origin": "https://evil.test"}, json={})
+    page = httpx.post(endpoint, headers={**call, "Origin": "https://evil.test"}, json={}, timeout=PATIENCE_SECONDS)
     assert not [name for name in page.headers if name.lower().startswith("access-control-")]
-    rebound = httpx.post(endpoint, headers={**call, "Host": f"evil.test:{endpoint.rpartition(':')[2]}"}, json={})
+    rebound = httpx.post(
+        endpoint,
+        headers={**call, "Host": f"evil.test:{endpoint.rpartition(':')[2]}"},
+        json={},
+        timeout=PATIENCE_SECONDS,
+    )
     assert rebound.status_code == 403
 
 
 def test_the_printed_address_leads_somewhere(run: Run) -> None:
-    page = httpx.get(run.url)
+    page = httpx.get(run.url, timeout=PATIENCE_SECONDS)
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "script-src 'self'" in page.headers["content-security-policy"]
     addresses = re.findall(r' (?:href|src)="(/[^"]*)"', page.text)
     assert len(addresses) > 5
     for address in addresses:
-        answer = httpx.get(f"{run.url}{address}")
+        answer = httpx.get(f"{run.url}{address}", timeout=PATIENCE_SECONDS)
         assert (answer.status_code, "immutable" in answer.headers["cache-control"]) == (200, True), address
 
 
@@ -196,7 +203,10 @@ def test_a_body_in_chunks_arrives(run: Run) -> None:
     name = uuid4().hex
     pieces = [b'{"username":"', name.encode(), b'","password":"secret-123"}']
     answer = httpx.post(
-        f"{run.url}/api/v1/users", content=iter(pieces), headers={"Content-Type": "Application/JSON"}, timeout=SECONDS
+        f"{run.url}/api/v1/users",
+        content=iter(pieces),
+        headers={"Content-Type": "Application/JSON"},
+        timeout=PATIENCE_SECONDS,
     )
 
     assert (answer.status_code, answer.json()["username"]) == (200, name)
@@ -209,7 +219,7 @@ def test_a_body_in_chunks_arrives(run: Run) -> None:
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 def test_head_is_get_without_its_body(run: Run, path: str, encoding: str) -> None:
     head, get = (
-        httpx.request(method, f"{run.url}{path}", headers={"Accept-Encoding": encoding}, timeout=SECONDS)
+        httpx.request(method, f"{run.url}{path}", headers={"Accept-Encoding": encoding}, timeout=PATIENCE_SECONDS)
         for method in ("HEAD", "GET")
     )
 
@@ -219,13 +229,13 @@ def test_head_is_get_without_its_body(run: Run, path: str, encoding: str) -> Non
 
 @pytest.mark.parametrize("path", ["//api/v1/health", "/api/v1/health/", "/api//v1/health", "//users"])
 def test_a_path_is_a_routes_as_it_is_or_nothings(run: Run, path: str) -> None:
-    answer = httpx.get(f"{run.url}{path}", timeout=SECONDS)
+    answer = httpx.get(f"{run.url}{path}", timeout=PATIENCE_SECONDS)
 
     assert (answer.status_code, answer.json()) == (404, {"message": "Not Found"})
 
 
 def test_an_address_above_ten_kilobytes_is_refused(run: Run) -> None:
-    assert httpx.get(f"{run.url}/api/v1/health?{'a' * 20_000}", timeout=SECONDS).status_code == 431
+    assert httpx.get(f"{run.url}/api/v1/health?{'a' * 20_000}", timeout=PATIENCE_SECONDS).status_code == 431
 
 
 def test_a_queues_address_names_a_port_that_lives(run: Run) -> None:
@@ -237,7 +247,7 @@ def test_a_queues_address_names_a_port_that_lives(run: Run) -> None:
 def test_a_second_launcher_says_that_there_is_one(run: Run) -> None:
     second = Run(run.state_dir)
 
-    assert second.start("local.stack.run").wait(SECONDS) == 1
+    assert second.start("local.stack.run").wait(PATIENCE_SECONDS) == 1
     assert f"Stop it with: STATE_DIR={run.state_dir} make stop" in second.console
     assert run.is_healthy()
 
@@ -267,7 +277,7 @@ def test_control_c_stops_everything_quietly_once_the_answer_is_told(tmp_path: Pa
         launcher.send_signal(signal.SIGINT)
         assert any('"finished"' in line for line in list(lines))
 
-    assert launcher.wait(SECONDS) == 0
+    assert launcher.wait(PATIENCE_SECONDS) == 0
     assert run.left == []
     assert "Traceback" not in run.console
     assert run.console.rstrip().endswith("stopped")
@@ -278,7 +288,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path / "state")
     with listener(run.port) as sock:
         sock.listen()
-        assert run.start("local.stack.run").wait(SECONDS) == 1
+        assert run.start("local.stack.run").wait(PATIENCE_SECONDS) == 1
 
     assert f"PORT {run.port}" in run.console
 
@@ -287,7 +297,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 def test_a_bad_value_is_named(tmp_path: Path, name: str, value: str) -> None:
     run = Run(tmp_path / "state")
 
-    assert run.start("local.stack.run", **{name: value}).wait(SECONDS) == 1
+    assert run.start("local.stack.run", **{name: value}).wait(PATIENCE_SECONDS) == 1
     assert run.console.startswith(f"{name}={value}")
     assert run.console.count("\n") == 1
 
@@ -295,14 +305,14 @@ def test_a_bad_value_is_named(tmp_path: Path, name: str, value: str) -> None:
 def test_a_bad_value_does_not_keep_a_stack_from_being_stopped(tmp_path: Path) -> None:
     run = Run(tmp_path / "state")
 
-    assert run.start("local.stack.stop", WORKERS="abc").wait(SECONDS) == 0
+    assert run.start("local.stack.stop", WORKERS="abc").wait(PATIENCE_SECONDS) == 0
     assert "nothing runs" in run.console
 
 
 def test_an_admin_that_the_api_refuses_is_named_without_the_password(tmp_path: Path) -> None:
     run = Run(tmp_path / "state")
 
-    assert run.start("local.stack.run", ADMIN_PASSWORD="ge\u200bh").wait(SECONDS) == 1
+    assert run.start("local.stack.run", ADMIN_PASSWORD="ge\u200bh").wait(PATIENCE_SECONDS) == 1
     assert "ERROR ADMIN_PASSWORD: " in run.console
     assert "Traceback" not in run.console
     assert "ge\u200bh" not in run.console
@@ -326,7 +336,7 @@ def test_a_folder_that_cannot_be_is_one_sentence(tmp_path: Path, command: str, n
     run = Run(tmp_path / name)
     run._console = tmp_path / "console.txt"
 
-    assert run.start(command).wait(SECONDS) == (1 if command != "local.stack.stop" or len(name) == 300 else 0)
+    assert run.start(command).wait(PATIENCE_SECONDS) == (1 if command != "local.stack.stop" or len(name) == 300 else 0)
     assert run.console.count("\n") == 1
     assert "Traceback" not in run.console
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "console.txt"]

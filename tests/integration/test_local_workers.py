@@ -17,6 +17,7 @@ import pytest
 from local.stack.invocation import Context, InvocationError, TimedOutError
 from local.stack.reload import FUNCTIONS, Reloader, changes
 from local.stack.workers import Pool, WorkerDiedError
+from tests.waiting import until
 
 HANDLER = """
 import json, os, signal, time
@@ -80,7 +81,7 @@ def test_a_worker_runs_one_event_at_a_time_and_the_others_wait(invoke: Invoke, t
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(8) as threads:
         held = [threads.submit(invoke, open=str(tmp_path / str(n)), until=str(gate)) for n in range(8)]
-        _wait_until(lambda: len(list(tmp_path.iterdir())) >= SIZE)
+        until(lambda: len(list(tmp_path.iterdir())) >= SIZE, "a file of each")
         assert len(list(tmp_path.iterdir())) == SIZE
         gate.touch()
         assert len({future.result()["pid"] for future in held}) == SIZE
@@ -102,7 +103,7 @@ def test_the_death_of_a_worker_costs_its_own_request_only(invoke: Invoke) -> Non
     with pytest.raises(WorkerDiedError):
         invoke(die=True)
 
-    _wait_until(lambda: len(_at_work(invoke)) == SIZE)
+    until(lambda: len(_at_work(invoke)) == SIZE, "all at work")
     assert len(_at_work(invoke) & before) == SIZE - 1
 
 
@@ -119,14 +120,14 @@ def test_a_handler_that_takes_too_long_is_ended(invoke: Invoke) -> None:
     with pytest.raises(TimedOutError):
         invoke(seconds=0.2, sleep=30)
 
-    _wait_until(lambda: len(_at_work(invoke)) == SIZE)
+    until(lambda: len(_at_work(invoke)) == SIZE, "all at work")
 
 
 def test_waiting_for_a_worker_counts_as_time(invoke: Invoke, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(SIZE) as threads:
         held = [threads.submit(invoke, open=str(tmp_path / str(n)), until=str(gate)) for n in range(SIZE)]
-        _wait_until(lambda: len(list(tmp_path.iterdir())) == SIZE)
+        until(lambda: len(list(tmp_path.iterdir())) == SIZE, "a file of each")
         with pytest.raises(TimedOutError):
             invoke(seconds=0.2)
         gate.touch()
@@ -145,7 +146,7 @@ def test_the_death_of_the_nursery_is_not_noticed(invoke: Invoke) -> None:
             answer["parent"] not in (nursery, 1) and answer["pid"] != first["pid"] for answer in answers
         )
 
-    _wait_until(replaced)
+    until(replaced, "other workers")
 
 
 def test_a_module_that_cannot_be_imported_is_told_at_once(capfd: pytest.CaptureFixture[str]) -> None:
@@ -197,17 +198,17 @@ def test_an_edited_handler_is_there_without_a_new_start(edited: tuple[Pool, Call
     write("2")
     assert call() == 1
     pool.reload()
-    _wait_until(lambda: call() == 2)
+    until(lambda: call() == 2, "the second code")
 
 
 def test_an_edit_ends_no_request(edited: tuple[Pool, Callable[[str], None], Invoke], tmp_path: Path) -> None:
     pool, write, call = edited
     with ThreadPoolExecutor(1) as threads:
         held = threads.submit(call, open=str(tmp_path / "begun"), until=str(tmp_path / "gate"))
-        _wait_until((tmp_path / "begun").exists)
+        until((tmp_path / "begun").exists, "a call that has begun")
         write("2")
         pool.reload()
-        _wait_until(lambda: call() == 2)
+        until(lambda: call() == 2, "the second code")
         assert not held.done()
         (tmp_path / "gate").touch()
         assert held.result() == 1
@@ -227,12 +228,12 @@ def test_while_the_code_is_broken_the_code_of_before_answers(
         said += capfd.readouterr().err
         return "keep the code of before" in said
 
-    _wait_until(told)
+    until(told, "a line on the console")
     assert "SyntaxError" in said
     assert call() == 1
     write("3")
     pool.reload()
-    _wait_until(lambda: call() == 3)
+    until(lambda: call() == 3, "the third code")
 
 
 def test_many_edits_at_once_end_with_the_last(edited: tuple[Pool, Callable[[str], None], Invoke]) -> None:
@@ -240,7 +241,7 @@ def test_many_edits_at_once_end_with_the_last(edited: tuple[Pool, Callable[[str]
     for version in range(2, 7):
         write(str(version))
         pool.reload()
-    _wait_until(lambda: call() == 6)
+    until(lambda: call() == 6, "the sixth code")
 
 
 def test_files_that_are_edited_are_noticed_and_others_are_not(tmp_path: Path) -> None:
@@ -271,7 +272,7 @@ def test_files_that_are_edited_are_noticed_and_others_are_not(tmp_path: Path) ->
         files.update(edited())
         return bool(files)
 
-    _wait_until(seen)
+    until(seen, "the edited file")
     assert {file.name for file in files} == {"a.py"}
 
 
@@ -300,10 +301,3 @@ def _at_work(invoke: Invoke) -> set[int]:
             for mine, other in zip(marks, marks[1:] + marks[:1], strict=True)
         ]
         return {answer.result()["pid"] for answer in asked}
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        threading.Event().wait(0.01)

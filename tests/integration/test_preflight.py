@@ -19,7 +19,8 @@ from local.release.stacks import Where
 from local.release.stages import OperationError, Stage
 from local.stack.processes import listener
 from local.stack.template import ROOT
-from tests.e2e.cloud import reached, until
+from tests.e2e.cloud import reached
+from tests.waiting import PATIENCE_SECONDS, until
 
 PAGE: dict[str, Any] = json.loads((ROOT / "docs" / "deployer-policy.json").read_text())
 REGION = "us-east-1"
@@ -49,11 +50,11 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             [sys.executable, "-m", "tests.e2e.aws"], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
     try:
-        until(lambda: reached(f"http://127.0.0.1:{port}/_ministack/health"), 60, "ministack")
+        until(lambda: reached(f"http://127.0.0.1:{port}/_ministack/health"), "ministack")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,7 @@ from local.release.packages import FailedError, step
 from local.simulators.dashscope import Server
 from local.stack import prices
 from local.stack.template import ROOT
+from tests.waiting import PATIENCE_SECONDS
 
 BUILT = (ROOT / "tests/fixtures/built.yaml").read_text(encoding="utf-8")
 
@@ -50,7 +51,7 @@ def test_a_loop_that_is_never_closed_ends_quietly(server: Server) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["None", "None", "None", "stop"], "")
@@ -118,7 +119,7 @@ def test_the_simulated_dashscope_runs_as_a_program() -> None:
         assert len(asyncio.run(answer(url))) == 4
     finally:
         program.terminate()
-        program.communicate(timeout=10)
+        program.communicate(timeout=PATIENCE_SECONDS)
 
 
 def test_bytecode_is_made_once_and_lies_beside_each_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +156,7 @@ def test_a_module_runs_with_the_lines_of_the_file(tmp_path: Path) -> None:
         env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{tmp_path}", "PORT": "7"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.stdout == "pa ss 7 ['--x', 'a b']\n"
     assert done.stderr == "Warning: .env: nothing reads PROT. Did you mean PORT?\n"

@@ -18,8 +18,9 @@ from aideer.data.models import Task, TaskEvent
 from aideer.tasks import executor, leases, stream_log, streaming, sweeper
 from tests.events import Stream, parse, put_together
 from tests.integration.lines import BreakingLine, through
-from tests.integration.stacks import Client, Stack, running, until
+from tests.integration.stacks import Client, Stack, running
 from tests.support import Person, accepted, check_rules, in_loop, sweep, viewer_of
+from tests.waiting import until
 
 MakePerson = Callable[..., Person]
 # The library leaves the connection of an answer that it refuses to the garbage collector.
@@ -101,7 +102,7 @@ def test_two_viewers_at_both_doors_see_the_same_answer(stack: Stack) -> None:
     task = me.ask("/sim tokens=150 delay=10")
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(eventsource, task["stream_url"])
-        until(lambda: me.task(task["task_id"])["status"] != "pending", 10, "claimed")
+        until(lambda: me.task(task["task_id"])["status"] != "pending", "claimed")
         others = [
             pool.submit(eventsource, through(task["stream_url"], stack.url, door), last_event_id="0")
             for door in ("", "/gateway")
@@ -115,7 +116,7 @@ def test_two_viewers_at_both_doors_see_the_same_answer(stack: Stack) -> None:
 def test_a_position_ahead_of_a_running_answer_waits_for_it(stack: Stack, door: str) -> None:
     me = Client(stack)
     task = me.ask("/sim tokens=150 delay=10", stream=False)
-    until(lambda: me.task(task["task_id"])["status"] == "running", 10, "running")
+    until(lambda: me.task(task["task_id"])["status"] == "running", "running")
     ahead = len(me.task(task["task_id"])["content"]) + 100
     seen, _ = eventsource(through(task["stream_url"], stack.url, door), last_event_id=str(ahead))
     whole = me.ended(task["task_id"])["content"]

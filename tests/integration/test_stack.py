@@ -18,13 +18,13 @@ from PIL import Image
 from local.simulators import wechat
 from local.simulators.dashscope import Server
 from local.stack.processes import Processes
-from tests.integration.stacks import Client, Stack, running, until
+from tests.integration.stacks import Client, Stack, running
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.windows import limit
 
 pytestmark = pytest.mark.early
 
 LEASE, SWEEP = 3.0, 1.0
-GRACE = 8.0
 """What a loaded machine may take to start a process again."""
 
 
@@ -79,19 +79,27 @@ def test_a_page_uploads_a_photo_and_asks_about_it(stack: Stack) -> None:
     announced = me.http.post("/uploads", json=new).json()
     form, page = announced["post"], {"Origin": stack.url}
     assert form["url"].startswith(f"{stack.url}/")
-    refused = httpx.post(form["url"], data=form["fields"], files={"file": photo + b"x"}, headers=page)
+    refused = httpx.post(
+        form["url"], data=form["fields"], files={"file": photo + b"x"}, headers=page, timeout=PATIENCE_SECONDS
+    )
     assert refused.status_code == 400
-    posted = httpx.post(form["url"], data=form["fields"], files={"file": photo}, headers=page)
+    posted = httpx.post(form["url"], data=form["fields"], files={"file": photo}, headers=page, timeout=PATIENCE_SECONDS)
     assert posted.status_code == 204
     assert "access-control-allow-origin" not in posted.headers, "the stack's own page needs no CORS"
     foreign = httpx.post(
-        form["url"], data=form["fields"], files={"file": photo}, headers={"Origin": "https://evil.example"}
+        form["url"],
+        data=form["fields"],
+        files={"file": photo},
+        headers={"Origin": "https://evil.example"},
+        timeout=PATIENCE_SECONDS,
     )
     assert "access-control-allow-origin" not in foreign.headers
     done = me.http.post(f"/uploads/{announced['id']}/complete").json()
-    shown = httpx.get(done["url"])
+    shown = httpx.get(done["url"], timeout=PATIENCE_SECONDS)
     assert (shown.status_code, shown.headers["content-type"], shown.content[:3]) == (200, "image/jpeg", b"\xff\xd8\xff")
-    assert httpx.get(done["url"].partition("?")[0]).status_code == 403, "it needs its signature"
+    assert httpx.get(done["url"].partition("?")[0], timeout=PATIENCE_SECONDS).status_code == 403, (
+        "it needs its signature"
+    )
     preset = {"title": "Seeing", "parameters": {"model": "qwen3.5-plus"}}
     opened = {"preset_id": me.http.post("/presets", json=preset).json()["id"]}
     messages = [
@@ -103,7 +111,7 @@ def test_a_page_uploads_a_photo_and_asks_about_it(stack: Stack) -> None:
     )
     assert "I can see 1 image." in answer.text, answer.text
     assert me.http.delete(f"/uploads/{done['id']}").status_code == 200
-    assert httpx.get(done["url"]).status_code == 404
+    assert httpx.get(done["url"], timeout=PATIENCE_SECONDS).status_code == 404
 
 
 def test_who_guesses_a_password_is_stopped_wherever_they_say_that_they_are(stack: Stack) -> None:
@@ -113,6 +121,7 @@ def test_who_guesses_a_password_is_stopped_wherever_they_say_that_they_are(stack
             f"{stack.url}/api/v1/session/oauth2/token",
             data=form,
             headers={"X-Forwarded-For": f"198.51.100.{n}", "Forwarded": f"for=198.51.100.{n}"},
+            timeout=PATIENCE_SECONDS,
         )
         for n in range(6)
     ]
@@ -151,7 +160,7 @@ def test_a_viewer_who_stops_reading_delays_nobody(stack: Stack) -> None:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         stalled.connect((url.hostname, url.port))
         stalled.sendall(f"GET {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        until(lambda: me.task(accepted["task_id"])["status"] != "pending", 10, "claimed")
+        until(lambda: me.task(accepted["task_id"])["status"] != "pending", "claimed")
         other = me.watch(f"{accepted['stream_url']}&after=0")
         assert other.final["status"] == "finished"
         assert other.content == other.final["content"]
@@ -162,7 +171,7 @@ def test_a_stop_shows_what_there_is_and_what_it_cost(stack: Stack) -> None:
     accepted = me.ask("/sim tokens=2000 delay=10")
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(me.watch, accepted["stream_url"])
-        until(lambda: me.task(accepted["task_id"])["content"], 10, "text")
+        until(lambda: me.task(accepted["task_id"])["content"], "text")
         stopped = me.post(f"/tasks/{accepted['task_id']}/stop", {})
         stream = watching.result(20)
     assert stopped["status"] == stream.final["status"] == "stopped"
@@ -177,7 +186,7 @@ def test_the_same_port_serves_the_gateways_door(stack: Stack) -> None:
     text, position = "", None
     for _ in range(50):
         headers = {"Last-Event-ID": position} if position else {}
-        answer = me.http.get(door, headers=headers, timeout=30)
+        answer = me.http.get(door, headers=headers, timeout=PATIENCE_SECONDS)
         if answer.status_code == 410:
             break
         assert answer.status_code == 200
@@ -203,18 +212,18 @@ def test_the_death_of_any_process_ends_only_its_own_answers(stack: Stack) -> Non
         for viewer in viewers:
             viewer.start()
         for task in asked:
-            until(lambda task=task: me.task(task["task_id"])["content"], 15, "text")
+            until(lambda task=task: me.task(task["task_id"])["content"], "text")
         os.kill(pid, signal.SIGKILL)
         for viewer in viewers:
-            viewer.join(30)
-        stack.ready(LEASE + SWEEP + GRACE)
+            viewer.join(PATIENCE_SECONDS)
+        stack.ready()
         for task in asked:
-            end = me.ended(task["task_id"], LEASE + SWEEP + GRACE)
+            end = me.ended(task["task_id"])
             assert end["status"] == "finished" or end["error"]["code"] in ("interrupted", "upstream_error"), kind
             assert end["credits"] == 0 or end["status"] == "finished"
             assert not me.get(f"/chats/{end['chat_id']}").get("active_task")
         assert me.get("/users/me/credits")["credits_held"] == 0
-        until(lambda: answers(me), GRACE, f"a next answer after the death of {kind}")
+        until(lambda: answers(me), f"a next answer after the death of {kind}")
 
 
 def test_another_provider_is_asked_where_one_is_named(tmp_path: Path) -> None:
@@ -228,7 +237,7 @@ def test_another_provider_is_asked_where_one_is_named(tmp_path: Path) -> None:
         [request] = provider.requests()
         assert {k.lower(): v for k, v in request["headers"].items()}["authorization"] == "Bearer sk-mine"
         assert request["body"]["parameters"]["incremental_output"] is True
-        assert httpx.get(f"{stack.url}/docs").status_code == 200
+        assert httpx.get(f"{stack.url}/docs", timeout=PATIENCE_SECONDS).status_code == 200
 
 
 def test_another_wechat_is_asked_where_one_is_named_and_its_website_ends_on_a_page(tmp_path: Path) -> None:
@@ -246,7 +255,7 @@ def test_another_wechat_is_asked_where_one_is_named_and_its_website_ends_on_a_pa
             WECHAT_LOGIN_PAGE="https://app.test/login",
             WORKERS="1",
         ) as stack,
-        httpx.Client(base_url=f"{stack.url}/api/v1") as browser,
+        httpx.Client(base_url=f"{stack.url}/api/v1", timeout=PATIENCE_SECONDS) as browser,
     ):
         assert Processes(tmp_path).wechat.pid is None
         phone = browser.get("/session/wechat/token", params={"code": weixin.code("ada")}).json()
@@ -257,11 +266,11 @@ def test_another_wechat_is_asked_where_one_is_named_and_its_website_ends_on_a_pa
         way = browser.get(
             "/session/wechat/authorize", params={"code_challenge": challenge, "code_challenge_method": "S256"}
         )
-        back = httpx.get(way.headers["location"].replace("#", "&as=ada#"))
+        back = httpx.get(way.headers["location"].replace("#", "&as=ada#"), timeout=PATIENCE_SECONDS)
         end = browser.get(back.headers["location"])
         assert (end.status_code, end.headers["location"].partition("#")[0]) == (303, "https://app.test/login")
         ticket = end.headers["location"].partition("#ticket=")[2]
-        with httpx.Client(base_url=f"{stack.url}/api/v1") as another:
+        with httpx.Client(base_url=f"{stack.url}/api/v1", timeout=PATIENCE_SECONDS) as another:
             stolen = another.get(back.headers["location"])
             refused = (303, "https://app.test/login#error=state_invalid")
             assert (stolen.status_code, stolen.headers["location"]) == refused

@@ -24,6 +24,7 @@ from aideer.uploads import kinds, pictures, processing, redrawing, references, s
 from jobs import run
 from tests.support import Answer, Api, Context, Person
 from tests.uploaded import PNG, announce, make_upload, picture, post, post_upload, stored_keys
+from tests.waiting import PATIENCE_SECONDS
 
 MakePerson = Callable[..., Person]
 GPS, MAKE, ORIENTATION = 0x8825, 0x010F, 0x0112
@@ -58,7 +59,7 @@ def upload(api: Api, user: Person, file: bytes, media_type: str = PNG) -> Answer
 
 
 def fetch(url: str) -> httpx.Response:
-    with httpx.Client(trust_env=False) as client:
+    with httpx.Client(trust_env=False, timeout=PATIENCE_SECONDS) as client:
         return client.get(url)
 
 

@@ -17,6 +17,7 @@ from local.simulators.wechat import APPS
 from tests.integration.test_observability import lines  # noqa: F401
 from tests.integration.test_wechat import claims, move_time, refresh, signed_in, somebody  # noqa: F401
 from tests.support import make_person
+from tests.waiting import PATIENCE_SECONDS
 
 PAGE = "https://app.test/login"
 VERIFIER = "v" * 43
@@ -362,13 +363,15 @@ def test_nothing_else_of_a_record_passes_for_a_ticket(api, person):
 def test_the_simulated_page_sends_back_who_was_chosen(api, weixin):
     state, cookie = begun(api)
     there = wechat.website_login_url("https://api.test/api/v1/session/wechat/callback?x=1", state)
-    shown = httpx.get(there)
+    shown = httpx.get(there, timeout=PATIENCE_SECONDS)
     assert "ada" in shown.text
-    back = urlsplit(httpx.get(there.replace("#", "&as=ada#")).headers["location"])
+    back = urlsplit(httpx.get(there.replace("#", "&as=ada#"), timeout=PATIENCE_SECONDS).headers["location"])
     said = parse_qs(back.query)
     assert (back.netloc, said["x"], said["state"]) == ("api.test", ["1"], [state])
     assert callback(api, said["code"][0], state, cookie).status == 200
-    declined = parse_qs(urlsplit(httpx.get(there.replace("#", "&as=#")).headers["location"]).query)
+    declined = parse_qs(
+        urlsplit(httpx.get(there.replace("#", "&as=#"), timeout=PATIENCE_SECONDS).headers["location"]).query
+    )
     assert set(declined) == {"x", "state"}
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, Route
 
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.stack import Person, Stack
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -90,23 +91,23 @@ def open_context(browser: Browser, stack: Stack, watch: Watch, person: Person | 
     state: Any = {"cookies": [], "origins": [{"origin": stack.url, "localStorage": kept}]}
     settings = {"viewport": DESKTOP, "locale": "en-US", "color_scheme": "light", **options}
     context = browser.new_context(base_url=stack.url, storage_state=state, reduced_motion="reduce", **settings)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE_SECONDS * 1000)
     context.add_init_script(_REPORT)
     watch.follow(context)
     return context
 
 
-def wait_for(page: Page, expression: str, what: str = "", seconds: float = 15) -> Any:
+def wait_for(page: Page, expression: str, what: str = "") -> Any:
     """Wait until an expression of JavaScript is true in the page, and return its value.
 
     Playwright's own wait_for_function needs eval, which the pages' policy refuses.
     """
-    give_up_at = time.monotonic() + seconds
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         if value := page.evaluate(expression):
             return value
         page.wait_for_timeout(50)
-    raise AssertionError(f"not within {seconds} s: {what or expression}")
+    raise AssertionError(f"not within {PATIENCE_SECONDS:.0f} s: {what or expression}")
 
 
 def wait_for_copied(page: Page, text: str) -> None:
@@ -114,9 +115,9 @@ def wait_for_copied(page: Page, text: str) -> None:
     wait_for(page, f"navigator.clipboard.readText().then((text) => text === {json.dumps(text)})", f"{text!r} is copied")
 
 
-def wait_for_held(page: Page, held: list[Route], seconds: float = 15) -> None:
+def wait_for_held(page: Page, held: list[Route]) -> None:
     """Wait until a request is held."""
-    give_up_at = time.monotonic() + seconds
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while not held:
         assert time.monotonic() < give_up_at, "nothing was asked for"
         page.wait_for_timeout(50)

@@ -24,7 +24,7 @@ def answers(page: Page) -> Locator:
 
 def ended(page: Page, count: int) -> Locator:
     """Wait until this many answers are drawn and none is being made. Return the last one."""
-    expect(page.locator(".message.answer:not(.live)")).to_have_count(count, timeout=30_000)
+    expect(page.locator(".message.answer:not(.live)")).to_have_count(count)
     expect(page.locator(".message.live")).to_have_count(0)
     return answers(page).last
 

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.browser import Watch, launched, open_context
 from tests.web.stack import Person, Stack, running
 
-expect.set_options(timeout=20_000)  # for a machine that does much else; what is there at once costs no time
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 
 class OpenPage(Protocol):

@@ -6,14 +6,15 @@ import secrets
 import signal
 import socket
 import subprocess
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.waiting import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -21,18 +22,6 @@ ADMIN = ("admin", "admin123")
 PASSWORD = "a-deer-in-the-fog-7"
 KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
 """Variables that a stack gets from the tests. All others could be of a developer's own stack."""
-READY_SECONDS = 120
-
-
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait for a condition, and return its value."""
-    give_up_at = time.monotonic() + seconds
-    while time.monotonic() < give_up_at:
-        with contextlib.suppress(httpx.HTTPError):
-            if value := condition():
-                return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {what}")
 
 
 @dataclass
@@ -45,7 +34,7 @@ class Person:
     tokens: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=f"{self.url}/api/v1", timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=f"{self.url}/api/v1", timeout=PATIENCE_SECONDS, trust_env=False)
         weakref.finalize(self, self.http.close)
         form = {"grant_type": "password", "username": self.username, "password": self.password}
         self.tokens = self.checked(self.http.post("/session/oauth2/token", data=form)).json()
@@ -96,7 +85,7 @@ class Person:
             task = self.get(f"/tasks/{task_id}")
             return task if task["status"] in ("finished", "stopped", "failed") else None
 
-        return dict(until(closed, 60, f"task {task_id} ends"))
+        return dict(until(closed, f"task {task_id} ends"))
 
 
 @dataclass(frozen=True)
@@ -110,7 +99,7 @@ class Stack:
         """Sign up a new user. `profile` has further fields of POST /users."""
         username = f"{prefix}{secrets.token_hex(5)}"
         body = {"username": username, "password": PASSWORD, **profile}
-        Person.checked(httpx.post(f"{self.url}/api/v1/users", json=body, timeout=30, trust_env=False))
+        Person.checked(httpx.post(f"{self.url}/api/v1/users", json=body, timeout=PATIENCE_SECONDS, trust_env=False))
         return Person(self.url, username, PASSWORD)
 
     def admin(self) -> Person:
@@ -136,7 +125,7 @@ def running(state_dir: Path, **environment: str) -> Iterator[Stack]:
         yield stack
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
 
 
 def _start(state_dir: Path, environment: dict[str, str], attempts: int = 3) -> tuple[subprocess.Popen[bytes], Stack]:
@@ -156,10 +145,10 @@ def _start(state_dir: Path, environment: dict[str, str], attempts: int = 3) -> t
     def ready() -> bool:
         if process.poll() is not None:
             return True
-        return httpx.get(f"{stack.url}/api/v1/health", trust_env=False).status_code == httpx.codes.OK
+        return httpx.get(f"{stack.url}/api/v1/health", timeout=10, trust_env=False).status_code == httpx.codes.OK
 
     try:
-        until(ready, READY_SECONDS, "the stack is ready")
+        until(ready, "the stack is ready")
     except BaseException:
         process.send_signal(signal.SIGINT)
         raise

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.browser import DESKTOP, PHONE, wait_for_copied
 from tests.web.chat_page import composer, open_account
 from tests.web.conftest import OpenPage
@@ -388,7 +389,7 @@ def test_any_text_is_one_argument_in_the_snippets(open_page: OpenPage, stack: St
 def test_the_address_is_that_of_the_deployment(open_page: OpenPage, stack: Stack, base: str) -> None:
     """Without a domain, OpenAI's API has another host than the page."""
     page = open_page("/", stack.person())
-    config = httpx.get(f"{stack.url}/api/v1/config", trust_env=False).json()
+    config = httpx.get(f"{stack.url}/api/v1/config", trust_env=False, timeout=PATIENCE_SECONDS).json()
     page.route("**/api/v1/config", lambda route: route.fulfill(json={**config, "v1_base": base}))
     page.goto("/#/connect")
     page.reload()
@@ -399,7 +400,7 @@ def test_the_address_is_that_of_the_deployment(open_page: OpenPage, stack: Stack
 
 def test_where_openais_api_is_not_offered_the_page_says_so(open_page: OpenPage, stack: Stack) -> None:
     page = open_page("/", stack.person())
-    config = httpx.get(f"{stack.url}/api/v1/config", trust_env=False).json()
+    config = httpx.get(f"{stack.url}/api/v1/config", trust_env=False, timeout=PATIENCE_SECONDS).json()
     page.route("**/api/v1/config", lambda route: route.fulfill(json={**config, "v1_base": None}))
     page.goto("/#/connect")
     page.reload()

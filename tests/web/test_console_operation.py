@@ -8,9 +8,10 @@ from uuid import uuid4
 import httpx
 from playwright.sync_api import Route, expect
 
+from tests.waiting import until
 from tests.web.conftest import OpenPage
 from tests.web.console_page import button, figure, go, row, settled, toast
-from tests.web.stack import Stack, until
+from tests.web.stack import Stack
 
 # Presets
 
@@ -167,7 +168,7 @@ def test_the_default_preset_is_one_of_the_public_ones(open_page: OpenPage, stack
     expect(choice.locator(f"option[value='{before}']")).to_have_count(1)
     choice.select_option(before)
     button(page, "Save").click()
-    until(lambda: admin.get("/admin/config")["default_preset"] == before, 15, "the old default is back")
+    until(lambda: admin.get("/admin/config")["default_preset"] == before, "the old default is back")
 
 
 # Feedback

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 import httpx
 from playwright.sync_api import Page, Route, expect
 
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.conftest import OpenPage
 from tests.web.console_page import button, figure, go, refuse_once, row, settled, toast
 from tests.web.stack import ADMIN, PASSWORD, Person, Stack
@@ -23,7 +24,9 @@ def credits_of(person: Person) -> int:
 
 def may_sign_in(stack: Stack, username: str, password: str) -> bool:
     form = {"grant_type": "password", "username": username, "password": password}
-    return httpx.post(f"{stack.url}/api/v1/session/oauth2/token", data=form, timeout=30, trust_env=False).is_success
+    return httpx.post(
+        f"{stack.url}/api/v1/session/oauth2/token", data=form, timeout=PATIENCE_SECONDS, trust_env=False
+    ).is_success
 
 
 def search(page: Page, text: str) -> None:
@@ -220,7 +223,10 @@ def test_the_keys_of_a_user_are_listed_and_revoked(open_page: OpenPage, stack: S
     expect(button(page, "Hide the keys")).to_be_focused()
     assert {key["name"] for key in user.get("/users/me/keys")} == {"Laptop", "Old"}
     headers = {"Authorization": f"Bearer {leaked['key']}"}
-    assert httpx.get(f"{stack.url}/v1/models", headers=headers, timeout=30, trust_env=False).status_code == 401
+    assert (
+        httpx.get(f"{stack.url}/v1/models", headers=headers, timeout=PATIENCE_SECONDS, trust_env=False).status_code
+        == 401
+    )
     page.get_by_role("link", name="What administrators did here").click()
     for what in ("Listed API keys", "Revoked an API key"):
         expect(row(page, what).first).to_be_visible()

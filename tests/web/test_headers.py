@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.browser import Watch, wait_for
 from tests.web.conftest import OpenPage
 from tests.web.stack import ROOT, Stack
@@ -26,7 +27,7 @@ FILES = sorted(path.relative_to(SITE) for path in SITE.rglob("*") if path.suffix
 @pytest.fixture
 def http(stack: Stack) -> httpx.Client:
     """A client that takes what it is sent, without decoding."""
-    with httpx.Client(base_url=stack.url, timeout=30, trust_env=False) as client:
+    with httpx.Client(base_url=stack.url, timeout=PATIENCE_SECONDS, trust_env=False) as client:
         yield client
 
 
@@ -81,7 +82,7 @@ def test_a_tag_saves_the_second_transfer(http: httpx.Client) -> None:
     ],
 )
 def test_nothing_else_is_served(stack: Stack, path: str) -> None:
-    with httpx.Client(timeout=30, trust_env=False) as client:
+    with httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False) as client:
         request = client.build_request("GET", stack.url)
         request.url = request.url.copy_with(raw_path=path.encode())
         answer = client.send(request)
@@ -91,7 +92,11 @@ def test_nothing_else_is_served(stack: Stack, path: str) -> None:
 
 def test_the_compressed_form_is_smaller_and_the_same(stack: Stack) -> None:
     with httpx.stream(
-        "GET", f"{stack.url}/web/vendor/marked.js", headers={"Accept-Encoding": "gzip"}, trust_env=False
+        "GET",
+        f"{stack.url}/web/vendor/marked.js",
+        headers={"Accept-Encoding": "gzip"},
+        trust_env=False,
+        timeout=PATIENCE_SECONDS,
     ) as answer:
         packed = b"".join(answer.iter_raw())
     assert gzip.decompress(packed) == (SITE / "vendor" / "marked.js").read_bytes()

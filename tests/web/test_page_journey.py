@@ -10,6 +10,7 @@ from typing import Any
 
 from playwright.sync_api import FilePayload, Page, Route, expect
 
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.browser import wait_for_copied, wait_for_held
 from tests.web.chat_page import chat_id, choose, composer, ended, open_account, questions, text_of, write
 from tests.web.conftest import OpenPage
@@ -265,7 +266,7 @@ def test_a_code_is_redeemed_and_stands_in_the_ledger(open_page: OpenPage, stack:
 
 def stored_as(page: Page, person: Person, wanted: dict[str, Any]) -> None:
     """Wait until the stored settings are these. The page's requests that a test routes go on meanwhile."""
-    give_up_at = time.monotonic() + 20
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while (stored := person.get("/users/me/settings")) != wanted:
         assert time.monotonic() < give_up_at, stored
         page.wait_for_timeout(50)

@@ -7,16 +7,16 @@ from typing import Any
 
 from playwright.sync_api import Page, Route, expect
 
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.web.browser import PHONE, wait_for, wait_for_held
 from tests.web.chat_page import answers, ended, questions, write
 from tests.web.conftest import OpenPage
-from tests.web.stack import Stack, until
+from tests.web.stack import Stack
 
 CHATS = 10_000
 MESSAGES = 2_000
 ROWS = 60
 """More rows than this are never drawn at one time."""
-SCROLLING = 120
 """Within so many seconds, all of a list can be scrolled through."""
 NODES_A_FRAME = 3_000
 """More elements and texts than this are never added in one frame."""
@@ -83,7 +83,7 @@ def test_ten_thousand_chats_are_scrolled_and_few_are_drawn(open_page: OpenPage, 
     page.reload()
     rows = page.locator(".chat-row")
     expect(rows.first).to_contain_text("Chat 00000")
-    most, give_up_at = 0, time.monotonic() + SCROLLING
+    most, give_up_at = 0, time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         page.evaluate("document.querySelector('.chat-list .windowed').scrollTop = 1e9")
         page.wait_for_timeout(30)
@@ -126,7 +126,7 @@ def test_two_thousand_messages_are_scrolled_and_few_are_drawn(open_page: OpenPag
     expect(last).to_be_in_viewport()
     turns = page.locator(".thread .turn")
     page.locator(".thread").hover()
-    most, give_up_at = 0, time.monotonic() + SCROLLING
+    most, give_up_at = 0, time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < give_up_at:
         page.mouse.wheel(0, -100_000)
         page.wait_for_timeout(40)
@@ -180,7 +180,7 @@ def test_an_answer_of_300_kb_is_drawn_in_bounded_frames(open_page: OpenPage, sta
     write(page, "/sim fail=huge")
     ended(page, 1)
     length = "document.querySelector('.message.answer .markdown').textContent.length"
-    wait_for(page, f"{length} > 150_000", "the whole is drawn", 60)
+    wait_for(page, f"{length} > 150_000", "the whole is drawn")
     shown = page.evaluate(length)
     frames = page.evaluate("frames_")
     print("longest frame", round(frames["longest"]), "ms; most nodes in a frame", frames["most"], "; characters", shown)
@@ -248,7 +248,7 @@ def test_code_and_formulas_whose_libraries_come_late_are_drawn_in_bounded_frames
     for library in ("**/vendor/highlight/*.js", "**/vendor/temml.js"):
         page.route(library, lambda route: held.append(route))
     page.goto(f"/#/chat/{chat}")
-    wait_for(page, f"document.querySelectorAll('.markdown pre').length === {parts}", "all is drawn", 60)
+    wait_for(page, f"document.querySelectorAll('.markdown pre').length === {parts}", "all is drawn")
     assert page.locator(".markdown pre span, .markdown math").count() == 0
     while len(held) < 3:  # the highlighter, its grammar, and the formulas
         page.wait_for_timeout(50)
@@ -257,7 +257,7 @@ def test_code_and_formulas_whose_libraries_come_late_are_drawn_in_bounded_frames
         route.continue_()
     colored = "document.querySelectorAll('.markdown pre .hljs-keyword').length"
     drawn = "document.querySelectorAll('.markdown math').length"
-    wait_for(page, f"{colored} === {parts} && {drawn} === {parts}", "all has its colors and formulas", 60)
+    wait_for(page, f"{colored} === {parts} && {drawn} === {parts}", "all has its colors and formulas")
     frames = page.evaluate("frames_")
     print("longest frame", round(frames["longest"]), "ms; most nodes in a frame", frames["most"])
     assert frames["most"] <= NODES_A_FRAME
@@ -279,7 +279,7 @@ def test_a_hostile_answer_draws_bounded_frames_too(open_page: OpenPage, stack: S
     ]
     for number, text in enumerate(hostile, 1):
         write(page, f"/sim echo delay=0\n{text}")
-        until(lambda count=2 * number: ada.get(f"/chats/{chat}")["message_count"] == count, 30, "the answer is stored")
+        until(lambda count=2 * number: ada.get(f"/chats/{chat}")["message_count"] == count, "the answer is stored")
         expect(page.locator(".message.live")).to_have_count(0)
     frames = page.evaluate("frames_")
     print("longest frame", round(frames["longest"]), "ms; most nodes in a frame", frames["most"])

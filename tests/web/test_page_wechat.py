@@ -8,6 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Request, expect
 
+from tests.waiting import PATIENCE_SECONDS
 from tests.web.browser import Watch
 from tests.web.chat_page import open_account
 from tests.web.conftest import OpenPage
@@ -20,7 +21,9 @@ GREETING = re.compile("What can I help with, 微信用户")
 @pytest.fixture(autouse=True)
 def weixin(stack: Stack, watch: Watch) -> None:
     """The browser may visit WeChat's page, at the address to which the sign-in leads."""
-    way = httpx.get(f"{stack.url}/api/v1/session/wechat/authorize", params=CHALLENGE, trust_env=False)
+    way = httpx.get(
+        f"{stack.url}/api/v1/session/wechat/authorize", params=CHALLENGE, trust_env=False, timeout=PATIENCE_SECONDS
+    )
     parts = urlsplit(way.headers["location"])
     watch.friends.add(f"{parts.scheme}://{parts.netloc}")
 

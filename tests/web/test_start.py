@@ -38,7 +38,7 @@ def test_a_page_whose_parts_are_refused_at_first_starts_by_itself(
 
     page.route(re.compile(r"/(admin|web/.*)?$"), answer)
     page.goto(path)
-    expect(page.locator("input[type=password]")).to_be_visible(timeout=30_000)
+    expect(page.locator("input[type=password]")).to_be_visible()
     assert refused
     watch.errors = [error for error in watch.errors if "dynamically imported module" not in error]
     assert len(loads) == 1 + -(-(len(kept) - AT_ONCE) // AT_ONCE)
@@ -50,5 +50,5 @@ def test_a_page_that_never_arrives_says_so(open_page: OpenPage, stack: Stack) ->
     page.on("framenavigated", lambda frame: loads.append(frame.url))
     page.route("**/vendor/preact.js", lambda route: route.fulfill(**BUSY))
     page.goto("/")
-    expect(page.locator("body")).to_contain_text("did not load", timeout=60_000)
+    expect(page.locator("body")).to_contain_text("did not load")
     assert len([url for url in loads if url.startswith(stack.url)]) == 6

@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 from aideer.core import aws, clock, pings, warmth
+from tests.waiting import PATIENCE_SECONDS
 
 NAMES = [f"f{n}" for n in range(8)]
 
@@ -20,7 +21,7 @@ class Lambda:
         self.pinged: list[str] = []
         self.at_once = self.most = 0
         self.failures: dict[str, Exception | str] = {}
-        self.both = threading.Barrier(2, timeout=5)
+        self.both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
         self.waits = False
         self._lock = threading.Lock()
 

@@ -19,6 +19,7 @@ from local.simulators import prose
 from local.simulators.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
 from local.simulators.dashscope_scenarios import EVENT_ERRORS, FAILS, FORMS, REFUSALS, RETIRED, TAILS, USAGES, Scenario
 from local.stack.template import ROOT
+from tests.waiting import PATIENCE_SECONDS
 
 SHIPPED = json.loads((ROOT / "functions/aideer/billing/prices/beijing.json").read_text())["models"]
 STREAMED = {"result_format": "message", "incremental_output": True}
@@ -50,7 +51,7 @@ def post(
         json.dumps(body).encode(),
         {"Authorization": "Bearer sk-x", **({"X-DashScope-SSE": "enable"} if stream else {}), **headers},
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
         answer: bytes = response.read()
     return answer.decode()
 
@@ -354,11 +355,13 @@ def test_every_directive_is_documented() -> None:
 def test_requests_are_listed_until_the_list_is_cleared(server: Server) -> None:
     server.reset()
     post(server, "/sim tokens=1")
-    with urllib.request.urlopen(server.base_url.removesuffix("/api/v1") + "/__requests", timeout=5) as response:
+    with urllib.request.urlopen(
+        server.base_url.removesuffix("/api/v1") + "/__requests", timeout=PATIENCE_SECONDS
+    ) as response:
         [entry] = json.load(response)
     assert entry["path"] == TEXT_PATH
     assert entry["body"]["input"]["messages"][0]["content"] == "/sim tokens=1"
-    urllib.request.urlopen(server.base_url.removesuffix("/api/v1") + "/__reset", b"", timeout=5).close()
+    urllib.request.urlopen(server.base_url.removesuffix("/api/v1") + "/__reset", b"", timeout=PATIENCE_SECONDS).close()
     assert server.requests() == []
 
 

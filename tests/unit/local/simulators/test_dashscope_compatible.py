@@ -11,6 +11,7 @@ import pytest
 from local.simulators import prose
 from local.simulators.dashscope import Server
 from local.simulators.dashscope_compatible import COMPATIBLE_PATH
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def post(server: Server, body: object, key: str = "sk-test") -> str:
     url = server.base_url.removesuffix("/api/v1") + COMPATIBLE_PATH
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
         assert response.headers["Content-Type"] == "text/event-stream;charset=UTF-8"
         text: str = response.read().decode()
         return text

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from local.simulators.wechat import APPS, Server, openid, unionid
+from tests.waiting import PATIENCE_SECONDS
 
 APPID, SECRET = APPS["mini"]
 GRANT = {"grant_type": "authorization_code"}
@@ -22,7 +23,7 @@ def server():
 @pytest.fixture
 def ask(server):
     server.reset()
-    with httpx.Client(base_url=server.base_url) as client:
+    with httpx.Client(base_url=server.base_url, timeout=PATIENCE_SECONDS) as client:
 
         def get(path, **query):
             answer = client.get(path, params=query)
@@ -38,7 +39,7 @@ def session(ask, code, appid=APPID, secret=SECRET, **query):
 
 def token(server, appid=APPID, secret=SECRET, **body):
     body = {"grant_type": "client_credential", "appid": appid, "secret": secret, **body}
-    return json.loads(httpx.post(f"{server.base_url}/cgi-bin/stable_token", json=body).text)
+    return json.loads(httpx.post(f"{server.base_url}/cgi-bin/stable_token", json=body, timeout=PATIENCE_SECONDS).text)
 
 
 def check(ask, access_token, key, who=None, **query):
@@ -121,7 +122,7 @@ def test_faults_come_as_often_as_they_were_asked_for(server, ask):
 
 
 def test_it_is_ruled_by_hand_too(server):
-    with httpx.Client(base_url=server.base_url) as client:
+    with httpx.Client(base_url=server.base_url, timeout=PATIENCE_SECONDS) as client:
         code = client.get("/__code", params={"as": "bo", "unionid": "no"}).json()["code"]
         assert client.get("/__code", params={"app": "x"}).status_code == 400
         for wrong in ({}, {"path": "/x"}, {"path": "/x", "how": "x"}, {"path": "/x", "errcode": "x"}):
@@ -140,11 +141,16 @@ def test_it_is_ruled_by_hand_too(server):
 
 
 def test_the_page_wants_what_wechat_wants(server):
-    wrong = httpx.get(f"{server.base_url}/connect/qrconnect?appid=x&redirect_uri=http://a.test&scope=snsapi_login")
+    wrong = httpx.get(
+        f"{server.base_url}/connect/qrconnect?appid=x&redirect_uri=http://a.test&scope=snsapi_login",
+        timeout=PATIENCE_SECONDS,
+    )
     assert wrong.status_code == 400
 
 
 @pytest.mark.parametrize(("state", "status"), [("a1" * 64, 200), ("a1" * 64 + "b", 400), ("a-b", 400), ("a_b", 400)])
 def test_the_page_carries_a_state_of_128_letters_and_digits(server, state, status):
     query = {"appid": APPS["web"][0], "redirect_uri": "http://a.test", "scope": "snsapi_login", "state": state}
-    assert httpx.get(f"{server.base_url}/connect/qrconnect", params=query).status_code == status
+    assert (
+        httpx.get(f"{server.base_url}/connect/qrconnect", params=query, timeout=PATIENCE_SECONDS).status_code == status
+    )
