@@ -497,15 +497,18 @@ def test_every_refusal_leads_a_browser_back_to_the_page(api, weixin, page, monke
     assert error_of(callback(api, "code", *begun(api))) == "internal"
 
 
-def test_a_fault_that_a_redirect_hides_from_metrics_is_logged_as_an_error(api, weixin, page, lines):  # noqa: F811
+def test_a_fault_that_a_redirect_hides_from_metrics_is_logged_as_one_error(api, weixin, page, lines, monkeypatch):  # noqa: F811
     def errors():
-        return [(line["message"], line["code"]) for line in lines() if line["level"] == "ERROR"]
+        return [(line["message"], line.get("code")) for line in lines() if line["level"] == "ERROR"]
 
     assert error_of(callback(api, None, *begun(api))) == "wechat_declined"
     assert errors() == []
     weixin.fail("/sns/oauth2/access_token", 40013)
     assert error_of(come_back(api, weixin, somebody())) == "wechat_fault"
     assert errors() == [("wechat sign-in", "wechat_fault")]
+    monkeypatch.setattr(wechat, "exchange_website_code", lambda _: 1 / 0)
+    assert error_of(callback(api, "code", *begun(api))) == "internal"
+    assert errors() == [("wechat sign-in", "wechat_fault"), ("unhandled", None)]
 
 
 def test_a_ticket_tells_when_its_holder_signed_in(api, weixin, page, move_time):  # noqa: F811

@@ -166,8 +166,9 @@ def lead_back(answer: dict[str, Any], _: AideerError) -> dict[str, Any]:
     if not settings.WECHAT_LOGIN_PAGE:
         return answer
     code = json.loads(answer["body"])["code"]
-    if answer["statusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("wechat sign-in", extra={"code": code})  # as a redirect, no metric of statuses counts it
+    # A redirect is in no metric of statuses, so the log counts it. A fault of our own is in the log already.
+    if answer["statusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR and code != "internal":
+        logger.error("wechat sign-in", extra={"code": code})
     headers = {name: value for name, value in answer["headers"].items() if not name.lower().startswith("content-")}
     headers = {**headers, "Location": _page_with("error", code), **NO_STORE}
     return {**answer, "statusCode": 303, "headers": headers, "body": ""}

@@ -193,7 +193,6 @@ function KeyForm({ one, onClose, onDone, onLost }) {
   const wantsPassword = useSignal(false);
   /** Without a password, only a new sign-in is fresh. */
   const wantsSignIn = useSignal(false);
-  useEffect(() => { if (!user.value) onClose(); }, [user.value]);
   const set = (changes) => { form.value = { ...form.value, ...changes }; };
   const input = (name) => (event) => set({ [name]: event.currentTarget.value });
   const now = form.value;

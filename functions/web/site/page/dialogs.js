@@ -210,7 +210,6 @@ export function openSettings() {
 function SettingsDialog({ onClose }) {
   const me = user.value;
   const change = (changes) => changeSettings(changes).catch(showError);
-  useEffect(() => { if (!user.value) onClose(); }, [user.value]);
   return html`<${Dialog} title=${t("settings.title")} onClose=${onClose}>
     <section class="settings-section">
       <div class="setting"><span>${t("settings.theme")}</span><${Segments} label=${t("settings.theme")} value=${theme.value} onChange=${(value) => change({ theme: value })}
