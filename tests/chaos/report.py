@@ -10,6 +10,22 @@ from tests.chaos.load import ASKED, AT_ONCE, DELAY_MS, PAYABLE, STREAMS, TOKENS,
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by `make chaos`: begin -->", "<!-- made by `make chaos`: end -->"
+SUMS = (
+    "unreached",
+    "kills",
+    "tasks_of_the_killed",
+    "interrupted",
+    "unanswered",
+    "steps",
+    "examples",
+    "hostile_steps",
+    "hostile_examples",
+    "users",
+    "tasks",
+    "drifts",
+    "blocked",
+)
+"""The numbers of Counted that add up."""
 
 
 @dataclass
@@ -51,6 +67,16 @@ class Counted:
     seconds: float = 0.0
     streams: Streams | None = None
     accepted: Accepted | None = None
+
+    def add(self, part: "Counted") -> None:
+        """Add what another process has counted."""
+        for name, row in part.rows.items():
+            mine = self.rows.setdefault(name, Row(row.how))
+            mine.cases += row.cases
+            mine.outcomes += row.outcomes
+        self.scenarios |= part.scenarios
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(part, name))
 
     @property
     def bad(self) -> int:
