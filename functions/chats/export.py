@@ -17,7 +17,7 @@ __all__ = ["handler"]
 After = Annotated[int, Query(ge=0, le=2**53, description="From behind this message on: Link has it.")]
 Branch = Annotated[
     str | None,
-    Query(min_length=1, max_length=64, description="Of this branch to its end; of the shown one without it."),
+    Query(min_length=1, max_length=64, description="Export this branch to its end. Without it: the shown branch."),
 ]
 MEDIA_TYPES = {"json": "application/json", "markdown": "text/markdown; charset=utf-8"}
 

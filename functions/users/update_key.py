@@ -13,6 +13,6 @@ __all__ = ["handler"]
 def update_key(user: Visitor, key_id: KeyId, body: ApiKeyChange) -> ApiKeyResponse:
     """Rename or pause your API key, or change what it may do. The next call with it meets the change.
 
-    What the key has spent stays counted: to let it spend 100 credits more, raise its `credit_limit` by 100.
+    The credits that the key has spent stay counted: to let it spend 100 credits more, raise its `credit_limit` by 100.
     """
     return api_keys.change(user, key_id, body)

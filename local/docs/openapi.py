@@ -134,7 +134,7 @@ _OAUTH = {"session_create"}
 """Operations with the refusals of RFC 6749, section 5.2: a bad form is 400 there."""
 
 _TAGS = {
-    "config": "What a front end begins with.",
+    "config": "The things that a front end begins with.",
     "session": "Signing in, going on, and signing out.",
     "users": "Oneself, and others as far as one may see them.",
     "avatars": "Users' pictures.",
@@ -144,7 +144,7 @@ _TAGS = {
     "prices": "The prices of the models.",
     "presets": "Prompts with a model and its parameters.",
     "chats": "Conversations, and their messages.",
-    "changes": "What changed in one's chats, so that a device can keep a copy.",
+    "changes": "The changes in one's chats, so that a device can keep a copy.",
     "shared": "Chats, as anybody reads them by a link.",
     "uploads": "Images and documents for messages.",
     "search": "Words in one's own chats.",

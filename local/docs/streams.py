@@ -253,10 +253,10 @@ PATHS: dict[str, Any] = {
     "/api/v1/ui/chat": {
         "post": {
             "summary": "Ask, as useChat does",
-            "description": "What `DefaultChatTransport` of the AI SDK sends. The last of `messages` is read: the history is the "
-            "stored one. An unknown `id` opens a chat. A message that is sent again is not asked again. With `messageId`, it "
-            "takes the place of an earlier one, in a branch. `regenerate-message` makes an answer again. "
-            "Send the request to `stream_base` of the sign-in's answer.",
+            "description": "The request that `DefaultChatTransport` of the AI SDK makes. The last of `messages` is read: the "
+            "history is the stored one. An unknown `id` opens a chat. A message that is sent again is not asked"
+            " again. With `messageId`, it takes the place of an earlier one, in a branch. `regenerate-message` "
+            "makes an answer again. Send the request to `stream_base` of the sign-in's answer.",
             "parameters": [
                 {
                     "name": "Idempotency-Key",
@@ -287,8 +287,8 @@ PATHS: dict[str, Any] = {
     "/api/v1/ui/chat/{id}/stream": {
         "get": {
             "summary": "Open the running answer of a chat again",
-            "description": "What `resumeStream()` of the AI SDK asks for: the whole answer again, from its `start`. 204 if no "
-            "answer is being made, and for an `id` that the client has made and not used yet.",
+            "description": "The request that `resumeStream()` of the AI SDK makes: the whole answer again, from its `start`. 204 "
+            "if no answer is being made, and for an `id` that the client has made and not used yet.",
             "parameters": _CHAT_ID,
             "responses": {
                 **_CHUNKS,

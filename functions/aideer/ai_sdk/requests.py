@@ -92,7 +92,7 @@ _MESSAGE: dict[str, Any] = {
 
 
 class UIChatRequest(_Lenient):
-    """What DefaultChatTransport sends. The last of `messages` is read, and the others are ignored.
+    """The body that DefaultChatTransport sends. The last of `messages` is read, and the others are ignored.
 
     The fields from `preset_id` on are the app's own, from the transport's `body`. Those up to `visibility` count if the request
     opens the chat. Without `preset_id`, the deployment's default preset opens it.

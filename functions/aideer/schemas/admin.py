@@ -132,7 +132,8 @@ class DeadLetterResponse(BaseModel):
     """A message that failed five times, and what has become of its task or job."""
 
     queue: Annotated[
-        Literal["tasks", "jobs"] | None, Field(description="Where it came from; null if the message does not tell.")
+        Literal["tasks", "jobs"] | None,
+        Field(description="The queue that it came from; null if the message does not tell."),
     ]
     task_id: Omitted[str] = None
     job: Annotated[Omitted[str], Field(description="The key of the job.")] = None
@@ -155,7 +156,7 @@ class DeadLettersResponse(BaseModel):
 
 
 class RedriveResponse(BaseModel):
-    """What a redrive has done."""
+    """The result of a redrive."""
 
     moved: Annotated[int, Field(description="Messages that are back on their queues.")]
     kept: Annotated[int, Field(description="Messages that tell no queue, and stay.")]

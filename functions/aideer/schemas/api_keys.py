@@ -53,7 +53,9 @@ class ApiKeyResponse(BaseModel):
     hint: Annotated[str, Field(description="The last four characters of the key.")]
     models: Annotated[list[str] | None, Field(description=_MODELS)]
     credit_limit: Annotated[int | None, Field(description=_LIMIT)]
-    credits_used: Annotated[int, Field(description="What it has spent, and what is held for its open answers.")]
+    credits_used: Annotated[
+        int, Field(description="The credits that it has spent, with those that are held for its open answers.")
+    ]
     disabled: bool
     expires_at: str | None
     create_time: str

@@ -166,7 +166,7 @@ class MessageResponse(BaseModel):
     credits: Omitted[int] = None
     sources: Omitted[list[Source]] = None
     upload: Annotated[Omitted[FileResponse], Field(description="The uploaded file that the message shows.")] = None
-    feedback: Annotated[Omitted[Feedback], Field(description="What the chat's owner thinks of this answer.")] = None
+    feedback: Annotated[Omitted[Feedback], Field(description="The opinion of the chat's owner on this answer.")] = None
     siblings: Annotated[
         Omitted[Siblings], Field(description="Only if there are several: the first message of each branch has them.")
     ] = None
@@ -200,7 +200,7 @@ class _AnyChat(BaseModel):
     title_source: Annotated[
         TitleSource,
         BeforeValidator(lambda stored: stored or models.Chat.PERSON),
-        Field(description="Who gave the title. message: the beginning of the first one. default: nobody yet."),
+        Field(description="The source of the title. message: the beginning of the first one. default: a placeholder."),
     ]
     auto_title: Annotated[
         Omitted[bool], Field(description="Whether the model may make the title. Readers do not see it.")

@@ -21,11 +21,11 @@ Challenge = Annotated[
     ),
 ]
 ChallengeMethod = Annotated[Literal["S256"] | None, Query(description="Needed with `code_challenge`.")]
-DEVICE = "What to call the device in the list of sessions. The default is made of User-Agent."
+DEVICE = "The name of the device in the list of sessions. The default is made of User-Agent."
 Device = Annotated[DeviceName | None, Query(description=DEVICE)]
 SessionId = Annotated[str, Path(min_length=1, max_length=64, description="A session's id, or `current`: one's own.")]
 Others = Annotated[bool, Query(description="Keep the session of this request, and end all others.")]
-State = Annotated[str, Query(max_length=256, description="What `authorize` sent along.")]
+State = Annotated[str, Query(max_length=256, description="The value that `authorize` sent along.")]
 
 
 class TokensResponse(BaseModel):

@@ -71,7 +71,7 @@ class SharedMessageResponse(BaseModel):
     content: Annotated[
         str,
         Field(
-            description="Of an uploaded image: `upload:` and an id. GET /shared/{token}/messages/{n}/upload shows it."
+            description="For an uploaded image: `upload:` and an id. GET /shared/{token}/messages/{n}/upload shows it."
         ),
     ]
     create_time: str

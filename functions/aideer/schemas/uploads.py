@@ -40,9 +40,9 @@ class FileResponse(BaseModel):
     name: str
     type: str
     size: int
-    width: Annotated[Omitted[int], Field(description="Of an image, in pixels, as it is shown.")] = None
+    width: Annotated[Omitted[int], Field(description="For an image: in pixels, as it is shown.")] = None
     height: Omitted[int] = None
-    tokens: Annotated[Omitted[int], Field(description="Of a document: the likely input tokens of its text.")] = None
+    tokens: Annotated[Omitted[int], Field(description="For a document: the likely input tokens of its text.")] = None
 
 
 class UploadErrorResponse(BaseModel):
