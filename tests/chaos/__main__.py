@@ -47,7 +47,7 @@ def main() -> None:
         with workers:
             for done in workers.map(parts.run, todo, [options.every] * len(todo)):
                 counted.add(done)
-        counted.scenarios = {name: counted.scenarios[name] for name in names}
+        counted.scenarios = {name: counted.scenarios[name] for name in names if name in counted.scenarios}
         counted.rows |= {parts.KILLED: counted.rows.pop(parts.KILLED)} if parts.KILLED in counted.rows else {}
         if not options.only:
             say("streams")
@@ -72,10 +72,9 @@ def slices(names: list[str]) -> Iterator[Part]:
 
 def others() -> Iterator[Part]:
     """Return the other parts, halved. They are the longest, so they begin first."""
-    for _ in range(2):
-        yield Part(kills=KILLS // 2)
-        yield Part(hostile_histories=HOSTILE_HISTORIES // 2)
-        yield Part(histories=HISTORIES // 2)
+    yield from [Part(hostile_histories=HOSTILE_HISTORIES // 2)] * 2
+    yield from [Part(kills=KILLS // 2)] * 2
+    yield from [Part(histories=HISTORIES // 2)] * 2
 
 
 if __name__ == "__main__":

@@ -381,7 +381,7 @@ class Rules(RuleBasedStateMachine):
         refusal, last = self._find_last(old)
         if refusal in (None, "not_last_answer") and not (refusal is None and talk.messages[last or 0].cut_off):
             refusal = "not_cut_off"
-        refusal = self._unless_deleted(talk, refusal, way)
+        refusal = self._unless_deleted(old, refusal, way)
         self._ask_at_once(talk, way, key and f"{old.id} rest", {"continues": old.id}, [], refusal, last)
 
     def _find_last(self, old: Work) -> tuple[str | None, int | None]:
@@ -401,10 +401,15 @@ class Rules(RuleBasedStateMachine):
             mine = (last, said.branch) == (old.replaces, branch)
         return (None if mine and old.type != TITLE else "not_last_answer"), last
 
-    def _unless_deleted(self, talk: Talk, refusal: str | None, way: str) -> str | None:
-        """A deleted user is found by the transaction, if there is one, or by the read after another refusal."""
-        found = refusal is not None or way not in (NEVER, LATE)
-        return "token_revoked" if talk.owner.deleted_at and found else refusal
+    def _unless_deleted(self, old: Work, refusal: str | None, way: str) -> str | None:
+        """A deleted user is found by the transaction, if there is one, or by the read after another refusal.
+
+        Such a refusal comes of all that the job has removed by then that removes the user.
+        """
+        task, chat = lookup.find(Task, old.id), lookup.find(Chat, old.talk.chat.id)
+        is_removed = not task or not chat or bool(chat.deleted)
+        found = refusal is not None or way not in (NEVER, LATE) or is_removed
+        return "token_revoked" if old.talk.owner.deleted_at and found else refusal
 
     @rule(talk=TALKS, place=st.integers(0, 5))
     def switch(self, talk: Talk, place: int) -> None:
@@ -479,7 +484,7 @@ class Rules(RuleBasedStateMachine):
         refusal, last = self._find_last(old)
         if refusal is None and not talk.asks(last or 0):
             refusal = "last_message_not_user"
-        refusal = self._unless_deleted(talk, refusal, way)
+        refusal = self._unless_deleted(old, refusal, way)
         if way != "regenerate":
             body = {"regenerate": old.id, **({"model": model} if model else {})}
             self._ask_at_once(talk, way, key and f"{old.id} again {model}", body, [], refusal, last)

@@ -24,6 +24,7 @@ SUMS = (
     "tasks",
     "drifts",
     "blocked",
+    "broken",
 )
 """The numbers of Counted that add up."""
 
@@ -64,6 +65,8 @@ class Counted:
     tasks: int = 0
     drifts: int = 0
     blocked: int = 0
+    broken: int = 0
+    """Parts of the run that ended with an error."""
     seconds: float = 0.0
     streams: Streams | None = None
     accepted: Accepted | None = None
@@ -86,7 +89,7 @@ class Counted:
             self.accepted.accepted != PAYABLE or self.accepted.least_credits < 0 or self.accepted.drift > 0
         )
         counted = sum(row.outcomes.total() for row in self.rows.values())
-        return counted + self.drifts + self.blocked + streams_bad + accepted_bad
+        return counted + self.drifts + self.blocked + self.broken + streams_bad + accepted_bad
 
 
 def page(counted: Counted) -> str:
