@@ -124,7 +124,10 @@ def _kills(lab: Any, counted: Any, number: int) -> None:
     )
     with kills.victims(lab) as victims:
         while counted.kills < number:
-            for instant in kills.instants(lab, victims, 30):
+            instants = list(kills.instants(lab, victims, 30))
+            random.shuffle(instants)  # so that the last round may end early
+            while instants and counted.kills < number:
+                instant = instants.pop()
                 kill = kills.strike(lab, victims, instant)
                 for violation in kill.violations:
                     say("  !! killed after", instant, "=>", violation)
