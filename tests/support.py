@@ -203,7 +203,7 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
         finally:
-            await executor.finish(5)
+            await executor.finish(30)
 
     return asyncio.run(closing())
 

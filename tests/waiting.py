@@ -12,7 +12,7 @@ from typing import TypeVar
 import httpx
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 180.0
 """Longer than anything here takes. A test that waits so long has found a fault."""
 
 

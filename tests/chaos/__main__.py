@@ -59,7 +59,11 @@ def main() -> None:
         text = report.page(counted)
         print(text)
         say(f"{counted.seconds / 60:.0f} minutes")
-        if not options.only:
+        if counted.broken:
+            say(
+                f"{counted.broken} parts ended with an error, so their figures are missing, and the page stays as it is"
+            )
+        elif not options.only:
             report.write(text)
     sys.exit(1 if counted.bad else 0)
 

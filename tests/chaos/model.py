@@ -406,10 +406,12 @@ class Rules(RuleBasedStateMachine):
 
         Such a refusal comes of all that the job has removed by then that removes the user.
         """
+        if not old.talk.owner.deleted_at:
+            return refusal
         task, chat = lookup.find(Task, old.id), lookup.find(Chat, old.talk.chat.id)
         is_removed = not task or not chat or bool(chat.deleted)
         found = refusal is not None or way not in (NEVER, LATE) or is_removed
-        return "token_revoked" if old.talk.owner.deleted_at and found else refusal
+        return "token_revoked" if found else refusal
 
     @rule(talk=TALKS, place=st.integers(0, 5))
     def switch(self, talk: Talk, place: int) -> None:

@@ -38,10 +38,10 @@ def run(part: Part, every: int) -> Any:
         counted = Counted(every=every)
         try:
             _do(part, counted)
+            _reconcile(counted)
         except Exception:  # a rule that does not hold; the other parts are still worth their time
             traceback.print_exc()
             counted.broken += 1
-        _reconcile(counted)
         return counted
 
 
@@ -154,6 +154,7 @@ def _model(lab: Any, counted: Any, examples: int) -> None:
             stateful_step_count=STEPS,
             deadline=None,
             database=None,
+            derandomize=False,
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -175,6 +176,7 @@ def _hostile(counted: Any, examples: int) -> None:
                 stateful_step_count=STEPS,
                 deadline=None,
                 database=None,
+                derandomize=False,
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -45,7 +45,7 @@ CLIENTS = {
 """The name and the package of each client, by its program."""
 CHAT_CLIENTS = {"chat6.mjs": ("AI SDK", "ai6"), "chat7.mjs": ("AI SDK", "ai7")}
 """The same of the clients of /ui/chat, which sign in and have no key."""
-SETTLED_SECONDS = 20.0
+SETTLED_SECONDS = 120.0
 TOGETHER = 3
 
 

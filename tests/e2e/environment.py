@@ -98,7 +98,7 @@ def environment(
         here = Environment(name, api)
         try:
             if not held:
-                until(lambda: api.is_idle or not here.is_running, f"the start of {of}")
+                until(lambda: api.is_idle or not here.is_running, f"the start of {of}", pause_seconds=0.2)
                 assert here.is_running, here.log
             yield here
         finally:

@@ -60,7 +60,7 @@ class Line:
 
     def cut(self, how: Death) -> int:
         """Let all open connections die. Return their number."""
-        return asyncio.run_coroutine_threadsafe(self._cut(how), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(self._cut(how), self._loop).result(PATIENCE_SECONDS)
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:

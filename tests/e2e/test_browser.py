@@ -17,6 +17,7 @@ import pytest
 
 from tests.integration.lines import BreakingLine, through
 from tests.integration.stacks import Client, Stack, running
+from tests.waiting import PATIENCE_SECONDS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -110,10 +111,10 @@ def seen_in_browser(page: Page, stream_url: str, profile: Path) -> dict[str, Any
         start_new_session=True,
     )
     try:
-        return page.reports.get(timeout=90)
+        return page.reports.get(timeout=PATIENCE_SECONDS)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("door", ["", "/gateway"], ids=["streaming", "waiting"])

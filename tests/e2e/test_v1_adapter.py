@@ -234,6 +234,6 @@ def test_a_completion_under_way_is_made_and_paid_after_sigterm(cloud: Cloud, idl
         answer = question.ask(at=here)
         answer.wait_for(lambda: content_of(answer), "the first text")
         assert here.terminate() == 0
-        until(lambda: not here.is_running, "the end of the environment")
+        until(lambda: not here.is_running, "the end of the environment", pause_seconds=0.2)
     assert finish_of(answer) == "stop"
     question.check_settled()

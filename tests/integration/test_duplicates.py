@@ -91,7 +91,7 @@ def test_of_many_stops_and_an_end_one_counts(world: World) -> None:
     for _ in range(6):
         task_id, url = question(world, "/sim tokens=12 delay=4", stream=True)
         viewing, thread = world.watching(task_id, url)
-        viewing.text_shown.wait(PATIENCE_SECONDS)
+        assert viewing.text_shown.wait(PATIENCE_SECONDS)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(control.request_stop, [task_id] * 8))
         thread.join()

@@ -193,7 +193,7 @@ def stopped_thinking(stage: Stage) -> None:
     stage.stop()
     run = stage.executor and stage.executor.run_of_it
     assert run
-    stage.provider.wait(lambda: run.received.muted)
+    assert stage.provider.wait(lambda: run.received.muted)
     stage.parts = 1
     call.say(reasoning="Deer? ", usage=Usage(INPUT, PART))
     stage.over()
@@ -293,7 +293,7 @@ def killed(stage: Stage) -> None:
     call = stage.begin()
     stage.say(call)
     if stage.told is Told.PRESENT:
-        stage.provider.wait(lambda: stage.task.usage_so_far is not None)
+        assert stage.provider.wait(lambda: stage.task.usage_so_far is not None)
     assert stage.executor
     stage.executor.kill()
     stage.pass_lease()

@@ -37,6 +37,7 @@ from tests.events import parse
 from tests.stream_client import streamed, waited
 from tests.support import Answer, Api, Context, Person, accepted, caller, check_rules, in_loop, make_chat, viewer_of
 from tests.uploaded import make_upload
+from tests.waiting import until
 
 MakePerson = Callable[..., Person]
 NOW = 1_800_000_000.0
@@ -727,10 +728,7 @@ def test_a_follower_that_hangs_up_frees_its_place(person: MakePerson) -> None:
                 begun.set()
 
         await stream.app(scope, receive, send)  # type: ignore[arg-type]
-        for _ in range(50):
-            if not slots._read(me.id, "follow").slots:
-                break
-            await asyncio.sleep(0.02)
+        await asyncio.to_thread(until, lambda: not slots._read(me.id, "follow").slots, "a free slot")
         return taken
 
     assert in_loop(hang_up()) == 1

@@ -83,7 +83,7 @@ class Run:
         return [process.name for process in processes if process.pid]
 
     def is_healthy(self) -> bool:
-        return httpx.get(f"{self.url}/api/v1/health", timeout=PATIENCE_SECONDS).status_code == 200
+        return httpx.get(f"{self.url}/api/v1/health", timeout=10).status_code == 200
 
     def kill(self, process: Process) -> None:
         """Kill a process, and wait until another does its work."""
@@ -162,7 +162,7 @@ def test_a_page_that_is_listed_may_read_answers_and_another_may_not(run: Run, pa
 
     def let_in(origin: str) -> list[str | None]:
         answers = [
-            httpx.options(f"{run.url}{path}", headers={"Origin": origin, **asked}),
+            httpx.options(f"{run.url}{path}", headers={"Origin": origin, **asked}, timeout=PATIENCE_SECONDS),
             httpx.get(f"{run.url}{path}", headers={"Origin": origin}, timeout=PATIENCE_SECONDS),
         ]
         return [answer.headers.get("Access-Control-Allow-Origin") for answer in answers]

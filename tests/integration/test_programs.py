@@ -39,7 +39,7 @@ def test_a_loop_that_is_never_closed_ends_quietly(server: Server) -> None:
         from aideer.providers import dashscope
         async def talk():
             message = {"role": "user", "content": "/sim tokens=3"}
-            where = dict(endpoint="text", api_key="sk-test", base_url=sys.argv[1], idle_seconds=5)
+            where = dict(endpoint="text", api_key="sk-test", base_url=sys.argv[1], idle_seconds=60)
             async for chunk in dashscope.stream("qwen-plus", [message], {}, **where):
                 print(chunk.finish_reason)
         loop = asyncio.new_event_loop()
@@ -93,7 +93,7 @@ async def answer(base_url: str) -> list[dashscope.Chunk]:
     """All that the provider at this address says to a greeting."""
     asked = [{"role": "user", "content": "hi"}]
     stream = dashscope.stream(
-        "qwen-plus", asked, {}, endpoint="text", api_key="sk-test", base_url=base_url, idle_seconds=5
+        "qwen-plus", asked, {}, endpoint="text", api_key="sk-test", base_url=base_url, idle_seconds=60
     )
     return [chunk async for chunk in stream]
 

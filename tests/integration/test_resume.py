@@ -20,7 +20,7 @@ from tests.events import Stream, parse, put_together
 from tests.integration.lines import BreakingLine, through
 from tests.integration.stacks import Client, Stack, running
 from tests.support import Person, accepted, check_rules, in_loop, sweep, viewer_of
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 MakePerson = Callable[..., Person]
 # The library leaves the connection of an answer that it refuses to the garbage collector.
@@ -91,7 +91,7 @@ def test_who_only_looks_begins_nothing_and_takes_nobodys_stream(stack: Stack, do
     me = Client(stack)
     task = me.ask("/sim tokens=3", stream=True)
     url = through(task["stream_url"], stack.url, door)
-    assert httpx.head(url).status_code == 404
+    assert httpx.head(url, timeout=PATIENCE_SECONDS).status_code == 404
     seen, refused = eventsource(url)
     assert seen.final["status"] == "finished"
     assert refused == [410]
@@ -107,7 +107,7 @@ def test_two_viewers_at_both_doors_see_the_same_answer(stack: Stack) -> None:
             pool.submit(eventsource, through(task["stream_url"], stack.url, door), last_event_id="0")
             for door in ("", "/gateway")
         ]
-        seen = [future.result(30)[0] for future in [first, *others]]
+        seen = [future.result(PATIENCE_SECONDS)[0] for future in [first, *others]]
     assert {stream.content for stream in seen} == {me.ended(task["task_id"])["content"]}
     assert seen[0].final == seen[1].final == seen[2].final
 

@@ -24,8 +24,8 @@ from tests.windows import limit
 
 pytestmark = pytest.mark.early
 
-LEASE, SWEEP = 3.0, 1.0
-"""What a loaded machine may take to start a process again."""
+LEASE, SWEEP = 8.0, 1.0
+"""A lease is renewed each second. A loaded machine may miss some of them, but not all."""
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_a_stop_shows_what_there_is_and_what_it_cost(stack: Stack) -> None:
         watching = pool.submit(me.watch, accepted["stream_url"])
         until(lambda: me.task(accepted["task_id"])["content"], "text")
         stopped = me.post(f"/tasks/{accepted['task_id']}/stop", {})
-        stream = watching.result(20)
+        stream = watching.result(PATIENCE_SECONDS)
     assert stopped["status"] == stream.final["status"] == "stopped"
     assert 0 < stopped["credits"] < accepted["credits_held"]
     assert stream.content == stopped["content"]

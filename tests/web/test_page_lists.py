@@ -17,7 +17,6 @@ CHATS = 10_000
 MESSAGES = 2_000
 ROWS = 60
 """More rows than this are never drawn at one time."""
-"""Within so many seconds, all of a list can be scrolled through."""
 NODES_A_FRAME = 3_000
 """More elements and texts than this are never added in one frame."""
 
@@ -250,7 +249,9 @@ def test_code_and_formulas_whose_libraries_come_late_are_drawn_in_bounded_frames
     page.goto(f"/#/chat/{chat}")
     wait_for(page, f"document.querySelectorAll('.markdown pre').length === {parts}", "all is drawn")
     assert page.locator(".markdown pre span, .markdown math").count() == 0
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
     while len(held) < 3:  # the highlighter, its grammar, and the formulas
+        assert time.monotonic() < give_up_at, held
         page.wait_for_timeout(50)
     page.evaluate(COUNT)
     for route in held:

@@ -237,7 +237,7 @@ test("a silent line counts as lost", async (t) => {
     if (asked.length === 1) return void response.writeHead(200, SSE).write(stream(0).split(/(?<=\n\n)/).slice(0, 4).join(""));
     response.writeHead(200, SSE).end(stream(afterOf(request)));
   });
-  const events = await read(new Aideer({ base, storage: storage(TOKENS), wait: noting().wait, silence: 1500 }).ask(QUESTION));
+  const events = await read(new Aideer({ base, storage: storage(TOKENS), wait: noting().wait, silence: 5000 }).ask(QUESTION));
   assert.equal(textOf(events), TEXT);
   await asked[0].closed;
   assert.equal(asked.length, 2);

@@ -21,6 +21,7 @@ from aideer.providers import dashscope, dashscope_connections
 from aideer.providers.dashscope import Chunk, UpstreamError
 from aideer.providers.dashscope_connections import Call
 from local.simulators.dashscope import MULTIMODAL_PATH, TEXT_PATH, Server
+from tests.waiting import PATIENCE_SECONDS, until
 
 Endpoint = Literal["text", "multimodal"]
 OK = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=UTF-8\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -43,7 +44,7 @@ def call(
     content: str | list[dict[str, str]],
     *,
     endpoint: Endpoint = "text",
-    idle_seconds: float = 5,
+    idle_seconds: float = 60,
     first_seconds: float | None = None,
     parameters: dict[str, Any] | None = None,
     progress: Call | None = None,
@@ -506,7 +507,7 @@ async def test_silence_before_the_response_times_out_after_one_request() -> None
 async def test_a_complete_answer_stands_though_its_body_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashscope, "_LATE_USAGE_SECONDS", 0.05)
     body = sse(said("a"), said("b", finish_reason="stop"))
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert text(await play(body, hang_up=False, end=b"")) == "ab"
         assert text(await play(body, hang_up=True, end=b"")) == "ab"
 
@@ -526,11 +527,11 @@ async def test_silence_is_measured_from_the_last_progress(server: Server) -> Non
 
 async def test_the_first_text_has_a_patience_of_its_own(server: Server) -> None:
     chunks = [
-        chunk async for chunk in call(server.base_url, "/sim tokens=2 delay=600", idle_seconds=5, first_seconds=5)
+        chunk async for chunk in call(server.base_url, "/sim tokens=2 delay=600", idle_seconds=60, first_seconds=60)
     ]
     assert text(chunks)
     with pytest.raises(UpstreamError, match=r"no progress for 0\.2 s"):
-        async for _ in call(server.base_url, "/sim tokens=2 delay=2000", idle_seconds=5, first_seconds=0.2):
+        async for _ in call(server.base_url, "/sim tokens=2 delay=2000", idle_seconds=60, first_seconds=0.2):
             pass
     # Whoever reads slowly waits for nobody.
     heard = 0
@@ -710,11 +711,11 @@ async def port() -> AsyncIterator[tuple[Port, str]]:
 async def test_nothing_is_sent_over_a_connection_that_is_opened_ahead() -> None:
     async with port() as (taken, base_url):
         dashscope_connections.open_ahead(base_url)
-        assert await asyncio.to_thread(taken.opened.wait, 5)
+        assert await asyncio.to_thread(taken.opened.wait, PATIENCE_SECONDS)
         await asyncio.sleep(0.05)
         assert taken.received == []
         await dashscope_connections.close()
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(until, lambda: taken.received, "the connection is closed")
         assert taken.received == [b""]
 
 
