@@ -203,7 +203,11 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
         finally:
-            await executor.finish(30)
+            # Other threads have loops too, and a task of another loop would wake none of this one.
+            own = [work for work in executor._working if work.get_loop() is asyncio.get_running_loop()]
+            if own:
+                await asyncio.wait(own, timeout=30)
+            await executor.finish(0)
 
     return asyncio.run(closing())
 
