@@ -129,7 +129,6 @@ def test_an_answer_that_arrives_is_shown_and_does_nothing(reader: Reader, name: 
         page,
         f"[...document.querySelectorAll('article.answer:not(.live)')].at(-1)?.textContent.includes('{marked}')",
         name,
-        60,
     )
     reader.check()
 
