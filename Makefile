@@ -61,7 +61,7 @@ test-fast: $(INSTALLED) ## the tests that need no AWS and no process, in half a 
 test: $(INSTALLED) ## unit and integration tests (ARGS="-k credits": for pytest)
 	@$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
-chaos: $(INSTALLED) ## every AWS call broken in every way, in about 80 minutes (ARGS="--every 2": half of the faults, in 50; writes docs/reliability.md)
+chaos: $(INSTALLED) ## every AWS call broken in every way; writes docs/reliability.md (ARGS="--every 2": half of the faults, in 50 minutes)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 load: $(INSTALLED) ## one hostile user beside honest ones, on a stack of its own, in about a minute

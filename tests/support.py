@@ -197,18 +197,13 @@ def make_person(permission: int = 1, balance: int | None = None) -> Person:
 
 def in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Do this in an event loop of its own, to the end of every answer that it begins."""
-    from aideer.providers import dashscope_connections
     from aideer.tasks import executor  # heavy, and most tests do without
 
     async def closing() -> T:
         try:
             return await work
         finally:
-            # As executor.finish does, but for this loop only: other threads have their own, and their tasks wake none of this one.
-            own = [task for task in list(executor._working) if task.get_loop() is asyncio.get_running_loop()]
-            if own:
-                await asyncio.wait(own, timeout=30)
-            await dashscope_connections.close()
+            await executor.finish(30)
 
     return asyncio.run(closing())
 

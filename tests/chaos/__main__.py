@@ -45,10 +45,10 @@ def main() -> None:
             options.processes, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
         )
         with workers:
-            for done in workers.map(parts.run, todo, [options.every] * len(todo)):
-                counted.add(done)
+            finished = list(workers.map(parts.run, todo, [options.every] * len(todo)))
+        for part in reversed(finished):  # the page shows the scenarios' faults first
+            counted.add(part)
         counted.scenarios = {name: counted.scenarios[name] for name in names if name in counted.scenarios}
-        counted.rows |= {parts.KILLED: counted.rows.pop(parts.KILLED)} if parts.KILLED in counted.rows else {}
         if not options.only:
             say("streams")
             counted.streams = load.streams()

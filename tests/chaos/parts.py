@@ -139,48 +139,39 @@ def _kills(lab: Any, counted: Any, number: int) -> None:
             say("kills", counted.kills)
 
 
-def _model(lab: Any, counted: Any, examples: int) -> None:
-    from hypothesis import HealthCheck, settings
-    from hypothesis.stateful import run_state_machine_as_test
-
+def _model(lab: Any, counted: Any, histories: int) -> None:
     from tests.chaos.model import Rules
 
     say("model")
     Rules.make_world = staticmethod(lab.world)
-    run_state_machine_as_test(
-        Rules,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            derandomize=False,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    counted.steps, counted.examples = Rules.steps, examples
+    _play(Rules, histories)
+    counted.steps, counted.examples = Rules.steps, histories
 
 
-def _hostile(counted: Any, examples: int) -> None:
-    from hypothesis import HealthCheck, settings
-    from hypothesis.stateful import run_state_machine_as_test
-
+def _hostile(counted: Any, histories: int) -> None:
     from tests.chaos.hostile import playground
 
     say("hostile user")
     with playground() as machine:
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=examples,
-                stateful_step_count=STEPS,
-                deadline=None,
-                database=None,
-                derandomize=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
-        counted.hostile_steps, counted.hostile_examples = machine.steps, examples
+        _play(machine, histories)
+        counted.hostile_steps, counted.hostile_examples = machine.steps, histories
+
+
+def _play(machine: Any, histories: int) -> None:
+    from hypothesis import HealthCheck, settings
+    from hypothesis.stateful import run_state_machine_as_test
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=histories,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            derandomize=False,  # each part plays its own, also where CI is set
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
 
 
 def _reconcile(counted: Any) -> None:

@@ -10,23 +10,6 @@ from tests.chaos.load import ASKED, AT_ONCE, DELAY_MS, PAYABLE, STREAMS, TOKENS,
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- made by `make chaos`: begin -->", "<!-- made by `make chaos`: end -->"
-SUMS = (
-    "unreached",
-    "kills",
-    "tasks_of_the_killed",
-    "interrupted",
-    "unanswered",
-    "steps",
-    "examples",
-    "hostile_steps",
-    "hostile_examples",
-    "users",
-    "tasks",
-    "drifts",
-    "blocked",
-    "broken",
-)
-"""The numbers of Counted that add up."""
 
 
 @dataclass
@@ -78,8 +61,9 @@ class Counted:
             mine.cases += row.cases
             mine.outcomes += row.outcomes
         self.scenarios |= part.scenarios
-        for name in SUMS:
-            setattr(self, name, getattr(self, name) + getattr(part, name))
+        for name, value in vars(part).items():
+            if isinstance(value, int) and name != "every":
+                setattr(self, name, getattr(self, name) + value)
 
     @property
     def bad(self) -> int:

@@ -322,7 +322,7 @@ def test_an_answer_outlives_an_outage_and_its_log_lines_name_the_request(idle: D
     answer = question.stream()
     answer.wait_for(lambda: content_of(answer), "the first text")
     with idle.aws.outage():
-        until(lambda: '"message":"lease"' in idle.environment.log, "a refused renewal of the lease", 0.2)
+        until(lambda: '"message":"lease"' in idle.environment.log, "a refused renewal of the lease", pause_seconds=0.2)
     question.stop()
     assert final_of(answer)["status"] == "stopped"
     question.check_settled("stopped")

@@ -29,7 +29,7 @@ from tests.support import Api, Context, Person, accepted, check_rules, in_loop, 
 from tests.ui_client import PATH, call, post
 from tests.ui_messages import Shown, answered, new_id, said
 from tests.uploaded import make_upload, picture, stored_keys
-from tests.waiting import PATIENCE_SECONDS
+from tests.waiting import until
 
 MakePerson = Callable[..., Person]
 UNKNOWN_OWN = "01980c2f-3c4d-7e5f-a061-7c8d9e0f1a2b"
@@ -716,13 +716,8 @@ async def _running(
     me: Person, http: httpx.AsyncClient, body: dict[str, Any]
 ) -> tuple["asyncio.Task[httpx.Response]", str]:
     asking = asyncio.create_task(http.post(PATH, json=body))
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
-        held = await asyncio.to_thread(lambda: list(me.user.holds.attribute_values))
-        if held:
-            return asking, held[0]
-        await asyncio.sleep(0.01)
-    raise AssertionError("nothing is asked")
+    held = await asyncio.to_thread(until, lambda: list(me.user.holds.attribute_values), "an open task")
+    return asking, held[0]
 
 
 def connected(work: Callable[[httpx.AsyncClient], Any], me: Person) -> Any:

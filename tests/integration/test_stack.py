@@ -25,7 +25,7 @@ from tests.windows import limit
 pytestmark = pytest.mark.early
 
 LEASE, SWEEP = 8.0, 1.0
-"""A lease is renewed each second. A loaded machine may miss some of them, but not all."""
+"""In seconds. A lease is renewed when a third of it has passed, so a busy machine may be late once."""
 
 
 @pytest.fixture(scope="module")

@@ -115,11 +115,11 @@ def wait_for_copied(page: Page, text: str) -> None:
     wait_for(page, f"navigator.clipboard.readText().then((text) => text === {json.dumps(text)})", f"{text!r} is copied")
 
 
-def wait_for_held(page: Page, held: list[Route]) -> None:
-    """Wait until a request is held."""
+def wait_for_held(page: Page, held: list[Route], number: int = 1) -> None:
+    """Wait until so many requests are held."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not held:
-        assert time.monotonic() < give_up_at, "nothing was asked for"
+    while len(held) < number:
+        assert time.monotonic() < give_up_at, f"{len(held)} requests of {number}"
         page.wait_for_timeout(50)
 
 

@@ -247,10 +247,7 @@ def test_code_and_formulas_whose_libraries_come_late_are_drawn_in_bounded_frames
     page.goto(f"/#/chat/{chat}")
     wait_for(page, f"document.querySelectorAll('.markdown pre').length === {parts}", "all is drawn")
     assert page.locator(".markdown pre span, .markdown math").count() == 0
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while len(held) < 3:  # the highlighter, its grammar, and the formulas
-        assert time.monotonic() < give_up_at, held
-        page.wait_for_timeout(50)
+    wait_for_held(page, held, 3)  # the highlighter, its grammar, and the formulas
     page.evaluate(COUNT)
     for route in held:
         route.continue_()

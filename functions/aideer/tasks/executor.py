@@ -266,9 +266,10 @@ async def execute_claimed(task: Task, deadline: float) -> None:
 
 
 async def finish(seconds: float) -> None:
-    """Wait up to `seconds` for the answers of this process to end. The sweeper closes those that are still open."""
-    if _working:
-        await asyncio.wait(_working, timeout=seconds)
+    """Wait up to `seconds` for the answers of this event loop to end. The sweeper closes those that are still open."""
+    loop = asyncio.get_running_loop()  # a task of another thread's loop would not wake this one
+    if own := [task for task in list(_working) if task.get_loop() is loop]:
+        await asyncio.wait(own, timeout=seconds)
     await dashscope_connections.close()
 
 
