@@ -19,7 +19,7 @@ import httpx
 from local.clients.client import Client
 from local.simulators import wechat
 from local.stack.template import ROOT, Function, Template
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 ADMIN = {"username": "admin", "password": "admin123"}
 PICTURE = base64.b64decode(
@@ -70,7 +70,7 @@ class Someone:
     @cached_property
     def tokens(self) -> dict[str, str]:
         form = {"grant_type": "password", "username": self.username, "password": self.password}
-        answer = httpx.post(f"{self.place.url}/api/v1/session/oauth2/token", data=form, timeout=180)
+        answer = httpx.post(f"{self.place.url}/api/v1/session/oauth2/token", data=form, timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200, answer.text
         tokens: dict[str, str] = answer.json()
         return tokens
@@ -78,7 +78,9 @@ class Someone:
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A call that succeeds."""
         headers = {"Authorization": f"Bearer {self.tokens['access_token']}"}
-        answer = httpx.request(method, f"{self.place.url}/api/v1{path}", json=body, headers=headers, timeout=180)
+        answer = httpx.request(
+            method, f"{self.place.url}/api/v1{path}", json=body, headers=headers, timeout=PATIENCE_SECONDS
+        )
         assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json()
 
@@ -126,7 +128,9 @@ class Someone:
         """The name of the user's picture."""
         headers = {"Authorization": f"Bearer {self.tokens['access_token']}"}
         files = {"avatar_file": ("a.png", PICTURE, "image/png")}
-        answer = httpx.post(f"{self.place.url}/api/v1/users/me/avatar", files=files, headers=headers, timeout=180)
+        answer = httpx.post(
+            f"{self.place.url}/api/v1/users/me/avatar", files=files, headers=headers, timeout=PATIENCE_SECONDS
+        )
         assert answer.status_code == 200, answer.text
         return str(answer.json()["avatar_url"]).rpartition("/")[2]
 
@@ -150,7 +154,7 @@ class Someone:
         """An image that was posted as a browser posts it."""
         announced = self.call("POST", "/uploads", {"name": "a.png", "type": "image/png", "size": len(PICTURE)})
         form = announced["post"]
-        answer = httpx.post(form["url"], data=form["fields"], files={"file": PICTURE}, timeout=180)
+        answer = httpx.post(form["url"], data=form["fields"], files={"file": PICTURE}, timeout=PATIENCE_SECONDS)
         assert answer.status_code == 204, answer.text
         return str(announced["id"])
 
@@ -164,7 +168,9 @@ class Someone:
 
     @cached_property
     def wechat_tokens(self) -> dict[str, str]:
-        answer = httpx.get(f"{self.place.url}/api/v1/session/wechat/token?code={self.wechat_code}", timeout=180)
+        answer = httpx.get(
+            f"{self.place.url}/api/v1/session/wechat/token?code={self.wechat_code}", timeout=PATIENCE_SECONDS
+        )
         assert answer.status_code == 200, answer.text
         tokens: dict[str, str] = answer.json()
         return tokens
@@ -176,7 +182,7 @@ class Someone:
     @cached_property
     def website(self) -> dict[str, str]:
         """What WeChat sends to the callback after a sign-in that began with authorize, and the browser's cookie."""
-        answer = httpx.get(f"{self.place.url}/api/v1/session/wechat/authorize", timeout=180)
+        answer = httpx.get(f"{self.place.url}/api/v1/session/wechat/authorize", timeout=PATIENCE_SECONDS)
         assert answer.status_code == 302, answer.text
         sent = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
         cookie = answer.headers["set-cookie"].partition(";")[0]
@@ -249,7 +255,7 @@ def call(function: Function, who: Someone) -> httpx.Response:
 
 def sent(request: httpx.Request) -> httpx.Response:
     """The answer to a request."""
-    with httpx.Client(timeout=180) as client:
+    with httpx.Client(timeout=PATIENCE_SECONDS) as client:
         return client.send(request)
 
 

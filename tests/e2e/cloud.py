@@ -33,7 +33,7 @@ from local.stack.settings import SIMULATED_WECHAT
 from local.stack.state import REGION
 from local.stack.template import ROOT, Function, Template
 from tests.e2e.operator import CREDENTIALS, STACK
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 STREAM = "TasksStreamFunction"
 V1 = "V1ServeFunction"
@@ -152,7 +152,7 @@ def ministack(folder: Path, host: Host) -> Iterator[str]:
     finally:
         process.terminate()  # it removes its containers
         try:
-            process.wait(180)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
